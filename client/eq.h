@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* libeq: talk to eqd, the execution-queue daemon.
+ *
+ * Handles are opaque; functions return 0 or a negative errno; outputs come last and are written only on success. One
+ * connection is used by one thread at a time. No hidden threads, no signals (SIGPIPE is avoided), no global state.
+ *
+ * Two styles on one connection. Blocking calls send a request and wait for its answer, at most until the connection's
+ * time-out (-ETIMEDOUT; the request may still have been carried out). For event loops: start calls with a callback, watch
+ * eq_client_get_fd() for eq_client_get_events() and call eq_client_dispatch(). Any number of calls may be outstanding.
+ *
+ * An error that eqd itself reported is -EREMOTEIO for every code; eq_client_get_error() has the code and the text. */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "eq-types.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct eq_client eq_client;
+typedef struct eq_call eq_call;
+typedef struct eq_reply eq_reply;
+
+#define EQ_TIMEOUT_NEVER UINT64_MAX
+
+/* ---- connection ---- */
+
+/* Connects. path NULL: EQD_SOCKET, else root takes /run/eqd/eqd.sock; others $XDG_RUNTIME_DIR/eqd/eqd.sock if it exists,
+ * else the system's. Blocks for the connect only. -ENOENT, -ECONNREFUSED: eqd is not there; -EACCES: not permitted;
+ * -ENAMETOOLONG: over 107 bytes. */
+int eq_client_open(eq_client **ret, const char *path);
+eq_client *eq_client_close(eq_client *c); /* outstanding calls get -ECANCELED. Returns NULL; NULL is fine */
+void eq_client_closep(eq_client **c);     /* for __attribute__((cleanup)) */
+/* The path that eq_client_open(.., path) would use, into buf. 0 or -ENAMETOOLONG. Does not connect. */
+int eq_client_default_path(const char *path, char *buf, size_t size);
+const char *eq_client_get_path(const eq_client *c);
+void eq_client_set_timeout(eq_client *c, uint64_t usec); /* of blocking calls; default 30 s, EQ_TIMEOUT_NEVER: none */
+
+int eq_client_get_fd(const eq_client *c);
+int eq_client_get_events(const eq_client *c); /* POLLIN, and POLLOUT while there is something to send */
+/* Sends, receives, calls callbacks; waits for at most timeout_usec if there is nothing to do. 1: something happened, 0:
+ * nothing did, -ECONNRESET: eqd closed the connection (all outstanding calls were answered with that). */
+int eq_client_dispatch(eq_client *c, uint64_t timeout_usec);
+int eq_client_flush(eq_client *c); /* sends as much as the socket takes. 1: more is left, 0: all sent */
+
+/* What eqd said about the last call of this connection that returned -EREMOTEIO. Valid until the next call. */
+eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
+
+/* ---- any method, by its name in eqd-protocol(7) ---- */
+
+/* params: one encoded MessagePack array; result and error: encoded values, NULL and 0 for none. */
+typedef void (*eq_reply_fn)(eq_call *call, int r, const eq_reply *reply, void *userdata);
+
+/* Starts a call; nothing is waited for. *ret_call (may be NULL) is valid until the callback has returned. fds (n_fds <= 4)
+ * are sent along and stay the caller's. r of the callback: 0, -EREMOTEIO with reply holding the error, -ECONNRESET,
+ * -ECANCELED. */
+int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
+                         unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call);
+void eq_call_forget(eq_call *call); /* the callback is not called any more */
+/* The same, blocking. *ret is the caller's: eq_reply_free(). Also set when -EREMOTEIO is returned. */
+int eq_client_call(eq_client *c, const char *method, const void *params, size_t n_params, eq_reply **ret);
+
+const void *eq_reply_get_result(const eq_reply *reply, size_t *ret_n);     /* encoded; lives as long as reply */
+eq_error eq_reply_get_error(const eq_reply *reply, const char **ret_text); /* EQ_E_NONE if there is none */
+eq_reply *eq_reply_free(eq_reply *reply);
+
+/* Notifications from eqd (output, output_end, event, lost): params is the encoded array. One handler per connection. */
+typedef void (*eq_notify_fn)(eq_client *c, const char *method, const void *params, size_t n_params, void *userdata);
+void eq_client_set_notify(eq_client *c, eq_notify_fn fn, void *userdata);
+
+/* ---- tasks ---- */
+
+/* What to run and how. Zero means default everywhere; strings are borrowed during the call. Grows at the end: set
+ * size = sizeof(eq_task). */
+typedef struct eq_task {
+        size_t size;
+        const char *const *argv; /* NULL-terminated; run without a shell */
+        const char *const *env;  /* NULL-terminated KEY=VALUE, or NULL: empty environment */
+        const char *cwd;
+        const char *label;
+        const void *payload; /* standard input of a command */
+        size_t n_payload;
+        const char *stdout_path, *stderr_path;
+        const char *const *rlimits; /* NULL-terminated NAME=SOFT[:HARD] */
+        uint64_t at_usec, delay_usec, expire_usec, timeout_usec, grace_usec, backoff_usec, backoff_max_usec, block_usec;
+        uint32_t retries;
+        int32_t nice;
+        int32_t umask; /* -1 or 0: default 022 */
+        bool urgent, hold, merge, attach, has_retries, has_nice;
+        const eq_task_id *after_ok, *after_any, *after_fail;
+        size_t n_after_ok, n_after_any, n_after_fail;
+} eq_task;
+#define EQ_TASK_INIT                                                                                                   \
+        { .size = sizeof(eq_task), .umask = -1 }
+
+int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *ret_id);
+/* Up to EQ_BATCH_MAX tasks of one queue in one message, all or none: ids are *ret_first, and the n - 1 SEQs after it. */
+int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_first);
+/* Pipelined: fn gets r and the id (valid if r == 0). */
+typedef void (*eq_submit_fn)(eq_client *c, int r, eq_task_id id, void *userdata);
+int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata);
+
+/* 0: canceled, 1: it runs, and was asked to stop if `running`; -1: too late or unknown; in *ret_result. */
+int eq_cancel(eq_client *c, eq_task_id id, bool running, int *ret_result);
+
+typedef struct eq_status {
+        eq_task_id id;
+        eq_state state;
+        eq_reason reason;
+        int exit_status; /* -1: none */
+        int signal;      /* 0: none */
+        uint32_t attempts;
+} eq_status;
+/* Waits until the task has ended, at most timeout_usec (then -ETIMEDOUT), whatever the connection's time-out is. */
+int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret);
+int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret);
+int eq_ping(eq_client *c);
+
+/* QUEUE/SEQ -> id, asking eqd for the queue's id. */
+int eq_task_id_resolve(eq_client *c, const char *text, eq_task_id *ret);
+
+/* ---- queues ---- */
+
+/* attributes: NULL-terminated key=value as in eqd.queue(5), or NULL. exist_ok: an existing one is changed, not refused. */
+int eq_queue_create(eq_client *c, const char *name, const char *const *attributes, bool exist_ok);
+int eq_queue_set(eq_client *c, const char *name, const char *const *attributes);
+int eq_queue_pause(eq_client *c, const char *name);
+int eq_queue_resume(eq_client *c, const char *name);
+int eq_queue_stop(eq_client *c, const char *name);
+int eq_queue_remove(eq_client *c, const char *name, bool with_tasks);
+int eq_queue_drain(eq_client *c, const char *name, uint64_t timeout_usec);
+int eq_queue_join(eq_client *c, const char *name, uint64_t timeout_usec);
+int eq_queue_flush(eq_client *c, const char *name, uint64_t timeout_usec);
+
+const char *eq_version(void);
+
+#ifdef __cplusplus
+}
+#endif

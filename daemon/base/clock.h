@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Where time comes from: the kernel, or a test that moves it. Microseconds. Any thread. */
+
+#include <stdint.h>
+
+#define USEC_PER_SEC UINT64_C(1000000)
+#define USEC_PER_MSEC UINT64_C(1000)
+#define USEC_NEVER UINT64_MAX
+
+typedef struct Clock {
+        uint64_t (*monotonic)(const struct Clock *c);
+        uint64_t (*realtime)(const struct Clock *c);
+} Clock;
+
+extern const Clock clock_system;
+
+/* A clock that stands until it is moved. */
+typedef struct FakeClock {
+        Clock clock; /* first: pass &fake.clock */
+        uint64_t monotonic_usec, realtime_usec;
+} FakeClock;
+
+void fake_clock_init(FakeClock *f, uint64_t monotonic_usec, uint64_t realtime_usec);
+void fake_clock_advance(FakeClock *f, uint64_t usec);
+
+static inline uint64_t clock_monotonic(const Clock *c) {
+        return c->monotonic(c);
+}
+static inline uint64_t clock_realtime(const Clock *c) {
+        return c->realtime(c);
+}

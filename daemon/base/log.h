@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Records for the journal, or standard error where there is none. Written by a thread of its own behind a bounded queue:
+ * the journal can block, its callers never do; what does not fit is counted and reported by the next record that does.
+ *
+ * Lower floors log at LOG_DEBUG only; `server` and main.c log an error, once. */
+
+#include <stdint.h>
+#include <syslog.h>
+
+#include "base/util.h"
+
+/* Starts the thread. max_level: LOG_DEBUG.. Journal if standard error is connected to it (JOURNAL_STREAM), else stderr.
+ * 0 or negative errno. Before it, and after log_stop(), records are written directly. Main thread. */
+int log_start(int max_level);
+void log_stop(void);               /* writes what is queued, for at most a second. Main thread */
+void log_set_level(int max_level); /* any thread */
+
+/* Any thread, never blocks, keeps errno. */
+void log_write(int level, const char *fmt, ...) _printf_(2, 3);
+/* n strings KEY=value beside the message, for the journal. */
+void log_write_fields(int level, const char *const *fields, unsigned n, const char *fmt, ...) _printf_(4, 5);
+uint64_t log_dropped(void); /* any thread */
+
+#define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
+#define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
+#define log_notice(...) log_write(LOG_NOTICE, __VA_ARGS__)
+#define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
+#define log_error(...) log_write(LOG_ERR, __VA_ARGS__)

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Cleanup attributes and the few macros that every module uses. */
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _printf_(a, b) __attribute__((format(printf, a, b)))
+
+#define TAKE_PTR(p)                                                                                                    \
+        __extension__({                                                                                                \
+                __typeof__(p) *take_ = &(p);                                                                           \
+                __typeof__(p) value_ = *take_;                                                                         \
+                *take_ = NULL;                                                                                         \
+                value_;                                                                                                \
+        })
+#define TAKE_FD(fd)                                                                                                    \
+        __extension__({                                                                                                \
+                int *take_ = &(fd);                                                                                    \
+                int value_ = *take_;                                                                                   \
+                *take_ = -1;                                                                                           \
+                value_;                                                                                                \
+        })
+
+#define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+/* Closes fd unless it is negative; returns -1, so that fd = close_fd(fd). */
+static inline int close_fd(int fd) {
+        if (fd >= 0)
+                (void)close(fd); /* Linux frees the number whatever it returns */
+        return -1;
+}
+static inline void close_fdp(int *fd) {
+        *fd = close_fd(*fd);
+}
+static inline void freep(void *p) {
+        free(*(void **)p);
+}
+#define _cleanup_close_ _cleanup_(close_fdp)
+#define _cleanup_free_ _cleanup_(freep)
+
+#define DEFINE_CLEANUP(type, func)                                                                                     \
+        static inline void func##p(type **p) {                                                                         \
+                if (*p)                                                                                                \
+                        func(*p);                                                                                      \
+        }

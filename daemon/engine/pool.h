@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* A named set of slots with one scheduler. The schedulable entity is the queue: a queue that has a startable task is
+ * runnable and stands in its scheduling class until the pool has started as much of it as it may.
+ *
+ * All calls: loop. Nothing blocks. */
+
+#include <stddef.h>
+
+#include "base/list.h"
+#include "engine/executor.h"
+
+typedef struct Engine Engine;
+typedef struct Pool Pool;
+typedef struct Queue Queue;
+
+typedef enum PoolKind { POOL_COMMAND, POOL_THREAD, POOL_REMOTE } PoolKind;
+
+/* Order between the runnable queues of a pool; one implementation per file. fifo: one round robin run queue. */
+typedef struct SchedClass {
+        const char *name;
+        void (*enqueue)(Pool *p, Queue *q); /* q became runnable, or was taken and still is */
+        void (*dequeue)(Pool *p, Queue *q); /* q is not runnable any more */
+        Queue *(*pick)(Pool *p);            /* the queue to start a task of next; NULL: none. Dequeues it */
+} SchedClass;
+
+extern const SchedClass sched_fifo;
+
+struct Slot {
+        Pool *pool;
+        Task *task;          /* NULL: free */
+        size_t index;        /* in Pool::slots; names the slot's cgroup */
+        List link;           /* Pool::idle */
+        void *executor_data; /* the executor's own; survives from task to task */
+        uint64_t started_usec;
+};
+
+struct Pool {
+        Engine *engine;
+        List link; /* Engine::pools */
+        char name[EQ_NAME_MAX + 1];
+        PoolKind kind;
+        Executor *executor; /* borrowed; outlives the pool */
+        const SchedClass *sched;
+        List runnable; /* of Queue::run_link; owned by `sched` */
+        size_t n_runnable;
+
+        Slot **slots; /* n_slots of them, allocated one by one: their addresses are stable */
+        size_t n_slots, n_slots_max, n_busy;
+        List idle;
+
+        uint64_t blocked_until_usec; /* nothing is started before: the executor refused one */
+        eq_reason blocked_reason;
+};
+
+/* n_slots_max slots at most; they are made when first needed. */
+int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, size_t n_slots_max, Pool **ret);
+Pool *pool_free(Pool *p);                       /* no queue may be left in it. NULL is fine */
+void pool_set_max(Pool *p, size_t n_slots_max); /* fewer than busy: takes effect as slots fall free */
+
+/* Starts tasks while there are free slots and runnable queues. Called by the engine after everything that may have
+ * changed either; the host calls it after pool_unblock(). */
+void pool_run(Pool *p);
+void pool_block(Pool *p, eq_reason reason, uint64_t until_usec); /* UINT64_MAX: until unblocked */
+void pool_unblock(Pool *p);
+
+/* The queue's runnability may have changed: enters or leaves the scheduling class. */
+void pool_queue_changed(Pool *p, Queue *q);

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One unit of work in a queue, as the engine sees it: a place, a state, a reason. What the task does is `body`, which
+ * the engine never looks into.
+ *
+ *                   submit, not eligible          submit
+ *                           |                       |
+ *                           v       eligible        v        start            finish
+ *     (hold,delay,after) WAITING ---------------> QUEUED --------------> RUNNING ------> DONE
+ *                           ^ \                   / | ^                  / | | \
+ *                           |  \ cancel   cancel /  | |     return      /  | |  \ fail, time out, give up
+ *                           |   `---> CANCELED <'   | `----------------'   | |   `--> FAILED TIMEOUT DEAD
+ *                           |           ^           |    (lost lease)      | |
+ *                           |           |           `-----> EXPIRED        | |
+ *                           |           `----------------------------------' |
+ *                           `------------------------------------------------'
+ *                                         retry after back-off
+ *
+ * Which event moves which state where is one table in task.c; any other pair is an assert. */
+
+#include <stdint.h>
+
+#include "base/heap.h"
+#include "base/list.h"
+#include "proto/eq-types.h"
+
+typedef struct Queue Queue;
+typedef struct Slot Slot;
+
+typedef enum TaskLane { TASK_LANE_URGENT, TASK_LANE_NORMAL, _TASK_LANE_MAX } TaskLane;
+
+typedef enum TaskEvent {
+        TASK_EV_ELIGIBLE, /* WAITING -> QUEUED */
+        TASK_EV_DEFER,    /* QUEUED -> WAITING: held */
+        TASK_EV_START,    /* QUEUED -> RUNNING */
+        TASK_EV_RETURN,   /* RUNNING -> QUEUED: claimed, not run; or its lease was lost */
+        TASK_EV_RETRY,    /* RUNNING -> WAITING: back-off */
+        TASK_EV_FINISH,   /* RUNNING -> DONE */
+        TASK_EV_FAIL,     /* RUNNING -> FAILED */
+        TASK_EV_TIME_OUT, /* RUNNING -> TIMEOUT */
+        TASK_EV_GIVE_UP,  /* RUNNING -> DEAD */
+        TASK_EV_CANCEL,   /* WAITING, QUEUED, RUNNING -> CANCELED */
+        TASK_EV_EXPIRE,   /* WAITING, QUEUED -> EXPIRED */
+        TASK_EV_AGAIN,    /* finished -> WAITING: retry by hand */
+        _TASK_EV_MAX,
+} TaskEvent;
+
+/* Why a task is WAITING: several may hold at once; it becomes eligible when none is left. */
+enum {
+        TASK_WAIT_HELD = 1 << 0,    /* reason held */
+        TASK_WAIT_AFTER = 1 << 1,   /* reason after */
+        TASK_WAIT_AT = 1 << 2,      /* reason at: until due_usec */
+        TASK_WAIT_BACKOFF = 1 << 3, /* reason backoff: until due_usec; blocks its lane on a serial queue */
+};
+
+/* Allocated and freed by the manager; between queue_push() and the `finished` callback the engine owns every field
+ * above `body`. Type-stable memory: the inbox of the execution queue relies on that. */
+typedef struct Task {
+        List link;           /* Queue::lanes[], Queue::backoffs or Queue::running; one at a time */
+        HeapItem order_item; /* Queue::early[]: eligible again, before the lane's head by SEQ */
+        HeapItem due_item;   /* Engine::due: next of due_usec and expire_usec */
+        Queue *queue;        /* the queue holds its tasks, not the other way round */
+        Slot *slot;          /* borrowed from its pool while RUNNING, else NULL */
+        uint64_t seq;
+        uint64_t due_usec;    /* monotonic; with TASK_WAIT_AT or TASK_WAIT_BACKOFF */
+        uint64_t expire_usec; /* monotonic; 0: never. Holds until the first start */
+        uint32_t bytes;       /* charged to the queue's capacity */
+        uint16_t attempt;     /* attempts started */
+        uint8_t state;        /* eq_state; task_set_state() only */
+        uint8_t lane;         /* TaskLane */
+        uint8_t wait;         /* TASK_WAIT_* */
+        uint8_t where;        /* TaskWhere: which container of the queue has it; private to queue.c */
+        bool canceling;       /* RUNNING, and the executor was asked to stop it */
+        bool flushed_late;    /* private to queue.c: not counted by the flush in progress */
+
+        void *body; /* the manager's; the engine passes it on */
+} Task;
+
+void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, void *body);
+
+/* Moves the state by the table; asserts that the table has the move. Returns the new state. Loop. */
+eq_state task_set_state(Task *t, TaskEvent ev);
+const char *task_event_name(TaskEvent ev);

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The executor that runs commands: turns a TaskSpec into a request to the spawner, reads the output pipes, keeps the
+ * tail, enforces the time-out with TERM -> grace -> KILL, and answers the engine with the exit status. Loop. */
+
+#include <uv.h>
+
+#include "engine/engine.h"
+#include "executor/outputlog.h"
+#include "executor/spawner_link.h"
+#include "executor/taskspec.h"
+
+typedef struct CommandExecutor CommandExecutor;
+
+/* TaskResult::details of this executor. */
+typedef struct CommandResult {
+        int exit;   /* -1: none */
+        int signal; /* 0: none */
+        bool core;
+        uint64_t utime_usec, stime_usec, maxrss_kib;
+        char error[160]; /* why it could not be started, for people; empty if it was started */
+} CommandResult;
+
+typedef struct CommandSetup {
+        const TaskSpec *spec;
+        const char *queue; /* name, for EQD_QUEUE and EQD_TASK */
+        const Identity *run_as;
+        OutputLog *log;                    /* where output goes; borrowed until engine_task_ended() */
+        uint64_t timeout_usec, grace_usec; /* 0: no time-out */
+} CommandSetup;
+
+/* What the host decides or wants to know. Any may be called from inside executor calls and from the loop. */
+typedef struct CommandHooks {
+        /* Final values for this start, from the task's options, its queue and the identity it runs as. */
+        int (*prepare)(void *host, Task *t, CommandSetup *ret);
+        /* The process runs: pid. */
+        void (*running)(void *host, Task *t, pid_t pid);
+        /* Output came in; already in the task's log. Returns true to stop reading this task's pipes until
+         * command_executor_resume(), because an attached client does not keep up. */
+        bool (*output)(void *host, Task *t, uint8_t stream, const char *data, size_t n);
+        /* Identities, cgroups: known, or changed after a restart of the spawner. */
+        void (*spawner_ready)(void *host, const SpawnReady *m);
+        void (*spawner_lost)(void *host);
+} CommandHooks;
+
+int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *config, const CommandHooks *hooks,
+                         void *host, CommandExecutor **ret);
+CommandExecutor *command_executor_free(CommandExecutor *x); /* closes its handles; run the loop once more after it */
+Executor *command_executor(CommandExecutor *x);
+const SpawnReady *command_executor_spawner(const CommandExecutor *x); /* NULL before the first READY */
+
+void command_executor_resume(CommandExecutor *x, Task *t); /* reads its output again; also when it was not stopped */
+int command_executor_signal(CommandExecutor *x, Task *t, int signal); /* whole tree. 0, or -ESRCH: no process */

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What eqd and eqd-spawner say to each other: fixed structs, one per datagram of a SOCK_SEQPACKET pair, descriptors
+ * passed along. Both ends are one build, so host byte order; `magic` and `version` guard against a mixed installation.
+ *
+ * The spawner is two processes of one program. The keeper holds the capabilities' source: it forks the worker, waits,
+ * and when the worker dies it kills every process that is left below it (it is the subreaper) and forks the next one.
+ * The worker does all that is said here. Both are single-threaded, about 1 MB, and never parse a client's bytes: strings
+ * of a request go to execve() as they are.
+ *
+ * A slot is busy from SPAWN until ENDED with `tree_gone`. Requests for a slot carry the run number that SPAWN gave, so
+ * that a late signal never meets the next task. */
+
+#include <stdint.h>
+
+enum {
+        SPAWN_MAGIC = 0x65716470,
+        SPAWN_VERSION = 1,
+        SPAWN_SLOTS_MAX = 65536,
+        SPAWN_GROUPS_MAX = 256,
+        SPAWN_RLIMITS_MAX = 16,   /* RLIM_NLIMITS */
+        SPAWN_INLINE_MAX = 65536, /* strings up to this ride in the datagram; more come in a memfd */
+        SPAWN_STRINGS_MAX = 4194304,
+        SPAWN_FD = 3, /* the spawner's end of the socketpair, at exec */
+};
+
+typedef enum SpawnType {
+        /* eqd -> spawner */
+        SPAWN_START = 1, /* SpawnStart, strings, descriptors */
+        SPAWN_SIGNAL,    /* SpawnSignal */
+        /* spawner -> eqd */
+        SPAWN_READY,   /* SpawnReady: the worker is up, all slots are empty. Again after each restart of the worker */
+        SPAWN_STARTED, /* SpawnStarted: exec succeeded */
+        SPAWN_ENDED,   /* SpawnEnded: the leader has ended, or was never started */
+} SpawnType;
+
+typedef struct SpawnHeader {
+        uint32_t magic;
+        uint16_t version;
+        uint16_t type; /* SpawnType */
+        uint32_t slot;
+        uint32_t pad;
+        uint64_t run; /* counts up per slot; 0 in SPAWN_READY */
+} SpawnHeader;
+
+/* Descriptors of SPAWN_START come in this order, each only if its flag is set. Without it: /dev/null, or a path. */
+enum {
+        SPAWN_HAS_STDIN = 1 << 0,
+        SPAWN_HAS_STDOUT = 1 << 1,
+        SPAWN_HAS_STDERR = 1 << 2,
+        SPAWN_HAS_STRINGS = 1 << 3,  /* memfd with the strings, instead of inline */
+        SPAWN_MERGE = 1 << 4,        /* standard error is a duplicate of standard output */
+        SPAWN_SET_IDENTITY = 1 << 5, /* become uid, gid, groups; else stay what the spawner is */
+        SPAWN_SET_NICE = 1 << 6,
+};
+
+typedef struct SpawnRlimit {
+        uint32_t resource;
+        uint32_t pad;
+        uint64_t soft, hard;
+} SpawnRlimit;
+
+/* Strings that follow, each ended by a NUL: argv (n_argv of them), environment (n_env), cwd, stdout path, stderr path
+ * (the last three may be empty: "/" and none). */
+typedef struct SpawnStart {
+        SpawnHeader header;
+        uint32_t flags;
+        uint32_t uid, gid;
+        uint32_t n_groups;
+        uint32_t n_rlimits;
+        uint32_t n_argv, n_env;
+        uint32_t n_strings; /* bytes */
+        int32_t nice;
+        uint32_t umask;
+        uint32_t groups[SPAWN_GROUPS_MAX];
+        SpawnRlimit rlimits[SPAWN_RLIMITS_MAX];
+} SpawnStart;
+
+/* To the whole tree of the slot: every process of its cgroup, or its process group. SIGKILL uses cgroup.kill. */
+typedef struct SpawnSignal {
+        SpawnHeader header;
+        int32_t signal;
+        uint32_t pad;
+} SpawnSignal;
+
+typedef struct SpawnReady {
+        SpawnHeader header;
+        int32_t pid;           /* of the worker */
+        uint32_t restarts;     /* of the worker so far */
+        uint32_t any_identity; /* it may become any user (CAP_SETUID, CAP_SETGID); else only stay its own */
+        uint32_t root_allowed; /* uid 0 is not refused */
+        uint32_t cgroups;      /* one cgroup per slot; else process groups */
+        uint32_t killed;       /* processes of the worker before that were killed */
+} SpawnReady;
+
+typedef struct SpawnStarted {
+        SpawnHeader header;
+        int32_t pid;
+        uint32_t pad;
+        uint64_t
+                start_ticks; /* field 22 of /proc/PID/stat: with the pid and the boot id it names the process for ever */
+} SpawnStarted;
+
+/* Where starting failed. */
+typedef enum SpawnStage {
+        SPAWN_STAGE_NONE,    /* it was started */
+        SPAWN_STAGE_REQUEST, /* the request was refused: EPERM identity, EINVAL malformed */
+        SPAWN_STAGE_FORK,
+        SPAWN_STAGE_CGROUP,
+        SPAWN_STAGE_IDENTITY,
+        SPAWN_STAGE_LIMITS,
+        SPAWN_STAGE_CWD,
+        SPAWN_STAGE_STDOUT,
+        SPAWN_STAGE_STDERR,
+        SPAWN_STAGE_EXEC,
+} SpawnStage;
+
+/* Sent once per SPAWN_START, when the leader has ended and every other process of the tree is gone or has been killed. */
+typedef struct SpawnEnded {
+        SpawnHeader header;
+        int32_t error;                   /* errno of a failed start, 0 if it was started */
+        uint32_t stage;                  /* SpawnStage of that */
+        int32_t exit;                    /* exit status, -1 if a signal ended it */
+        int32_t signal;                  /* that signal, else 0 */
+        uint32_t core;                   /* it dumped core */
+        uint32_t strays;                 /* processes killed that outlived the leader */
+        uint64_t utime_usec, stime_usec; /* of the leader and what it waited for */
+        uint64_t maxrss_kib;
+} SpawnEnded;
