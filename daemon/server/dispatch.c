@@ -116,7 +116,7 @@ int dispatch_message(Session *s, EqBytes raw) {
         if (m.type == EQ_MSG_RESPONSE) /* to nothing: eqd sends no requests yet */
                 return 0;
 
-        Request rq = { .session = s, .msgid = m.msgid, .notify = m.type == EQ_MSG_NOTIFY };
+        Request rq = { .session = s, .msgid = m.msgid, .params = m.params, .notify = m.type == EQ_MSG_NOTIFY };
         EqMethodId id = eq_method_find(m.method);
         if (id != _EQ_METHOD_INVALID) {
                 rq.method = &eq_methods[id];

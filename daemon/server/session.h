@@ -72,6 +72,7 @@ struct Session {
 typedef struct Request {
         Session *session;
         const EqMethod *method;
+        EqBytes params; /* encoded; gone when the handler returns */
         uint32_t msgid;
         bool notify; /* a notification: replies are counted and dropped */
 } Request;
