@@ -54,10 +54,12 @@ typedef struct EqDecodeError {
 } EqDecodeError;
 
 /* params: [required..., {options}]. Sets *ret (of schema->size bytes) altogether. 0, or -EINVAL with an explanation.
- * Named required fields are taken from the map as well, so that clients may send one map only. Unknown keys are skipped. */
+ * Named required fields are taken from the map as well, so that clients may send one map only. Unknown keys are skipped,
+ * of a key given twice the last one holds, and nil stands for a field that is not there (for BIN: for no bytes). */
 int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeError *error);
 
-/* A map; overlays the fields it holds onto *rec and leaves the others as they are. */
+/* A map; overlays the fields it holds onto *rec and leaves the others as they are. Required fields may be missing. After
+ * an error *rec holds a part of it. */
 int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError *error);
 
 /* Walk arrays. 1: *ret set, 0: end, -EBADMSG: not what was asked for (never for arrays that a decoder has checked). */
@@ -91,8 +93,9 @@ void eq_pack_cstr(msgpack_packer *pk, const char *s);
 void eq_pack_bin(msgpack_packer *pk, EqBytes s);
 void eq_pack_id(msgpack_packer *pk, eq_task_id id);
 void eq_pack_raw(msgpack_packer *pk, EqBytes raw);
-void eq_pack_record(msgpack_packer *pk, const EqSchema *schema, const void *rec);        /* as a map */
-void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec);        /* as [required..., {}] */
+void eq_pack_record(msgpack_packer *pk, const EqSchema *schema, const void *rec); /* what is present, as a map */
+/* As [required...], with a map at the end if any option is present. Required fields need not be marked present. */
+void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec);
 void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method);            /* params follow */
 void eq_pack_notify(msgpack_packer *pk, const char *method);                             /* params follow */
 void eq_pack_response(msgpack_packer *pk, uint32_t msgid);                               /* result follows */

@@ -1,0 +1,890 @@
+/* SPDX-License-Identifier: MIT */
+/* MessagePack to typed structs and back.
+ *
+ * Decoding walks a cursor over the bytes; every read is checked against the cursor's end, so that even bytes which no
+ * scanner has seen cannot lead out of them. A field is decoded by its type's row in `types`, and what went wrong comes
+ * back as an Outcome, which becomes words only at the end: the way of a good message holds no formatting. Values that
+ * nobody asked for are skipped by eq_scan(); nothing recurses. Nothing is allocated.
+ *
+ * Encoding leaves the format to msgpack-c. The one exception is eq_put_id_response(). */
+
+#include "codec.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "scan.h"
+
+/* ---- buffer ---- */
+
+int eq_buffer_reserve(EqBuffer *b, size_t n) {
+        if (n <= b->cap - b->len)
+                return 0;
+        if (n > SIZE_MAX / 4 - b->len)
+                return -ENOMEM;
+        size_t cap = b->cap ? b->cap : 256;
+        while (cap < b->len + n)
+                cap *= 2;
+        char *data = realloc(b->data, cap);
+        if (!data)
+                return -ENOMEM;
+        b->data = data;
+        b->cap = cap;
+        return 0;
+}
+
+int eq_buffer_append(EqBuffer *b, const void *data, size_t n) {
+        int r = eq_buffer_reserve(b, n);
+        if (r < 0)
+                return r;
+        if (n > 0)
+                memcpy(b->data + b->len, data, n);
+        b->len += n;
+        return 0;
+}
+
+void eq_buffer_consume(EqBuffer *b, size_t n) {
+        if (n >= b->len) {
+                b->len = 0;
+                return;
+        }
+        memmove(b->data, b->data + n, b->len - n);
+        b->len -= n;
+}
+
+void eq_buffer_done(EqBuffer *b) {
+        free(b->data);
+        *b = (EqBuffer)EQ_BUFFER_NULL;
+}
+
+int eq_buffer_write(void *userdata, const char *data, size_t n) {
+        EqBuffer *b = userdata;
+
+        /* After a failure nothing more is taken: a hole in the middle would look like a message. */
+        if (b->failed || eq_buffer_append(b, data, n) < 0) {
+                b->failed = true;
+                return -1;
+        }
+        return 0;
+}
+
+/* ---- one value ---- */
+
+typedef struct Cursor {
+        const uint8_t *p, *end;
+} Cursor;
+
+typedef enum Kind {
+        KIND_BAD,
+        KIND_NIL,
+        KIND_BOOL,
+        KIND_UINT,
+        KIND_INT, /* only negative ones come out of take_value() */
+        KIND_FLOAT,
+        KIND_STR,
+        KIND_BIN,
+        KIND_ARRAY,
+        KIND_MAP,
+} Kind;
+
+typedef struct Value {
+        Kind kind;
+        uint64_t n;          /* the number, or how many bytes, elements or pairs follow */
+        const uint8_t *body; /* of STR and BIN */
+} Value;
+
+/* 0xc0 .. 0xdf: what it is and how many bytes of number follow. Absent rows (ext types, the reserved byte) are bad. */
+static const struct {
+        uint8_t kind, n_size, n;
+} heads[32] = {
+        [0x00] = { KIND_NIL, 0, 0 },   [0x02] = { KIND_BOOL, 0, 0 },  [0x03] = { KIND_BOOL, 0, 1 },
+        [0x04] = { KIND_BIN, 1, 0 },   [0x05] = { KIND_BIN, 2, 0 },   [0x06] = { KIND_BIN, 4, 0 },
+        [0x0a] = { KIND_FLOAT, 4, 0 }, [0x0b] = { KIND_FLOAT, 8, 0 }, [0x0c] = { KIND_UINT, 1, 0 },
+        [0x0d] = { KIND_UINT, 2, 0 },  [0x0e] = { KIND_UINT, 4, 0 },  [0x0f] = { KIND_UINT, 8, 0 },
+        [0x10] = { KIND_INT, 1, 0 },   [0x11] = { KIND_INT, 2, 0 },   [0x12] = { KIND_INT, 4, 0 },
+        [0x13] = { KIND_INT, 8, 0 },   [0x19] = { KIND_STR, 1, 0 },   [0x1a] = { KIND_STR, 2, 0 },
+        [0x1b] = { KIND_STR, 4, 0 },   [0x1c] = { KIND_ARRAY, 2, 0 }, [0x1d] = { KIND_ARRAY, 4, 0 },
+        [0x1e] = { KIND_MAP, 2, 0 },   [0x1f] = { KIND_MAP, 4, 0 },
+};
+
+static Cursor cursor(EqBytes raw) {
+        const uint8_t *p = (const uint8_t *)raw.data;
+        return raw.len > 0 ? (Cursor) { p, p + raw.len } : (Cursor) { 0 };
+}
+
+static size_t cursor_left(const Cursor *c) {
+        return (size_t)(c->end - c->p);
+}
+
+static uint64_t load_be(const uint8_t *p, unsigned n) {
+        uint64_t v = 0;
+        for (unsigned i = 0; i < n; i++)
+                v = v << 8 | p[i];
+        return v;
+}
+
+/* The first byte says it all. Returns false where more has to be read, see take_value(). */
+static bool value_from_byte(uint8_t b, Value *ret) {
+        if (b <= 0x7f)
+                *ret = (Value) { .kind = KIND_UINT, .n = b };
+        else if (b <= 0x8f)
+                *ret = (Value) { .kind = KIND_MAP, .n = b & 0x0f };
+        else if (b <= 0x9f)
+                *ret = (Value) { .kind = KIND_ARRAY, .n = b & 0x0f };
+        else if (b <= 0xbf)
+                *ret = (Value) { .kind = KIND_STR, .n = b & 0x1f };
+        else if (b >= 0xe0)
+                *ret = (Value) { .kind = KIND_INT, .n = (uint64_t)(int64_t)(int8_t)b };
+        else
+                return false;
+        return true;
+}
+
+/* Numbers written in a signed format: sign-extended, and UINT if they turn out not to be negative. */
+static void value_sign(Value *v, unsigned n_size) {
+        unsigned shift = 64 - 8 * n_size;
+        int64_t i = (int64_t)(v->n << shift) >> shift;
+
+        v->n = (uint64_t)i;
+        v->kind = i < 0 ? KIND_INT : KIND_UINT;
+}
+
+/* Takes one header, with its body where that is a string. False, and the cursor unmoved, if it is bad or does not fit:
+ * elements need a byte each, so a count that the rest cannot hold is bad as well. */
+static bool take_value(Cursor *c, Value *ret) {
+        if (c->p == c->end)
+                return false;
+
+        const uint8_t *p = c->p;
+        uint8_t b = *p++;
+        if (!value_from_byte(b, ret)) {
+                unsigned n_size = heads[b - 0xc0].n_size;
+                *ret = (Value) { .kind = heads[b - 0xc0].kind, .n = heads[b - 0xc0].n };
+                if (ret->kind == KIND_BAD || (size_t)(c->end - p) < n_size)
+                        return false;
+                if (n_size > 0)
+                        ret->n = load_be(p, n_size);
+                p += n_size;
+                if (ret->kind == KIND_INT)
+                        value_sign(ret, n_size);
+        }
+        if (ret->kind >= KIND_STR) {
+                uint64_t needed = ret->kind == KIND_MAP ? 2 * ret->n : ret->n;
+                if (needed > (size_t)(c->end - p))
+                        return false;
+                if (ret->kind <= KIND_BIN) {
+                        ret->body = p;
+                        p += ret->n;
+                }
+        }
+        c->p = p;
+        return true;
+}
+
+static bool take_kind(Cursor *c, Kind kind, Value *ret) {
+        Cursor next = *c;
+        if (!take_value(&next, ret) || ret->kind != kind)
+                return false;
+        *c = next;
+        return true;
+}
+
+/* The two shortest forms, which nearly all strings and small payloads have, go without take_value(). */
+static inline bool take_bytes(Cursor *c, EqBytes *ret) {
+        size_t left = cursor_left(c), n = 0, head = 0;
+
+        if (left >= 1 && (c->p[0] & 0xe0) == 0xa0) {
+                head = 1;
+                n = c->p[0] & 0x1f;
+        } else if (left >= 2 && c->p[0] == 0xc4) {
+                head = 2;
+                n = c->p[1];
+        }
+        if (head > 0) {
+                if (left - head < n)
+                        return false;
+                *ret = eq_bytes((const char *)c->p + head, n);
+                c->p += head + n;
+                return true;
+        }
+
+        Value v;
+        Cursor next = *c;
+        if (!take_value(&next, &v) || (v.kind != KIND_STR && v.kind != KIND_BIN))
+                return false;
+        *c = next;
+        *ret = eq_bytes((const char *)v.body, v.n);
+        return true;
+}
+
+static bool take_id(Cursor *c, EqIdRef *ret) {
+        Cursor next = *c;
+        Value v, queue, seq;
+
+        if (!take_value(&next, &v))
+                return false;
+        if (v.kind == KIND_STR) {
+                EqBytes text = eq_bytes((const char *)v.body, v.n), name;
+                uint64_t n;
+                if (eq_id_parse(text, &name, &n) < 0)
+                        return false;
+                *ret = (EqIdRef) { .text = text };
+        } else {
+                if (v.kind != KIND_ARRAY || v.n != 2 || !take_kind(&next, KIND_UINT, &queue) ||
+                    !take_kind(&next, KIND_UINT, &seq) || queue.n > EQ_SEQ_MAX || seq.n > EQ_SEQ_MAX)
+                        return false;
+                *ret = (EqIdRef) { .id = { .queue = queue.n, .seq = seq.n } };
+        }
+        *c = next;
+        return true;
+}
+
+/* Any value, containers with all that is in them. */
+static bool take_any(Cursor *c, EqBytes *ret) {
+        EqScan scan = EQ_SCAN_NULL;
+        size_t left = cursor_left(c);
+
+        if (left == 0 || eq_scan(&scan, c->p, left, left) != EQ_SCAN_DONE)
+                return false;
+        *ret = eq_bytes((const char *)c->p, scan.pos);
+        c->p += scan.pos;
+        return true;
+}
+
+static bool at_nil(const Cursor *c) {
+        return c->p < c->end && *c->p == 0xc0;
+}
+
+static bool at_map(const Cursor *c) {
+        return c->p < c->end && ((*c->p & 0xf0) == 0x80 || *c->p == 0xde || *c->p == 0xdf);
+}
+
+/* ---- one field ---- */
+
+typedef enum Outcome { OUTCOME_OK, OUTCOME_TYPE, OUTCOME_MAX, OUTCOME_NUL } Outcome;
+
+static bool beyond(const EqField *f, uint64_t n) {
+        return f->max != 0 && n > f->max;
+}
+
+static bool has_nul(EqBytes s) {
+        return s.len > 0 && memchr(s.data, 0, s.len);
+}
+
+static Outcome decode_bool(Cursor *c, const EqField *f, void *ret) {
+        Value v;
+        if (!take_kind(c, KIND_BOOL, &v))
+                return OUTCOME_TYPE;
+        *(bool *)ret = v.n;
+        return OUTCOME_OK;
+}
+
+static Outcome decode_u64(Cursor *c, const EqField *f, void *ret) {
+        Value v;
+        if (!take_kind(c, KIND_UINT, &v))
+                return OUTCOME_TYPE;
+        *(uint64_t *)ret = v.n;
+        return beyond(f, v.n) ? OUTCOME_MAX : OUTCOME_OK;
+}
+
+static Outcome decode_i64(Cursor *c, const EqField *f, void *ret) {
+        Value v;
+        if (!take_value(c, &v) || (v.kind != KIND_INT && v.kind != KIND_UINT))
+                return OUTCOME_TYPE;
+        if (v.kind == KIND_UINT && (v.n > INT64_MAX || beyond(f, v.n)))
+                return v.n > INT64_MAX ? OUTCOME_TYPE : OUTCOME_MAX;
+        *(int64_t *)ret = (int64_t)v.n;
+        return OUTCOME_OK;
+}
+
+static Outcome decode_str(Cursor *c, const EqField *f, void *ret) {
+        EqBytes *s = ret;
+        if (!take_bytes(c, s))
+                return OUTCOME_TYPE;
+        if (beyond(f, s->len))
+                return OUTCOME_MAX;
+        return has_nul(*s) ? OUTCOME_NUL : OUTCOME_OK;
+}
+
+static Outcome decode_bin(Cursor *c, const EqField *f, void *ret) {
+        EqBytes *s = ret;
+        if (at_nil(c)) {
+                c->p++;
+                *s = eq_bytes("", 0);
+                return OUTCOME_OK;
+        }
+        if (!take_bytes(c, s))
+                return OUTCOME_TYPE;
+        return beyond(f, s->len) ? OUTCOME_MAX : OUTCOME_OK;
+}
+
+static Outcome check_string(Cursor *c) {
+        EqBytes s;
+        if (!take_bytes(c, &s))
+                return OUTCOME_TYPE;
+        return has_nul(s) ? OUTCOME_NUL : OUTCOME_OK;
+}
+
+static Outcome check_id(Cursor *c) {
+        EqIdRef id;
+        return take_id(c, &id) ? OUTCOME_OK : OUTCOME_TYPE;
+}
+
+static Outcome check_any(Cursor *c) {
+        EqBytes raw;
+        return take_any(c, &raw) ? OUTCOME_OK : OUTCOME_TYPE;
+}
+
+/* Every element is looked at now, so that walking the array later cannot fail. */
+static Outcome decode_array(Cursor *c, const EqField *f, EqArray *ret, Outcome (*check)(Cursor *c)) {
+        Value v;
+        if (!take_kind(c, KIND_ARRAY, &v))
+                return OUTCOME_TYPE;
+        if (beyond(f, v.n))
+                return OUTCOME_MAX;
+
+        const uint8_t *start = c->p;
+        for (uint64_t i = 0; i < v.n; i++) {
+                Outcome o = check(c);
+                if (o != OUTCOME_OK)
+                        return o;
+        }
+        *ret = (EqArray) { .raw = eq_bytes((const char *)start, (size_t)(c->p - start)), .n = (uint32_t)v.n };
+        return OUTCOME_OK;
+}
+
+static Outcome decode_strv(Cursor *c, const EqField *f, void *ret) {
+        return decode_array(c, f, ret, check_string);
+}
+
+static Outcome decode_idv(Cursor *c, const EqField *f, void *ret) {
+        return decode_array(c, f, ret, check_id);
+}
+
+static Outcome decode_listv(Cursor *c, const EqField *f, void *ret) {
+        return decode_array(c, f, ret, check_any);
+}
+
+static Outcome decode_id(Cursor *c, const EqField *f, void *ret) {
+        return take_id(c, ret) ? OUTCOME_OK : OUTCOME_TYPE;
+}
+
+static Outcome decode_map(Cursor *c, const EqField *f, void *ret) {
+        return at_map(c) && take_any(c, ret) ? OUTCOME_OK : OUTCOME_TYPE;
+}
+
+static const struct {
+        Outcome (*decode)(Cursor *c, const EqField *f, void *ret);
+        const char *expected;
+        const char *unit; /* of `max` */
+} types[] = {
+        [EQ_BOOL] = { decode_bool, "true or false", "" },
+        [EQ_U64] = { decode_u64, "a non-negative integer", "" },
+        [EQ_I64] = { decode_i64, "an integer", "" },
+        [EQ_STR] = { decode_str, "a string", " bytes" },
+        [EQ_BIN] = { decode_bin, "bytes", " bytes" },
+        [EQ_STRV] = { decode_strv, "an array of strings", " strings" },
+        [EQ_ID] = { decode_id, "a task id, [queue, seq] or \"QUEUE/SEQ\"", "" },
+        [EQ_IDV] = { decode_idv, "an array of task ids, each [queue, seq] or \"QUEUE/SEQ\"", " ids" },
+        [EQ_LISTV] = { decode_listv, "an array", " elements" },
+        [EQ_MAP] = { decode_map, "a map", "" },
+};
+
+/* ---- whole records ---- */
+
+/* "SubmitMany" as "submit_many": people know the wire's names. */
+static void wire_name(const char *name, char *ret, size_t size) {
+        size_t n = 0;
+        for (const char *s = name; *s && n + 2 < size; s++) {
+                bool upper = *s >= 'A' && *s <= 'Z';
+                if (upper && s > name)
+                        ret[n++] = '_';
+                ret[n++] = upper ? (char)(*s - 'A' + 'a') : *s;
+        }
+        ret[n] = 0;
+}
+
+static int refuse(EqDecodeError *error, const EqSchema *schema, const char *field, const char *text) {
+        char name[32];
+
+        wire_name(schema->name, name, sizeof(name));
+        snprintf(error->text, sizeof(error->text), "%s: %s%s%s", name, field ? field : "", field ? ": " : "", text);
+        return -EINVAL;
+}
+
+static int refuse_field(EqDecodeError *error, const EqSchema *schema, const EqField *f, Outcome o) {
+        char text[96];
+
+        if (o == OUTCOME_MAX)
+                snprintf(text, sizeof(text), "at most %" PRIu64 "%s", f->max, types[f->type].unit);
+        else if (o == OUTCOME_NUL)
+                snprintf(text, sizeof(text), "no NUL bytes allowed");
+        else
+                snprintf(text, sizeof(text), "expected %s", types[f->type].expected);
+        return refuse(error, schema, f->name, text);
+}
+
+/* nil stands for a field that is not there, except where it is bytes: then it is none of them. */
+static inline Outcome decode_field(const EqSchema *schema, unsigned i, Cursor *c, void *rec) {
+        const EqField *f = &schema->fields[i];
+
+        if (at_nil(c) && f->type != EQ_BIN) {
+                c->p++;
+                return OUTCOME_OK;
+        }
+        Outcome o = types[f->type].decode(c, f, (char *)rec + f->offset);
+        if (o == OUTCOME_OK)
+                *(uint64_t *)rec |= UINT64_C(1) << i;
+        return o;
+}
+
+/* Starts to look where the last key was found: keys mostly come in the order of the table. */
+static inline int find_field(const EqSchema *schema, unsigned start, const uint8_t *key, size_t len) {
+        for (unsigned k = 0, i = start; k < schema->n_fields; k++, i++) {
+                if (i >= schema->n_fields)
+                        i = 0;
+                if (schema->fields[i].name_len == len && memcmp(schema->fields[i].name, key, len) == 0)
+                        return (int)i;
+        }
+        return -1;
+}
+
+static int decode_pairs(const EqSchema *schema, Cursor *c, void *rec, EqDecodeError *error) {
+        unsigned next = schema->n_positional;
+        EqBytes raw;
+        Value map, key;
+
+        if (!take_kind(c, KIND_MAP, &map))
+                return refuse(error, schema, NULL, "expected a map");
+        for (uint64_t n = map.n; n > 0; n--) {
+                int i = -1;
+                if (take_kind(c, KIND_STR, &key))
+                        i = find_field(schema, next, key.body, key.n);
+                else if (!take_any(c, &raw))
+                        return refuse(error, schema, NULL, "malformed map");
+                if (i < 0) {
+                        if (!take_any(c, &raw))
+                                return refuse(error, schema, NULL, "malformed map");
+                        continue;
+                }
+                Outcome o = decode_field(schema, (unsigned)i, c, rec);
+                if (o != OUTCOME_OK)
+                        return refuse_field(error, schema, &schema->fields[i], o);
+                next = (unsigned)i + 1;
+        }
+        return 0;
+}
+
+static int check_required(const EqSchema *schema, const void *rec, EqDecodeError *error) {
+        for (unsigned i = 0; i < schema->n_positional; i++)
+                if (!(*(const uint64_t *)rec & UINT64_C(1) << i))
+                        return refuse(error, schema, schema->fields[i].name, "missing");
+        return 0;
+}
+
+int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeError *error) {
+        Cursor c = cursor(raw);
+        Value array;
+
+        memset(ret, 0, schema->size);
+        if (!take_kind(&c, KIND_ARRAY, &array))
+                return refuse(error, schema, NULL, "expected an array of parameters");
+        for (unsigned i = 0; i < array.n; i++) {
+                if (at_map(&c) && i == array.n - 1) {
+                        int r = decode_pairs(schema, &c, ret, error);
+                        if (r < 0)
+                                return r;
+                } else if (i < schema->n_positional) {
+                        Outcome o = decode_field(schema, i, &c, ret);
+                        if (o != OUTCOME_OK)
+                                return refuse_field(error, schema, &schema->fields[i], o);
+                } else
+                        return refuse(error, schema, NULL, "too many parameters; options go into one map at the end");
+        }
+        if (c.p != c.end)
+                return refuse(error, schema, NULL, "bytes after the parameters");
+        return check_required(schema, ret, error);
+}
+
+int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError *error) {
+        Cursor c = cursor(raw);
+        int r = decode_pairs(schema, &c, rec, error);
+        if (r < 0)
+                return r;
+        return c.p == c.end ? 0 : refuse(error, schema, NULL, "bytes after the map");
+}
+
+/* ---- messages ---- */
+
+static EqBytes cursor_rest(const Cursor *c) {
+        return eq_bytes((const char *)c->p, cursor_left(c));
+}
+
+static int parse_call(Cursor *c, EqMessage *m) {
+        Value v, method;
+
+        if (!take_kind(c, KIND_STR, &method))
+                return -EBADMSG;
+        m->method = eq_bytes((const char *)method.body, method.n);
+        /* The last element of a message reaches to its end; eq_scan() made sure of that, and who decodes it checks. */
+        m->params = cursor_rest(c);
+        return take_kind(c, KIND_ARRAY, &v) ? 0 : -EBADMSG;
+}
+
+static int parse_response(Cursor *c, EqMessage *m) {
+        if (!take_any(c, &m->error))
+                return -EBADMSG;
+        m->result = cursor_rest(c);
+        return m->result.len > 0 ? 0 : -EBADMSG;
+}
+
+int eq_message_parse(EqBytes raw, EqMessage *ret) {
+        Cursor c = cursor(raw);
+        Value array, type, msgid;
+
+        *ret = (EqMessage) { 0 };
+        if (!take_kind(&c, KIND_ARRAY, &array) || array.n < 2 || !take_kind(&c, KIND_UINT, &type) ||
+            type.n > EQ_MSG_NOTIFY)
+                return -EBADMSG;
+        ret->type = (EqMessageType)type.n;
+        if (ret->type == EQ_MSG_NOTIFY)
+                return array.n == 3 ? parse_call(&c, ret) : -EBADMSG;
+        if (!take_kind(&c, KIND_UINT, &msgid) || msgid.n > UINT32_MAX)
+                return -EBADMSG;
+        ret->msgid = (uint32_t)msgid.n;
+        ret->has_msgid = true;
+        if (array.n != 4)
+                return -EBADMSG;
+        return ret->type == EQ_MSG_REQUEST ? parse_call(&c, ret) : parse_response(&c, ret);
+}
+
+/* ---- arrays and single values ---- */
+
+/* Runs take(&cursor, ret) on the next element. The cursor is kept in the array itself. */
+#define ARRAY_NEXT(it, take, ret)                                                                                      \
+        ({                                                                                                             \
+                EqArray *it_ = (it);                                                                                   \
+                Cursor c_ = cursor(it_->raw);                                                                          \
+                int r_ = it_->n == 0 ? 0 : take(&c_, ret) ? 1 : -EBADMSG;                                              \
+                if (r_ > 0) {                                                                                          \
+                        it_->raw = cursor_rest(&c_);                                                                   \
+                        it_->n--;                                                                                      \
+                }                                                                                                      \
+                r_;                                                                                                    \
+        })
+
+static bool take_i64(Cursor *c, int64_t *ret) {
+        static const EqField any = { .type = EQ_I64 };
+        return decode_i64(c, &any, ret) == OUTCOME_OK;
+}
+
+int eq_next_bytes(EqArray *it, EqBytes *ret) {
+        return ARRAY_NEXT(it, take_bytes, ret);
+}
+
+int eq_next_id(EqArray *it, EqIdRef *ret) {
+        return ARRAY_NEXT(it, take_id, ret);
+}
+
+int eq_next_raw(EqArray *it, EqBytes *ret) {
+        return ARRAY_NEXT(it, take_any, ret);
+}
+
+int eq_next_i64(EqArray *it, int64_t *ret) {
+        return ARRAY_NEXT(it, take_i64, ret);
+}
+
+int eq_get_array(EqBytes raw, EqArray *ret) {
+        Cursor c = cursor(raw);
+        Value v;
+        if (!take_kind(&c, KIND_ARRAY, &v))
+                return -EBADMSG;
+        *ret = (EqArray) { .raw = cursor_rest(&c), .n = (uint32_t)v.n };
+        return 0;
+}
+
+int eq_get_id(EqBytes raw, EqIdRef *ret) {
+        Cursor c = cursor(raw);
+        EqIdRef id;
+        if (!take_id(&c, &id) || c.p != c.end)
+                return -EBADMSG;
+        *ret = id;
+        return 0;
+}
+
+int eq_get_u64(EqBytes raw, uint64_t *ret) {
+        Cursor c = cursor(raw);
+        Value v;
+        if (!take_kind(&c, KIND_UINT, &v) || c.p != c.end)
+                return -EBADMSG;
+        *ret = v.n;
+        return 0;
+}
+
+int eq_get_i64(EqBytes raw, int64_t *ret) {
+        Cursor c = cursor(raw);
+        int64_t n;
+        if (!take_i64(&c, &n) || c.p != c.end)
+                return -EBADMSG;
+        *ret = n;
+        return 0;
+}
+
+int eq_get_bytes(EqBytes raw, EqBytes *ret) {
+        Cursor c = cursor(raw);
+        EqBytes s;
+        if (!take_bytes(&c, &s) || c.p != c.end)
+                return -EBADMSG;
+        *ret = s;
+        return 0;
+}
+
+bool eq_is_nil(EqBytes raw) {
+        Cursor c = cursor(raw);
+        return at_nil(&c) && raw.len == 1;
+}
+
+bool eq_is_map(EqBytes raw) {
+        Cursor c = cursor(raw);
+        return at_map(&c);
+}
+
+int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text) {
+        EqArray array;
+        EqBytes text;
+        int64_t code;
+
+        if (eq_get_array(raw, &array) < 0 || eq_next_i64(&array, &code) <= 0 || code <= 0 || code > INT_MAX ||
+            eq_next_bytes(&array, &text) <= 0)
+                return -EBADMSG;
+        *ret_code = (eq_error)code;
+        *ret_text = text;
+        return 0;
+}
+
+/* ---- text ---- */
+
+static bool is_digit(char c) {
+        return c >= '0' && c <= '9';
+}
+
+static bool is_name_char(char c) {
+        return is_digit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == '@' ||
+               c == '-';
+}
+
+bool eq_name_valid(EqBytes name) {
+        if (name.len == 0 || name.len > EQ_NAME_MAX || name.data[0] == '-' || name.data[0] == '.')
+                return false;
+        for (uint32_t i = 0; i < name.len; i++)
+                if (!is_name_char(name.data[i]))
+                        return false;
+        return true;
+}
+
+int eq_id_parse(EqBytes text, EqBytes *ret_queue, uint64_t *ret_seq) {
+        const char *slash = text.len > 0 ? memchr(text.data, '/', text.len) : NULL;
+        if (!slash)
+                return -EINVAL;
+
+        EqBytes queue = eq_bytes(text.data, (size_t)(slash - text.data));
+        EqBytes digits = eq_bytes(slash + 1, text.len - queue.len - 1);
+        uint64_t seq = 0;
+        if (!eq_name_valid(queue) || digits.len == 0 || digits.len > 16) /* EQ_SEQ_MAX has 16 digits */
+                return -EINVAL;
+        for (uint32_t i = 0; i < digits.len; i++) {
+                if (!is_digit(digits.data[i]))
+                        return -EINVAL;
+                seq = seq * 10 + (uint64_t)(digits.data[i] - '0');
+        }
+        if (seq > EQ_SEQ_MAX)
+                return -EINVAL;
+        *ret_queue = queue;
+        *ret_seq = seq;
+        return 0;
+}
+
+/* Length of the UTF-8 character at p, and the character; 0 if it is none (cut, overlong, surrogate, too large). */
+static size_t utf8_char(const uint8_t *p, size_t left, uint32_t *ret) {
+        static const uint32_t smallest[] = { 0, 0, 0x80, 0x800, 0x10000 };
+        size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc0 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf8 ? 4 : 0;
+        if (n == 0 || n > left)
+                return 0;
+
+        uint32_t u = n == 1 ? p[0] : p[0] & (0x7fU >> n);
+        for (size_t i = 1; i < n; i++) {
+                if ((p[i] & 0xc0) != 0x80)
+                        return 0;
+                u = u << 6 | (p[i] & 0x3f);
+        }
+        if (u < smallest[n] || u > 0x10ffff || (u >= 0xd800 && u <= 0xdfff))
+                return 0;
+        *ret = u;
+        return n;
+}
+
+bool eq_text_valid(EqBytes text) {
+        const uint8_t *p = (const uint8_t *)text.data;
+        uint32_t u;
+
+        for (size_t i = 0, n; i < text.len; i += n) {
+                n = utf8_char(p + i, text.len - i, &u);
+                if (n == 0 || u < 0x20 || (u >= 0x7f && u <= 0x9f))
+                        return false;
+        }
+        return true;
+}
+
+/* ---- encode ---- */
+
+void eq_pack_str(msgpack_packer *pk, EqBytes s) {
+        msgpack_pack_str(pk, s.len);
+        eq_pack_raw(pk, s);
+}
+
+void eq_pack_cstr(msgpack_packer *pk, const char *s) {
+        eq_pack_str(pk, eq_str(s));
+}
+
+void eq_pack_bin(msgpack_packer *pk, EqBytes s) {
+        msgpack_pack_bin(pk, s.len);
+        eq_pack_raw(pk, s);
+}
+
+/* Both numbers always take the widest form: a reader may patch or compare ids in place. */
+void eq_pack_id(msgpack_packer *pk, eq_task_id id) {
+        msgpack_pack_array(pk, 2);
+        msgpack_pack_fix_uint64(pk, id.queue);
+        msgpack_pack_fix_uint64(pk, id.seq);
+}
+
+void eq_pack_raw(msgpack_packer *pk, EqBytes raw) {
+        if (raw.len > 0)
+                pk->callback(pk->data, raw.data, raw.len);
+}
+
+static void pack_bool(msgpack_packer *pk, const void *value) {
+        if (*(const bool *)value)
+                msgpack_pack_true(pk);
+        else
+                msgpack_pack_false(pk);
+}
+
+static void pack_u64(msgpack_packer *pk, const void *value) {
+        msgpack_pack_uint64(pk, *(const uint64_t *)value);
+}
+
+static void pack_i64(msgpack_packer *pk, const void *value) {
+        msgpack_pack_int64(pk, *(const int64_t *)value);
+}
+
+static void pack_str(msgpack_packer *pk, const void *value) {
+        eq_pack_str(pk, *(const EqBytes *)value);
+}
+
+static void pack_bin(msgpack_packer *pk, const void *value) {
+        eq_pack_bin(pk, *(const EqBytes *)value);
+}
+
+static void pack_array(msgpack_packer *pk, const void *value) {
+        const EqArray *a = value;
+        msgpack_pack_array(pk, a->n);
+        eq_pack_raw(pk, a->raw);
+}
+
+static void pack_id_ref(msgpack_packer *pk, const void *value) {
+        const EqIdRef *id = value;
+        if (id->text.len > 0)
+                eq_pack_str(pk, id->text);
+        else
+                eq_pack_id(pk, id->id);
+}
+
+/* An EqBytes left at zero is an empty map. */
+static void pack_map(msgpack_packer *pk, const void *value) {
+        const EqBytes *raw = value;
+        if (raw->len == 0)
+                msgpack_pack_map(pk, 0);
+        else
+                eq_pack_raw(pk, *raw);
+}
+
+static void (*const packers[])(msgpack_packer *pk, const void *value) = {
+        [EQ_BOOL] = pack_bool,   [EQ_U64] = pack_u64,    [EQ_I64] = pack_i64,   [EQ_STR] = pack_str,
+        [EQ_BIN] = pack_bin,     [EQ_STRV] = pack_array, [EQ_ID] = pack_id_ref, [EQ_IDV] = pack_array,
+        [EQ_LISTV] = pack_array, [EQ_MAP] = pack_map,
+};
+
+/* The fields of `wanted`, as a map. */
+static void pack_fields(msgpack_packer *pk, const EqSchema *schema, const void *rec, uint64_t wanted) {
+        msgpack_pack_map(pk, (size_t)__builtin_popcountll(wanted));
+        for (; wanted; wanted &= wanted - 1) {
+                const EqField *f = &schema->fields[__builtin_ctzll(wanted)];
+                eq_pack_str(pk, eq_bytes(f->name, f->name_len));
+                packers[f->type](pk, (const char *)rec + f->offset);
+        }
+}
+
+void eq_pack_record(msgpack_packer *pk, const EqSchema *schema, const void *rec) {
+        pack_fields(pk, schema, rec, *(const uint64_t *)rec);
+}
+
+void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec) {
+        unsigned n = schema->n_positional;
+        uint64_t options = *(const uint64_t *)rec & ~((UINT64_C(1) << n) - 1);
+
+        msgpack_pack_array(pk, n + (options ? 1 : 0));
+        for (unsigned i = 0; i < n; i++)
+                packers[schema->fields[i].type](pk, (const char *)rec + schema->fields[i].offset);
+        if (options)
+                pack_fields(pk, schema, rec, options);
+}
+
+void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method) {
+        msgpack_pack_array(pk, 4);
+        msgpack_pack_int(pk, EQ_MSG_REQUEST);
+        msgpack_pack_uint32(pk, msgid);
+        eq_pack_cstr(pk, method);
+}
+
+void eq_pack_notify(msgpack_packer *pk, const char *method) {
+        msgpack_pack_array(pk, 3);
+        msgpack_pack_int(pk, EQ_MSG_NOTIFY);
+        eq_pack_cstr(pk, method);
+}
+
+void eq_pack_response(msgpack_packer *pk, uint32_t msgid) {
+        msgpack_pack_array(pk, 4);
+        msgpack_pack_int(pk, EQ_MSG_RESPONSE);
+        msgpack_pack_uint32(pk, msgid);
+        msgpack_pack_nil(pk);
+}
+
+void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text) {
+        msgpack_pack_array(pk, 4);
+        msgpack_pack_int(pk, EQ_MSG_RESPONSE);
+        msgpack_pack_uint32(pk, msgid);
+        msgpack_pack_array(pk, 2);
+        msgpack_pack_int(pk, (int)code);
+        eq_pack_cstr(pk, text);
+        msgpack_pack_nil(pk);
+}
+
+void eq_put_id_response(EqBuffer *b, uint32_t msgid, eq_task_id id) {
+        char *p = b->data + b->len;
+        uint32_t be_msgid = htobe32(msgid);
+        uint64_t be_queue = htobe64(id.queue), be_seq = htobe64(id.seq);
+
+        memcpy(p, "\x94\x01\xce", 3);
+        memcpy(p + 3, &be_msgid, 4);
+        memcpy(p + 7, "\xc0\x92\xcf", 3);
+        memcpy(p + 10, &be_queue, 8);
+        memcpy(p + 18, "\xcf", 1);
+        memcpy(p + 19, &be_seq, 8);
+        b->len += EQ_ID_RESPONSE_MAX;
+}
