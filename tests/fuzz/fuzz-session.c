@@ -173,9 +173,11 @@ static void run_reader(const uint8_t *data, size_t size, size_t step, EqBuffer *
         send_in_chunks(fd, data, size, step, true, in);
         (void)shutdown(fd, SHUT_WR);
         for (unsigned i = 0; i < MAX_TURNS && more; i++) {
+                size_t had = in->len;
                 turn();
-                answer_pending();
                 more = receive(fd, in);
+                if (in->len == had && list_is_empty(&server->to_serve))
+                        answer_pending(); /* everything else is done: so their place does not depend on the turns */
         }
         FUZZ_CHECK(!more);
         check_nothing_is_left();
@@ -227,6 +229,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         run_reader(data, size, size, &once);
         run_reader(data, size, step, &chunks);
         check_messages(&once);
+
         FUZZ_CHECK(once.len == chunks.len && (once.len == 0 || memcmp(once.data, chunks.data, once.len) == 0));
         eq_buffer_done(&once);
         eq_buffer_done(&chunks);
