@@ -67,6 +67,10 @@ static int place_init(Place *p, const char *path) {
                     strerror(e));
 }
 
+static void place_done(Place *p) {
+        p->dir_fd = close_fd(p->dir_fd);
+}
+
 /* The address of the temporary name goes through /proc if it would be too long. */
 static void place_address(const Place *p, const char *name, struct sockaddr_un *ret) {
         *ret = (struct sockaddr_un) { .sun_family = AF_UNIX };
@@ -210,6 +214,7 @@ static int publish(Place *p, int fd, mode_t mode, gid_t group, struct stat *ret_
 }
 
 int listener_open(const char *path, mode_t mode, gid_t group, char *ret_error, size_t error_size, Listener *ret) {
+        _cleanup_(place_done)
         Place p = { .dir_fd = -1, .error = ret_error, .error_size = error_size };
         _cleanup_close_ int fd = -1;
         _cleanup_free_ char *copy = NULL;
@@ -219,7 +224,6 @@ int listener_open(const char *path, mode_t mode, gid_t group, char *ret_error, s
         r = place_init(&p, path);
         if (r < 0)
                 return r;
-        _cleanup_close_ int dir_fd = p.dir_fd;
         r = place_examine(&p); /* before anything is created */
         if (r < 0)
                 return r;
@@ -246,7 +250,7 @@ static int get_option(int fd, int option) {
 }
 
 int listener_adopt(int fd, char *ret_error, size_t error_size, Listener *ret) {
-        Place p = { .error = ret_error, .error_size = error_size };
+        Place p = { .dir_fd = -1, .error = ret_error, .error_size = error_size };
 
         if (get_option(fd, SO_DOMAIN) != AF_UNIX || get_option(fd, SO_TYPE) != SOCK_STREAM ||
             get_option(fd, SO_ACCEPTCONN) != 1)

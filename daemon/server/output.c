@@ -9,8 +9,10 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
 
+#include "base/fault.h"
 #include "base/log.h"
 #include "base/util.h"
 #include "server/server.h"
@@ -26,7 +28,7 @@ int output_reserve(Session *s, size_t n) {
         }
         if (b->cap - b->len >= n)
                 return 0;
-        return eq_buffer_reserve(b, MAX(n, (size_t)FIRST_SIZE));
+        return fault_hit(FAULT_ALLOC) ? -ENOMEM : eq_buffer_reserve(b, MAX(n, (size_t)FIRST_SIZE));
 }
 
 static int write_bounded(void *data, const char *p, size_t n) {
@@ -39,7 +41,13 @@ static int write_bounded(void *data, const char *p, size_t n) {
                 s->too_large = true;
                 return -1;
         }
-        return eq_buffer_write(b, p, n);
+        if (output_reserve(s, n) < 0) {
+                b->failed = true;
+                return -1;
+        }
+        memcpy(b->data + b->len, p, n);
+        b->len += n;
+        return 0;
 }
 
 msgpack_packer output_begin(Session *s) {

@@ -15,9 +15,10 @@
 #include "server/output.h"
 #include "server/server.h"
 
-/* Is there nobody to answer? */
+/* Is there nobody to answer? After a bad frame the error is the last that the client hears. */
 static bool is_dropped(const Request *rq) {
-        return rq->notify || rq->session->gone || rq->session->closed;
+        const Session *s = rq->session;
+        return rq->notify || s->gone || s->closing || s->closed;
 }
 
 void request_reply_id(const Request *rq, eq_task_id id) {
@@ -107,7 +108,7 @@ PendingRequest *request_defer(const Request *rq, void (*gone)(PendingRequest *p)
         Session *s = rq->session;
         PendingRequest *p = NULL;
 
-        if (!s->closed && !(s->gone && s->closing))
+        if (!s->closed && !s->closing)
                 p = fault_malloc(sizeof(*p));
         if (!p) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory for the request; try again later");

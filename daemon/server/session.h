@@ -62,7 +62,7 @@ struct Session {
         bool throttled;     /* output went above EQ_OUTPUT_HIGH and is not below EQ_OUTPUT_LOW again: not read from */
         bool eof;           /* the client sends no more */
         bool gone;          /* nobody reads: output is dropped, what was sent is served, then it is closed */
-        bool closing;       /* reads nothing, sends what is left, then closes */
+        bool closing;       /* reads and answers nothing, sends what is left, then closes */
         bool closed;        /* freed when the loop has let go of `poll` */
         void *subscription; /* handlers': what events it wants; see session_hooks */
         uint64_t n_lost;    /* notifications dropped since the last `lost` */
