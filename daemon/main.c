@@ -326,7 +326,7 @@ static void on_ready(void *host) {
                 .path = d->listen_fd < 0 ? d->places.socket : NULL,
                 .listen_fd = d->listen_fd,
                 .mode = (mode_t)settings->socket_mode,
-                .group = settings->socket_gid,
+                .group = settings->socket_group.id,
         };
         char error[256], status[128];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,

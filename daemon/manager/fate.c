@@ -18,8 +18,9 @@ static uint64_t next_random(Manager *m) {
 static uint64_t backoff_usec(Manager *m, const TaskRecord *t) {
         EqSubmit s = { 0 };
         task_spec_decode(&t->spec, &s);
-        uint64_t first = EQ_HAS(&s, Submit, backoff_usec) ? s.backoff_usec : t->queue->attributes.backoff;
-        uint64_t longest = EQ_HAS(&s, Submit, backoff_max_usec) ? s.backoff_max_usec : t->queue->attributes.backoff_max;
+        uint64_t first = EQ_HAS(&s, Submit, backoff_usec) ? s.backoff_usec : t->queue->attributes.backoff_usec;
+        uint64_t longest =
+                EQ_HAS(&s, Submit, backoff_max_usec) ? s.backoff_max_usec : t->queue->attributes.backoff_max_usec;
         unsigned doublings = t->task.attempt > 0 ? t->task.attempt - 1U : 0;
         uint64_t wait = doublings < 40 && first <= (longest >> doublings) ? first << doublings : longest;
         wait = MIN(wait, longest);

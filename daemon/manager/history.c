@@ -38,7 +38,7 @@ static uint64_t age_usec(const Manager *m, const TaskRecord *t) {
 /* A queue that has history has the timer set for its oldest. */
 static void set_age_timer(Manager *m, QueueRecord *q) {
         const List *l = list_first(&q->history);
-        uint64_t longest = q->attributes.history_age;
+        uint64_t longest = q->attributes.history_age_usec;
         if (!l || longest == USEC_NEVER || heap_contains(&q->age_timer.item))
                 return;
         uint64_t age = age_usec(m, LIST_ENTRY(l, TaskRecord, history_link));
@@ -59,7 +59,7 @@ void history_age_fire(Timer *timer) {
         Manager *m = q->manager;
         while (q->n_history > 0) {
                 TaskRecord *t = LIST_ENTRY(q->history.next, TaskRecord, history_link);
-                if (age_usec(m, t) < q->attributes.history_age)
+                if (age_usec(m, t) < q->attributes.history_age_usec)
                         break;
                 drop(m, t);
         }

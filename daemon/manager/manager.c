@@ -104,8 +104,8 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .queue = t->queue->queue->name,
                 .run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity,
                 .log = &t->run->log,
-                .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout,
-                .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace,
+                .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
+                .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
         };
         return 0;
 }
@@ -155,7 +155,7 @@ static const CommandHooks command_hooks = {
 static int start_commands(Manager *m, const ManagerConfig *c) {
         SpawnerConfig spawner = {
                 .program = c->spawner_program,
-                .allow_root = m->config->daemon.root_tasks == DAEMON_ROOT_TASKS_REDUCED,
+                .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
         };
         return command_executor_new(m->loop, &m->engine, &spawner, &command_hooks, m, &m->commands);
@@ -239,8 +239,8 @@ Manager *manager_free(Manager *m) {
 }
 
 bool manager_is_admin(const Manager *m, const Identity *id) {
-        gid_t group = m->config->daemon.admin_gid;
-        return id->uid == 0 || id->uid == geteuid() || (group != (gid_t)-1 && identity_in_group(id, group));
+        gid_t group = m->config->daemon.admin_group.id;
+        return id->uid == 0 || id->uid == geteuid() || (group != PARAM_NO_ID && identity_in_group(id, group));
 }
 
 int manager_reload(Manager *m, Refusal *ret) {
@@ -282,7 +282,7 @@ void manager_stop(Manager *m, void (*stopped)(void *host)) {
                 return;
         m->stopping = true;
         m->stopped = stopped;
-        uint64_t bound = m->config->daemon.stop_timeout, now = clock_monotonic(m->clock);
+        uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_timer = (Timer)TIMER_NULL(stop_fire);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);

@@ -39,10 +39,10 @@ int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusa
 
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
         const Identity *id = caller->identity;
-        const char *allowed = q->attributes.allow_control;
+        const ParamAccess *allowed = &q->attributes.allow_control;
         if (caller->admin || (q->origin == QUEUE_FROM_CLIENT && q->creator == id->uid))
                 return 0;
-        if (allowed && *allowed && queue_attributes_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
+        if (param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return 0;
         return refuse(ret_refusal, EQ_E_DENIED, -EPERM,
                       "queue %s is controlled by the user who made it, by allow_control, and by administrators",
@@ -100,9 +100,9 @@ static void remove_fire(Timer *timer) {
 
 static int fixed_identity(const QueueAttributes *a, Identity **ret) {
         *ret = NULL;
-        if (a->user_uid == (uid_t)-1)
+        if (a->user.id == PARAM_NO_ID)
                 return 0;
-        return identity_new(a->user_uid, a->group_gid, NULL, 0, ret);
+        return identity_new(a->user.id, a->group.id, NULL, 0, ret);
 }
 
 /* Takes *attributes over on success. */
@@ -172,9 +172,10 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
 
 static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
         EqBytes kv;
-        char error[200];
+        char error[PARAM_ERROR_MAX];
         while (eq_next_bytes(&set, &kv) > 0)
-                if (queue_attributes_set(a, kv, false, error, sizeof(error)) < 0)
+                if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, ATTRIBUTE_FROM_CLIENT, error,
+                                         sizeof(error)) < 0)
                         return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
         return 0;
 }
@@ -200,9 +201,8 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
         if (q)
                 return exists(m, caller, q, set, exist_ok, ret, ret_refusal);
 
-        _cleanup_(queue_attributes_deinit)
-        QueueAttributes a;
-        int r = queue_attributes_copy(&m->config->queue_defaults, &a);
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        int r = queue_attributes_init(&a, &m->config->queue_defaults);
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
@@ -234,9 +234,8 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
         int r = manager_may_control(m, caller, q, ret_refusal);
         if (r < 0)
                 return r;
-        _cleanup_(queue_attributes_deinit)
-        QueueAttributes a;
-        r = queue_attributes_copy(&q->attributes, &a);
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        r = queue_attributes_copy(&a, &q->attributes);
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
@@ -330,7 +329,7 @@ static int make_default(Manager *m, Refusal *r) {
         if (manager_queue(m, eq_str("default")))
                 return 0;
         QueueAttributes a;
-        int e = queue_attributes_copy(&m->config->queue_defaults, &a);
+        int e = queue_attributes_init(&a, &m->config->queue_defaults);
         if (e >= 0)
                 e = queue_record_new(m, "default", &a, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)

@@ -78,7 +78,7 @@ static int check_identity(const Admission *a) {
         const SpawnReady *spawner = command_executor_spawner(a->manager->commands);
         uid_t uid = a->run_as->uid;
         bool own_only =
-                !spawner || !spawner->any_identity || a->manager->config->daemon.identity == DAEMON_IDENTITY_OWN;
+                !spawner || !spawner->any_identity || a->manager->config->daemon.identity == COMMAND_IDENTITY_OWN;
         if (own_only && uid != geteuid())
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,
@@ -96,9 +96,10 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
                 return refuse(r, EQ_E_STOPPING, -ESHUTDOWN, "eqd is stopping; try again when it is back");
         if (q->removing)
                 return refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", q->queue->name);
-        if (caller->admin ||
-            queue_attributes_allows(q->attributes.allow_submit, caller->identity->uid, caller->identity->gid,
-                                    caller->identity->groups, caller->identity->n_groups))
+        const Identity *id = caller->identity;
+        const ParamAccess *allowed = &q->attributes.allow_submit;
+        if (caller->admin || allowed->n == 0 ||
+            param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return 0;
         return refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
 }
@@ -333,7 +334,7 @@ int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t bloc
                 w->queue = q;
                 w->timer = (Timer)TIMER_NULL(space_time_over);
                 w->deadline_usec =
-                        add_usec(clock_monotonic(m->clock), block_usec ? block_usec : q->attributes.block_timeout);
+                        add_usec(clock_monotonic(m->clock), block_usec ? block_usec : q->attributes.block_timeout_usec);
         }
         int r = timer_set(&m->timers, &w->timer, w->deadline_usec);
         if (r < 0)

@@ -165,7 +165,7 @@ static void view_spec(const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, label, s.label);
         if (EQ_HAS(&s, Submit, cwd))
                 EQ_SET(row, Task, cwd, s.cwd);
-        uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout;
+        uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec;
         if (timeout != USEC_NEVER && timeout != 0)
                 EQ_SET(row, Task, timeout_usec, timeout);
         if (s.urgent)
@@ -261,12 +261,13 @@ typedef struct SetWriter {
         uint32_t n;
 } SetWriter;
 
-static void add_attribute(void *userdata, const char *key, const char *value) {
+static int add_attribute(void *userdata, const char *key, const char *value, bool set) {
         SetWriter *w = userdata;
-        char text[512];
+        char text[PARAM_PRINT_MAX + 64];
         snprintf(text, sizeof(text), "%s=%s", key, value);
         eq_pack_cstr(&w->packer, text);
         w->n++;
+        return 0;
 }
 
 static void view_queue_head(const Manager *m, const QueueRecord *q, QueueView *v) {
@@ -318,7 +319,7 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         view_queue_head(m, q, ret);
 
         SetWriter w = { .packer = eq_packer(&ret->set) };
-        queue_attributes_each(&q->attributes, add_attribute, &w);
+        (void)queue_attributes_each(&q->attributes, add_attribute, &w); /* never ends early */
         EQ_SET(row, Queue, set, (EqArray) { .raw = eq_bytes(ret->set.data, ret->set.len), .n = w.n });
         return ret->set.failed ? -ENOMEM : 0;
 }
@@ -359,7 +360,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, uid, geteuid());
         EQ_SET(ret, Stat, started_usec, m->started_usec);
         if (spawner) {
-                bool any = spawner->any_identity && m->config->daemon.identity != DAEMON_IDENTITY_OWN;
+                bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
                 EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));

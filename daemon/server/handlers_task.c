@@ -187,8 +187,7 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
 
 static void submit_many(Handlers *h, const Request *rq, const EqSubmitMany *s, EqBytes params, BlockedSubmit *b) {
         Caller caller = session_caller(rq->session);
-        _cleanup_(batch_done)
-        Batch batch = { 0 };
+        _cleanup_(batch_done) Batch batch = { 0 };
         if (s->tasks.n == 0) {
                 request_error(rq, EQ_E_INVALID, "tasks: send at least one");
                 return;

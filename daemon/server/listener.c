@@ -214,8 +214,7 @@ static int publish(Place *p, int fd, mode_t mode, gid_t group, struct stat *ret_
 }
 
 int listener_open(const char *path, mode_t mode, gid_t group, char *ret_error, size_t error_size, Listener *ret) {
-        _cleanup_(place_done)
-        Place p = { .dir_fd = -1, .error = ret_error, .error_size = error_size };
+        _cleanup_(place_done) Place p = { .dir_fd = -1, .error = ret_error, .error_size = error_size };
         _cleanup_close_ int fd = -1;
         _cleanup_free_ char *copy = NULL;
         struct stat st;

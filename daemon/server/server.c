@@ -66,8 +66,7 @@ static bool is_same(const Identity *id, const struct ucred *cred, const gid_t *g
 
 /* The last one is remembered: connections mostly come from the same users again and again. */
 static int share_identity(Server *s, const struct ucred *cred, const gid_t *groups, unsigned n_groups, Identity **ret) {
-        _cleanup_(identity_unrefp)
-        Identity *id = NULL;
+        _cleanup_(identity_unrefp) Identity *id = NULL;
         int r;
 
         if (is_same(s->last_identity, cred, groups, n_groups)) {
@@ -109,10 +108,8 @@ static int get_identity(Server *s, int fd, Identity **ret) {
 
 static void admit(Server *s, int accepted) {
         _cleanup_close_ int fd = accepted;
-        _cleanup_(identity_unrefp)
-        Identity *identity = NULL;
-        _cleanup_(user_unrefp)
-        User *user = NULL;
+        _cleanup_(identity_unrefp) Identity *identity = NULL;
+        _cleanup_(user_unrefp) User *user = NULL;
         Session *session;
         int r;
 
@@ -304,8 +301,7 @@ static int start_handles(Server *s) {
 
 int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const ServerHooks *hooks,
                const RequestHandler *handlers, void *host, char *ret_error, size_t error_size, Server **ret) {
-        _cleanup_(server_destroyp)
-        Server *s = fault_calloc(1, sizeof(*s));
+        _cleanup_(server_destroyp) Server *s = fault_calloc(1, sizeof(*s));
         int r;
 
         if (!s) {
