@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the first corpora of fuzz-scan and fuzz-decode: corpus/scan and corpus/decode beside this file.
+"""Writes the first corpora of fuzz-scan, fuzz-decode and fuzz-session: corpus/* beside this file.
 
 Small messages as clients send them, one per method and some odd ones. Files that a fuzzer found are kept beside them
 under other names; this script only writes its own. Needs no library: the few formats are packed here, so that lengths
@@ -131,6 +131,17 @@ def main():
         write("scan", name, bytes([i * 5 % 64, 0]) + data)
     write("scan", "limit-exact", bytes([2, 0x80 | 6]) + b"\xc4\x04abcd")
     write("scan", "limit-over", bytes([2, 0x80 | 5]) + b"\xc4\x04abcd")
+    # Whole conversations; first byte: how the client behaves, second: the size of its chunks.
+    calls = [pack(m) for m in MESSAGES.values() if m[0] in (0, 2) and isinstance(m[-1], list)]
+    write("session", "calls", bytes([0, 9]) + b"".join(calls))
+    for how in (1, 2, 3, 4, 12, 22, 68):
+        write("session", f"calls-{how}", bytes([how, 30]) + b"".join(calls))
+    write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
+    write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
+    write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
+    write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
+    for name, data in VALUES.items():
+        write("session", name, bytes([0, 1]) + data)
 
 
 if __name__ == "__main__":
