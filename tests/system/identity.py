@@ -4,7 +4,7 @@
 
 import os
 
-from eqdtest import (USER_A, USER_B, RpcError, Eqd, Skip, command_line, contains, descendants, equal, in_child, main,
+from eqdtest import (USER_A, USER_B, RpcError, command_line, contains, descendants, equal, in_child, main,
                      status_fields, test)
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -149,7 +149,7 @@ def a_queue_is_controlled_by_its_maker_and_administrators(eqd):
     as_a(eqd, "queue", "rm", "hers")
 
 
-@test(root=True, other_users=True, config={"queues.d/closed.queue": f"[Queue]\nAllowSubmit=u{USER_A}\n".replace("=u", "=")})
+@test(root=True, other_users=True, config={"queues.d/closed.queue": f"[Queue]\nAllowSubmit={USER_A}\n"})
 def allow_submit_names_who_may(eqd):
     as_a(eqd, "submit", "-q", "closed", "--", "true")
     eqd.fails(77, "submit", "-q", "closed", "--", "true", uid=USER_B)
