@@ -25,7 +25,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/util.h"
-#include "executor/limits.h"
+#include "executor/rlimits.h"
 
 #define PATH_DEFAULT "PATH=/usr/local/bin:/usr/bin:/bin"
 
@@ -653,7 +653,7 @@ static int send_request(CommandExecutor *x, Run *r) {
 
 static int command_start(Executor *executor, Slot *slot, Task *t) {
         CommandExecutor *x = (CommandExecutor *)executor;
-        Run *r;
+        Run *r = NULL;
         x->pool = slot->pool;
         if (!x->was_ready) {
                 pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
@@ -673,7 +673,7 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
                         pool_block(x->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + START_AGAIN_USEC);
         }
         if (e < 0) {
-                if (slot->executor_data)
+                if (r)
                         r->task = NULL;
                 return e;
         }

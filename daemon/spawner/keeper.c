@@ -103,7 +103,7 @@ static void wait_for(pid_t worker) {
 static void serve(WorkerConfig *w, int children) {
         while (!line_is_closed(w->line)) {
                 struct timespec began, now;
-                pid_t pid;
+                pid_t pid = -1;
                 (void)clock_gettime(CLOCK_MONOTONIC, &began);
                 w->epoch++;
                 int r = start_worker(w, &pid);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The names are those of setrlimit(2), in lower case and without RLIMIT_. */
 
-#include "executor/limits.h"
+#include "executor/rlimits.h"
 
 #include <errno.h>
 #include <stdio.h>
