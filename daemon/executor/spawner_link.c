@@ -38,15 +38,16 @@ struct SpawnerLink {
 
 /* posix_spawn() does not copy eqd's memory however large it is. */
 static int spawn(SpawnerLink *l, int line) {
+        static char allow_root[] = "--allow-root", cgroup[] = "--cgroup";
         char *argv[6];
         size_t n = 0;
         posix_spawn_file_actions_t actions;
 
         argv[n++] = l->program;
         if (l->allow_root)
-                argv[n++] = (char[]) { "--allow-root" };
+                argv[n++] = allow_root;
         if (l->cgroup) {
-                argv[n++] = (char[]) { "--cgroup" };
+                argv[n++] = cgroup;
                 argv[n++] = l->cgroup;
         }
         argv[n] = NULL;
