@@ -197,7 +197,8 @@ static int init_terminal(Ctl *ctl) {
         int when = 0;
 
         int status = text ? choose(ctl, text, "color", names, 3, &when) : 0;
-        ctl->color = when == 1 || (when == 0 && tty && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0));
+        ctl->color =
+                when == 1 || (when == 0 && tty && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0));
         if (tty)
                 ctl->columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 0 ? ws.ws_col : 80;
         return status;
@@ -254,8 +255,10 @@ int ctl_connect(Ctl *ctl) {
                 ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(-r));
                 return EXIT_NO_PERMISSION;
         }
-        ctl_error(ctl, "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
-                       "or name another socket with -S or EQD_SOCKET", ctl->socket, strerror(-r));
+        ctl_error(ctl,
+                  "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
+                  "or name another socket with -S or EQD_SOCKET",
+                  ctl->socket, strerror(-r));
         return EXIT_NO_DAEMON;
 }
 

@@ -19,8 +19,8 @@ static const struct {
         const char *name;
         uint64_t usec;
 } units[] = {
-        { "us", 1 },          { "ms", 1000 },      { "s", SEC },          { "sec", SEC },       { "m", 60 * SEC },
-        { "min", 60 * SEC },  { "h", 3600 * SEC }, { "d", 86400 * SEC },  { "w", 604800 * SEC }, { "", SEC },
+        { "us", 1 },         { "ms", 1000 },      { "s", SEC },         { "sec", SEC },        { "m", 60 * SEC },
+        { "min", 60 * SEC }, { "h", 3600 * SEC }, { "d", 86400 * SEC }, { "w", 604800 * SEC }, { "", SEC },
 };
 
 static int unit_find(const char *name, size_t n, uint64_t *ret_usec) {

@@ -421,8 +421,7 @@ static void wait_for_something(Loop *l) {
         uint64_t deadline = next_deadline(l), now = monotonic_usec();
         struct pollfd p[] = {
                 { .fd = l->signal_fd, .events = POLLIN },
-                { .fd = eq_client_get_fd(l->f->ctl->client),
-                  .events = (short)eq_client_get_events(l->f->ctl->client) },
+                { .fd = eq_client_get_fd(l->f->ctl->client), .events = (short)eq_client_get_events(l->f->ctl->client) },
         };
         uint64_t left = deadline > now ? deadline - now : 0;
         struct timespec ts = { .tv_sec = (time_t)(left / 1000000), .tv_nsec = (long)(left % 1000000) * 1000 };

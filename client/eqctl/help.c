@@ -125,7 +125,8 @@ static void man_verb(VerbId verb) {
         if (verbs[verb].alias)
                 printf("The alias is\n.BR %s .\n", verbs[verb].alias);
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (!is_global(&flags[i]) && flag_on(&flags[i], verb) && !(verb == VERB_run && flag_on(&flags[i], VERB_submit)))
+                if (!is_global(&flags[i]) && flag_on(&flags[i], verb) &&
+                    !(verb == VERB_run && flag_on(&flags[i], VERB_submit)))
                         man_flag(&flags[i]);
         if (verb == VERB_run)
                 printf(".PP\nAnd the options of\n.BR submit .\n");

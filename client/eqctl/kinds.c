@@ -20,8 +20,8 @@ static void put_since(EqBuffer *b, uint64_t then_usec) {
 
 static const char *state_color(EqBytes name) {
         static const char *const colors[_EQ_STATE_MAX] = {
-                [EQ_STATE_RUNNING] = "32",   [EQ_STATE_FAILED] = "31",   [EQ_STATE_TIMEOUT] = "31",
-                [EQ_STATE_DEAD] = "1;31",    [EQ_STATE_CANCELED] = "33", [EQ_STATE_EXPIRED] = "33",
+                [EQ_STATE_RUNNING] = "32", [EQ_STATE_FAILED] = "31",   [EQ_STATE_TIMEOUT] = "31",
+                [EQ_STATE_DEAD] = "1;31",  [EQ_STATE_CANCELED] = "33", [EQ_STATE_EXPIRED] = "33",
                 [EQ_STATE_WAITING] = "2",
         };
         eq_state s = eq_state_find(name);
@@ -155,7 +155,8 @@ const RowKind rows_tasks = {
         .columns = task_columns,
         .table = "id,state,pri,age,run,try,user,why,what",
         .wide = "id,state,pri,age,run,try,user,why,submitted_usec,cwd,label,command",
-        .tsv = "id,state,urgent,uid,attempt,retries,submitted_usec,started_usec,finished_usec,exit,signal,reason,label,argv",
+        .tsv = "id,state,urgent,uid,attempt,retries,submitted_usec,started_usec,finished_usec,exit,signal,reason,label,"
+               "argv",
         .id = "id",
 };
 

@@ -5,12 +5,10 @@
 #include "eqctl/options.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define EQCTL_VERB(id, ...) int verb_##id(Ctl *ctl);
-#include "verbs.def"
 
 _Static_assert(_VERB_MAX <= 64, "Flag.verbs has 64 bits");
 
@@ -111,7 +109,6 @@ typedef struct Parser {
 
 static int refuse(Options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#include <stdarg.h>
 static int refuse(Options *o, const char *format, ...) {
         va_list ap;
 

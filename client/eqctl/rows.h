@@ -10,12 +10,13 @@
 typedef struct Column {
         const char *name, *header;
         bool right;
-        const char *(*cell)(Ctl *ctl, const void *rec, EqBuffer *b); /* appends escaped text; returns its colour or NULL */
+        const char *(*cell)(Ctl *ctl, const void *rec,
+                            EqBuffer *b); /* appends escaped text; returns its colour or NULL */
 } Column;
 
 typedef struct RowKind {
         const EqSchema *schema;
-        const Column *columns; /* until name == NULL */
+        const Column *columns;          /* until name == NULL */
         const char *table, *wide, *tsv; /* names of columns, with commas */
         const char *id;                 /* the field that -o id prints */
 } RowKind;

@@ -123,7 +123,8 @@ static int set_text(Submission *s) {
         if (!s->queue)
                 s->queue = "default";
         if (!eq_name_valid(eq_str(s->queue))) {
-                ctl_error(s->ctl, "`%s` is no name of a queue: 1 to 31 of A-Z a-z 0-9 . _ @ -, not starting with . or -",
+                ctl_error(s->ctl,
+                          "`%s` is no name of a queue: 1 to 31 of A-Z a-z 0-9 . _ @ -, not starting with . or -",
                           s->queue);
                 return EXIT_USAGE;
         }
@@ -528,8 +529,8 @@ int submission_init(Submission *s, Ctl *ctl, bool is_run) {
         s->wait = s->follow || ctl_has(ctl, FLAG_wait);
 
         set_flags(s);
-        int (*const setters[])(Submission *) = { set_text, set_command, set_many,    set_times,
-                                                 set_numbers, set_paths, set_rlimits, set_env };
+        int (*const setters[])(Submission *) = { set_text,    set_command, set_many,    set_times,
+                                                 set_numbers, set_paths,   set_rlimits, set_env };
         for (size_t i = 0; i < sizeof(setters) / sizeof(setters[0]); i++) {
                 int status = setters[i](s);
                 if (status)
@@ -578,8 +579,8 @@ static void item_argv(const Submission *s, const char *word, SubmissionItem *ite
         bool append = s->is_each && word && !found && s->n_argv > 0;
         if (append)
                 eq_pack_cstr(&pk, word);
-        item->argv_array = (EqArray) { .raw = eq_bytes(item->argv.data, item->argv.len),
-                                       .n = (uint32_t)s->n_argv + append };
+        item->argv_array =
+                (EqArray) { .raw = eq_bytes(item->argv.data, item->argv.len), .n = (uint32_t)s->n_argv + append };
 }
 
 int submission_item(const Submission *s, const char *word, SubmissionItem *ret) {

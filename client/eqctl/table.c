@@ -24,8 +24,7 @@ void table_cell(Table *t, const char *color) {
                 t->cells = cells;
                 t->cap_cells = cap;
         }
-        t->cells[t->n_cells++] =
-                (TableCell) { .start = start, .len = (uint32_t)(t->text.len - start), .color = color };
+        t->cells[t->n_cells++] = (TableCell) { .start = start, .len = (uint32_t)(t->text.len - start), .color = color };
         t->failed |= t->text.failed;
 }
 

@@ -17,7 +17,7 @@
 
 enum {
         READ_SIZE = 65536,
-        KEEP_SIZE = 1048576,                          /* an empty buffer larger than that is given back */
+        KEEP_SIZE = 1048576,                             /* an empty buffer larger than that is given back */
         INPUT_MAX = EQ_MESSAGE_MAX + EQ_MESSAGE_MAX / 4, /* replies may exceed the limit of requests a little */
 };
 
