@@ -85,7 +85,7 @@ static void nearest_try(Nearest *n, const char *name, const char *candidate) {
 }
 
 static const char *nearest_name(const Nearest *n, const char *name) {
-        return n->name && n->distance <= 1 + strlen(name) / 3 ? n->name : NULL;
+        return n->name && n->distance <= (strlen(name) + 1) / 3 ? n->name : NULL;
 }
 
 const char *verb_suggest(const char *name) {

@@ -113,8 +113,7 @@ int verb_events(Ctl *ctl) {
                 status = watch(&w);
         if (ctl->format == FORMAT_TABLE)
                 w.rows.ctl->headers = false;
-        int printed = rows_end(&w.rows);
-        return status ? status : printed;
+        return rows_end(&w.rows, status);
 }
 
 /* ---- ping ---- */
@@ -177,7 +176,7 @@ int verb_stat(Ctl *ctl) {
         if (status)
                 return status;
         rows_add(&rows, &stat);
-        return rows_end(&rows);
+        return rows_end(&rows, 0);
 }
 
 int verb_reload(Ctl *ctl) {

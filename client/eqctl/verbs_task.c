@@ -243,10 +243,10 @@ int verb_ls(Ctl *ctl) {
                 status = operands_each(ctl, show_rows, &l);
         else
                 status = list_each(ctl, &list, ls_task, &l);
-        int printed = rows_end(&l.rows);
+        status = rows_end(&l.rows, status);
         if (!status)
                 print_summary(ctl, &l.counts);
-        return status ? status : printed;
+        return status;
 }
 
 /* ---- show, why ---- */
@@ -283,8 +283,7 @@ int verb_show(Ctl *ctl) {
         if (status)
                 return status;
         status = operands_each(ctl, show_rows, &l);
-        int printed = rows_end(&l.rows);
-        return status ? status : printed;
+        return rows_end(&l.rows, status);
 }
 
 static void print_why(Ctl *ctl, const EqWhy *w) {
@@ -346,8 +345,7 @@ int verb_why(Ctl *ctl) {
         if (status)
                 return status;
         status = operands_each(ctl, why_some, &rows);
-        int printed = rows_end(&rows);
-        return status ? status : printed;
+        return rows_end(&rows, status);
 }
 
 /* ---- wait ---- */
