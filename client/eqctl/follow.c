@@ -146,7 +146,7 @@ static void task_ended(Follow *f, const EqTask *t) {
                 return;
         task->ended = true;
         task->status = task_exit_status(t);
-        if (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit))
+        if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
         write_status(f, t);
 }
@@ -352,9 +352,10 @@ static bool is_done(Loop *l) {
         const Follow *f = l->f;
         bool output = true;
 
-        for (size_t i = 0; i < f->n_tasks; i++) {
-                if (f->any && f->tasks[i].ended)
+        for (size_t i = 0; f->any && i < f->n_tasks; i++)
+                if (f->tasks[i].ended)
                         return true;
+        for (size_t i = 0; i < f->n_tasks; i++) {
                 if (!f->tasks[i].ended)
                         return false;
                 output &= f->tasks[i].output_ended;
