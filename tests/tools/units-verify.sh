@@ -7,7 +7,8 @@
 # nothing else is. 77: there is no systemd-analyze.
 set -eu
 
-built=$1 source=$2
+built=$(cd "$1" && pwd)
+source=$(cd "$2" && pwd)
 command -v systemd-analyze >/dev/null || { echo "SKIP: no systemd-analyze"; exit 77; }
 
 dir=$(mktemp -d)
