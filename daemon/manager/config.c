@@ -356,7 +356,7 @@ static void digest_add(uint64_t *digest, const char *text, size_t len) {
 /* Parses one file into what `target` names. A file that is not there is empty. */
 static int file_load(const char *path, const File *target, uint64_t *digest) {
         _cleanup_free_ char *text = NULL;
-        size_t len;
+        size_t len = 0;
         File f = *target;
 
         int r = file_read(path, f.report, &f.trusted, &text, &len);

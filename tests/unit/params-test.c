@@ -67,8 +67,7 @@ static void done(Thing *t) {
         params_deinit(&table, t);
 }
 #define THING(t)                                                                                                       \
-        _cleanup_(done)                                                                                                \
-        Thing t;                                                                                                       \
+        _cleanup_(done) Thing t;                                                                                       \
         ck_assert_int_eq(params_init(&table, &t), 0)
 
 /* Rows: what is written, and how it reads when printed; NULL: refused. */
