@@ -118,22 +118,23 @@ TEST(settings_defaults_and_queues_are_read_and_dropins_have_the_last_word) {
 
 /* Rows: text of eqd.conf, and the message. */
 static const char *const bad[][2] = {
-        { "[Daemon]\nLogLevel=loud\n", "eqd.conf:2: log_level: \"loud\" is none of the words; emerg, alert, crit, err, "
-                                       "warning, notice, info or debug" },
-        { "[Commands]\n\nSlots=0\n", "eqd.conf:3: slots: \"0\" is out of range; 1..65536 slots" },
+        { "[Daemon]\nLogLevel=loud\n",
+          "eqd.conf:2: LogLevel: \"loud\" is none of the words; emerg, alert, crit, error, "
+          "warning, notice, info or debug" },
+        { "[Commands]\n\nSlots=0\n", "eqd.conf:3: Slots: \"0\" is out of range; 1..65536 slots" },
         { "[Commands]\nSlot=1\n", "eqd.conf:2: \"Slot\" is not known here; did you mean slots?" },
-        { "[Daemon]\nSlots=1\n", "eqd.conf:2: slots: belongs to section [Commands]" },
+        { "[Daemon]\nSlots=1\n", "eqd.conf:2: Slots: belongs to section [Commands]" },
         { "[Deamon]\nLogLevel=info\n",
           "eqd.conf:1: section \"Deamon\" is not known here; there are [Daemon], [Commands], [Limits] and [Queue]" },
         { "\n[Nothing]\n", "eqd.conf:2: section \"Nothing\" is not known here" },
         { "Slots=1\n", "eqd.conf:1: there is no section above; put [Daemon] first" },
         { "[Commands]\nSlots\n", "eqd.conf:2: is neither [Section] nor Key=value" },
         { "[Commands\n", "eqd.conf:1: is neither [Section] nor Key=value" },
-        { "[Commands]\nSlots=0\nrubbish\n", "eqd.conf:2: slots: \"0\" is out of range" },
+        { "[Commands]\nSlots=0\nrubbish\n", "eqd.conf:2: Slots: \"0\" is out of range" },
         { "[Commands]\nrubbish\nSlots=0\n", "eqd.conf:2: is neither" },
         { "[Queue]\nDescription=a\x1b[31m\n", "eqd.conf:2: the value is not UTF-8 without control characters" },
         { "[Queue]\nAllowSubmit=no-such-user-here\n",
-          "eqd.conf:2: allow_submit: \"no-such-user-here\" is no known user; name or number of a user" },
+          "eqd.conf:2: AllowSubmit: \"no-such-user-here\" is no known user; name or number of a user" },
         { "[Queue]\nGroup=0\n", "eqd.conf: group: is set without user; set both, or user alone" },
         { "[Queue]\nUser=4294967290\n", "eqd.conf: user: 4294967290 has no primary group" },
 };
@@ -189,7 +190,7 @@ TEST(a_long_line_is_refused_and_may_go_on_below) {
         ck_assert_str_eq(d->queue_defaults.allow_submit.text, "1 2 @3 4");
         ck_assert_uint_eq(d->queue_defaults.history, 2);
         put("eqd.conf", "[Queue]\nHistory=1\n  2\n");
-        refused("eqd.conf:2: history: \"1 2\" is no number");
+        refused("eqd.conf:2: History: \"1 2\" is no number");
 }
 
 TEST(a_key_said_twice_is_not_a_value_that_goes_on) {
@@ -198,7 +199,7 @@ TEST(a_key_said_twice_is_not_a_value_that_goes_on) {
         _cleanup_(config_freep) Config *c = load();
         ck_assert_str_eq(c->queue_defaults.description, "two");
         put("eqd.conf", "[Queue]\nHistory=x\nHistory=5\n");
-        refused("eqd.conf:2: history: \"x\"");
+        refused("eqd.conf:2: History: \"x\"");
 }
 
 TEST(what_is_no_file_of_text_is_refused) {
@@ -228,8 +229,8 @@ TEST(who_tasks_run_as_is_taken_only_from_files_that_nobody_else_can_write) {
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 put("queues.d/a.queue", rows[i]);
                 ck_assert_int_eq(chmod(path_of("queues.d/a.queue"), 0664), 0);
-                refused(i == 0 ? "queues.d/a.queue:2: user: is taken only from a file that root or eqd owns"
-                               : "queues.d/a.queue:2: group: is taken only from a file that root or eqd owns");
+                refused(i == 0 ? "queues.d/a.queue:2: User: is taken only from a file that root or eqd owns"
+                               : "queues.d/a.queue:2: Group: is taken only from a file that root or eqd owns");
                 ck_assert_int_eq(chmod(path_of("queues.d/a.queue"), 0646), 0);
                 refused("queues.d/a.queue:2: ");
                 ck_assert_int_eq(chmod(path_of("queues.d/a.queue"), 0644), 0);
