@@ -348,29 +348,39 @@ static int cancel_all(Loop *l) {
 
 /* ---- the loop ---- */
 
-static bool is_done(Loop *l) {
-        const Follow *f = l->f;
-        bool output = true;
-
-        for (size_t i = 0; i < f->n_tasks; i++) {
-                if (f->any && f->tasks[i].ended)
-                        return true;
-                if (!f->tasks[i].ended)
-                        return false;
-                output &= f->tasks[i].output_ended;
-        }
-        if (!f->output || output)
-                return true;
-        if (!l->f->output_usec)
-                l->f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
-        return monotonic_usec() >= l->f->output_usec;
-}
-
 static bool all_ended(const Follow *f) {
         for (size_t i = 0; i < f->n_tasks; i++)
                 if (!f->tasks[i].ended)
                         return false;
         return true;
+}
+
+static bool any_ended(const Follow *f) {
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (f->tasks[i].ended)
+                        return true;
+        return false;
+}
+
+static bool all_output_ended(const Follow *f) {
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (!f->tasks[i].output_ended)
+                        return false;
+        return true;
+}
+
+static bool is_done(Loop *l) {
+        Follow *f = l->f;
+
+        if (f->any && any_ended(f))
+                return true;
+        if (!all_ended(f))
+                return false;
+        if (!f->output || all_output_ended(f))
+                return true;
+        if (!f->output_usec)
+                f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
+        return monotonic_usec() >= f->output_usec;
 }
 
 static int result(const Follow *f) {
