@@ -504,7 +504,7 @@ int follow_run(Follow *f) {
         if (l.signal_fd >= 0)
                 (void)close(l.signal_fd); /* nothing to lose */
         (void)sigprocmask(SIG_SETMASK, &old, NULL);
-        if (f->ctl->client)
-                eq_client_set_notify(f->ctl->client, NULL, NULL);
+        /* Calls may be outstanding that point to this frame: they are answered here, not when it is gone. */
+        f->ctl->client = eq_client_close(f->ctl->client);
         return status;
 }

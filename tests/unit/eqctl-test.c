@@ -30,7 +30,7 @@ static void child(const FakeEqd *e, char **argv, int in, int out, int err) {
 }
 
 /* Starts eqctl with these words, up to NULL. */
-static void start(Run *r, const FakeEqd *e, bool with_stdin, ...) {
+static void start(Run *r, const FakeEqd *e, int with_stdin, ...) {
         char *argv[32] = { getenv("EQCTL") };
         int in[2] = { -1, -1 }, out[2], err[2], argc = 1;
         va_list ap;
