@@ -27,7 +27,7 @@ struct CommandExecutor {
         int last_signal;
 };
 
-static int fake_start(Executor *x, Slot *slot, Task *t) {
+static inline int fake_start(Executor *x, Slot *slot, Task *t) {
         CommandExecutor *c = (CommandExecutor *)x;
         CommandSetup setup;
         if (c->refuse)
@@ -40,7 +40,7 @@ static int fake_start(Executor *x, Slot *slot, Task *t) {
         return 0;
 }
 
-static void fake_cancel(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec) {
+static inline void fake_cancel(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec) {
         ((CommandExecutor *)x)->last_signal = signal;
 }
 
@@ -59,7 +59,7 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         return 0;
 }
 
-static void fake_end(CommandExecutor *x, Task *t, TaskVerdict verdict, int exit, int signal) {
+static inline void fake_end(CommandExecutor *x, Task *t, TaskVerdict verdict, int exit, int signal) {
         size_t i = 0;
         while (i < x->n_running && x->running[i] != t)
                 i++;
@@ -117,19 +117,19 @@ typedef struct Host {
         unsigned n_events;
 } Host;
 
-static void host_event(void *userdata, const EqEvent *e, bool has_owner, uid_t owner) {
+static inline void host_event(void *userdata, const EqEvent *e, bool has_owner, uid_t owner) {
         ((Host *)userdata)->n_events++;
 }
-static void host_ready(void *userdata) {
+static inline void host_ready(void *userdata) {
         (void)userdata;
 }
-static void host_fatal(void *userdata, int error) {
+static inline void host_fatal(void *userdata, int error) {
         (void)userdata;
         ck_abort_msg("fatal: %d", error);
 }
 static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready, .fatal = host_fatal };
 
-static void host_init(Host *h) {
+static inline void host_init(Host *h) {
         Config *config;
         char error[PARAM_ERROR_MAX];
         *h = (Host) { 0 };
@@ -148,7 +148,7 @@ static void host_init(Host *h) {
         ck_assert_int_eq(user_get(&h->m->users, 0, &h->root_user), 0);
 }
 
-static void host_done(Host *h) {
+static inline void host_done(Host *h) {
         User *users[] = { h->anna_user, h->bob_user, h->root_user };
         for (size_t i = 0; i < 3; i++)
                 user_unref(users[i]);
@@ -159,21 +159,22 @@ static void host_done(Host *h) {
         eq_buffer_done(&h->options);
         ck_assert_int_eq(uv_run(&h->loop, UV_RUN_DEFAULT), 0);
         ck_assert_int_eq(uv_loop_close(&h->loop), 0);
+        uv_library_shutdown();
         ck_assert_int_eq(rmdir(h->dir), 0);
 }
 
-static Caller anna(Host *h) {
+static inline Caller anna(Host *h) {
         return (Caller) { .identity = h->anna, .user = h->anna_user };
 }
-static Caller bob(Host *h) {
+static inline Caller bob(Host *h) {
         return (Caller) { .identity = h->bob, .user = h->bob_user };
 }
-static Caller root(Host *h) {
+static inline Caller root(Host *h) {
         return (Caller) { .identity = h->root, .user = h->root_user, .admin = true };
 }
 
 /* Moves the clock and lets every timer fire that is due by then. */
-static void host_advance(Host *h, uint64_t usec) {
+static inline void host_advance(Host *h, uint64_t usec) {
         fake_clock_advance(&h->clock, usec);
         for (HeapItem *item; (item = heap_peek(&h->m->timers.heap)) && item->key <= clock_monotonic(&h->clock.clock);) {
                 Timer *t = HEAP_ENTRY(item, Timer, item);
@@ -183,7 +184,7 @@ static void host_advance(Host *h, uint64_t usec) {
 }
 
 /* k=v... ended by NULL. */
-static QueueRecord *host_queue(Host *h, const char *name, const char *const *set) {
+static inline QueueRecord *host_queue(Host *h, const char *name, const char *const *set) {
         EqBuffer b = EQ_BUFFER_NULL;
         msgpack_packer pk = eq_packer(&b);
         uint32_t n = 0;
@@ -199,7 +200,7 @@ static QueueRecord *host_queue(Host *h, const char *name, const char *const *set
 }
 
 /* Submits *s with /bin/true as its command; 0 or what manager_submit() says. */
-static int host_submit(Host *h, Caller c, const char *queue, EqSubmit s, TaskRecord **ret) {
+static inline int host_submit(Host *h, Caller c, const char *queue, EqSubmit s, TaskRecord **ret) {
         static char argv[] = "\xa9/bin/true";
         eq_task_id id;
         s.queue = eq_str(queue);
@@ -212,14 +213,14 @@ static int host_submit(Host *h, Caller c, const char *queue, EqSubmit s, TaskRec
         return manager_submit(h->m, &c, s.queue, &args, 1, ret, &id, &h->refusal);
 }
 
-static TaskRecord *host_task(Host *h, const char *queue, EqSubmit s) {
+static inline TaskRecord *host_task(Host *h, const char *queue, EqSubmit s) {
         TaskRecord *t;
         int r = host_submit(h, anna(h), queue, s, &t);
         ck_assert_msg(r == 0, "submit: %s", h->refusal.text);
         return t;
 }
 
-static void host_end(Host *h, TaskRecord *t, TaskVerdict verdict) {
+static inline void host_end(Host *h, TaskRecord *t, TaskVerdict verdict) {
         fake_end(h->m->commands, &t->task, verdict,
                  verdict == TASK_OK    ? 0
                  : verdict == TASK_BAD ? 1
