@@ -91,7 +91,7 @@ int task_exit_status(const EqTask *t) {
 
 static void say_not_run(const Follow *f, const char *id, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        EqBytes why = t->detail.len > 0 ? t->detail : t->error.len > 0 ? t->error : t->reason;
+        EqBytes why = t->error.len > 0 ? t->error : t->detail.len > 0 ? t->detail : t->reason;
 
         text_bytes(&b, t->state);
         text_cstr(&b, why.len > 0 ? ": " : "");
@@ -146,7 +146,7 @@ static void task_ended(Follow *f, const EqTask *t) {
                 return;
         task->ended = true;
         task->status = task_exit_status(t);
-        if (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit))
+        if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
         write_status(f, t);
 }
