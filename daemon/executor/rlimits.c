@@ -71,8 +71,9 @@ int limit_parse(EqBytes text, SpawnRlimit *ret, char *error, size_t size) {
         int resource = eq ? find(eq_bytes(text.data, (size_t)(eq - text.data))) : -1;
         if (resource < 0) {
                 snprintf(error, size,
-                         "expected NAME=SOFT[:HARD] with NAME one of as core cpu data fsize locks memlock msgqueue "
-                         "nice nofile nproc rss rtprio rttime sigpending stack");
+                         "\"%.*s\": expected NAME=SOFT[:HARD] with NAME one of as core cpu data fsize locks memlock msgqueue "
+                         "nice nofile nproc rss rtprio rttime sigpending stack",
+                         (int)MIN(text.len, 32u), eq_text_valid(text) ? text.data : "");
                 return -EINVAL;
         }
         EqBytes value = eq_bytes(eq + 1, text.len - (size_t)(eq + 1 - text.data));

@@ -70,8 +70,6 @@ static void set_buffers(int fd) {
 
 int spawner_link_restart(SpawnerLink *l) {
         int pair[2];
-        if (fault_hit(FAULT_PIPE))
-                return -EMFILE;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
                 return -errno;
         set_buffers(pair[0]);

@@ -200,6 +200,17 @@ static int section_refuse(File *f, unsigned line, const char *section, size_t le
                          f->is_queue ? "there is [Queue]" : "there are [Daemon], [Commands], [Limits] and [Queue]");
 }
 
+/* Messages of the tables begin with the name of the row; people look for the key that they wrote. */
+static int entry_refuse(File *f, unsigned line, const ParamTable *table, int r, const char *error) {
+        const char *key = f->entry.key;
+        const Param *row = params_find(table, key, strlen(key));
+        size_t n = row ? strlen(row->name) : 0;
+
+        if (n > 0 && strncmp(error, row->name, n) == 0 && error[n] == ':')
+                return file_fail(f, line, r, "%s%s", key, error + n);
+        return file_fail(f, line, r, "%s", error);
+}
+
 /* Sets the entry that was read. 1, or 0: it failed. */
 static int entry_flush(File *f) {
         Entry *e = &f->entry;
@@ -217,7 +228,8 @@ static int entry_flush(File *f) {
                 return file_fail(f, line, -EINVAL, "the value is not UTF-8 without control characters");
         bool is_attribute = strcmp(e->section, "Queue") == 0;
         int r = is_attribute ? set_attribute(f, e, error, sizeof(error)) : set_setting(f, e, error, sizeof(error));
-        return r < 0 ? file_fail(f, line, r, "%s", error) : 1;
+        return r < 0 ? entry_refuse(f, line, is_attribute ? &queue_attributes_table : &daemon_settings_table, r, error)
+                     : 1;
 }
 
 static int entry_append(File *f, const char *text) {

@@ -74,7 +74,8 @@ typedef struct Run {
         char task[TASK_NAME_MAX]; /* EQD_TASK=..., or empty */
 } Run;
 
-/* A request as it comes from the line. Shared with children: fork neither copies nor write-protects it. */
+/* A request as it comes from the line. Children read it after the fork, while the worker may already take the next request:
+ * each has its own copy. */
 typedef struct Inbox {
         SpawnStart start;
         char strings[SPAWN_INLINE_MAX];
@@ -647,7 +648,7 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
         list_init(&w->draining);
         list_init(&w->unsent);
         w->runs = calloc(SPAWN_SLOTS_MAX, sizeof(Run *)); /* untouched pages cost nothing */
-        w->inbox = mmap(NULL, sizeof(Inbox), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        w->inbox = mmap(NULL, sizeof(Inbox), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         if (!w->runs || w->inbox == MAP_FAILED)
                 return -ENOMEM;
         if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
