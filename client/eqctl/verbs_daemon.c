@@ -111,8 +111,10 @@ int verb_events(Ctl *ctl) {
         }
         if (!status)
                 status = watch(&w);
+        if (ctl->client)
+                eq_client_set_notify(ctl->client, NULL, NULL);
         if (ctl->format == FORMAT_TABLE)
-                w.rows.ctl->headers = false;
+                ctl->headers = false; /* the lines were printed as they came: there is no table */
         return rows_end(&w.rows, status);
 }
 
