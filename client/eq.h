@@ -10,6 +10,11 @@
  * time-out (-ETIMEDOUT; the request may still have been carried out). For event loops: start calls with a callback, watch
  * eq_client_get_fd() for eq_client_get_events() and call eq_client_dispatch(). Any number of calls may be outstanding.
  *
+ * Callbacks run inside dispatch and inside blocking calls, never inside a start function. A callback may start calls and
+ * forget them; it must not close the connection, and blocking calls and dispatch answer it with -EBUSY.
+ *
+ * A connection that has broken stays broken: every later call gives the same error. Open a new one.
+ *
  * An error that eqd itself reported is -EREMOTEIO for every code; eq_client_get_error() has the code and the text. */
 
 #include <stddef.h>
@@ -21,6 +26,8 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#pragma GCC visibility push(default)
 
 typedef struct eq_client eq_client;
 typedef struct eq_call eq_call;
@@ -44,11 +51,13 @@ void eq_client_set_timeout(eq_client *c, uint64_t usec); /* of blocking calls; d
 int eq_client_get_fd(const eq_client *c);
 int eq_client_get_events(const eq_client *c); /* POLLIN, and POLLOUT while there is something to send */
 /* Sends, receives, calls callbacks; waits for at most timeout_usec if there is nothing to do. 1: something happened, 0:
- * nothing did, -ECONNRESET: eqd closed the connection (all outstanding calls were answered with that). */
+ * nothing did (or a signal came), -ECONNRESET: eqd closed the connection, -EBADMSG: it sent what is no message (all
+ * outstanding calls were answered with the same). */
 int eq_client_dispatch(eq_client *c, uint64_t timeout_usec);
 int eq_client_flush(eq_client *c); /* sends as much as the socket takes. 1: more is left, 0: all sent */
 
-/* What eqd said about the last call of this connection that returned -EREMOTEIO. Valid until the next call. */
+/* What eqd said about the last call of this connection that returned -EREMOTEIO, or inside a callback about the call that
+ * it is for. Valid until the next call. */
 eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
 
 /* ---- any method, by its name in eqd-protocol(7) ---- */
@@ -56,9 +65,10 @@ eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
 /* params: one encoded MessagePack array; result and error: encoded values, NULL and 0 for none. */
 typedef void (*eq_reply_fn)(eq_call *call, int r, const eq_reply *reply, void *userdata);
 
-/* Starts a call; nothing is waited for. *ret_call (may be NULL) is valid until the callback has returned. fds (n_fds <= 4)
- * are sent along and stay the caller's. r of the callback: 0, -EREMOTEIO with reply holding the error, -ECONNRESET,
- * -ECANCELED. */
+/* Starts a call; nothing is waited for, and little may be sent before the next dispatch or flush. *ret_call (may be NULL)
+ * is valid until the callback has returned. fds (n_fds <= 4) are duplicated and sent along; they stay the caller's. r of
+ * the callback: 0, -EREMOTEIO with reply holding the error, -ECONNRESET, -EBADMSG (eqd sent what is no message),
+ * -ECANCELED. -EMSGSIZE: larger than EQ_MESSAGE_MAX, not sent. */
 int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
                          unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call);
 void eq_call_forget(eq_call *call); /* the callback is not called any more */
@@ -138,6 +148,8 @@ int eq_queue_join(eq_client *c, const char *name, uint64_t timeout_usec);
 int eq_queue_flush(eq_client *c, const char *name, uint64_t timeout_usec);
 
 const char *eq_version(void);
+
+#pragma GCC visibility pop
 
 #ifdef __cplusplus
 }

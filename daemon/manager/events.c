@@ -26,7 +26,7 @@ void manager_event_task(Manager *m, eq_event event, const TaskRecord *t) {
         EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
         EQ_SET(&e, Event, queue, v.row.queue);
         EQ_SET(&e, Event, id, v.row.id);
-        EQ_SET(&e, Event, state, v.row.state);
+        EQ_SET(&e, Event, state, event == EQ_EVENT_TASK_RETRY ? eq_str(eq_state_name(EQ_STATE_WAITING)) : v.row.state);
         EQ_SET(&e, Event, uid, v.row.uid);
         EQ_SET(&e, Event, attempt, v.row.attempt);
         if (EQ_HAS(&v.row, Task, reason)) {

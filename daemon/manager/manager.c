@@ -16,15 +16,24 @@
 
 /* ---- what the engine tells ---- */
 
+/* task.started is sent when the process is known, or just before the end of one that was too quick for that. */
+static void announce(Manager *m, TaskRecord *t) {
+        if (!t->run || t->run->announced)
+                return;
+        t->run->announced = true;
+        manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
+}
+
 static void on_started(void *host, Task *t) {
-        manager_event_task(host, EQ_EVENT_TASK_STARTED, task_record(t));
 }
 
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
+        announce(host, task_record(t));
         return fate_decide(host, task_record(t), result);
 }
 
 static void on_ended_well(void *host, Task *t, const TaskResult *result) {
+        announce(host, task_record(t));
         run_keep_result(host, task_record(t), result);
 }
 
@@ -111,7 +120,9 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
 }
 
 static void on_running(void *host, Task *task, pid_t pid) {
-        task_record(task)->run->pid = pid;
+        TaskRecord *t = task_record(task);
+        t->run->pid = pid;
+        announce(host, t);
 }
 
 static bool on_output(void *host, Task *task, uint8_t stream, const char *data, size_t n) {

@@ -174,8 +174,7 @@ static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
         while (eq_next_bytes(&set, &kv) > 0)
-                if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, ATTRIBUTE_FROM_CLIENT, error,
-                                         sizeof(error)) < 0)
+                if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
                         return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
         return 0;
 }

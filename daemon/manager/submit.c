@@ -239,9 +239,8 @@ static void commit(const Admission *a, TaskRecord *t, uint64_t seq, int stdin_fd
         t->user->n_refs++;
         a->manager->n_pending++;
         bool never = t->end_note == TASK_NOTE_DEPS;
+        manager_event_task(a->manager, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
         queue_push(queue, &t->task);
-        if (a->manager->want_events)
-                manager_event_task(a->manager, EQ_EVENT_TASK_ACCEPTED, t);
         if (never)
                 (void)queue_cancel(queue, &t->task); /* just pushed, and not eligible */
 }

@@ -115,8 +115,8 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         t->task.wait = 0;
         t->task.due_usec = t->task.expire_usec = 0;
         m->n_pending++;
+        manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
         queue_push_again(t->queue->queue, &t->task);
-        manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t);
         return 0;
 }
 

@@ -194,8 +194,10 @@ static void wait_on_queue(Handlers *h, const Request *rq, const EqQueueName *p, 
 
 void handle_queue_drain(void *host, const Request *rq, const void *params) {
         QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
-        if (q)
-                wait_on_queue(host, rq, params, q, queue_drain);
+        if (!q)
+                return;
+        wait_on_queue(host, rq, params, q, queue_drain);
+        manager_event_queue(((Handlers *)host)->manager, EQ_EVENT_QUEUE_CHANGED, q, "draining");
 }
 
 void handle_queue_join(void *host, const Request *rq, const void *params) {

@@ -19,7 +19,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -246,11 +245,6 @@ static void serve_fresh(Session *s, size_t len) {
 
 /* ---- reading ---- */
 
-static bool peer_is_gone(const Session *s) {
-        struct pollfd p = { .fd = s->fd };
-        return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR)) != 0;
-}
-
 /* Reads at most SERVER_READ_SIZE and serves it. */
 static void read_once(Session *s) {
         union {
@@ -276,9 +270,7 @@ static void read_once(Session *s) {
                 return;
         }
         if (n == 0) {
-                s->eof = true;
-                if (!s->gone && peer_is_gone(s))
-                        peer_left(s);
+                s->eof = true; /* half-closed, or gone: if anything is still owed to it, the loop will tell */
                 return;
         }
         s->received += (uint64_t)n;

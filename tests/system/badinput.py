@@ -457,7 +457,11 @@ def pipes_that_cannot_be_made_are_tried_again(eqd):
 
 
 @test(env={"EQD_FAULT": "accept:1"})
-def a_failed_accept_is_tried_again(eqd):
+def a_failed_accept_is_refused_clearly_and_the_next_one_is_served(eqd):
+    try:
+        eqd.connect().call("ping")
+    except (RpcError, Closed, ConnectionError) as e:
+        contains(str(e), "descriptor" if isinstance(e, RpcError) else "")
     works(eqd)
 
 

@@ -509,6 +509,8 @@ class Eqd(Place):
         with self.connect() as c:
             c.call("subscribe", queue=queue, events=["task."])
             now = c.call("show", [task])[0]
+            if now["state"] == "RUNNING" and "pid" not in now: # task.started comes when the process is known
+                now["state"] = "STARTING"
             if now["state"] not in states:
                 c.note(lambda method, params: method == "event" and params[0].get("id", [0, 0])[1] == int(seq) and
                        params[0].get("state") in states)

@@ -253,6 +253,7 @@ static const struct {
         { "two numbers, wide", RAW("\xdc\0\x02\xcf\0\0\0\0\0\0\0\x01\xce\0\0\0\x02"), ON(LISTV) | ON(ID) },
         { "three numbers", RAW("\x93\x01\x02\x03"), ON(LISTV) },
         { "two numbers, one beyond 2^53", RAW("\x92\x01\xcf\0\x20\0\0\0\0\0\0"), ON(LISTV) },
+        { "two numbers, the first beyond 2^53", RAW("\x92\xcf\0\x20\0\0\0\0\0\0\x01"), ON(LISTV) },
         { "two numbers, one negative", RAW("\x92\x01\xff"), ON(LISTV) },
         { "strings", RAW("\x92\xa1x\xc4\x01y"), ON(STRV) | ON(LISTV) },
         { "strings, one with NUL", RAW("\x92\xa1x\xa1\0"), ON(LISTV) },
@@ -556,6 +557,7 @@ TEST(what_is_no_message_is_refused_and_can_be_answered_if_the_id_was_there) {
                 { RAW("\x94\x00\x01\xa1x\xc0"), true },
                 { RAW("\x94\x02\x01\xa1x\x90"), false }, /* a notification has three */
                 { RAW("\x93\x02\x01\x90"), false },
+                { RAW("\x94\x02\xa1x\x90\x90"), false },
                 { RAW("\x93\x01\x01\xc0"), true },  /* a response has four */
                 { RAW("\x94\x01\x01\xc0"), false }, /* cut: no header is believed that the bytes cannot hold */
         };

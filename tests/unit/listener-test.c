@@ -78,15 +78,19 @@ TEST(a_stale_socket_is_replaced) {
 
 TEST(a_living_socket_is_refused_and_left_alone) {
         Listener living = LISTENER_NULL, l = LISTENER_NULL;
+        struct stat before, after;
 
         make_dir();
         ck_assert_int_eq(try_open(&living), 0);
+        ck_assert_int_eq(stat(dir, &before), 0);
         ck_assert_int_eq(try_open(&l), -EADDRINUSE);
         ck_assert_int_eq(l.fd, -1);
         expect_error("another eqd answers on");
         expect_error(path);
         expect_error("--socket");
         ck_assert_int_eq(try_connect(path), 0);
+        ck_assert_int_eq(stat(dir, &after), 0); /* nothing was made in the directory, nothing moved */
+        ck_assert_int_eq(memcmp(&before.st_mtim, &after.st_mtim, sizeof(before.st_mtim)), 0);
         listener_close(&living);
         remove_dir();
 }

@@ -167,6 +167,14 @@ TEST(nested_huge_arrays_are_refused_as_soon_as_they_add_up) {
         ck_assert_int_eq(eq_scan(&s, bytes, 10, MAX), -EMSGSIZE);
 }
 
+/* Whoever waited for the rest of this header would wait with a full buffer. */
+TEST(a_header_cut_by_the_maximum_is_too_large) {
+        EqScan s = EQ_SCAN_NULL;
+
+        ck_assert_int_eq(eq_scan(&s, "\x92\x01\xdd\x00", 3, 4), EQ_SCAN_MORE);
+        ck_assert_int_eq(eq_scan(&s, "\x92\x01\xdd\x00", 4, 4), -EMSGSIZE);
+}
+
 TEST(depth_costs_nothing) {
         enum { DEPTH = 500000 };
         char *bytes = malloc(DEPTH + 1);
@@ -199,5 +207,5 @@ TEST(a_value_of_just_the_maximum_passes_and_one_byte_more_does_not) {
 
 RUN_TESTS("scan", 60, test_every_strict_prefix_of_a_value_is_incomplete, test_chunks_do_not_change_the_outcome,
           test_agrees_with_msgpack_c_on_good_and_spoilt_bytes, test_hostile_lengths_die_at_their_header,
-          test_nested_huge_arrays_are_refused_as_soon_as_they_add_up, test_depth_costs_nothing,
-          test_a_value_of_just_the_maximum_passes_and_one_byte_more_does_not)
+          test_nested_huge_arrays_are_refused_as_soon_as_they_add_up, test_a_header_cut_by_the_maximum_is_too_large,
+          test_depth_costs_nothing, test_a_value_of_just_the_maximum_passes_and_one_byte_more_does_not)

@@ -689,6 +689,22 @@ TEST(notifications_for_which_the_user_has_no_memory_left_are_dropped_and_counted
         stop();
 }
 
+TEST(what_is_written_while_flushing_does_not_wait_for_the_next_event) {
+        unsigned n_events;
+        start();
+        subscribe(&a);
+        h.users.limits[USER_OUTPUT_BYTES] = 50000;
+        h.subscriber->user->uid = 1000;
+        for (unsigned i = 0; i < 100; i++)
+                notify(1000, false);
+        test_host_turn(&h); /* sends, finds room for `lost`, and writes it */
+        ck_assert(!list_is_empty(&h.server->to_flush));
+        ck_assert_int_eq(uv_backend_timeout(&h.loop), 0); /* the loop will not sleep over it */
+        ck_assert_uint_gt(receive_notifications(&n_events), 0);
+        ck_assert_int_eq(uv_backend_timeout(&h.loop), -1);
+        stop();
+}
+
 TEST(whenever_memory_runs_out_the_client_gets_an_error_or_the_end_and_nothing_breaks) {
         bool failed = true;
         for (long nth = 1; failed; nth++) {
@@ -744,4 +760,5 @@ RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_re
           test_a_slow_subscriber_loses_notifications_and_is_told_how_many,
           test_a_notification_that_must_arrive_is_queued_and_its_producer_told_when_to_go_on,
           test_notifications_for_which_the_user_has_no_memory_left_are_dropped_and_counted,
+          test_what_is_written_while_flushing_does_not_wait_for_the_next_event,
           test_whenever_memory_runs_out_the_client_gets_an_error_or_the_end_and_nothing_breaks)

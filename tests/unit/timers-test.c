@@ -42,6 +42,7 @@ static void fixture_done(Fixture *f) {
         ck_assert_int_eq(uv_run(&f->loop, UV_RUN_DEFAULT), 0);
         timers_done(&f->timers);
         ck_assert_int_eq(uv_loop_close(&f->loop), 0);
+        uv_library_shutdown();
 }
 
 static void set(Fixture *f, int i, int64_t from_now) {
@@ -58,7 +59,7 @@ TEST(due_timers_fire_in_order_and_others_do_not) {
         set(&f, 3, -2);
         timer_unset(&f.timers, &f.probes[3].timer);
         timer_unset(&f.timers, &f.probes[3].timer);
-        uv_run(&f.loop, UV_RUN_ONCE);
+        uv_run(&f.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(n_fired, 2);
         ck_assert_int_eq(fired[0], 1);
         ck_assert_int_eq(fired[1], 0);
@@ -70,11 +71,11 @@ TEST(a_moved_timer_fires_once_at_its_new_time) {
         fixture_init(&f);
         set(&f, 0, 3600 * (int64_t)USEC_PER_SEC);
         set(&f, 0, -1);
-        uv_run(&f.loop, UV_RUN_ONCE);
+        uv_run(&f.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(n_fired, 1);
         fake_clock_advance(&f.clock, 7200 * USEC_PER_SEC);
         set(&f, 1, -1);
-        uv_run(&f.loop, UV_RUN_ONCE);
+        uv_run(&f.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(n_fired, 2);
         ck_assert_int_eq(fired[1], 1);
         fixture_done(&f);
@@ -86,7 +87,7 @@ TEST(a_timer_may_set_another_from_its_callback) {
         f.probes[0].also = &f.probes[1].timer;
         set(&f, 0, -1);
         while (n_fired < 2)
-                uv_run(&f.loop, UV_RUN_ONCE);
+                uv_run(&f.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(fired[1], 1);
         fixture_done(&f);
 }
@@ -100,7 +101,7 @@ TEST(setting_without_memory_is_an_error_and_moving_is_not) {
         fault_set(FAULT_ALLOC, 1, true);
         set(&f, 0, -1);
         fault_set(FAULT_ALLOC, 0, false);
-        uv_run(&f.loop, UV_RUN_ONCE);
+        uv_run(&f.loop, UV_RUN_NOWAIT);
         ck_assert_int_eq(n_fired, 1);
         fixture_done(&f);
 }

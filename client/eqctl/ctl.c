@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/* Everything that verbs have in common: global options, messages, the connection and calls over it.
+ *
+ * Data goes to standard output, talk to standard error. What eqd says is escaped before it is shown. */
+
+#include "eqctl/ctl.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "eqctl/duration.h"
+#include "eqctl/text.h"
+
+enum { RECONNECT_USEC = 30000000, RECONNECT_STEP_MSEC = 250 };
+
+/* ---- time ---- */
+
+static uint64_t clock_usec(clockid_t clock) {
+        struct timespec ts;
+        (void)clock_gettime(clock, &ts); /* cannot fail for these clocks */
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t wall_usec(void) {
+        return clock_usec(CLOCK_REALTIME);
+}
+
+uint64_t monotonic_usec(void) {
+        return clock_usec(CLOCK_MONOTONIC);
+}
+
+/* ---- messages ---- */
+
+static void say(const char *format, va_list ap) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        char text[1024];
+
+        (void)vsnprintf(text, sizeof(text), format, ap); /* cut is fine */
+        text_escaped(&b, eq_str(text));
+        (void)fflush(stdout); /* keeps the two in order on a terminal */
+        (void)fprintf(stderr, "eqctl: %s\n", text_end(&b));
+}
+
+void ctl_error(const Ctl *ctl, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        say(format, ap);
+        va_end(ap);
+}
+
+void ctl_note(const Ctl *ctl, const char *format, ...) {
+        va_list ap;
+
+        if (ctl->quiet)
+                return;
+        va_start(ap, format);
+        say(format, ap);
+        va_end(ap);
+}
+
+void ctl_verbose(const Ctl *ctl, const char *format, ...) {
+        va_list ap;
+
+        if (!ctl->verbose || ctl->quiet)
+                return;
+        va_start(ap, format);
+        say(format, ap);
+        va_end(ap);
+}
+
+int ctl_no_memory(const Ctl *ctl) {
+        ctl_error(ctl, "out of memory");
+        return EXIT_FAILURE;
+}
+
+/* ---- options ---- */
+
+bool ctl_has(const Ctl *ctl, FlagId flag) {
+        return options_has(&ctl->options, flag);
+}
+
+const char *ctl_get(const Ctl *ctl, FlagId flag) {
+        return options_get(&ctl->options, flag);
+}
+
+int ctl_get_duration(const Ctl *ctl, FlagId flag, uint64_t *ret_usec) {
+        const char *text = ctl_get(ctl, flag);
+
+        if (!text || duration_parse(text, ret_usec) == 0)
+                return 0;
+        ctl_error(ctl, "--%s: `%s` is no duration; write 10s, 5m, 1h30m, 2d or 500ms", flags[flag].name, text);
+        return EXIT_USAGE;
+}
+
+int ctl_get_number(const Ctl *ctl, FlagId flag, int64_t min, int64_t max, int64_t *ret) {
+        const char *text = ctl_get(ctl, flag);
+        char *end;
+
+        if (!text)
+                return 0;
+        errno = 0;
+        long long n = strtoll(text, &end, 10);
+        if (errno == 0 && end != text && !*end && n >= min && n <= max) {
+                *ret = n;
+                return 0;
+        }
+        ctl_error(ctl, "--%s: `%s` is no number from %lld to %lld", flags[flag].name, text, (long long)min,
+                  (long long)max);
+        return EXIT_USAGE;
+}
+
+int ctl_get_uid(const Ctl *ctl, FlagId flag, uint64_t *ret) {
+        const char *text = ctl_get(ctl, flag);
+
+        if (!text)
+                return 0;
+        if (*text && text[strspn(text, "0123456789")] == 0 && strlen(text) <= 10) {
+                int64_t n = 0;
+                int status = ctl_get_number(ctl, flag, 0, UINT32_MAX, &n);
+                *ret = (uint64_t)n;
+                return status;
+        }
+        const struct passwd *pw = getpwnam(text);
+        if (!pw) {
+                ctl_error(ctl, "--%s: no user `%s`", flags[flag].name, text);
+                return EXIT_USAGE;
+        }
+        *ret = pw->pw_uid;
+        return 0;
+}
+
+const char *signal_name(int sig) {
+        return sig > 0 ? sigabbrev_np(sig) : NULL;
+}
+
+int signal_parse(const char *text, uint64_t *ret) {
+        char *end;
+        long n = strtol(text, &end, 10);
+
+        if (end != text && !*end && n >= 1 && n <= 64) {
+                *ret = (uint64_t)n;
+                return 0;
+        }
+        if (strncasecmp(text, "SIG", 3) == 0)
+                text += 3;
+        for (int sig = 1; sig <= 64; sig++)
+                if (signal_name(sig) && strcasecmp(signal_name(sig), text) == 0) {
+                        *ret = (uint64_t)sig;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret) {
+        const char *text = ctl_get(ctl, flag);
+
+        if (!text || signal_parse(text, ret) == 0)
+                return 0;
+        ctl_error(ctl, "--%s: no signal `%s`; write TERM, HUP, 15...", flags[flag].name, text);
+        return EXIT_USAGE;
+}
+
+static int choose(const Ctl *ctl, const char *text, const char *flag, const char *const *words, int n, int *ret) {
+        for (int i = 0; i < n; i++)
+                if (strcmp(text, words[i]) == 0) {
+                        *ret = i;
+                        return 0;
+                }
+        ctl_error(ctl, "--%s: `%s` is none of those it takes; see eqctl help", flag, text);
+        return EXIT_USAGE;
+}
+
+static int init_format(Ctl *ctl) {
+        static const char *const names[] = { "table", "wide", "json", "jsonl", "tsv", "id" };
+        const char *text = ctl_get(ctl, FLAG_output);
+        int format = ctl_has(ctl, FLAG_json) ? FORMAT_JSONL : FORMAT_TABLE;
+
+        int status = text ? choose(ctl, text, "output", names, _FORMAT_MAX, &format) : 0;
+        ctl->format = (Format)format;
+        return status;
+}
+
+static int init_terminal(Ctl *ctl) {
+        static const char *const names[] = { "auto", "always", "never" };
+        const char *text = ctl_get(ctl, FLAG_color), *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+        struct winsize ws;
+        bool tty = isatty(STDOUT_FILENO);
+        int when = 0;
+
+        int status = text ? choose(ctl, text, "color", names, 3, &when) : 0;
+        ctl->color =
+                when == 1 || (when == 0 && tty && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0));
+        if (tty)
+                ctl->columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) == 0 && ws.ws_col > 0 ? ws.ws_col : 80;
+        return status;
+}
+
+static int init_socket(Ctl *ctl) {
+        const char *path = ctl_get(ctl, FLAG_socket);
+        const char *dir = getenv("XDG_RUNTIME_DIR");
+        char buf[108];
+
+        if (!path && ctl_has(ctl, FLAG_system))
+                path = "/run/eqd/eqd.sock";
+        else if (!path && ctl_has(ctl, FLAG_user_instance)) {
+                if (!dir || !*dir) {
+                        ctl_error(ctl, "--user: XDG_RUNTIME_DIR is not set, so there is no user instance");
+                        return EXIT_NO_DAEMON;
+                }
+                (void)snprintf(buf, sizeof(buf), "%s/eqd/eqd.sock", dir); /* too long: refused below or by connect */
+                path = buf;
+        }
+        if (eq_client_default_path(path, ctl->socket, sizeof(ctl->socket)) == 0)
+                return 0;
+        ctl_error(ctl, "the path of the socket is longer than 107 bytes");
+        return EXIT_USAGE;
+}
+
+int ctl_init(Ctl *ctl, int argc, char **argv) {
+        int r = options_parse(argc, argv, &ctl->options);
+
+        ctl->quiet = ctl_has(ctl, FLAG_quiet);
+        ctl->verbose = ctl_has(ctl, FLAG_verbose);
+        ctl->headers = !ctl_has(ctl, FLAG_no_headers);
+        if (r == -ENOMEM)
+                return ctl_no_memory(ctl);
+        if (r < 0) {
+                ctl_error(ctl, "%s", ctl->options.error);
+                return EXIT_USAGE;
+        }
+        int status = init_format(ctl);
+        if (status == 0)
+                status = init_terminal(ctl);
+        return status ? status : init_socket(ctl);
+}
+
+/* ---- connection ---- */
+
+int ctl_connect(Ctl *ctl) {
+        if (ctl->client)
+                return 0;
+        int r = eq_client_open(&ctl->client, ctl->socket);
+        if (r == 0)
+                return 0;
+        if (r == -EACCES || r == -EPERM) {
+                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(-r));
+                return EXIT_NO_PERMISSION;
+        }
+        ctl_error(ctl,
+                  "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
+                  "or name another socket with -S or EQD_SOCKET",
+                  ctl->socket, strerror(-r));
+        return EXIT_NO_DAEMON;
+}
+
+int ctl_reconnect(Ctl *ctl) {
+        uint64_t end = monotonic_usec() + RECONNECT_USEC;
+
+        ctl->client = eq_client_close(ctl->client);
+        ctl_note(ctl, "lost the connection to eqd; trying again for 30 s");
+        do {
+                if (eq_client_open(&ctl->client, ctl->socket) == 0) {
+                        ctl_note(ctl, "connected again");
+                        return 0;
+                }
+                (void)poll(NULL, 0, RECONNECT_STEP_MSEC); /* a pause; a signal may shorten it */
+        } while (monotonic_usec() < end);
+        ctl_error(ctl, "eqd did not come back at %s", ctl->socket);
+        return EXIT_TEMPORARY;
+}
+
+/* ---- calls ---- */
+
+int ctl_fail(Ctl *ctl, int r) {
+        const char *text;
+
+        if (r == -EREMOTEIO) {
+                eq_error code = eq_client_get_error(ctl->client, &text);
+                ctl_error(ctl, "%s", *text ? text : eq_error_name(code));
+                return eq_error_exit_status(code);
+        }
+        if (r == -ENOMEM)
+                return ctl_no_memory(ctl);
+        if (r == -EMSGSIZE) {
+                ctl_error(ctl, "too large: a message holds at most %d bytes, a payload %d", EQ_MESSAGE_MAX,
+                          EQ_PAYLOAD_MAX);
+                return EXIT_USAGE;
+        }
+        if (r == -ETIMEDOUT)
+                ctl_error(ctl, "eqd at %s did not answer in time", ctl->socket);
+        else if (r == -EBADMSG)
+                ctl_error(ctl, "what answers at %s does not speak eqd's protocol", ctl->socket);
+        else
+                ctl_error(ctl, "lost the connection to eqd at %s: %s", ctl->socket, strerror(-r));
+        return EXIT_NO_DAEMON;
+}
+
+int ctl_params(EqMethodId method, const void *params, EqBuffer *ret) {
+        static const EqNothing nothing;
+        msgpack_packer pk = eq_packer(ret);
+
+        eq_pack_params(&pk, eq_methods[method].params, params ? params : (const void *)&nothing);
+        return ret->failed ? -ENOMEM : 0;
+}
+
+int ctl_try(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        _cleanup_reply_ eq_reply *reply = NULL;
+
+        int r = ctl_params(method, params, &b);
+        if (r < 0)
+                return r;
+        r = eq_client_call(ctl->client, eq_methods[method].name, b.data, b.len, &reply);
+        if (ret) {
+                *ret = reply;
+                reply = NULL;
+        }
+        return r;
+}
+
+int ctl_call(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret) {
+        int status = ctl_connect(ctl);
+        if (status)
+                return status;
+        int r = ctl_try(ctl, method, params, ret);
+        return r < 0 ? ctl_fail(ctl, r) : 0;
+}
+
+int ctl_call_waiting(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret) {
+        int status = ctl_connect(ctl);
+        while (status == 0) {
+                eq_client_set_timeout(ctl->client, EQ_TIMEOUT_NEVER);
+                int r = ctl_try(ctl, method, params, ret);
+                if (r != -ECONNRESET)
+                        return r < 0 ? ctl_fail(ctl, r) : 0;
+                status = ctl_reconnect(ctl);
+        }
+        return status;
+}
+
+EqBytes reply_result(const eq_reply *reply) {
+        size_t n;
+        const void *p = eq_reply_get_result(reply, &n);
+        return eq_bytes(p, n);
+}
+
+EqArray reply_rows(const eq_reply *reply) {
+        EqArray rows = { 0 };
+
+        (void)eq_get_array(reply_result(reply), &rows); /* else it stays empty */
+        return rows;
+}
+
+int ctl_ids(const Ctl *ctl, const char *const *texts, size_t n, EqBuffer *ret_raw, EqArray *ret) {
+        msgpack_packer pk = eq_packer(ret_raw);
+
+        for (size_t i = 0; i < n; i++) {
+                EqBytes queue;
+                uint64_t seq;
+                if (eq_id_parse(eq_str(texts[i]), &queue, &seq) < 0) {
+                        ctl_error(ctl, "`%s` is no task id; ids look like encode/42", texts[i]);
+                        return EXIT_USAGE;
+                }
+                eq_pack_cstr(&pk, texts[i]);
+        }
+        if (ret_raw->failed)
+                return ctl_no_memory(ctl);
+        *ret = (EqArray) { .raw = eq_bytes(ret_raw->data, ret_raw->len), .n = (uint32_t)n };
+        return 0;
+}

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What every verb of eqctl works with: the options, the connection, and how to say something. Verbs return the exit
+ * status of the process; so do the functions here that are said to. */
+
+#include <stdio.h>
+
+#include "eq.h"
+#include "eqctl/options.h"
+#include "proto/codec.h"
+
+enum {
+        EXIT_USAGE = 2,
+        EXIT_NOT_FOUND = 66,
+        EXIT_NO_DAEMON = 69,
+        EXIT_TEMPORARY = 75,
+        EXIT_NO_PERMISSION = 77,
+        EXIT_TIMED_OUT = 124, /* the task, not the wait */
+        EXIT_NOT_RUN = 125,   /* the task never ran, or eqctl or eqd failed while waiting for it */
+        EXIT_SIGNAL = 128,    /* + signal */
+};
+
+typedef enum Format {
+        FORMAT_TABLE,
+        FORMAT_WIDE,
+        FORMAT_JSON,
+        FORMAT_JSONL,
+        FORMAT_TSV,
+        FORMAT_ID,
+        _FORMAT_MAX,
+} Format;
+
+typedef struct NameCache NameCache;
+
+struct Ctl {
+        Options options;
+        Format format;
+        bool headers, color, quiet, verbose;
+        unsigned columns; /* of the terminal; 0: output is none */
+        const char *socket_option;
+        char socket[108];
+        eq_client *client; /* NULL until ctl_connect() */
+        NameCache *names;  /* queue ids and uids seen so far; owned */
+};
+#define CTL_NULL                                                                                                       \
+        { .headers = true }
+
+/* Takes the options apart. 0, or the exit status; it has said why. */
+int ctl_init(Ctl *ctl, int argc, char **argv);
+void ctl_deinit(Ctl *ctl);
+
+void ctl_error(const Ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));   /* always */
+void ctl_note(const Ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3)));    /* unless --quiet */
+void ctl_verbose(const Ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3))); /* with --verbose */
+int ctl_no_memory(const Ctl *ctl); /* says so; exit status */
+
+bool ctl_has(const Ctl *ctl, FlagId flag);
+const char *ctl_get(const Ctl *ctl, FlagId flag);
+/* The value of a flag; ret is left alone where it was not given. 0, or the exit status. */
+int ctl_get_duration(const Ctl *ctl, FlagId flag, uint64_t *ret_usec);
+int ctl_get_number(const Ctl *ctl, FlagId flag, int64_t min, int64_t max, int64_t *ret);
+int ctl_get_uid(const Ctl *ctl, FlagId flag, uint64_t *ret);
+int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret);
+
+/* Connects unless connected. 0, or the exit status. */
+int ctl_connect(Ctl *ctl);
+/* The connection was lost during a wait: tries for 30 s to get a new one. 0, or EXIT_TEMPORARY. */
+int ctl_reconnect(Ctl *ctl);
+
+/* A blocking call; params is the record of the method's schema. 0, or the exit status after having said what eqd said.
+ * ret may be NULL, else it is the caller's to free. */
+int ctl_call(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret);
+/* The same for calls that are answered when something has happened: no time-out, and again after a reconnect. */
+int ctl_call_waiting(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret);
+/* The same as ctl_call(), silent: r as of eq_client_call(). */
+int ctl_try(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret);
+/* Says what went wrong with r of a call; the exit status. */
+int ctl_fail(Ctl *ctl, int r);
+int ctl_params(EqMethodId method, const void *params, EqBuffer *ret); /* packed params; 0 or -ENOMEM */
+
+/* Result of a reply; and the same as rows of a list: an empty array if it is none. */
+EqBytes reply_result(const eq_reply *reply);
+EqArray reply_rows(const eq_reply *reply);
+
+/* QUEUE/SEQ, as json.h wants it, userdata being Ctl. Asks eqd for names that it has not seen. */
+void ctl_id(EqBuffer *b, EqIdRef id, EqBytes hint, void *ctl);
+void ctl_user(Ctl *ctl, EqBuffer *b, uint64_t uid); /* name, or the number */
+
+/* Ids from the command line, as elements of an IDV parameter. 0, or the exit status if one does not look like an id. */
+int ctl_ids(const Ctl *ctl, const char *const *texts, size_t n, EqBuffer *ret_raw, EqArray *ret);
+
+uint64_t wall_usec(void);
+uint64_t monotonic_usec(void);
+/* "TERM", "SIGTERM" or "15". 0 or -EINVAL. The name without SIG, or NULL. */
+int signal_parse(const char *text, uint64_t *ret);
+const char *signal_name(int sig);
+
+static inline void reply_freep(eq_reply **r) {
+        eq_reply_free(*r);
+}
+#define _cleanup_(f) __attribute__((cleanup(f)))
+#define _cleanup_reply_ _cleanup_(reply_freep)
+#define _cleanup_buffer_ _cleanup_(eq_buffer_done)

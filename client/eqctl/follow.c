@@ -1,0 +1,501 @@
+/* SPDX-License-Identifier: MIT */
+/* One loop over the connection and a signalfd.
+ *
+ *      waiting --all answered, all output seen--> done
+ *         |  ^C: hint, 2 s --------------------> detached (130)       second ^C within them: cancel, waiting again
+ *         |  connection lost: 30 s of trying --> waiting again, or 75
+ *         |  --timeout ------------------------> 75
+ *
+ * After a reconnect the output goes on by `logs` with follow; what was printed before is skipped by counting bytes. The
+ * end of the output is waited for as well as the end of the task, but not for ever: a process that outlived its task
+ * could hold the stream open. */
+
+#include "eqctl/follow.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "eqctl/json.h"
+#include "eqctl/text.h"
+
+enum { DETACH_USEC = 2000000, OUTPUT_GRACE_USEC = 2000000 };
+
+typedef struct Loop {
+        Follow *f;
+        int signal_fd;
+        size_t n_calls;       /* wait calls that are outstanding */
+        int error;            /* -errno of a wait call that failed */
+        uint64_t end_usec;    /* monotonic; when --timeout is over */
+        uint64_t detach_usec; /* when the time for a second ^C is over; 0: none came */
+        bool canceled;
+} Loop;
+
+/* ---- tasks ---- */
+
+/* Only SEQ is compared: the name of the queue may not be known yet, and asking for it is not possible in a callback. */
+static bool has_seq(const FollowTask *t, uint64_t seq) {
+        const char *slash = strrchr(t->id, '/');
+        return slash && strtoull(slash + 1, NULL, 10) == seq;
+}
+
+int follow_add(Follow *f, const char *id) {
+        FollowTask *tasks = reallocarray(f->tasks, f->n_tasks + 1, sizeof(*tasks));
+        if (!tasks)
+                return -ENOMEM;
+        f->tasks = tasks;
+        FollowTask *t = &tasks[f->n_tasks++];
+        *t = (FollowTask) { 0 };
+        (void)snprintf(t->id, sizeof(t->id), "%s", id); /* a name has at most 31 bytes, a SEQ 16 digits */
+        for (size_t i = 0; i < f->n_early_ends; i++)
+                t->output_ended |= has_seq(t, f->early_ends[i]);
+        return 0;
+}
+
+void follow_deinit(Follow *f) {
+        free(f->tasks);
+        free(f->early_ends);
+        f->tasks = NULL;
+        f->early_ends = NULL;
+        f->n_tasks = 0;
+        if (f->ctl->client)
+                eq_client_set_notify(f->ctl->client, NULL, NULL);
+}
+
+int follow_options(Follow *f) {
+        int64_t fd = -1;
+        int status = ctl_get_number(f->ctl, FLAG_status_fd, 0, 1 << 20, &fd);
+
+        f->status_fd = (int)fd;
+        f->kill_on_int = ctl_has(f->ctl, FLAG_kill_on_int);
+        return status;
+}
+
+int task_exit_status(const EqTask *t) {
+        eq_state s = eq_state_find(t->state);
+
+        if (s == EQ_STATE_TIMEOUT)
+                return EXIT_TIMED_OUT;
+        if (s == EQ_STATE_EXPIRED || (s == EQ_STATE_CANCELED && !t->started_usec))
+                return EXIT_NOT_RUN;
+        if (t->signal)
+                return EXIT_SIGNAL + (int)(t->signal & 127);
+        if (EQ_HAS(t, Task, exit))
+                return (int)(t->exit & 255);
+        return s == EQ_STATE_DONE ? 0 : EXIT_NOT_RUN;
+}
+
+static void say_not_run(const Follow *f, const char *id, const EqTask *t) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        EqBytes why = t->detail.len > 0 ? t->detail : t->error.len > 0 ? t->error : t->reason;
+
+        text_bytes(&b, t->state);
+        text_cstr(&b, why.len > 0 ? ": " : "");
+        text_bytes(&b, why);
+        ctl_error(f->ctl, "%s did not run to its end: %s", id, text_end(&b));
+}
+
+static void write_status(const Follow *f, const EqTask *t) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        const char *id = f->n_tasks > 1 ? "id" : NULL;
+
+        if (f->status_fd < 0)
+                return;
+        text_cstr(&b, "{");
+        if (id) {
+                text_cstr(&b, "\"id\":\"");
+                ctl_id(&b, t->id, t->queue, f->ctl);
+                text_cstr(&b, "\",");
+        }
+        text_cstr(&b, "\"state\":");
+        json_string(&b, t->state);
+        if (EQ_HAS(t, Task, exit))
+                text_printf(&b, ",\"exit\":%llu", (unsigned long long)t->exit);
+        else
+                text_cstr(&b, ",\"exit\":null");
+        if (t->signal)
+                text_printf(&b, ",\"signal\":%llu", (unsigned long long)t->signal);
+        else
+                text_cstr(&b, ",\"signal\":null");
+        text_cstr(&b, ",\"reason\":");
+        json_string(&b, t->reason);
+        text_cstr(&b, "}\n");
+        if (b.failed || write(f->status_fd, b.data, b.len) != (ssize_t)b.len)
+                ctl_error(f->ctl, "cannot write to descriptor %d", f->status_fd);
+}
+
+static FollowTask *find_task(Follow *f, EqIdRef id, EqBytes queue) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+
+        ctl_id(&b, id, queue, f->ctl);
+        const char *text = text_end(&b);
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (strcmp(f->tasks[i].id, text) == 0)
+                        return &f->tasks[i];
+        return NULL;
+}
+
+static void task_ended(Follow *f, const EqTask *t) {
+        FollowTask *task = find_task(f, t->id, t->queue);
+
+        if (!task || task->ended || !eq_state_finished(eq_state_find(t->state)))
+                return;
+        task->ended = true;
+        task->status = task_exit_status(t);
+        if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
+                say_not_run(f, task->id, t);
+        write_status(f, t);
+}
+
+/* ---- answers and notifications ---- */
+
+static void on_wait(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        Loop *l = userdata;
+        EqDecodeError error;
+        EqBytes row;
+
+        l->n_calls--;
+        if (r < 0) {
+                l->error = r;
+                return;
+        }
+        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1;) {
+                EqTask t = { 0 };
+                if (eq_decode_map(&eq_schema_Task, row, &t, &error) == 0)
+                        task_ended(l->f, &t);
+        }
+}
+
+static int write_all(int fd, const char *data, size_t n) {
+        while (n > 0) {
+                ssize_t done = write(fd, data, n);
+                if (done < 0 && errno == EAGAIN) {
+                        struct pollfd p = { .fd = fd, .events = POLLOUT };
+                        (void)poll(&p, 1, -1); /* whatever it says, write() finds out */
+                } else if (done < 0 && errno != EINTR)
+                        return -errno;
+                else if (done > 0) {
+                        data += done;
+                        n -= (size_t)done;
+                }
+        }
+        return 0;
+}
+
+static int print_chunk(int64_t stream, EqBytes bytes) {
+        return write_all(stream == EQ_STREAM_STDERR ? STDERR_FILENO : STDOUT_FILENO, bytes.data, bytes.len);
+}
+
+int output_print(const void *params, size_t n_params, EqIdRef *ret_id, size_t *ret_n) {
+        EqArray it;
+        EqBytes bytes;
+        int64_t stream;
+
+        if (eq_get_array(eq_bytes(params, n_params), &it) < 0 || eq_next_id(&it, ret_id) != 1 ||
+            eq_next_i64(&it, &stream) != 1 || eq_next_bytes(&it, &bytes) != 1)
+                return -EBADMSG;
+        *ret_n = bytes.len;
+        return print_chunk(stream, bytes);
+}
+
+static void output_end(Follow *f, const void *params, size_t n_params) {
+        bool known = false;
+        EqArray it;
+        EqIdRef id;
+
+        if (eq_get_array(eq_bytes(params, n_params), &it) < 0 || eq_next_id(&it, &id) != 1)
+                return;
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (has_seq(&f->tasks[i], id.id.seq))
+                        known = f->tasks[i].output_ended = true;
+        if (known)
+                return;
+        uint64_t *ends = reallocarray(f->early_ends, f->n_early_ends + 1, sizeof(*ends));
+        if (!ends)
+                return; /* costs the grace at the end, no more */
+        f->early_ends = ends;
+        f->early_ends[f->n_early_ends++] = id.id.seq;
+}
+
+static void on_notify(eq_client *c, const char *method, const void *params, size_t n, void *userdata) {
+        Follow *f = userdata;
+        EqIdRef id;
+        size_t n_bytes = 0;
+
+        if (strcmp(method, "output") == 0) {
+                (void)output_print(params, n, &id, &n_bytes); /* a dead output ends us by SIGPIPE */
+                f->printed += n_bytes;
+                if (f->output_usec)
+                        f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
+        } else if (strcmp(method, "output_end") == 0)
+                output_end(f, params, n);
+        else if (strcmp(method, "lost") == 0)
+                ctl_error(f->ctl, "some output was lost: this terminal reads too slowly");
+}
+
+void follow_begin(Follow *f) {
+        if (f->ctl->client)
+                eq_client_set_notify(f->ctl->client, on_notify, f);
+}
+
+/* ---- calls ---- */
+
+static int start_wait(Loop *l, size_t first, size_t n) {
+        _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL, params = EQ_BUFFER_NULL;
+        Follow *f = l->f;
+        EqWait rec = { 0 };
+        EqArray ids = { 0 };
+        msgpack_packer pk = eq_packer(&raw);
+
+        for (size_t i = first; i < first + n; i++)
+                if (!f->tasks[i].ended) {
+                        eq_pack_cstr(&pk, f->tasks[i].id);
+                        ids.n++;
+                }
+        if (ids.n == 0)
+                return 0;
+        ids.raw = eq_bytes(raw.data, raw.len);
+        EQ_SET(&rec, Wait, ids, ids);
+        if (f->any)
+                EQ_SET(&rec, Wait, any, true);
+        if (raw.failed || ctl_params(EQ_METHOD_WAIT, &rec, &params) < 0)
+                return -ENOMEM;
+        int r = eq_client_call_start(f->ctl->client, "wait", params.data, params.len, NULL, 0, on_wait, l, NULL);
+        if (r == 0)
+                l->n_calls++;
+        return r;
+}
+
+static int start_waits(Loop *l) {
+        int r = 0;
+
+        follow_begin(l->f);
+        for (size_t i = 0; r == 0 && i < l->f->n_tasks; i += EQ_BATCH_MAX) {
+                size_t left = l->f->n_tasks - i;
+                r = start_wait(l, i, left < EQ_BATCH_MAX ? left : EQ_BATCH_MAX);
+        }
+        return r;
+}
+
+static void on_logs(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        EqLogsReply logs = { 0 };
+        EqDecodeError error;
+        Loop *l = userdata;
+        EqBytes chunk, bytes;
+
+        if (r < 0 || eq_decode_map(&eq_schema_LogsReply, reply_result(reply), &logs, &error) < 0)
+                return;
+        uint64_t skip = l->f->printed > logs.dropped ? l->f->printed - logs.dropped : 0;
+        while (eq_next_raw(&logs.chunks, &chunk) == 1) {
+                EqArray it;
+                int64_t stream;
+                if (eq_get_array(chunk, &it) < 0 || eq_next_i64(&it, &stream) != 1 || eq_next_bytes(&it, &bytes) != 1)
+                        return;
+                uint32_t gone = skip < bytes.len ? (uint32_t)skip : bytes.len;
+                skip -= gone;
+                (void)print_chunk(stream, eq_bytes(bytes.data + gone, bytes.len - gone)); /* SIGPIPE ends us */
+                l->f->printed += bytes.len - gone;
+        }
+}
+
+/* Takes the stream up again, for one task; of several the output since the loss stays in their logs. */
+static int restart_output(Loop *l) {
+        _cleanup_buffer_ EqBuffer params = EQ_BUFFER_NULL;
+        Follow *f = l->f;
+        EqLogs rec = { 0 };
+
+        if (!f->output)
+                return 0;
+        if (f->n_tasks != 1) {
+                ctl_note(f->ctl, "the rest of the output is in `eqctl logs`");
+                f->output = false;
+                return 0;
+        }
+        EQ_SET(&rec, Logs, id, (EqIdRef) { .text = eq_str(f->tasks[0].id) });
+        EQ_SET(&rec, Logs, follow, true);
+        if (ctl_params(EQ_METHOD_LOGS, &rec, &params) < 0)
+                return -ENOMEM;
+        return eq_client_call_start(f->ctl->client, "logs", params.data, params.len, NULL, 0, on_logs, l, NULL);
+}
+
+static int cancel_all(Loop *l) {
+        _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL, params = EQ_BUFFER_NULL;
+        Follow *f = l->f;
+        EqCancel rec = { 0 };
+        int r = 0;
+
+        l->canceled = true;
+        l->detach_usec = 0;
+        for (size_t i = 0, n = 0; r == 0 && i < f->n_tasks; i++) {
+                msgpack_packer pk = eq_packer(&raw);
+                eq_pack_cstr(&pk, f->tasks[i].id);
+                if (++n < EQ_BATCH_MAX && i + 1 < f->n_tasks)
+                        continue;
+                EQ_SET(&rec, Cancel, ids, (EqArray) { .raw = eq_bytes(raw.data, raw.len), .n = (uint32_t)n });
+                EQ_SET(&rec, Cancel, running, true);
+                if (raw.failed || ctl_params(EQ_METHOD_CANCEL, &rec, &params) < 0)
+                        return -ENOMEM;
+                r = eq_client_call_start(f->ctl->client, "cancel", params.data, params.len, NULL, 0, NULL, NULL, NULL);
+                raw.len = params.len = n = 0;
+        }
+        ctl_note(f->ctl, "stopping %s%s", f->tasks[0].id, f->n_tasks > 1 ? " and the others" : "");
+        return r;
+}
+
+/* ---- the loop ---- */
+
+static bool is_done(Loop *l) {
+        const Follow *f = l->f;
+        bool output = true;
+
+        for (size_t i = 0; f->any && i < f->n_tasks; i++)
+                if (f->tasks[i].ended)
+                        return true;
+        for (size_t i = 0; i < f->n_tasks; i++) {
+                if (!f->tasks[i].ended)
+                        return false;
+                output &= f->tasks[i].output_ended;
+        }
+        if (!f->output || output)
+                return true;
+        if (!l->f->output_usec)
+                l->f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
+        return monotonic_usec() >= l->f->output_usec;
+}
+
+static bool all_ended(const Follow *f) {
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (!f->tasks[i].ended)
+                        return false;
+        return true;
+}
+
+static int result(const Follow *f) {
+        int status = 0;
+
+        for (size_t i = 0; i < f->n_tasks; i++) {
+                if (!f->tasks[i].ended)
+                        continue;
+                if (f->any)
+                        return f->tasks[i].status;
+                status = f->tasks[i].status > status ? f->tasks[i].status : status;
+        }
+        return status;
+}
+
+/* -1: go on; else the exit status. */
+static int handle_signal(Loop *l) {
+        struct signalfd_siginfo si;
+        Follow *f = l->f;
+
+        if (read(l->signal_fd, &si, sizeof(si)) != sizeof(si))
+                return -1;
+        if (l->canceled)
+                return EXIT_SIGNAL + SIGINT;
+        if (f->kill_on_int || l->detach_usec) {
+                int r = cancel_all(l);
+                return r < 0 ? follow_failure(ctl_fail(f->ctl, r)) : -1;
+        }
+        l->detach_usec = monotonic_usec() + DETACH_USEC;
+        if (f->n_tasks == 1)
+                ctl_note(f->ctl, "task %s continues; eqctl cancel %s stops it", f->tasks[0].id, f->tasks[0].id);
+        else
+                ctl_note(f->ctl, "%zu tasks continue; eqctl cancel %s ... stops them", f->n_tasks, f->tasks[0].id);
+        return -1;
+}
+
+static uint64_t next_deadline(const Loop *l) {
+        uint64_t next = l->end_usec;
+
+        if (l->detach_usec && l->detach_usec < next)
+                next = l->detach_usec;
+        if (l->f->output_usec && l->f->output_usec < next)
+                next = l->f->output_usec;
+        return next;
+}
+
+static void wait_for_something(Loop *l) {
+        uint64_t deadline = next_deadline(l), now = monotonic_usec();
+        struct pollfd p[] = {
+                { .fd = l->signal_fd, .events = POLLIN },
+                { .fd = eq_client_get_fd(l->f->ctl->client), .events = (short)eq_client_get_events(l->f->ctl->client) },
+        };
+        uint64_t left = deadline > now ? deadline - now : 0;
+        struct timespec ts = { .tv_sec = (time_t)(left / 1000000), .tv_nsec = (long)(left % 1000000) * 1000 };
+
+        (void)ppoll(p, 2, deadline == UINT64_MAX ? NULL : &ts, NULL); /* both are looked at without waiting, anyway */
+}
+
+static int over(Loop *l) {
+        uint64_t now = monotonic_usec();
+
+        if (l->detach_usec && now >= l->detach_usec)
+                return EXIT_SIGNAL + SIGINT;
+        if (now >= l->end_usec) {
+                ctl_error(l->f->ctl, "not ended within the time-out");
+                return EXIT_TEMPORARY;
+        }
+        return -1;
+}
+
+static int recover(Loop *l) {
+        int status = ctl_reconnect(l->f->ctl);
+        if (status)
+                return status;
+        l->n_calls = 0;
+        l->error = 0;
+        int r = start_waits(l);
+        if (r == 0)
+                r = restart_output(l);
+        return r < 0 && r != -ECONNRESET ? follow_failure(ctl_fail(l->f->ctl, r)) : -1;
+}
+
+/* One turn. -1: go on; else the exit status. */
+static int turn(Loop *l) {
+        int r = eq_client_dispatch(l->f->ctl->client, 0);
+        if (is_done(l))
+                return result(l->f);
+        if (r == -ECONNRESET)
+                return recover(l);
+        if (r < 0 || l->error)
+                return follow_failure(ctl_fail(l->f->ctl, r < 0 ? r : l->error));
+        if (l->n_calls == 0 && !all_ended(l->f)) {
+                ctl_error(l->f->ctl, "eqd's answer does not name the tasks that were asked for");
+                return EXIT_NOT_RUN;
+        }
+        int status = handle_signal(l);
+        if (status < 0)
+                status = over(l);
+        if (status < 0 && r == 0)
+                wait_for_something(l);
+        return status;
+}
+
+int follow_run(Follow *f) {
+        Loop l = { .f = f, .end_usec = UINT64_MAX };
+        sigset_t set, old;
+        int status = -1;
+
+        if (f->timeout_usec != EQ_TIMEOUT_NEVER)
+                l.end_usec = monotonic_usec() + f->timeout_usec;
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGINT); /* neither can fail */
+        if (sigprocmask(SIG_BLOCK, &set, &old) < 0)
+                return follow_failure(ctl_fail(f->ctl, -errno));
+        l.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        int r = l.signal_fd < 0 ? -errno : start_waits(&l);
+        if (r < 0 && r != -ECONNRESET)
+                status = follow_failure(ctl_fail(f->ctl, r));
+        while (status < 0)
+                status = turn(&l);
+        if (l.signal_fd >= 0)
+                (void)close(l.signal_fd); /* nothing to lose */
+        (void)sigprocmask(SIG_SETMASK, &old, NULL);
+        if (f->ctl->client)
+                eq_client_set_notify(f->ctl->client, NULL, NULL);
+        return status;
+}

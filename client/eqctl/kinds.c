@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* Which columns tasks, queues, events and reasons have, and how the made ones are made. */
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "eqctl/duration.h"
+#include "eqctl/rows.h"
+#include "eqctl/text.h"
+
+static void put_duration(EqBuffer *b, uint64_t usec) {
+        char buf[DURATION_SIZE];
+        text_cstr(b, duration_format(usec, buf));
+}
+
+static void put_since(EqBuffer *b, uint64_t then_usec) {
+        uint64_t now = wall_usec();
+        put_duration(b, now > then_usec ? now - then_usec : 0);
+}
+
+static const char *state_color(EqBytes name) {
+        static const char *const colors[_EQ_STATE_MAX] = {
+                [EQ_STATE_RUNNING] = "32", [EQ_STATE_FAILED] = "31",   [EQ_STATE_TIMEOUT] = "31",
+                [EQ_STATE_DEAD] = "1;31",  [EQ_STATE_CANCELED] = "33", [EQ_STATE_EXPIRED] = "33",
+                [EQ_STATE_WAITING] = "2",
+        };
+        eq_state s = eq_state_find(name);
+        return s >= 0 ? colors[s] : NULL;
+}
+
+/* ---- tasks ---- */
+
+static const char *task_state(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        text_escaped(b, t->state);
+        return state_color(t->state);
+}
+
+static const char *task_pri(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        text_cstr(b, t->urgent ? "U" : "0");
+        return NULL;
+}
+
+static const char *task_age(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        if (EQ_HAS(t, Task, submitted_usec))
+                put_since(b, t->submitted_usec);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *task_run(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        if (!t->started_usec)
+                text_cstr(b, "-");
+        else if (eq_state_finished(eq_state_find(t->state)))
+                put_duration(b, t->finished_usec > t->started_usec ? t->finished_usec - t->started_usec : 0);
+        else if (eq_state_find(t->state) == EQ_STATE_RUNNING)
+                put_since(b, t->started_usec);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *task_try(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        text_printf(b, "%" PRIu64 "/%" PRIu64, t->attempt, t->retries + 1);
+        return NULL;
+}
+
+static const char *task_user(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        ctl_user(ctl, b, t->uid);
+        return NULL;
+}
+
+static void put_end(EqBuffer *b, const EqTask *t) {
+        const char *name = signal_name((int)t->signal);
+
+        if (EQ_HAS(t, Task, error) && t->error.len > 0)
+                text_escaped(b, t->error);
+        else if (t->signal && name)
+                text_printf(b, "signal %s", name);
+        else if (t->signal)
+                text_printf(b, "signal %" PRIu64, t->signal);
+        else if (EQ_HAS(t, Task, exit))
+                text_printf(b, "exit %" PRIu64, t->exit);
+        else if (t->reason.len > 0)
+                text_escaped(b, t->reason);
+        else
+                text_cstr(b, "-");
+}
+
+static const char *task_reason(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        eq_state s = eq_state_find(t->state);
+
+        if (eq_state_finished(s))
+                put_end(b, t);
+        else if (s == EQ_STATE_RUNNING && t->pid)
+                text_printf(b, "pid %" PRIu64, t->pid);
+        else if (t->reason.len > 0) {
+                text_escaped(b, t->reason);
+                if (ctl->format == FORMAT_WIDE && t->detail.len > 0) {
+                        text_cstr(b, ": ");
+                        text_escaped(b, t->detail);
+                }
+        } else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static void put_command(const EqTask *t, EqBuffer *b) {
+        EqArray it = t->argv;
+        EqBytes s;
+
+        if (it.n == 0)
+                text_printf(b, "payload %" PRIu64 " B", t->payload_bytes);
+        for (bool first = true; eq_next_bytes(&it, &s) == 1; first = false) {
+                text_cstr(b, first ? "" : " ");
+                text_quoted(b, s);
+        }
+}
+
+static const char *task_command(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_command(rec, b);
+        return NULL;
+}
+
+static const char *task_what(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqTask *t = rec;
+        if (t->label.len > 0)
+                text_escaped(b, t->label);
+        else
+                put_command(t, b);
+        return NULL;
+}
+
+static const Column task_columns[] = {
+        { .name = "state", .header = "STATE", .cell = task_state },
+        { .name = "pri", .header = "PRI", .cell = task_pri, .right = true },
+        { .name = "age", .header = "AGE", .cell = task_age },
+        { .name = "run", .header = "RUN", .cell = task_run },
+        { .name = "try", .header = "TRY", .cell = task_try },
+        { .name = "user", .header = "USER", .cell = task_user },
+        { .name = "why", .header = "REASON/EXIT", .cell = task_reason },
+        { .name = "command", .header = "COMMAND", .cell = task_command },
+        { .name = "what", .header = "LABEL / COMMAND", .cell = task_what },
+        { .name = NULL },
+};
+const RowKind rows_tasks = {
+        .schema = &eq_schema_Task,
+        .columns = task_columns,
+        .table = "id,state,pri,age,run,try,user,why,what",
+        .wide = "id,state,pri,age,run,try,user,why,submitted_usec,cwd,label,command",
+        .tsv = "id,state,urgent,uid,attempt,retries,submitted_usec,started_usec,finished_usec,exit,signal,reason,label,"
+               "argv",
+        .id = "id",
+};
+
+/* ---- queues ---- */
+
+static const char *queue_state(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        text_escaped(b, q->state);
+        return eq_bytes_eq(q->state, eq_str("open")) ? NULL : "33";
+}
+
+static EqBytes attribute(EqArray set, const char *key) {
+        size_t n = strlen(key);
+        EqBytes s;
+
+        while (eq_next_bytes(&set, &s) == 1)
+                if (s.len > n && memcmp(s.data, key, n) == 0 && s.data[n] == '=')
+                        return eq_bytes(s.data + n + 1, s.len - n - 1);
+        return eq_str("");
+}
+
+static const char *queue_run(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        EqBytes max = attribute(q->set, "max_active");
+
+        text_printf(b, "%" PRIu64, q->running);
+        if (max.len > 0) {
+                text_cstr(b, "/");
+                text_escaped(b, max);
+        }
+        return NULL;
+}
+
+static const char *queue_oldest(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        if (q->queued + q->waiting > 0)
+                put_duration(b, q->oldest_usec);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *queue_why(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+
+        if (q->reason.len == 0)
+                text_cstr(b, "-");
+        text_escaped(b, q->reason);
+        if (q->reason.len > 0 && q->detail.len > 0) {
+                text_cstr(b, ": ");
+                text_escaped(b, q->detail);
+        }
+        return NULL;
+}
+
+static const Column queue_columns[] = {
+        { .name = "state", .header = "STATE", .cell = queue_state },
+        { .name = "run", .header = "RUN/MAX", .cell = queue_run, .right = true },
+        { .name = "oldest", .header = "OLDEST", .cell = queue_oldest },
+        { .name = "why", .header = "REASON", .cell = queue_why },
+        { .name = NULL },
+};
+const RowKind rows_queues = {
+        .schema = &eq_schema_Queue,
+        .columns = queue_columns,
+        .table = "name,state,run,queued,waiting,finished,oldest,done,failed,why",
+        .wide = "name,state,run,queued,waiting,finished,oldest,bytes,last_seq,accepted,done,failed,refused,origin,why",
+        .tsv = "name,state,running,queued,waiting,finished,oldest_usec,accepted,done,failed,refused,reason",
+        .id = "name",
+};
+
+/* ---- reasons and events ---- */
+
+const RowKind rows_whys = {
+        .schema = &eq_schema_Why,
+        .table = "id,state,reason,by,ahead,until_usec,detail",
+        .wide = "id,state,reason,by,ahead,until_usec,detail",
+        .tsv = "id,state,reason,by,ahead,until_usec,detail",
+        .id = "id",
+};
+
+const RowKind rows_events = {
+        .schema = &eq_schema_Event,
+        .table = "time_usec,event,queue,id,state,reason,detail",
+        .wide = "time_usec,event,queue,id,state,reason,detail",
+        .tsv = "time_usec,event,queue,id,state,reason,uid,attempt,exit,signal,label,detail",
+        .id = "id",
+};

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* Names of queues by id and of users by uid, looked up once each. Small numbers of both: lists will do. */
+
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eqctl/ctl.h"
+#include "eqctl/text.h"
+
+typedef struct Name Name;
+struct Name {
+        Name *next;
+        uint64_t id;
+        char text[];
+};
+
+struct NameCache {
+        Name *queues, *users;
+        bool queues_asked;
+};
+
+static const Name *name_find(const Name *list, uint64_t id) {
+        for (; list; list = list->next)
+                if (list->id == id)
+                        return list;
+        return NULL;
+}
+
+/* Without memory it is looked up again the next time. */
+static const Name *name_add(Name **list, uint64_t id, EqBytes text) {
+        Name *n = malloc(sizeof(*n) + text.len + 1);
+
+        if (!n)
+                return NULL;
+        n->id = id;
+        memcpy(n->text, text.data, text.len);
+        n->text[text.len] = 0;
+        n->next = *list;
+        *list = n;
+        return n;
+}
+
+static void names_free(Name *list) {
+        while (list) {
+                Name *n = list;
+                list = n->next;
+                free(n);
+        }
+}
+
+void ctl_deinit(Ctl *ctl) {
+        if (ctl->names) {
+                names_free(ctl->names->queues);
+                names_free(ctl->names->users);
+                free(ctl->names);
+        }
+        ctl->names = NULL;
+        ctl->client = eq_client_close(ctl->client);
+        options_deinit(&ctl->options);
+}
+
+static NameCache *cache(Ctl *ctl) {
+        if (!ctl->names)
+                ctl->names = calloc(1, sizeof(*ctl->names));
+        return ctl->names;
+}
+
+static void ask_queues(Ctl *ctl, NameCache *c) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqBytes row;
+
+        c->queues_asked = true;
+        if (!ctl->client || ctl_try(ctl, EQ_METHOD_QUEUE_LIST, NULL, &reply) < 0)
+                return;
+        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1;) {
+                EqQueue q = { 0 };
+                if (eq_decode_map(&eq_schema_Queue, row, &q, &error) == 0)
+                        name_add(&c->queues, q.id, q.name);
+        }
+}
+
+void ctl_id(EqBuffer *b, EqIdRef id, EqBytes hint, void *userdata) {
+        Ctl *ctl = userdata;
+        NameCache *c = cache(ctl);
+        const Name *n = NULL;
+
+        if (id.text.len > 0) {
+                text_escaped(b, id.text);
+                return;
+        }
+        if (c && !(n = name_find(c->queues, id.id.queue)) && !c->queues_asked && hint.len == 0) {
+                ask_queues(ctl, c);
+                n = name_find(c->queues, id.id.queue);
+        }
+        if (n)
+                text_cstr(b, n->text);
+        else if (hint.len > 0) {
+                text_escaped(b, hint);
+                if (c)
+                        name_add(&c->queues, id.id.queue, hint);
+        } else
+                text_printf(b, "%" PRIu64, id.id.queue);
+        text_printf(b, "/%" PRIu64, id.id.seq);
+}
+
+void ctl_user(Ctl *ctl, EqBuffer *b, uint64_t uid) {
+        NameCache *c = cache(ctl);
+        const Name *n = c ? name_find(c->users, uid) : NULL;
+
+        if (!n && c) {
+                const struct passwd *pw = getpwuid((uid_t)uid);
+                char number[24];
+                (void)snprintf(number, sizeof(number), "%" PRIu64, uid);
+                n = name_add(&c->users, uid, eq_str(pw ? pw->pw_name : number));
+        }
+        if (n)
+                text_escaped(b, eq_str(n->text));
+        else
+                text_printf(b, "%" PRIu64, uid);
+}

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line: options of the verb and those of all verbs may stand before and after it. An option that is none of
+ * all verbs, standing where the verb should be, belongs to `ls`, the default; so does an operand with a slash. */
+
+#include "eqctl/options.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+_Static_assert(_VERB_MAX <= 64, "Flag.verbs has 64 bits");
+
+const Verb verbs[_VERB_MAX] = {
+#define EQCTL_VERB(id, name_, alias_, arguments_, min_, max_, stop_, summary_)                                         \
+        [VERB_##id] = {                                                                                                \
+                .name = name_,                                                                                         \
+                .alias = alias_,                                                                                       \
+                .arguments = arguments_,                                                                               \
+                .summary = summary_,                                                                                   \
+                .min = min_,                                                                                           \
+                .max = max_,                                                                                           \
+                .stop = stop_,                                                                                         \
+                .run = verb_##id,                                                                                      \
+        },
+#include "verbs.def"
+};
+
+#define ALL ((UINT64_C(1) << _VERB_MAX) - 1)
+#define ON(id) (UINT64_C(1) << VERB_##id)
+const Flag flags[_FLAG_MAX] = {
+#define EQCTL_FLAG(id, letter_, name_, argument_, verbs_, doc_)                                                        \
+        [FLAG_##id] = {                                                                                                \
+                .letter = letter_,                                                                                     \
+                .name = name_,                                                                                         \
+                .argument = argument_,                                                                                 \
+                .verbs = verbs_,                                                                                       \
+                .doc = doc_,                                                                                           \
+        },
+#include "verbs.def"
+};
+
+/* ---- names ---- */
+
+VerbId verb_find(const char *name) {
+        for (int i = 0; i < _VERB_MAX; i++)
+                if (strcmp(verbs[i].name, name) == 0 || (verbs[i].alias && strcmp(verbs[i].alias, name) == 0))
+                        return i;
+        return _VERB_INVALID;
+}
+
+/* Levenshtein distance of short words; longer ones are as far as can be. */
+static unsigned distance(const char *a, const char *b) {
+        unsigned row[33];
+        size_t n = strlen(b);
+
+        if (strlen(a) > 32 || n > 32)
+                return 99;
+        for (unsigned j = 0; j <= n; j++)
+                row[j] = j;
+        for (unsigned i = 1; *a; a++, i++) {
+                unsigned diagonal = row[0];
+                row[0] = i;
+                for (size_t j = 1; j <= n; j++) {
+                        unsigned best = diagonal + (*a != b[j - 1]);
+                        best = row[j] + 1 < best ? row[j] + 1 : best;
+                        best = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
+                        diagonal = row[j];
+                        row[j] = best;
+                }
+        }
+        return row[n];
+}
+
+typedef struct Nearest {
+        const char *name;
+        unsigned distance;
+} Nearest;
+
+static void nearest_try(Nearest *n, const char *name, const char *candidate) {
+        unsigned d = candidate ? distance(name, candidate) : 99;
+        if (d < n->distance)
+                *n = (Nearest) { .name = candidate, .distance = d };
+}
+
+static const char *nearest_name(const Nearest *n, const char *name) {
+        return n->name && n->distance <= (strlen(name) + 1) / 3 ? n->name : NULL;
+}
+
+const char *verb_suggest(const char *name) {
+        Nearest n = { .distance = 99 };
+
+        for (int i = 0; i < _VERB_MAX; i++) {
+                nearest_try(&n, name, verbs[i].name);
+                nearest_try(&n, name, verbs[i].alias);
+        }
+        return nearest_name(&n, name);
+}
+
+/* ---- parser ---- */
+
+typedef struct Parser {
+        int argc;
+        char **argv;
+        int i; /* next word */
+        Options *o;
+} Parser;
+
+static int refuse(Options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static int refuse(Options *o, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vsnprintf(o->error, sizeof(o->error), format, ap); /* cut is fine */
+        va_end(ap);
+        return -EINVAL;
+}
+
+static VerbId flag_scope(const Options *o) {
+        return o->verb == _VERB_INVALID ? VERB_version : o->verb;
+}
+
+static int flag_find_long(VerbId verb, const char *name, size_t n) {
+        for (int i = 0; i < _FLAG_MAX; i++)
+                if (flag_on(&flags[i], verb) && strlen(flags[i].name) == n && memcmp(flags[i].name, name, n) == 0)
+                        return i;
+        return -1;
+}
+
+static int flag_find_letter(VerbId verb, char letter) {
+        for (int i = 0; i < _FLAG_MAX; i++)
+                if (flag_on(&flags[i], verb) && flags[i].letter == letter)
+                        return i;
+        return -1;
+}
+
+static int add_option(Options *o, int flag, const char *value) {
+        /* There are never more options than characters on the command line: the list is that long. */
+        o->list[o->n++] = (Option) { .flag = (FlagId)flag, .value = value };
+        return 0;
+}
+
+static int refuse_long(Options *o, const char *word, size_t n) {
+        char name[64];
+        Nearest near = { .distance = 99 };
+
+        (void)snprintf(name, sizeof(name), "%.*s", (int)(n < 60 ? n : 60), word);
+        for (int i = 0; i < _FLAG_MAX; i++)
+                if (flag_on(&flags[i], o->verb))
+                        nearest_try(&near, name, flags[i].name);
+        const char *guess = nearest_name(&near, name);
+        if (guess)
+                return refuse(o, "%s has no option --%s; did you mean --%s?", verbs[o->verb].name, name, guess);
+        return refuse(o, "%s has no option --%s; see eqctl help %s", verbs[o->verb].name, name, verbs[o->verb].name);
+}
+
+static int parse_long(Parser *p, const char *word) {
+        size_t n = strcspn(word, "=");
+        int f = flag_find_long(flag_scope(p->o), word, n);
+
+        if (f < 0 && p->o->verb == _VERB_INVALID) {
+                p->o->verb = VERB_ls;
+                f = flag_find_long(VERB_ls, word, n);
+        }
+        if (f < 0)
+                return refuse_long(p->o, word, n);
+        if (!flags[f].argument)
+                return word[n] ? refuse(p->o, "--%s takes no argument", flags[f].name) : add_option(p->o, f, NULL);
+        if (word[n])
+                return add_option(p->o, f, word + n + 1);
+        if (p->i >= p->argc)
+                return refuse(p->o, "--%s needs an argument: %s", flags[f].name, flags[f].argument);
+        return add_option(p->o, f, p->argv[p->i++]);
+}
+
+static int parse_letters(Parser *p, const char *word) {
+        for (; *word; word++) {
+                int f = flag_find_letter(flag_scope(p->o), *word);
+                if (f < 0 && p->o->verb == _VERB_INVALID) {
+                        p->o->verb = VERB_ls;
+                        f = flag_find_letter(VERB_ls, *word);
+                }
+                if (f < 0)
+                        return refuse(p->o, "%s has no option -%c; see eqctl help %s", verbs[p->o->verb].name, *word,
+                                      verbs[p->o->verb].name);
+                if (!flags[f].argument) {
+                        add_option(p->o, f, NULL);
+                        continue;
+                }
+                if (word[1])
+                        return add_option(p->o, f, word + 1);
+                if (p->i >= p->argc)
+                        return refuse(p->o, "-%c needs an argument: %s", *word, flags[f].argument);
+                return add_option(p->o, f, p->argv[p->i++]);
+        }
+        return 0;
+}
+
+/* The first operand without a verb: "queue" takes the next word along. */
+static int parse_verb(Parser *p, const char *word) {
+        Options *o = p->o;
+        char name[64];
+
+        if (strchr(word, '/')) {
+                o->verb = VERB_ls;
+                o->operands[o->n_operands++] = word;
+                return 0;
+        }
+        (void)snprintf(name, sizeof(name), "%s", word); /* a cut name is unknown anyway */
+        if (strcmp(word, "queue") == 0) {
+                const char *next = p->i < p->argc && p->argv[p->i][0] != '-' ? p->argv[p->i++] : "ls";
+                (void)snprintf(name, sizeof(name), "queue %s", next);
+        }
+        o->verb = verb_find(name);
+        if (o->verb != _VERB_INVALID)
+                return 0;
+        const char *guess = verb_suggest(name);
+        if (guess)
+                return refuse(o, "unknown verb `%s`; did you mean `%s`?", name, guess);
+        return refuse(o, "unknown verb `%s`; eqctl help lists them", name);
+}
+
+static int check_operands(Options *o) {
+        const Verb *v = &verbs[o->verb];
+
+        if (options_has(o, FLAG_help))
+                return 0;
+        if ((int)o->n_operands < v->min)
+                return refuse(o, "usage: eqctl %s %s", v->name, v->arguments);
+        if (v->max >= 0 && (int)o->n_operands > v->max)
+                return refuse(o, "`%s` is one operand too many; usage: eqctl %s %s", o->operands[v->max], v->name,
+                              v->arguments);
+        return 0;
+}
+
+static int parse_word(Parser *p, bool *options_end) {
+        const char *word = p->argv[p->i++];
+        Options *o = p->o;
+
+        if (!*options_end && word[0] == '-' && word[1]) {
+                if (strcmp(word, "--") == 0) {
+                        *options_end = true;
+                        return 0;
+                }
+                return word[1] == '-' ? parse_long(p, word + 2) : parse_letters(p, word + 1);
+        }
+        if (o->verb == _VERB_INVALID)
+                return parse_verb(p, word);
+        o->operands[o->n_operands++] = word;
+        if (verbs[o->verb].stop)
+                *options_end = true;
+        return 0;
+}
+
+int options_parse(int argc, char **argv, Options *ret) {
+        Parser p = { .argc = argc, .argv = argv, .i = 1, .o = ret };
+        size_t n_chars = 1;
+        bool options_end = false;
+
+        *ret = (Options) { .verb = _VERB_INVALID };
+        for (int i = 1; i < argc; i++)
+                n_chars += strlen(argv[i]);
+        ret->list = calloc(n_chars, sizeof(*ret->list));
+        ret->operands = calloc((size_t)argc + 1, sizeof(*ret->operands));
+        if (!ret->list || !ret->operands)
+                return -ENOMEM;
+        while (p.i < argc) {
+                int r = parse_word(&p, &options_end);
+                if (r < 0)
+                        return r;
+        }
+        if (ret->verb == _VERB_INVALID)
+                ret->verb = options_has(ret, FLAG_help) ? VERB_help : VERB_ls;
+        return check_operands(ret);
+}
+
+void options_deinit(Options *o) {
+        free(o->list);
+        free(o->operands);
+        *o = (Options) { .verb = _VERB_INVALID };
+}
+
+bool options_has(const Options *o, FlagId flag) {
+        for (size_t i = 0; i < o->n; i++)
+                if (o->list[i].flag == flag)
+                        return true;
+        return false;
+}
+
+const char *options_get(const Options *o, FlagId flag) {
+        const char *value = NULL;
+        for (size_t i = 0; i < o->n; i++)
+                if (o->list[i].flag == flag)
+                        value = o->list[i].value;
+        return value;
+}

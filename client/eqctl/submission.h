@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* From the options of submit and run to what is sent: one task, or one per number of --array or line of --each. */
+
+#include "eqctl/ctl.h"
+
+typedef struct Submission {
+        Ctl *ctl;
+        const char *queue;
+        EqSubmit common; /* everything but argv, and env where that differs; points into the buffers below */
+        EqBuffer env, rlimits, after[3], label;
+        char *cwd, *stdout_path, *stderr_path; /* owned */
+        EqBuffer payload;
+        int stdin_fd; /* -1; else to be sent along; owned */
+        bool wait, follow;
+        const char **argv; /* the command before {} is replaced; NULL-terminated; owned array */
+        size_t n_argv;
+        bool is_array, is_each;
+        uint64_t first, last, step; /* --array */
+        FILE *lines;                /* --each; owned unless stdin */
+} Submission;
+
+/* 0, or the exit status. `is_run` makes it wait, stream output and pass standard input. */
+int submission_init(Submission *s, Ctl *ctl, bool is_run);
+void submission_deinit(Submission *s);
+static inline bool submission_is_many(const Submission *s) {
+        return s->is_array || s->is_each;
+}
+
+/* argv and env of one of many tasks, encoded. `word` replaces {}. */
+typedef struct SubmissionItem {
+        EqBuffer argv, env;
+        EqArray argv_array, env_array;
+} SubmissionItem;
+int submission_item(const Submission *s, const char *word, SubmissionItem *ret); /* 0 or -ENOMEM */
+void submission_item_deinit(SubmissionItem *item);
+
+/* text with every {} replaced by word. Appends; false if there was none. */
+bool replace_braces(EqBuffer *b, const char *text, const char *word);
+/* "1-100", "1-100:5", "7". 0 or -EINVAL. */
+int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_step);
+/* "ok:encode/1,any:mail/7,encode/3": appends the ids of each kind (ok, any, fail) as elements, and counts them. 0, or -EINVAL
+ * with *ret_bad, the part that is none. */
+int after_parse(const char *text, EqBuffer ids[3], uint32_t n_ids[3], EqBytes *ret_bad);
+/* "exp:1s:10m", "1s", "1s:10m". 0 or -EINVAL; *ret_longest is 0 where it was not given. */
+int backoff_parse(const char *text, uint64_t *ret_first, uint64_t *ret_longest);

@@ -1,0 +1,641 @@
+/* SPDX-License-Identifier: MIT */
+/* Verbs on tasks that are there: ls, show, why, wait, logs, cancel, kill, hold, release, retry. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "eqctl/duration.h"
+#include "eqctl/follow.h"
+#include "eqctl/json.h"
+#include "eqctl/rows.h"
+#include "eqctl/text.h"
+
+enum { LS_FINISHED = 10 };
+
+/* ---- ids in pieces that one request takes ---- */
+
+/* Calls fn with at most EQ_BATCH_MAX of the texts at a time, until one gives a status that is not 0. */
+typedef int (*IdsFn)(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata);
+
+static int ids_each(Ctl *ctl, const char *const *texts, size_t n, IdsFn fn, void *userdata) {
+        for (size_t i = 0; i < n; i += EQ_BATCH_MAX) {
+                _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
+                EqArray ids;
+                int status = ctl_ids(ctl, texts + i, n - i < EQ_BATCH_MAX ? n - i : EQ_BATCH_MAX, &raw, &ids);
+                if (!status)
+                        status = fn(ctl, ids, texts + i, userdata);
+                if (status)
+                        return status;
+        }
+        return 0;
+}
+
+static int operands_each(Ctl *ctl, IdsFn fn, void *userdata) {
+        return ids_each(ctl, ctl->options.operands, ctl->options.n_operands, fn, userdata);
+}
+
+/* ---- ls ---- */
+
+typedef struct Counts {
+        size_t n, by_state[_EQ_STATE_MAX];
+        uint64_t oldest_usec;
+        char oldest_queue[EQ_NAME_MAX + 1];
+} Counts;
+
+static void count_task(Counts *c, const EqTask *t) {
+        eq_state s = eq_state_find(t->state);
+
+        c->n++;
+        if (s >= 0)
+                c->by_state[s]++;
+        if (s == EQ_STATE_QUEUED && (!c->oldest_usec || t->submitted_usec < c->oldest_usec)) {
+                c->oldest_usec = t->submitted_usec;
+                (void)snprintf(c->oldest_queue, sizeof(c->oldest_queue), "%.*s", (int)t->queue.len, t->queue.data);
+        }
+}
+
+static void print_summary(const Ctl *ctl, const Counts *c) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        char buf[DURATION_SIZE];
+        const char *separator = " (";
+
+        if (ctl->quiet || !ctl->headers || (ctl->format != FORMAT_TABLE && ctl->format != FORMAT_WIDE))
+                return;
+        text_printf(&b, "%zu task%s", c->n, c->n == 1 ? "" : "s");
+        for (int s = 0; s < _EQ_STATE_MAX; s++) {
+                if (c->by_state[s] == 0)
+                        continue;
+                text_printf(&b, "%s%zu ", separator, c->by_state[s]);
+                for (const char *name = eq_state_name((eq_state)s); *name; name++)
+                        text_printf(&b, "%c", *name | 0x20);
+                separator = ", ";
+        }
+        text_cstr(&b, c->n > 0 ? ")" : "");
+        uint64_t now = wall_usec();
+        if (c->oldest_usec && now > c->oldest_usec)
+                text_printf(&b, "   %s: oldest wait %s", c->oldest_queue, duration_format(now - c->oldest_usec, buf));
+        (void)fflush(stdout);
+        (void)fprintf(stderr, "%s\n", text_end(&b));
+}
+
+static int parse_states(const Ctl *ctl, EqBuffer *raw, EqArray *ret) {
+        const char *text = ctl_get(ctl, FLAG_state);
+        msgpack_packer pk = eq_packer(raw);
+
+        *ret = (EqArray) { 0 };
+        while (text && *text) {
+                char name[16];
+                size_t n = strcspn(text, ",");
+                (void)snprintf(name, sizeof(name), "%.*s", (int)n, text);
+                for (char *p = name; *p; p++)
+                        *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
+                if (eq_state_find(eq_str(name)) < 0) {
+                        ctl_error(ctl, "--state: no state `%.*s`; see eqctl(1)", (int)n, text);
+                        return EXIT_USAGE;
+                }
+                eq_pack_cstr(&pk, name);
+                ret->n++;
+                text += n + (text[n] == ',');
+        }
+        ret->raw = eq_bytes(raw->data, raw->len);
+        return raw->failed ? ctl_no_memory(ctl) : 0;
+}
+
+/* The filters that ls and cancel share. `states` keeps what list points to. */
+static int parse_filters(Ctl *ctl, EqBuffer *states, EqList *list) {
+        const char *queue = ctl_get(ctl, FLAG_filter_queue), *label = ctl_get(ctl, FLAG_filter_label);
+        uint64_t uid = 0;
+        EqArray names;
+
+        int status = parse_states(ctl, states, &names);
+        if (!status)
+                status = ctl_get_uid(ctl, FLAG_filter_user, &uid);
+        if (names.n > 0)
+                EQ_SET(list, List, states, names);
+        if (queue)
+                EQ_SET(list, List, queue, eq_str(queue));
+        if (label)
+                EQ_SET(list, List, label, eq_str(label));
+        if (ctl_has(ctl, FLAG_filter_user))
+                EQ_SET(list, List, uid, uid);
+        return status;
+}
+
+/* Every task that the filter takes, page by page. Records live during the call of fn only. */
+typedef int (*TaskFn)(Ctl *ctl, const EqTask *t, void *userdata);
+
+static int list_each(Ctl *ctl, EqList *list, TaskFn fn, void *userdata) {
+        EqDecodeError error;
+        EqBytes row;
+        uint32_t n;
+
+        do {
+                _cleanup_reply_ eq_reply *reply = NULL;
+                int status = ctl_call(ctl, EQ_METHOD_LIST, list, &reply);
+                if (status)
+                        return status;
+                EqArray rows = reply_rows(reply);
+                n = rows.n;
+                while (eq_next_raw(&rows, &row) == 1) {
+                        EqTask t = { 0 };
+                        if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                                return ctl_fail(ctl, -EBADMSG);
+                        EQ_SET(list, List, from, t.id);
+                        status = fn(ctl, &t, userdata);
+                        if (status)
+                                return status;
+                }
+        } while (n == EQ_LIST_MAX);
+        return 0;
+}
+
+typedef struct Listing {
+        Rows rows;
+        Counts counts;
+        uint64_t skip; /* rows to leave out before the last N */
+} Listing;
+
+static int ls_count(Ctl *ctl, const EqTask *t, void *userdata) {
+        Listing *l = userdata;
+        l->skip++;
+        return 0;
+}
+
+static int ls_task(Ctl *ctl, const EqTask *t, void *userdata) {
+        Listing *l = userdata;
+
+        if (l->skip > 0) {
+                l->skip--;
+                return 0;
+        }
+        count_task(&l->counts, t);
+        rows_add(&l->rows, t);
+        return 0;
+}
+
+/* Shown by id, in the order given. */
+static int show_rows(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqTasks rec = { 0 };
+        EqBytes row;
+
+        EQ_SET(&rec, Tasks, ids, ids);
+        int status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
+        EqArray rows = status ? (EqArray) { 0 } : reply_rows(reply);
+        while (!status && eq_next_raw(&rows, &row) == 1) {
+                EqTask t = { 0 };
+                if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                        return ctl_fail(ctl, -EBADMSG);
+                status = ls_task(ctl, &t, userdata);
+        }
+        return status;
+}
+
+static int ls_filter(Ctl *ctl, EqList *list) {
+        const char *since = ctl_get(ctl, FLAG_since);
+        uint64_t usec;
+
+        if (since && time_parse(since, wall_usec(), TIME_PAST, &usec) < 0) {
+                ctl_error(ctl, "--since: `%s` is no time; write 2h, 08:00, \"2030-01-31 22:30\" or @EPOCH", since);
+                return EXIT_USAGE;
+        }
+        if (since)
+                EQ_SET(list, List, since_usec, usec);
+        if (!since && !ctl_has(ctl, FLAG_all) && !ctl_has(ctl, FLAG_state) && !ctl_has(ctl, FLAG_limit))
+                EQ_SET(list, List, finished, LS_FINISHED);
+        return 0;
+}
+
+/* With -n: a first pass counts, so that the second one can leave out all but the last. Tasks that come in between are shown
+ * as well: nothing is lost. */
+static int ls_limit(Ctl *ctl, const EqList *list, Listing *l) {
+        EqList copy = *list;
+        int64_t limit = 0;
+
+        int status = ctl_get_number(ctl, FLAG_limit, 1, INT64_MAX, &limit);
+        if (status || limit == 0)
+                return status;
+        status = list_each(ctl, &copy, ls_count, l);
+        l->skip = l->skip > (uint64_t)limit ? l->skip - (uint64_t)limit : 0;
+        return status;
+}
+
+int verb_ls(Ctl *ctl) {
+        _cleanup_buffer_ EqBuffer states = EQ_BUFFER_NULL;
+        EqList list = { 0 };
+        Listing l = { 0 };
+
+        int status = parse_filters(ctl, &states, &list);
+        if (!status)
+                status = ls_filter(ctl, &list);
+        if (!status && ctl->options.n_operands == 0)
+                status = ls_limit(ctl, &list, &l);
+        if (!status)
+                status = rows_begin(&l.rows, ctl, &rows_tasks);
+        if (status)
+                return status;
+        if (ctl->options.n_operands > 0)
+                status = operands_each(ctl, show_rows, &l);
+        else
+                status = list_each(ctl, &list, ls_task, &l);
+        status = rows_end(&l.rows, status);
+        if (!status)
+                print_summary(ctl, &l.counts);
+        return status;
+}
+
+/* ---- show, why ---- */
+
+static int show_fields(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqTasks rec = { 0 };
+        EqBytes row;
+        bool *later = userdata;
+
+        EQ_SET(&rec, Tasks, ids, ids);
+        int status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
+        if (status)
+                return status;
+        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1; *later = true) {
+                EqTask t = { 0 };
+                if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                        return ctl_fail(ctl, -EBADMSG);
+                if (*later)
+                        printf("\n");
+                rows_print_fields(ctl, &eq_schema_Task, &t);
+        }
+        return 0;
+}
+
+int verb_show(Ctl *ctl) {
+        Listing l = { 0 };
+        bool later = false;
+
+        if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
+                return operands_each(ctl, show_fields, &later);
+        int status = rows_begin(&l.rows, ctl, &rows_tasks);
+        if (status)
+                return status;
+        status = operands_each(ctl, show_rows, &l);
+        return rows_end(&l.rows, status);
+}
+
+static void print_why(Ctl *ctl, const EqWhy *w) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        char buf[DURATION_SIZE];
+        uint64_t now = wall_usec();
+
+        ctl_id(&b, w->id, w->queue, ctl);
+        text_cstr(&b, " is ");
+        text_escaped(&b, w->state);
+        if (w->reason.len > 0) {
+                text_cstr(&b, ": ");
+                text_escaped(&b, w->reason);
+        }
+        if (w->detail.len > 0) {
+                text_cstr(&b, ": ");
+                text_escaped(&b, w->detail);
+        } else if (EQ_HAS(w, Why, by)) {
+                text_cstr(&b, ": ");
+                ctl_id(&b, w->by, w->by.id.queue == w->id.id.queue ? w->queue : eq_str(""), ctl);
+        }
+        if (EQ_HAS(w, Why, until_usec) && w->until_usec > now)
+                text_printf(&b, " (for another %s)", duration_format(w->until_usec - now, buf));
+        if (w->ahead > 0)
+                text_printf(&b, "; %" PRIu64 " task%s before it", w->ahead, w->ahead == 1 ? " comes" : "s come");
+        text_cstr(&b, "\n");
+        (void)print_buffer(ctl, &b); /* has said so */
+}
+
+static int why_some(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqTasks rec = { 0 };
+        Rows *rows = userdata;
+        EqBytes row;
+
+        EQ_SET(&rec, Tasks, ids, ids);
+        int status = ctl_call(ctl, EQ_METHOD_WHY, &rec, &reply);
+        if (status)
+                return status;
+        for (EqArray all = reply_rows(reply); eq_next_raw(&all, &row) == 1;) {
+                EqWhy w = { 0 };
+                if (eq_decode_map(&eq_schema_Why, row, &w, &error) < 0)
+                        return ctl_fail(ctl, -EBADMSG);
+                if (rows)
+                        rows_add(rows, &w);
+                else
+                        print_why(ctl, &w);
+        }
+        return 0;
+}
+
+int verb_why(Ctl *ctl) {
+        Rows rows;
+
+        if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
+                return operands_each(ctl, why_some, NULL);
+        int status = rows_begin(&rows, ctl, &rows_whys);
+        if (status)
+                return status;
+        status = operands_each(ctl, why_some, &rows);
+        return rows_end(&rows, status);
+}
+
+/* ---- wait ---- */
+
+static int wait_queue(Ctl *ctl, const char *queue) {
+        EqQueueName rec = { 0 };
+        uint64_t timeout = 0;
+
+        int status = ctl_get_duration(ctl, FLAG_wait_timeout, &timeout);
+        if (status)
+                return status;
+        EQ_SET(&rec, QueueName, name, eq_str(queue));
+        if (ctl_has(ctl, FLAG_wait_timeout))
+                EQ_SET(&rec, QueueName, timeout_usec, timeout);
+        return ctl_call_waiting(ctl, EQ_METHOD_QUEUE_FLUSH, &rec, NULL);
+}
+
+static int wait_check(Ctl *ctl) {
+        const char *queue = ctl_get(ctl, FLAG_flush_queue);
+
+        if (queue && ctl->options.n_operands > 0) {
+                ctl_error(ctl, "give ids or -q QUEUE, not both");
+                return EXIT_USAGE;
+        }
+        if (!queue && ctl->options.n_operands == 0) {
+                ctl_error(ctl, "usage: eqctl wait ID... or eqctl wait -q QUEUE");
+                return EXIT_USAGE;
+        }
+        return 0;
+}
+
+int verb_wait(Ctl *ctl) {
+        Follow f = FOLLOW_NULL(ctl);
+        _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
+        EqArray ids;
+
+        int status = wait_check(ctl);
+        if (status)
+                return status;
+        if (ctl_has(ctl, FLAG_flush_queue))
+                return wait_queue(ctl, ctl_get(ctl, FLAG_flush_queue));
+        f.any = ctl_has(ctl, FLAG_any);
+        status = ctl_ids(ctl, ctl->options.operands, ctl->options.n_operands, &raw, &ids);
+        if (!status)
+                status = ctl_get_duration(ctl, FLAG_wait_timeout, &f.timeout_usec);
+        if (!status)
+                status = follow_options(&f);
+        for (size_t i = 0; !status && i < ctl->options.n_operands; i++)
+                if (follow_add(&f, ctl->options.operands[i]) < 0)
+                        status = ctl_no_memory(ctl);
+        if (!status)
+                status = follow_failure(ctl_connect(ctl));
+        if (!status)
+                status = follow_run(&f);
+        follow_deinit(&f);
+        return status;
+}
+
+/* ---- what a verb did to each id ---- */
+
+/* The words for 0, 1 and -1 of an INTV reply. */
+typedef struct Words {
+        const char *done, *other, *unknown;
+        bool other_is_fine;
+} Words;
+
+typedef struct Bulk {
+        EqMethodId method;
+        const Words *words;
+        void *rec;    /* of the method, with `ids` at ids_at */
+        EqArray *ids; /* inside rec */
+        uint64_t *present, ids_bit;
+        int status; /* the worst so far */
+} Bulk;
+
+static void bulk_worse(Bulk *b, int status) {
+        if (status == EXIT_NOT_FOUND || b->status == 0)
+                b->status = status;
+}
+
+/* -1 says "too late or unknown": which of them? */
+static bool is_known(Ctl *ctl, const char *text) {
+        _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
+        EqTasks rec = { 0 };
+        EqArray ids;
+
+        if (ctl_ids(ctl, &text, 1, &raw, &ids))
+                return false;
+        EQ_SET(&rec, Tasks, ids, ids);
+        return ctl_try(ctl, EQ_METHOD_SHOW, &rec, NULL) == 0;
+}
+
+static void report(Ctl *ctl, Bulk *b, const char *text, int64_t result) {
+        if (result == 0)
+                ctl_note(ctl, "%s: %s", text, b->words->done);
+        else if (result > 0) {
+                ctl_note(ctl, "%s: %s", text, b->words->other);
+                if (!b->words->other_is_fine)
+                        bulk_worse(b, EXIT_FAILURE);
+        } else if (is_known(ctl, text)) {
+                ctl_error(ctl, "%s: too late, it has ended", text);
+                bulk_worse(b, EXIT_FAILURE);
+        } else {
+                ctl_error(ctl, "%s: no such task", text);
+                bulk_worse(b, EXIT_NOT_FOUND);
+        }
+}
+
+static int bulk_some(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        Bulk *b = userdata;
+        int64_t result;
+
+        *b->ids = ids;
+        *b->present |= b->ids_bit;
+        int status = ctl_call(ctl, b->method, b->rec, &reply);
+        if (status)
+                return status;
+        EqArray results = reply_rows(reply);
+        for (uint32_t i = 0; i < ids.n && eq_next_i64(&results, &result) == 1; i++)
+                report(ctl, b, texts[i], result);
+        return 0;
+}
+
+#define BULK(id, rec_, Record, words_)                                                                                 \
+        {                                                                                                              \
+                .method = EQ_METHOD_##id, .words = (words_), .rec = (rec_), .ids = &(rec_)->ids,                       \
+                .present = &(rec_)->present, .ids_bit = EQ_BIT(Record, ids)                                            \
+        }
+
+static int bulk_texts(Ctl *ctl, Bulk *b, const char *const *texts, size_t n) {
+        int status = ids_each(ctl, texts, n, bulk_some, b);
+        return status ? status : b->status;
+}
+
+static int bulk(Ctl *ctl, Bulk *b) {
+        return bulk_texts(ctl, b, ctl->options.operands, ctl->options.n_operands);
+}
+
+int verb_hold(Ctl *ctl) {
+        static const Words words = { .done = "held", .other = "not pending: it is running or has ended" };
+        EqTasks rec = { 0 };
+        Bulk b = BULK(HOLD, &rec, Tasks, &words);
+        return bulk(ctl, &b);
+}
+
+int verb_release(Ctl *ctl) {
+        static const Words words = { .done = "released", .other = "was not held", .other_is_fine = true };
+        EqTasks rec = { 0 };
+        Bulk b = BULK(RELEASE, &rec, Tasks, &words);
+        return bulk(ctl, &b);
+}
+
+int verb_kill(Ctl *ctl) {
+        static const Words words = { .done = "signal sent", .other = "not running" };
+        uint64_t sig = 15;
+        EqKill rec = { 0 };
+        Bulk b = BULK(KILL, &rec, Kill, &words);
+
+        int status = ctl_get_signal(ctl, FLAG_kill_signal, &sig);
+        if (status)
+                return status;
+        EQ_SET(&rec, Kill, signal, sig);
+        return bulk(ctl, &b);
+}
+
+/* ---- cancel ---- */
+
+static int cancel_options(Ctl *ctl, EqCancel *rec) {
+        uint64_t sig = 0, grace = 0;
+
+        int status = ctl_get_signal(ctl, FLAG_signal, &sig);
+        if (!status)
+                status = ctl_get_duration(ctl, FLAG_grace, &grace);
+        if (sig)
+                EQ_SET(rec, Cancel, signal, sig);
+        if (ctl_has(ctl, FLAG_grace))
+                EQ_SET(rec, Cancel, grace_usec, grace);
+        return status;
+}
+
+typedef struct Texts {
+        char **list; /* owned, as is each */
+        size_t n, cap;
+        bool running; /* take running ones, too */
+} Texts;
+
+static void texts_deinit(Texts *t) {
+        for (size_t i = 0; i < t->n; i++)
+                free(t->list[i]);
+        free(t->list);
+}
+
+static int collect(Ctl *ctl, const EqTask *t, void *userdata) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        Texts *texts = userdata;
+        eq_state s = eq_state_find(t->state);
+
+        if (eq_state_finished(s) || (s == EQ_STATE_RUNNING && !texts->running))
+                return 0;
+        if (texts->n == texts->cap) {
+                size_t cap = texts->cap ? 2 * texts->cap : 64;
+                char **list = reallocarray(texts->list, cap, sizeof(*list));
+                if (!list)
+                        return ctl_no_memory(ctl);
+                texts->list = list;
+                texts->cap = cap;
+        }
+        ctl_id(&b, t->id, t->queue, ctl);
+        char *id = strdup(text_end(&b));
+        if (!id)
+                return ctl_no_memory(ctl);
+        texts->list[texts->n++] = id;
+        return 0;
+}
+
+static int cancel_filter(Ctl *ctl, Bulk *b, EqList *list) {
+        Texts texts = { .running = ctl_has(ctl, FLAG_running) };
+
+        EQ_SET(list, List, finished, 0);
+        int status = list_each(ctl, list, collect, &texts);
+        if (!status && texts.n > 1 && !ctl_has(ctl, FLAG_yes)) {
+                ctl_error(ctl, "this would cancel %zu tasks; add --yes to do it", texts.n);
+                status = EXIT_USAGE;
+        } else if (!status && texts.n == 0)
+                ctl_note(ctl, "no task matches");
+        else if (!status)
+                status = bulk_texts(ctl, b, (const char *const *)texts.list, texts.n);
+        texts_deinit(&texts);
+        return status;
+}
+
+int verb_cancel(Ctl *ctl) {
+        static const Words words = { .done = "canceled", .other = "being stopped", .other_is_fine = true };
+        static const Words pending = { .done = "canceled", .other = "is running by now; add --running to stop it" };
+        _cleanup_buffer_ EqBuffer states = EQ_BUFFER_NULL;
+        EqCancel rec = { 0 };
+        EqList list = { 0 };
+        Bulk b = BULK(CANCEL, &rec, Cancel, &words);
+
+        int status = cancel_options(ctl, &rec);
+        if (!status)
+                status = parse_filters(ctl, &states, &list);
+        if (status)
+                return status;
+        bool filter = list.present != 0, ids = ctl->options.n_operands > 0;
+        if (filter == ids) {
+                ctl_error(ctl, "%s",
+                          ids ? "give ids or filters, not both"
+                              : "cancel what? Give ids, or -q QUEUE, -s STATE, -u USER, -l LABEL");
+                return EXIT_USAGE;
+        }
+        if (ids || ctl_has(ctl, FLAG_running))
+                EQ_SET(&rec, Cancel, running, true);
+        else
+                b.words = &pending;
+        return ids ? bulk(ctl, &b) : cancel_filter(ctl, &b, &list);
+}
+
+/* ---- retry ---- */
+
+static int retry_failed(Ctl *ctl, EqRetry *rec) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        const char *queue = ctl_get(ctl, FLAG_filter_queue);
+        int64_t n = 0;
+
+        EQ_SET(rec, Retry, failed, true);
+        if (queue)
+                EQ_SET(rec, Retry, queue, eq_str(queue));
+        int status = ctl_call(ctl, EQ_METHOD_RETRY, rec, &reply);
+        if (status)
+                return status;
+        EqArray results = reply_rows(reply);
+        if (eq_get_i64(reply_result(reply), &n) < 0)
+                (void)eq_next_i64(&results, &n); /* stays 0 */
+        ctl_note(ctl, "%" PRId64 " task%s queued again", n, n == 1 ? "" : "s");
+        return 0;
+}
+
+int verb_retry(Ctl *ctl) {
+        static const Words words = { .done = "queued again", .other = "has not ended" };
+        bool failed = ctl_has(ctl, FLAG_failed), ids = ctl->options.n_operands > 0;
+        EqRetry rec = { 0 };
+        Bulk b = BULK(RETRY, &rec, Retry, &words);
+
+        if (failed == ids || (ids && ctl_has(ctl, FLAG_filter_queue))) {
+                ctl_error(ctl, "usage: eqctl retry ID... or eqctl retry --failed [-q QUEUE]");
+                return EXIT_USAGE;
+        }
+        if (ctl_has(ctl, FLAG_reset))
+                EQ_SET(&rec, Retry, reset, true);
+        return failed ? retry_failed(ctl, &rec) : bulk(ctl, &b);
+}

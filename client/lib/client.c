@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: MIT */
+/* Calls over one connection.
+ *
+ * A call is a record in a hash by msgid, made when the request is packed and given back to a free list when its callback
+ * has returned; so a pipelined submit allocates nothing once the list is warm. Answers come in any order. A call whose
+ * caller lost interest keeps its record, without a callback, until its answer has come.
+ *
+ * A connection dies once: by its end, by an error, by bytes that are no message. Then every outstanding call is answered
+ * with the error and later calls get it at once.
+ *
+ *      start -> hash -> answer:      callback -> free list
+ *                    -> death, close: callback(-errno) -> free list */
+
+#include "lib/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Out of memory in the hash is an error of the call, never an exit. msgids count up: they are their own hash. */
+#define HASH_NONFATAL_OOM 1
+#define uthash_nonfatal_oom(element) ((element)->lost = true)
+#define HASH_FUNCTION(key, n_key, hash) ((hash) = *(const uint32_t *)(key))
+#include <uthash.h>
+
+enum { FLUSH_SIZE = 65536 };
+
+struct eq_call {
+        UT_hash_handle hh; /* eq_client::calls */
+        uint32_t msgid;
+        bool lost; /* the hash could not take it */
+        bool is_submit;
+        eq_reply_fn fn; /* NULL: forgotten */
+        eq_submit_fn submit_fn;
+        void *userdata;
+        eq_call *next_free; /* eq_client::free_calls */
+};
+
+struct eq_reply {
+        eq_error code;
+        const char *text; /* terminated */
+        EqBytes result;
+        char data[]; /* owned copies of both, where the reply is on the heap */
+};
+
+struct eq_client {
+        Connection connection;
+        int dead; /* -errno once the connection has broken */
+        bool dispatching;
+        uint32_t next_msgid;
+        bool msgids_wrapped;
+        size_t begun_at; /* where the call being packed starts in the output */
+        uint64_t timeout_usec;
+        eq_call *calls, *free_calls;
+        eq_notify_fn notify_fn;
+        void *notify_userdata;
+        eq_error error_code;
+        EqBuffer error_text; /* terminated */
+        EqBuffer scratch;
+        char *path;
+};
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+        (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* ---- connection ---- */
+
+static int copy_path(char *buf, size_t size, const char *format, const char *a) {
+        int n = snprintf(buf, size, format, a);
+        return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
+}
+
+int eq_client_default_path(const char *path, char *buf, size_t size) {
+        if (!path || !*path)
+                path = getenv("EQD_SOCKET");
+        if (path && *path)
+                return copy_path(buf, size, "%s", path);
+
+        const char *dir = geteuid() == 0 ? NULL : getenv("XDG_RUNTIME_DIR");
+        if (dir && *dir) {
+                int r = copy_path(buf, size, "%s/eqd/eqd.sock", dir);
+                if (r < 0 || access(buf, F_OK) == 0)
+                        return r;
+        }
+        return copy_path(buf, size, "%s", "/run/eqd/eqd.sock");
+}
+
+int eq_client_open(eq_client **ret, const char *path) {
+        char buf[108];
+        int r = eq_client_default_path(path, buf, sizeof(buf));
+        if (r < 0)
+                return r;
+
+        eq_client *c = calloc(1, sizeof(*c));
+        if (!c)
+                return -ENOMEM;
+        c->connection = (Connection)CONNECTION_NULL;
+        c->timeout_usec = UINT64_C(30000000);
+        c->next_msgid = 1;
+        c->path = strdup(buf);
+        r = c->path ? connection_open(&c->connection, buf) : -ENOMEM;
+        if (r < 0) {
+                eq_client_close(c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+static void call_release(eq_client *c, eq_call *call) {
+        call->next_free = c->free_calls;
+        c->free_calls = call;
+}
+
+static void set_error(eq_client *c, eq_error code, EqBytes text) {
+        c->error_code = code;
+        c->error_text.len = 0;
+        if (eq_buffer_append(&c->error_text, text.data, text.len) < 0 || eq_buffer_append(&c->error_text, "", 1) < 0) {
+                eq_buffer_done(&c->error_text);
+                c->error_text = (EqBuffer)EQ_BUFFER_NULL;
+        }
+}
+
+static const char *error_text(const eq_client *c) {
+        return c->error_text.len > 0 ? c->error_text.data : "";
+}
+
+/* Answers a call that is out of the hash. */
+static void call_finish(eq_client *c, eq_call *call, int r, const eq_reply *reply) {
+        eq_task_id id = { 0, 0 };
+        EqIdRef ref;
+
+        if (call->submit_fn) {
+                if (r == 0)
+                        r = eq_get_id(reply->result, &ref);
+                if (r == 0)
+                        id = ref.id;
+                call->submit_fn(c, r, id, call->userdata);
+        } else if (call->fn)
+                call->fn(call, r, reply, call->userdata);
+        call_release(c, call);
+}
+
+static void calls_fail(eq_client *c, int r) {
+        while (c->calls) {
+                eq_call *call = c->calls;
+                HASH_DEL(c->calls, call);
+                call_finish(c, call, r, NULL);
+        }
+}
+
+static int client_die(eq_client *c, int r) {
+        c->dead = r;
+        connection_deinit(&c->connection);
+        calls_fail(c, r);
+        return r;
+}
+
+eq_client *eq_client_close(eq_client *c) {
+        if (!c)
+                return NULL;
+        c->dead = -ECANCELED;
+        c->dispatching = true;
+        calls_fail(c, -ECANCELED);
+        connection_deinit(&c->connection);
+        while (c->free_calls) {
+                eq_call *call = c->free_calls;
+                c->free_calls = call->next_free;
+                free(call);
+        }
+        eq_buffer_done(&c->error_text);
+        eq_buffer_done(&c->scratch);
+        free(c->path);
+        free(c);
+        return NULL;
+}
+
+void eq_client_closep(eq_client **c) {
+        eq_client_close(*c);
+}
+
+const char *eq_client_get_path(const eq_client *c) {
+        return c->path;
+}
+
+void eq_client_set_timeout(eq_client *c, uint64_t usec) {
+        c->timeout_usec = usec;
+}
+
+uint64_t client_timeout(const eq_client *c) {
+        return c->timeout_usec;
+}
+
+int eq_client_get_fd(const eq_client *c) {
+        return c->connection.fd;
+}
+
+int eq_client_get_events(const eq_client *c) {
+        return POLLIN | (connection_has_output(&c->connection) ? POLLOUT : 0);
+}
+
+eq_error eq_client_get_error(const eq_client *c, const char **ret_text) {
+        if (ret_text)
+                *ret_text = error_text(c);
+        return c->error_code;
+}
+
+void eq_client_set_notify(eq_client *c, eq_notify_fn fn, void *userdata) {
+        c->notify_fn = fn;
+        c->notify_userdata = userdata;
+}
+
+/* ---- receiving ---- */
+
+static void handle_notify(eq_client *c, const EqMessage *m) {
+        char method[64];
+
+        if (!c->notify_fn || m->method.len >= sizeof(method))
+                return;
+        memcpy(method, m->method.data, m->method.len);
+        method[m->method.len] = 0;
+        c->notify_fn(c, method, m->params.data, m->params.len, c->notify_userdata);
+}
+
+static void handle_response(eq_client *c, const EqMessage *m) {
+        eq_call *call = NULL;
+        eq_reply reply = { .code = EQ_E_NONE, .text = "", .result = m->result };
+        EqBytes text;
+        int r = 0;
+
+        HASH_FIND(hh, c->calls, &m->msgid, sizeof(m->msgid), call);
+        if (!call)
+                return;
+        HASH_DEL(c->calls, call);
+        if (!eq_is_nil(m->error)) {
+                if (eq_get_error(m->error, &reply.code, &text) < 0) {
+                        reply.code = EQ_E_INTERNAL;
+                        text = eq_str("eqd answered with an error that has no known form");
+                }
+                set_error(c, reply.code, text);
+                reply.text = error_text(c);
+                reply.result = eq_bytes("", 0);
+                r = -EREMOTEIO;
+        }
+        call_finish(c, call, r, &reply);
+}
+
+/* All whole messages at hand. 1: there were some, 0: none, -EBADMSG. */
+static int handle_input(eq_client *c) {
+        int some = 0, r;
+        EqBytes raw;
+        EqMessage m;
+
+        while ((r = connection_next(&c->connection, &raw)) > 0) {
+                if (eq_message_parse(raw, &m) < 0 || m.type == EQ_MSG_REQUEST)
+                        return -EBADMSG;
+                if (m.type == EQ_MSG_RESPONSE)
+                        handle_response(c, &m);
+                else
+                        handle_notify(c, &m);
+                some = 1;
+        }
+        return r < 0 ? r : some;
+}
+
+/* Sends and receives without waiting. 1: something was handled, 0: nothing, -errno: it is dead now. */
+static int client_pump(eq_client *c) {
+        int some = 0, r;
+
+        r = connection_flush(&c->connection);
+        if (r < 0)
+                return client_die(c, r);
+        do {
+                r = connection_receive(&c->connection);
+                if (r <= 0)
+                        break;
+                r = handle_input(c);
+                some |= r > 0;
+        } while (r >= 0 && !some);
+        return r < 0 ? client_die(c, r) : some;
+}
+
+static int poll_client(const eq_client *c, uint64_t timeout_usec) {
+        struct pollfd p = { .fd = c->connection.fd, .events = (short)eq_client_get_events(c) };
+        struct timespec ts = { .tv_sec = (time_t)(timeout_usec / 1000000),
+                               .tv_nsec = (long)(timeout_usec % 1000000) * 1000 };
+
+        int r = ppoll(&p, 1, timeout_usec == EQ_TIMEOUT_NEVER ? NULL : &ts, NULL);
+        if (r < 0)
+                return errno == EINTR ? 0 : -errno;
+        return r;
+}
+
+int eq_client_dispatch(eq_client *c, uint64_t timeout_usec) {
+        if (c->dispatching)
+                return -EBUSY;
+        if (c->dead)
+                return c->dead;
+
+        c->dispatching = true;
+        int r = client_pump(c);
+        if (r == 0 && timeout_usec > 0) {
+                r = poll_client(c, timeout_usec);
+                if (r > 0)
+                        r = client_pump(c);
+        }
+        c->dispatching = false;
+        return r;
+}
+
+int eq_client_flush(eq_client *c) {
+        if (c->dead)
+                return c->dead;
+        return connection_flush(&c->connection);
+}
+
+/* ---- starting calls ---- */
+
+static eq_call *call_take(eq_client *c) {
+        eq_call *call = c->free_calls;
+        if (call)
+                c->free_calls = call->next_free;
+        else
+                call = malloc(sizeof(*call));
+        return call;
+}
+
+static uint32_t take_msgid(eq_client *c) {
+        eq_call *other;
+        uint32_t id;
+
+        do {
+                id = c->next_msgid++;
+                other = NULL;
+                if (c->next_msgid == 0)
+                        c->msgids_wrapped = true;
+                if (c->msgids_wrapped)
+                        HASH_FIND(hh, c->calls, &id, sizeof(id), other);
+        } while (other);
+        return id;
+}
+
+msgpack_packer client_packer(eq_client *c) {
+        return eq_packer(&c->connection.out);
+}
+
+EqBuffer *client_scratch(eq_client *c) {
+        c->scratch.len = 0;
+        c->scratch.failed = false;
+        return &c->scratch;
+}
+
+static int call_begin(eq_client *c, const char *method, const int *fds, unsigned n_fds, const eq_call *values,
+                      eq_call **ret) {
+        if (c->dead)
+                return c->dead;
+        eq_call *call = call_take(c);
+        if (!call)
+                return -ENOMEM;
+
+        *call = *values;
+        call->msgid = take_msgid(c);
+        c->begun_at = c->connection.out.len;
+        int r = connection_attach_fds(&c->connection, fds, n_fds);
+        if (r < 0) {
+                call_release(c, call);
+                return r;
+        }
+        HASH_ADD(hh, c->calls, msgid, sizeof(call->msgid), call);
+        if (call->lost) {
+                connection_truncate(&c->connection, c->begun_at);
+                call_release(c, call);
+                return -ENOMEM;
+        }
+        msgpack_packer pk = client_packer(c);
+        eq_pack_request(&pk, call->msgid, method);
+        *ret = call;
+        return 0;
+}
+
+int client_begin(eq_client *c, const char *method, const int *fds, unsigned n_fds, eq_reply_fn fn, void *userdata,
+                 eq_call **ret) {
+        return call_begin(c, method, fds, n_fds, &(eq_call) { .fn = fn, .userdata = userdata }, ret);
+}
+
+int client_begin_submit(eq_client *c, eq_submit_fn fn, void *userdata, eq_call **ret) {
+        return call_begin(c, "submit", NULL, 0, &(eq_call) { .submit_fn = fn, .userdata = userdata }, ret);
+}
+
+int client_end(eq_client *c, eq_call *call, int r) {
+        EqBuffer *out = &c->connection.out;
+
+        if (r == 0 && out->failed)
+                r = -ENOMEM;
+        if (r == 0 && out->len - c->begun_at > EQ_MESSAGE_MAX)
+                r = -EMSGSIZE;
+        if (r < 0) {
+                HASH_DEL(c->calls, call);
+                call_release(c, call);
+                connection_truncate(&c->connection, c->begun_at);
+                return r;
+        }
+        if (out->len - c->connection.out_pos >= FLUSH_SIZE)
+                (void)connection_flush(&c->connection); /* an error shows at the next dispatch */
+        return 0;
+}
+
+int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
+                         unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call) {
+        eq_call *call;
+        int r = client_begin(c, method, fds, n_fds, fn, userdata, &call);
+        if (r < 0)
+                return r;
+        if (n_params > EQ_MESSAGE_MAX)
+                return client_end(c, call, -EMSGSIZE);
+
+        msgpack_packer pk = client_packer(c);
+        eq_pack_raw(&pk, n_params > 0 ? eq_bytes(params, n_params) : eq_bytes("\x90", 1));
+        r = client_end(c, call, 0);
+        if (r == 0 && ret_call)
+                *ret_call = call;
+        return r;
+}
+
+void eq_call_forget(eq_call *call) {
+        call->fn = NULL;
+        call->submit_fn = NULL;
+}
+
+/* ---- blocking calls ---- */
+
+static eq_reply *reply_copy(const eq_reply *reply) {
+        size_t n_text = strlen(reply->text) + 1;
+        eq_reply *copy = malloc(sizeof(*copy) + n_text + reply->result.len);
+
+        if (!copy)
+                return NULL;
+        *copy = *reply;
+        memcpy(copy->data, reply->text, n_text);
+        copy->text = copy->data;
+        if (reply->result.len > 0)
+                memcpy(copy->data + n_text, reply->result.data, reply->result.len);
+        copy->result.data = copy->data + n_text;
+        return copy;
+}
+
+void client_sync_done(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        ClientSync *sync = userdata;
+
+        sync->done = true;
+        sync->r = r;
+        if (reply)
+                sync->reply = reply_copy(reply);
+        if (reply && !sync->reply)
+                sync->r = -ENOMEM;
+}
+
+int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret) {
+        uint64_t start = now_usec(), left = timeout_usec;
+
+        while (!sync->done) {
+                int r = eq_client_dispatch(c, left);
+                if (r < 0 && !sync->done) {
+                        eq_call_forget(call);
+                        return r;
+                }
+                if (timeout_usec == EQ_TIMEOUT_NEVER || sync->done)
+                        continue;
+                uint64_t spent = now_usec() - start;
+                if (spent >= timeout_usec) {
+                        eq_call_forget(call);
+                        return -ETIMEDOUT;
+                }
+                left = timeout_usec - spent;
+        }
+        if (ret && sync->reply)
+                *ret = sync->reply;
+        else
+                eq_reply_free(sync->reply);
+        return sync->r;
+}
+
+int eq_client_call(eq_client *c, const char *method, const void *params, size_t n_params, eq_reply **ret) {
+        ClientSync sync = { 0 };
+        eq_call *call;
+
+        if (c->dispatching)
+                return -EBUSY;
+        int r = eq_client_call_start(c, method, params, n_params, NULL, 0, client_sync_done, &sync, &call);
+        return r < 0 ? r : client_wait(c, call, &sync, c->timeout_usec, ret);
+}
+
+int client_call_record(eq_client *c, const char *method, const EqSchema *schema, const void *rec, uint64_t timeout_usec,
+                       eq_reply **ret) {
+        ClientSync sync = { 0 };
+        eq_call *call;
+
+        if (c->dispatching)
+                return -EBUSY;
+        int r = client_begin(c, method, NULL, 0, client_sync_done, &sync, &call);
+        if (r < 0)
+                return r;
+        msgpack_packer pk = client_packer(c);
+        eq_pack_params(&pk, schema, rec);
+        r = client_end(c, call, 0);
+        return r < 0 ? r : client_wait(c, call, &sync, timeout_usec, ret);
+}
+
+/* ---- replies ---- */
+
+EqBytes client_result(const eq_reply *reply) {
+        return reply->result;
+}
+
+const void *eq_reply_get_result(const eq_reply *reply, size_t *ret_n) {
+        *ret_n = reply->result.len;
+        return reply->result.len > 0 ? reply->result.data : NULL;
+}
+
+eq_error eq_reply_get_error(const eq_reply *reply, const char **ret_text) {
+        if (ret_text)
+                *ret_text = reply->text;
+        return reply->code;
+}
+
+eq_reply *eq_reply_free(eq_reply *reply) {
+        free(reply);
+        return NULL;
+}
+
+const char *eq_version(void) {
+        return EQD_VERSION;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the files of libeq share about a client; nothing of it is exported. */
+
+#include "eq.h"
+#include "lib/connection.h"
+
+/* Begins a call: its header is in the output, params are to be packed behind it by client_packer(). On -errno nothing is
+ * left behind. fn may be NULL. */
+int client_begin(eq_client *c, const char *method, const int *fds, unsigned n_fds, eq_reply_fn fn, void *userdata,
+                 eq_call **ret);
+int client_begin_submit(eq_client *c, eq_submit_fn fn, void *userdata, eq_call **ret);
+msgpack_packer client_packer(eq_client *c);
+EqBuffer *client_scratch(eq_client *c); /* emptied; for use within one function */
+/* Ends what client_begin() began. r < 0, a failed allocation and a message that is too large take it all back. */
+int client_end(eq_client *c, eq_call *call, int r);
+
+/* A whole blocking call, waited for until timeout_usec have passed. Takes a packed record as params. ret may be NULL. */
+int client_call_record(eq_client *c, const char *method, const EqSchema *schema, const void *rec, uint64_t timeout_usec,
+                       eq_reply **ret);
+/* Begin, then: waits for `call` as begun with client_sync_done and `sync`. */
+typedef struct ClientSync {
+        bool done;
+        int r;
+        eq_reply *reply;
+} ClientSync;
+void client_sync_done(eq_call *call, int r, const eq_reply *reply, void *userdata);
+int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret);
+uint64_t client_timeout(const eq_client *c);
+
+/* A part of a result as EqBytes. */
+EqBytes client_result(const eq_reply *reply);
+static inline void eq_reply_freep(eq_reply **r) {
+        eq_reply_free(*r);
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+/* Tasks: eq_task becomes the record that eqd.def describes, the record becomes bytes. String lists are packed into the
+ * client's scratch buffer first, since a record points to encoded elements; it is reserved in one piece, so that it does
+ * not move while the record points into it. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "lib/client.h"
+
+enum { HEADER_MAX = 5, ID_MAX = 19 }; /* longest encoding of a string's header; of an id */
+
+/* ---- eq_task -> EqSubmit ---- */
+
+static size_t strv_size(const char *const *v) {
+        size_t n = 0;
+        for (; v && *v; v++)
+                n += strlen(*v) + HEADER_MAX;
+        return n;
+}
+
+static EqArray pack_strv(EqBuffer *scratch, const char *const *v) {
+        msgpack_packer pk = eq_packer(scratch);
+        size_t start = scratch->len;
+        EqArray a = { 0 };
+
+        for (; *v; v++, a.n++)
+                eq_pack_cstr(&pk, *v);
+        a.raw = eq_bytes(scratch->data + start, scratch->len - start);
+        return a;
+}
+
+static EqArray pack_idv(EqBuffer *scratch, const eq_task_id *ids, size_t n) {
+        msgpack_packer pk = eq_packer(scratch);
+        size_t start = scratch->len;
+
+        for (size_t i = 0; i < n; i++)
+                eq_pack_id(&pk, ids[i]);
+        return (EqArray) { .raw = eq_bytes(scratch->data + start, scratch->len - start), .n = (uint32_t)n };
+}
+
+static size_t lists_size(const eq_task *t) {
+        return strv_size(t->argv) + strv_size(t->env) + strv_size(t->rlimits) +
+               (t->n_after_ok + t->n_after_any + t->n_after_fail) * ID_MAX;
+}
+
+static void record_lists(const eq_task *t, EqBuffer *scratch, EqSubmit *s) {
+        if (t->argv)
+                EQ_SET(s, Submit, argv, pack_strv(scratch, t->argv));
+        if (t->env)
+                EQ_SET(s, Submit, env, pack_strv(scratch, t->env));
+        if (t->rlimits)
+                EQ_SET(s, Submit, rlimits, pack_strv(scratch, t->rlimits));
+        if (t->n_after_ok > 0)
+                EQ_SET(s, Submit, after_ok, pack_idv(scratch, t->after_ok, t->n_after_ok));
+        if (t->n_after_any > 0)
+                EQ_SET(s, Submit, after_any, pack_idv(scratch, t->after_any, t->n_after_any));
+        if (t->n_after_fail > 0)
+                EQ_SET(s, Submit, after_fail, pack_idv(scratch, t->after_fail, t->n_after_fail));
+}
+
+#define COPY_STR(member)                                                                                               \
+        if (t->member)                                                                                                 \
+        EQ_SET(s, Submit, member, eq_str(t->member))
+#define COPY_NUMBER(member)                                                                                            \
+        if (t->member)                                                                                                 \
+        EQ_SET(s, Submit, member, t->member)
+
+static void record_values(const eq_task *t, EqSubmit *s) {
+        COPY_STR(cwd);
+        COPY_STR(label);
+        COPY_STR(stdout_path);
+        COPY_STR(stderr_path);
+        COPY_NUMBER(at_usec);
+        COPY_NUMBER(delay_usec);
+        COPY_NUMBER(expire_usec);
+        COPY_NUMBER(timeout_usec);
+        COPY_NUMBER(grace_usec);
+        COPY_NUMBER(backoff_usec);
+        COPY_NUMBER(backoff_max_usec);
+        COPY_NUMBER(block_usec);
+        COPY_NUMBER(urgent);
+        COPY_NUMBER(hold);
+        COPY_NUMBER(merge);
+        COPY_NUMBER(attach);
+        if (t->has_retries || t->retries > 0)
+                EQ_SET(s, Submit, retries, t->retries);
+        if (t->has_nice || t->nice != 0)
+                EQ_SET(s, Submit, nice, t->nice);
+        if (t->umask > 0)
+                EQ_SET(s, Submit, umask, (uint64_t)t->umask);
+}
+
+/* Sets everything but the queue. `scratch` has room for the lists. */
+static int task_to_record(const eq_task *task, EqBuffer *scratch, EqSubmit *ret) {
+        eq_task local = EQ_TASK_INIT;
+
+        if (task->size < offsetof(eq_task, argv) + sizeof(task->argv))
+                return -EINVAL;
+        if (task->size < sizeof(local)) {
+                /* Built against an earlier, shorter struct: the rest is default. */
+                memcpy(&local, task, task->size);
+                task = &local;
+        }
+        if (task->n_payload > EQ_PAYLOAD_MAX)
+                return -EMSGSIZE;
+        *ret = (EqSubmit) { 0 };
+        EQ_SET(ret, Submit, payload, eq_bytes(task->payload, task->n_payload));
+        record_lists(task, scratch, ret);
+        record_values(task, ret);
+        return 0;
+}
+
+/* ---- submit ---- */
+
+static int pack_submit(eq_client *c, const char *queue, const eq_task *task) {
+        EqBuffer *scratch = client_scratch(c);
+        EqSubmit s;
+
+        int r = eq_buffer_reserve(scratch, lists_size(task));
+        if (r == 0)
+                r = task_to_record(task, scratch, &s);
+        if (r < 0)
+                return r;
+        EQ_SET(&s, Submit, queue, eq_str(queue));
+        msgpack_packer pk = client_packer(c);
+        eq_pack_params(&pk, &eq_schema_Submit, &s);
+        return 0;
+}
+
+int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata) {
+        eq_call *call;
+        int r = client_begin_submit(c, fn, userdata, &call);
+        return r < 0 ? r : client_end(c, call, pack_submit(c, queue, task));
+}
+
+int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *ret_id) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        ClientSync sync = { 0 };
+        EqIdRef ref;
+        eq_call *call;
+
+        int r = client_begin(c, "submit", NULL, 0, client_sync_done, &sync, &call);
+        if (r < 0)
+                return r;
+        r = client_end(c, call, pack_submit(c, queue, task));
+        if (r == 0)
+                r = client_wait(c, call, &sync, client_timeout(c), &reply);
+        if (r == 0)
+                r = eq_get_id(client_result(reply), &ref);
+        if (r == 0 && ret_id)
+                *ret_id = ref.id;
+        return r;
+}
+
+/* Each task as a map, or as its bare payload where that is all. */
+static int pack_tasks(eq_client *c, const eq_task *tasks, size_t n) {
+        msgpack_packer pk = client_packer(c);
+
+        msgpack_pack_array(&pk, n);
+        for (size_t i = 0; i < n; i++) {
+                EqBuffer *scratch = client_scratch(c);
+                EqSubmit s;
+                int r = eq_buffer_reserve(scratch, lists_size(&tasks[i]));
+                if (r == 0)
+                        r = task_to_record(&tasks[i], scratch, &s);
+                if (r < 0)
+                        return r;
+                if (s.present == EQ_BIT(Submit, payload))
+                        eq_pack_bin(&pk, s.payload);
+                else
+                        eq_pack_record(&pk, &eq_schema_Submit, &s);
+        }
+        return 0;
+}
+
+int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_first) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        ClientSync sync = { 0 };
+        EqSubmitManyReply m = { 0 };
+        EqDecodeError error;
+        eq_call *call;
+
+        if (n == 0 || n > EQ_BATCH_MAX)
+                return -EINVAL;
+        int r = client_begin(c, "submit_many", NULL, 0, client_sync_done, &sync, &call);
+        if (r < 0)
+                return r;
+        msgpack_packer pk = client_packer(c);
+        msgpack_pack_array(&pk, 2);
+        eq_pack_cstr(&pk, queue);
+        r = client_end(c, call, pack_tasks(c, tasks, n));
+        if (r == 0)
+                r = client_wait(c, call, &sync, client_timeout(c), &reply);
+        if (r == 0)
+                r = eq_decode_map(&eq_schema_SubmitManyReply, client_result(reply), &m, &error);
+        if (r == 0 && !EQ_HAS(&m, SubmitManyReply, first))
+                r = -EBADMSG;
+        if (r == 0 && ret_first)
+                *ret_first = m.first.id;
+        return r;
+}
+
+/* ---- the others ---- */
+
+static EqArray one_id(EqBuffer *scratch, eq_task_id id) {
+        return eq_buffer_reserve(scratch, ID_MAX) < 0 ? (EqArray) { 0 } : pack_idv(scratch, &id, 1);
+}
+
+int eq_cancel(eq_client *c, eq_task_id id, bool running, int *ret_result) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqCancel rec = { 0 };
+        EqArray results;
+        int64_t result;
+
+        EQ_SET(&rec, Cancel, ids, one_id(client_scratch(c), id));
+        if (rec.ids.n == 0)
+                return -ENOMEM;
+        if (running)
+                EQ_SET(&rec, Cancel, running, true);
+        int r = client_call_record(c, "cancel", &eq_schema_Cancel, &rec, client_timeout(c), &reply);
+        if (r == 0)
+                r = eq_get_array(client_result(reply), &results);
+        if (r == 0 && eq_next_i64(&results, &result) != 1)
+                r = -EBADMSG;
+        if (r == 0 && ret_result)
+                *ret_result = (int)result;
+        return r;
+}
+
+static int status_from_reply(const eq_reply *reply, eq_status *ret) {
+        EqTask t = { 0 };
+        EqDecodeError error;
+        EqArray rows;
+        EqBytes row;
+
+        int r = eq_get_array(client_result(reply), &rows);
+        if (r < 0)
+                return r;
+        if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                return -EBADMSG;
+        *ret = (eq_status) {
+                .id = t.id.id,
+                .state = eq_state_find(t.state),
+                .reason = EQ_HAS(&t, Task, reason) ? eq_reason_find(t.reason) : EQ_REASON_NONE,
+                .exit_status = EQ_HAS(&t, Task, exit) ? (int)t.exit : -1,
+                .signal = (int)t.signal,
+                .attempts = (uint32_t)t.attempt,
+        };
+        return 0;
+}
+
+int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqWait rec = { 0 };
+
+        EQ_SET(&rec, Wait, ids, one_id(client_scratch(c), id));
+        if (rec.ids.n == 0)
+                return -ENOMEM;
+        if (timeout_usec != EQ_TIMEOUT_NEVER)
+                EQ_SET(&rec, Wait, timeout_usec, timeout_usec);
+        int r = client_call_record(c, "wait", &eq_schema_Wait, &rec, timeout_usec, &reply);
+        if (r == -EREMOTEIO && eq_reply_get_error(reply, NULL) == EQ_E_TIMED_OUT)
+                return -ETIMEDOUT;
+        return r < 0 || !ret ? r : status_from_reply(reply, ret);
+}
+
+int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqTasks rec = { 0 };
+
+        EQ_SET(&rec, Tasks, ids, one_id(client_scratch(c), id));
+        if (rec.ids.n == 0)
+                return -ENOMEM;
+        int r = client_call_record(c, "show", &eq_schema_Tasks, &rec, client_timeout(c), &reply);
+        return r < 0 ? r : status_from_reply(reply, ret);
+}
+
+int eq_ping(eq_client *c) {
+        EqNothing rec = { 0 };
+        return client_call_record(c, "ping", &eq_schema_Nothing, &rec, client_timeout(c), NULL);
+}
+
+int eq_task_id_resolve(eq_client *c, const char *text, eq_task_id *ret) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqQueueName rec = { 0 };
+        EqQueue q = { 0 };
+        EqDecodeError error;
+        EqBytes queue;
+        uint64_t seq;
+
+        int r = eq_id_parse(eq_str(text), &queue, &seq);
+        if (r < 0)
+                return r;
+        EQ_SET(&rec, QueueName, name, queue);
+        r = client_call_record(c, "queue_show", &eq_schema_QueueName, &rec, client_timeout(c), &reply);
+        if (r == 0)
+                r = eq_decode_map(&eq_schema_Queue, client_result(reply), &q, &error);
+        if (r == 0)
+                *ret = (eq_task_id) { .queue = q.id, .seq = seq };
+        return r;
+}
