@@ -71,7 +71,8 @@ int limit_parse(EqBytes text, SpawnRlimit *ret, char *error, size_t size) {
         int resource = eq ? find(eq_bytes(text.data, (size_t)(eq - text.data))) : -1;
         if (resource < 0) {
                 snprintf(error, size,
-                         "\"%.*s\": expected NAME=SOFT[:HARD] with NAME one of as core cpu data fsize locks memlock msgqueue "
+                         "\"%.*s\": expected NAME=SOFT[:HARD] with NAME one of as core cpu data fsize locks memlock "
+                         "msgqueue "
                          "nice nofile nproc rss rtprio rttime sigpending stack",
                          (int)MIN(text.len, 32u), eq_text_valid(text) ? text.data : "");
                 return -EINVAL;

@@ -43,7 +43,7 @@ typedef struct QueueRecord {
 typedef struct TaskRun {
         OutputLog log;
         uint64_t started_usec; /* wall clock */
-        bool announced; /* task.started was sent */
+        bool announced;        /* task.started was sent */
         pid_t pid;             /* 0: not known, or not running */
         int exit;              /* -1: none */
         int signal;

@@ -17,7 +17,9 @@
 
 #include "base/util.h"
 
-enum { PROCS_MAX = 4096, ROUNDS_MAX = 16 };
+enum { PROCS_MAX = 4096, ROUNDS_MAX = 16, DEPTH_MAX = 8 };
+
+static void remove_below(int fd, int depth);
 
 static int open_at(int dir, const char *name, int flags) {
         int fd = openat(dir, name, flags | O_CLOEXEC);
@@ -66,11 +68,23 @@ int cgroup_open_slots(const char *dir, int *ret_fd) {
         return 0;
 }
 
+/* Takes a cgroup away with the groups that a task made below it. What is in use stays. */
+static void remove_group(int at, const char *name) {
+        if (unlinkat(at, name, AT_REMOVEDIR) == 0)
+                return;
+        _cleanup_close_ int fd = open_at(at, name, O_RDONLY | O_DIRECTORY);
+        if (fd < 0)
+                return;
+        remove_below(fd, DEPTH_MAX);
+        (void)unlinkat(at, name, AT_REMOVEDIR);
+}
+
 int slot_cgroup_open(int slots_fd, unsigned slot, SlotCgroup *ret) {
         SlotCgroup c = SLOT_CGROUP_NULL;
         char name[16];
 
         (void)snprintf(name, sizeof(name), "%u", slot);
+        remove_group(slots_fd, name);
         int r = make_dir(slots_fd, name, &c.dir);
         if (r < 0)
                 return r;
@@ -146,12 +160,14 @@ int slot_cgroup_count(const SlotCgroup *c) {
         return read_procs(c->dir, pids);
 }
 
-int slot_cgroup_signal(const SlotCgroup *c, int signal) {
+int slot_cgroup_signal(SlotCgroup *c, int signal) {
         pid_t now[PROCS_MAX], before[PROCS_MAX];
         int n_before = 0;
 
-        if (signal == SIGKILL && c->kill >= 0)
+        if (signal == SIGKILL && c->kill >= 0) {
+                c->killed = true;
                 return write(c->kill, "1", 1) < 0 ? -errno : 0;
+        }
         for (int round = 0; round < ROUNDS_MAX; round++) {
                 bool anybody_new = false;
                 int n = read_procs(c->dir, now);
@@ -207,7 +223,6 @@ static void remove_below(int fd, int depth) {
 }
 
 void cgroup_remove_slots(const char *dir, int slots_fd) {
-        enum { DEPTH_MAX = 8 };
         remove_below(slots_fd, DEPTH_MAX);
         _cleanup_close_ int at = open_at(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY);
         if (at >= 0)

@@ -227,6 +227,8 @@ static void finish(Worker *w, Run *r) {
                 (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->cgroup.events, NULL);
                 r->cgroup_watched = false;
         }
+        if (r->cgroup.killed)
+                slot_cgroup_close(&r->cgroup); /* the next task gets a new one */
         r->ended.header = header(w, SPAWN_ENDED, r->slot, r->run);
         set_state(w, r, RUN_FREE);
         if (list_is_empty(&w->unsent) && send_message(w, &r->ended, sizeof(r->ended)))
