@@ -92,7 +92,7 @@ def labels_are_UTF_8_without_control_characters(eqd):
     for label in (b"\xff\xfe", b"a\x1b[31mb", b"line\nline", b"\xc0\x80", b"\xed\xa0\x80", b"x" * 257):
         equal(eqd.ctl("submit", "-J", label, "--", "true").rc, 2, repr(label))
         raw = label.decode("utf-8", "surrogateescape")
-        refused(eqd, INVALID if len(label) < 257 else INVALID, "submit", "default", b"", argv=["true"], label=raw)
+        refused(eqd, INVALID, "submit", "default", b"", argv=["true"], label=raw)
     equal(eqd.ls("-A"), [])
     task = eqd.submit("-J", "Größe 中文 🙂", "--", "true")
     equal(eqd.show(task)["label"], "Größe 中文 🙂")
@@ -189,10 +189,7 @@ def batches_are_taken_whole_or_not_at_all(eqd):
 @test()
 def a_payload_over_1_MiB_is_refused_and_one_of_just_that_taken(eqd):
     eqd.fails(2, "submit", "--payload", "-", "--", "cat", input=b"x" * (PAYLOAD_MAX + 1), says="1048576")
-    try:
-        refused(eqd, TOO_LARGE, "submit", "default", b"x" * (PAYLOAD_MAX + 1), argv=["cat"])
-    except AssertionError:
-        refused(eqd, INVALID, "submit", "default", b"x" * (PAYLOAD_MAX + 1), argv=["cat"], says="1048576")
+    refused(eqd, INVALID, "submit", "default", b"x" * (PAYLOAD_MAX + 1), argv=["cat"], says=["payload", "1048576"])
     eqd.ends_as(eqd.submit("--payload", "-", "--", "wc", "-c", input=b"x" * PAYLOAD_MAX), "DONE")
     equal(eqd.logs("default/1"), str(PAYLOAD_MAX))
 
@@ -244,12 +241,12 @@ def hostile_lengths_cost_no_memory(eqd):
     with eqd.connect() as c:
         before = c.call("stat")["rss_kib"]
     for head in (b"\xdd\x0f\xff\xff\xff", b"\xdf\x0f\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff",
-                 b"\x94" * 1200000):
+                 b"\x94" * 2000000):
         with eqd.connect() as c:
             try:
                 c.sock.sendall(head)
-            except ConnectionError: # refused before it was all sent
-                pass
+            except ConnectionError:
+                continue # it has seen enough
             closed(c)
     with eqd.connect() as c:
         grown = c.call("stat")["rss_kib"] - before
@@ -459,12 +456,13 @@ def pipes_that_cannot_be_made_are_tried_again(eqd):
     eqd.ends_as(eqd.submit("--", "echo", "x"), "DONE")
 
 
-@test(env={"EQD_FAULT": "accept:3"})
+@test(env={"EQD_FAULT": "accept:3"}) # the first connection is the frame's, the second use finds that there is no other
 def a_failed_accept_is_refused_clearly_and_the_next_one_is_served(eqd):
     try:
         eqd.connect().call("ping")
-    except (RpcError, Closed, ConnectionError) as e:
-        contains(str(e), "descriptor" if isinstance(e, RpcError) else "")
+        raise AssertionError("the connection was served")
+    except RpcError as e:
+        contains(e.text, "descriptor")
     works(eqd)
 
 

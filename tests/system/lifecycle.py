@@ -516,7 +516,7 @@ def a_task_that_has_started_does_not_expire(eqd):
 
 @test()
 def array_makes_a_task_per_number(eqd):
-    ids = eqd.sh("printf '%s\\n' {} $EQD_ARRAY_INDEX >>work/order", "--array", "1-9:4").split()
+    ids = eqd.submit("--array", "1-9:4", "-c", "echo $1 $EQD_ARRAY_INDEX >>work/order", "{}").split()
     equal(ids, ["default/1", "default/2", "default/3"])
     equal(eqd.ctl("wait", *ids).rc, 0)
     equal(lines(eqd, "order"), ["1", "1", "5", "5", "9", "9"])
