@@ -108,6 +108,9 @@ def clients_are_told_and_new_tasks_refused(eqd):
 def eqctl_that_waits_ends_too(eqd):
     run = eqd.start_ctl("wait", "--timeout", "40s", eqd.submit("--", "sleep", "1000"))
     eqd.until_state("default/1", "RUNNING")
+    with eqd.connect() as c:
+        eventually(lambda: c.call("stat")["clients"] == 2, "eqctl has connected")
+        c.call("ping") # a turn of the loop later: its request has been read
     os.kill(eqd.pid, signal.SIGTERM)
     eqd.close_connections()
     eqd.expect_end(15, 0)
