@@ -98,18 +98,38 @@ typedef struct Value {
         const uint8_t *body; /* of STR and BIN */
 } Value;
 
-/* 0xc0 .. 0xdf: what it is and how many bytes of number follow. Absent rows (ext types, the reserved byte) are bad. */
+/* What a first byte says: the kind, how many bytes of number follow, and which of its own bits are a number. Absent rows
+ * (ext types, the reserved byte) are bad. */
 static const struct {
-        uint8_t kind, n_size, n;
-} heads[32] = {
-        [0x00] = { KIND_NIL, 0, 0 },   [0x02] = { KIND_BOOL, 0, 0 },  [0x03] = { KIND_BOOL, 0, 1 },
-        [0x04] = { KIND_BIN, 1, 0 },   [0x05] = { KIND_BIN, 2, 0 },   [0x06] = { KIND_BIN, 4, 0 },
-        [0x0a] = { KIND_FLOAT, 4, 0 }, [0x0b] = { KIND_FLOAT, 8, 0 }, [0x0c] = { KIND_UINT, 1, 0 },
-        [0x0d] = { KIND_UINT, 2, 0 },  [0x0e] = { KIND_UINT, 4, 0 },  [0x0f] = { KIND_UINT, 8, 0 },
-        [0x10] = { KIND_INT, 1, 0 },   [0x11] = { KIND_INT, 2, 0 },   [0x12] = { KIND_INT, 4, 0 },
-        [0x13] = { KIND_INT, 8, 0 },   [0x19] = { KIND_STR, 1, 0 },   [0x1a] = { KIND_STR, 2, 0 },
-        [0x1b] = { KIND_STR, 4, 0 },   [0x1c] = { KIND_ARRAY, 2, 0 }, [0x1d] = { KIND_ARRAY, 4, 0 },
-        [0x1e] = { KIND_MAP, 2, 0 },   [0x1f] = { KIND_MAP, 4, 0 },
+        uint8_t kind, n_size, mask;
+} heads[256] = {
+        [0x00 ... 0x7f] = { KIND_UINT, 0, 0x7f },
+        [0x80 ... 0x8f] = { KIND_MAP, 0, 0x0f },
+        [0x90 ... 0x9f] = { KIND_ARRAY, 0, 0x0f },
+        [0xa0 ... 0xbf] = { KIND_STR, 0, 0x1f },
+        [0xc0] = { KIND_NIL },
+        [0xc2 ... 0xc3] = { KIND_BOOL, 0, 0x01 },
+        [0xc4] = { KIND_BIN, 1 },
+        [0xc5] = { KIND_BIN, 2 },
+        [0xc6] = { KIND_BIN, 4 },
+        [0xca] = { KIND_FLOAT, 4 },
+        [0xcb] = { KIND_FLOAT, 8 },
+        [0xcc] = { KIND_UINT, 1 },
+        [0xcd] = { KIND_UINT, 2 },
+        [0xce] = { KIND_UINT, 4 },
+        [0xcf] = { KIND_UINT, 8 },
+        [0xd0] = { KIND_INT, 1 },
+        [0xd1] = { KIND_INT, 2 },
+        [0xd2] = { KIND_INT, 4 },
+        [0xd3] = { KIND_INT, 8 },
+        [0xd9] = { KIND_STR, 1 },
+        [0xda] = { KIND_STR, 2 },
+        [0xdb] = { KIND_STR, 4 },
+        [0xdc] = { KIND_ARRAY, 2 },
+        [0xdd] = { KIND_ARRAY, 4 },
+        [0xde] = { KIND_MAP, 2 },
+        [0xdf] = { KIND_MAP, 4 },
+        [0xe0 ... 0xff] = { KIND_INT, 0, 0xff },
 };
 
 static Cursor cursor(EqBytes raw) {
@@ -121,33 +141,29 @@ static size_t cursor_left(const Cursor *c) {
         return (size_t)(c->end - c->p);
 }
 
-static uint64_t load_be(const uint8_t *p, unsigned n) {
-        uint64_t v = 0;
-        for (unsigned i = 0; i < n; i++)
-                v = v << 8 | p[i];
-        return v;
-}
+static inline uint64_t load_be(const uint8_t *p, unsigned n) {
+        uint16_t u16;
+        uint32_t u32;
+        uint64_t u64;
 
-/* The first byte says it all. Returns false where more has to be read, see take_value(). */
-static bool value_from_byte(uint8_t b, Value *ret) {
-        if (b <= 0x7f)
-                *ret = (Value) { .kind = KIND_UINT, .n = b };
-        else if (b <= 0x8f)
-                *ret = (Value) { .kind = KIND_MAP, .n = b & 0x0f };
-        else if (b <= 0x9f)
-                *ret = (Value) { .kind = KIND_ARRAY, .n = b & 0x0f };
-        else if (b <= 0xbf)
-                *ret = (Value) { .kind = KIND_STR, .n = b & 0x1f };
-        else if (b >= 0xe0)
-                *ret = (Value) { .kind = KIND_INT, .n = (uint64_t)(int64_t)(int8_t)b };
-        else
-                return false;
-        return true;
+        switch (n) {
+        case 1:
+                return *p;
+        case 2:
+                memcpy(&u16, p, sizeof(u16));
+                return be16toh(u16);
+        case 4:
+                memcpy(&u32, p, sizeof(u32));
+                return be32toh(u32);
+        default:
+                memcpy(&u64, p, sizeof(u64));
+                return be64toh(u64);
+        }
 }
 
 /* Numbers written in a signed format: sign-extended, and UINT if they turn out not to be negative. */
 static void value_sign(Value *v, unsigned n_size) {
-        unsigned shift = 64 - 8 * n_size;
+        unsigned shift = 64 - 8 * (n_size > 0 ? n_size : 1);
         int64_t i = (int64_t)(v->n << shift) >> shift;
 
         v->n = (uint64_t)i;
@@ -156,23 +172,23 @@ static void value_sign(Value *v, unsigned n_size) {
 
 /* Takes one header, with its body where that is a string. False, and the cursor unmoved, if it is bad or does not fit:
  * elements need a byte each, so a count that the rest cannot hold is bad as well. */
-static bool take_value(Cursor *c, Value *ret) {
-        if (c->p == c->end)
+static inline bool take_value(Cursor *c, Value *ret) {
+        const uint8_t *p = c->p;
+        if (p == c->end)
                 return false;
 
-        const uint8_t *p = c->p;
         uint8_t b = *p++;
-        if (!value_from_byte(b, ret)) {
-                unsigned n_size = heads[b - 0xc0].n_size;
-                *ret = (Value) { .kind = heads[b - 0xc0].kind, .n = heads[b - 0xc0].n };
-                if (ret->kind == KIND_BAD || (size_t)(c->end - p) < n_size)
+        unsigned n_size = heads[b].n_size;
+        ret->kind = heads[b].kind;
+        ret->n = b & heads[b].mask;
+        if (n_size > 0) {
+                if ((size_t)(c->end - p) < n_size)
                         return false;
-                if (n_size > 0)
-                        ret->n = load_be(p, n_size);
+                ret->n = load_be(p, n_size);
                 p += n_size;
-                if (ret->kind == KIND_INT)
-                        value_sign(ret, n_size);
         }
+        if (ret->kind == KIND_INT)
+                value_sign(ret, n_size);
         if (ret->kind >= KIND_STR) {
                 uint64_t needed = ret->kind == KIND_MAP ? 2 * ret->n : ret->n;
                 if (needed > (size_t)(c->end - p))
@@ -182,11 +198,13 @@ static bool take_value(Cursor *c, Value *ret) {
                         p += ret->n;
                 }
         }
+        if (ret->kind == KIND_BAD)
+                return false;
         c->p = p;
         return true;
 }
 
-static bool take_kind(Cursor *c, Kind kind, Value *ret) {
+static inline bool take_kind(Cursor *c, Kind kind, Value *ret) {
         Cursor next = *c;
         if (!take_value(&next, ret) || ret->kind != kind)
                 return false;
@@ -194,25 +212,7 @@ static bool take_kind(Cursor *c, Kind kind, Value *ret) {
         return true;
 }
 
-/* The two shortest forms, which nearly all strings and small payloads have, go without take_value(). */
 static inline bool take_bytes(Cursor *c, EqBytes *ret) {
-        size_t left = cursor_left(c), n = 0, head = 0;
-
-        if (left >= 1 && (c->p[0] & 0xe0) == 0xa0) {
-                head = 1;
-                n = c->p[0] & 0x1f;
-        } else if (left >= 2 && c->p[0] == 0xc4) {
-                head = 2;
-                n = c->p[1];
-        }
-        if (head > 0) {
-                if (left - head < n)
-                        return false;
-                *ret = eq_bytes((const char *)c->p + head, n);
-                c->p += head + n;
-                return true;
-        }
-
         Value v;
         Cursor next = *c;
         if (!take_value(&next, &v) || (v.kind != KIND_STR && v.kind != KIND_BIN))

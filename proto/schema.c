@@ -36,6 +36,11 @@
         };
 #include "eqd.def"
 
+#define EQ_RECORD(Name, doc) [EQ_SCHEMA_##Name] = &eq_schema_##Name,
+const EqSchema *const eq_schemas[_EQ_SCHEMA_MAX] = {
+#include "eqd.def"
+};
+
 #define EQ_METHOD(ID, name_, Params, REPLY, Record, ACCESS, since_, doc_)                                              \
         [EQ_METHOD_##ID] = {                                                                                           \
                 .name = name_,                                                                                         \
@@ -141,5 +146,5 @@ int eq_error_exit_status(eq_error code) {
 }
 
 const char *eq_type_name(EqType t) {
-        return type_names[t];
+        return (size_t)t < sizeof(type_names) / sizeof(type_names[0]) ? type_names[t] : "?";
 }

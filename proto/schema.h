@@ -81,6 +81,14 @@ typedef struct EqSchema {
 #define EQ_RECORD(Name, doc) extern const EqSchema eq_schema_##Name;
 #include "eqd.def"
 
+/* All of them, in row order. */
+#define EQ_RECORD(Name, doc) EQ_SCHEMA_##Name,
+enum {
+#include "eqd.def"
+        _EQ_SCHEMA_MAX,
+};
+extern const EqSchema *const eq_schemas[_EQ_SCHEMA_MAX];
+
 typedef enum EqReplyKind {
         EQ_REPLY_NIL,
         EQ_REPLY_ID,

@@ -91,7 +91,7 @@ int task_exit_status(const EqTask *t) {
 
 static void say_not_run(const Follow *f, const char *id, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        EqBytes why = t->detail.len > 0 ? t->detail : t->error.len > 0 ? t->error : t->reason;
+        EqBytes why = t->error.len > 0 ? t->error : t->detail.len > 0 ? t->detail : t->reason;
 
         text_bytes(&b, t->state);
         text_cstr(&b, why.len > 0 ? ": " : "");
@@ -146,7 +146,7 @@ static void task_ended(Follow *f, const EqTask *t) {
                 return;
         task->ended = true;
         task->status = task_exit_status(t);
-        if (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit))
+        if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
         write_status(f, t);
 }
@@ -348,29 +348,39 @@ static int cancel_all(Loop *l) {
 
 /* ---- the loop ---- */
 
-static bool is_done(Loop *l) {
-        const Follow *f = l->f;
-        bool output = true;
-
-        for (size_t i = 0; i < f->n_tasks; i++) {
-                if (f->any && f->tasks[i].ended)
-                        return true;
-                if (!f->tasks[i].ended)
-                        return false;
-                output &= f->tasks[i].output_ended;
-        }
-        if (!f->output || output)
-                return true;
-        if (!l->f->output_usec)
-                l->f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
-        return monotonic_usec() >= l->f->output_usec;
-}
-
 static bool all_ended(const Follow *f) {
         for (size_t i = 0; i < f->n_tasks; i++)
                 if (!f->tasks[i].ended)
                         return false;
         return true;
+}
+
+static bool any_ended(const Follow *f) {
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (f->tasks[i].ended)
+                        return true;
+        return false;
+}
+
+static bool all_output_ended(const Follow *f) {
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (!f->tasks[i].output_ended)
+                        return false;
+        return true;
+}
+
+static bool is_done(Loop *l) {
+        Follow *f = l->f;
+
+        if (f->any && any_ended(f))
+                return true;
+        if (!all_ended(f))
+                return false;
+        if (!f->output || all_output_ended(f))
+                return true;
+        if (!f->output_usec)
+                f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
+        return monotonic_usec() >= f->output_usec;
 }
 
 static int result(const Follow *f) {
@@ -494,7 +504,7 @@ int follow_run(Follow *f) {
         if (l.signal_fd >= 0)
                 (void)close(l.signal_fd); /* nothing to lose */
         (void)sigprocmask(SIG_SETMASK, &old, NULL);
-        if (f->ctl->client)
-                eq_client_set_notify(f->ctl->client, NULL, NULL);
+        /* Calls may be outstanding that point to this frame: they are answered here, not when it is gone. */
+        f->ctl->client = eq_client_close(f->ctl->client);
         return status;
 }

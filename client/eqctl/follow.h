@@ -36,7 +36,7 @@ void follow_deinit(Follow *f);
 int follow_options(Follow *f);
 /* Notifications that come before follow_run() must not be lost: call this before the tasks are submitted. */
 void follow_begin(Follow *f);
-/* Returns the exit status: that of the task, the highest of several, that of the first with `any`. */
+/* Closes the connection at the end. Returns the exit status: that of the task, the highest of several, that of the first with `any`. */
 int follow_run(Follow *f);
 
 /* Exit status of `run` and `wait` for a failure of eqctl or eqd: 2 and 66 stay, all else is 125. */

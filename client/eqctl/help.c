@@ -113,7 +113,7 @@ static void man_flag(const Flag *f) {
         }
         printf("\\fR\n");
         man_text(f->doc);
-        printf(".\n");
+        printf("%s\n", f->doc[strlen(f->doc) - 1] == '.' ? "" : ".");
 }
 
 static void man_verb(VerbId verb) {

@@ -76,10 +76,12 @@ static const char *task_user(Ctl *ctl, const void *rec, EqBuffer *b) {
         return NULL;
 }
 
-static void put_end(EqBuffer *b, const EqTask *t) {
+/* How it ended, short; why it could not start is long, and for `wide` or where there is nothing else. */
+static void put_end(const Ctl *ctl, EqBuffer *b, const EqTask *t) {
         const char *name = signal_name((int)t->signal);
+        bool ran = t->signal || EQ_HAS(t, Task, exit);
 
-        if (EQ_HAS(t, Task, error) && t->error.len > 0)
+        if (t->error.len > 0 && (!ran || ctl->format == FORMAT_WIDE))
                 text_escaped(b, t->error);
         else if (t->signal && name)
                 text_printf(b, "signal %s", name);
@@ -98,7 +100,7 @@ static const char *task_reason(Ctl *ctl, const void *rec, EqBuffer *b) {
         eq_state s = eq_state_find(t->state);
 
         if (eq_state_finished(s))
-                put_end(b, t);
+                put_end(ctl, b, t);
         else if (s == EQ_STATE_RUNNING && t->pid)
                 text_printf(b, "pid %" PRIu64, t->pid);
         else if (t->reason.len > 0) {

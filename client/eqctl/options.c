@@ -5,12 +5,10 @@
 #include "eqctl/options.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define EQCTL_VERB(id, ...) int verb_##id(Ctl *ctl);
-#include "verbs.def"
 
 _Static_assert(_VERB_MAX <= 64, "Flag.verbs has 64 bits");
 
@@ -87,7 +85,7 @@ static void nearest_try(Nearest *n, const char *name, const char *candidate) {
 }
 
 static const char *nearest_name(const Nearest *n, const char *name) {
-        return n->name && n->distance <= 1 + strlen(name) / 3 ? n->name : NULL;
+        return n->name && n->distance <= (strlen(name) + 1) / 3 ? n->name : NULL;
 }
 
 const char *verb_suggest(const char *name) {
@@ -111,7 +109,6 @@ typedef struct Parser {
 
 static int refuse(Options *o, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#include <stdarg.h>
 static int refuse(Options *o, const char *format, ...) {
         va_list ap;
 

@@ -38,6 +38,10 @@ typedef struct Flag {
         uint64_t verbs; /* bit per VerbId */
 } Flag;
 
+/* The functions of the verbs. They return the exit status. */
+#define EQCTL_VERB(id, ...) int verb_##id(Ctl *ctl);
+#include "verbs.def"
+
 extern const Verb verbs[_VERB_MAX];
 extern const Flag flags[_FLAG_MAX];
 

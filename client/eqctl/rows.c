@@ -286,16 +286,16 @@ void rows_add(Rows *rows, const void *rec) {
         (void)print_buffer(rows->ctl, &rows->line); /* has said so; a dead output ends us by SIGPIPE or at the end */
 }
 
-int rows_end(Rows *rows) {
+int rows_end(Rows *rows, int status) {
         unsigned columns = rows->ctl->format == FORMAT_TABLE ? rows->ctl->columns : 0;
 
         if (rows->ctl->format == FORMAT_JSON)
-                text_cstr(&rows->line, "]\n");
-        if (is_table(rows) && (rows->n > 0 || rows->ctl->headers))
+                text_cstr(&rows->line, "]\n"); /* valid JSON even after a failure */
+        if (is_table(rows) && (rows->n > 0 || (rows->ctl->headers && status == 0)))
                 table_print(&rows->table, columns, rows->ctl->color, &rows->line);
         rows->line.failed |= rows->table.failed;
-        int status = print_buffer(rows->ctl, &rows->line);
+        int printed = print_buffer(rows->ctl, &rows->line);
         table_deinit(&rows->table);
         eq_buffer_done(&rows->line);
-        return status;
+        return status ? status : printed;
 }

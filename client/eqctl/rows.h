@@ -39,8 +39,9 @@ typedef struct Rows {
 /* 0, or the exit status: --columns names what is no column. */
 int rows_begin(Rows *rows, Ctl *ctl, const RowKind *kind);
 void rows_add(Rows *rows, const void *rec);
-/* Prints what is left. The exit status: 0, or 1 when output failed. */
-int rows_end(Rows *rows);
+/* Prints what is left. `status` is what collecting the rows came to: after a failure no empty table is shown. Returns it, or
+ * 1 when it is 0 and output failed. */
+int rows_end(Rows *rows, int status);
 
 /* All fields of a record as "name: value" lines, for people. */
 void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec);

@@ -111,10 +111,11 @@ int verb_events(Ctl *ctl) {
         }
         if (!status)
                 status = watch(&w);
+        if (ctl->client)
+                eq_client_set_notify(ctl->client, NULL, NULL);
         if (ctl->format == FORMAT_TABLE)
-                w.rows.ctl->headers = false;
-        int printed = rows_end(&w.rows);
-        return status ? status : printed;
+                ctl->headers = false; /* the lines were printed as they came: there is no table */
+        return rows_end(&w.rows, status);
 }
 
 /* ---- ping ---- */
@@ -177,7 +178,7 @@ int verb_stat(Ctl *ctl) {
         if (status)
                 return status;
         rows_add(&rows, &stat);
-        return rows_end(&rows);
+        return rows_end(&rows, 0);
 }
 
 int verb_reload(Ctl *ctl) {

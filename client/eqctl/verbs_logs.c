@@ -143,9 +143,9 @@ static int run_logs(Log *l, const EqLogs *rec) {
                 r = eq_client_call_start(c, "logs", params.data, params.len, NULL, 0, on_logs, l, NULL);
         while (r >= 0 && l->r == 0 && l->status == 0 && (!l->answered || (rec->follow && !l->ended)))
                 r = eq_client_dispatch(c, EQ_TIMEOUT_NEVER);
-        eq_client_set_notify(c, NULL, NULL);
         if (l->r < 0 || (r < 0 && !(l->answered && l->ended)))
-                return ctl_fail(l->ctl, l->r < 0 ? l->r : r);
+                l->status = ctl_fail(l->ctl, l->r < 0 ? l->r : r);
+        l->ctl->client = eq_client_close(l->ctl->client); /* a call that points to l may be outstanding */
         return l->status;
 }
 

@@ -27,8 +27,7 @@ int verb_queue_ls(Ctl *ctl) {
                 else
                         rows_add(&rows, &q);
         }
-        int printed = rows_end(&rows);
-        return status ? status : printed;
+        return rows_end(&rows, status);
 }
 
 /* What the queue is like now, then its attributes, all as key=value. */
@@ -70,7 +69,7 @@ int verb_queue_show(Ctl *ctl) {
         if (status)
                 return status;
         rows_add(&rows, &q);
-        return rows_end(&rows);
+        return rows_end(&rows, 0);
 }
 
 /* The operands after the name, as encoded elements. */

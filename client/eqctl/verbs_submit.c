@@ -9,13 +9,17 @@
 
 #include "eqctl/follow.h"
 #include "eqctl/json.h"
+#include "eqctl/rows.h"
 #include "eqctl/submission.h"
 #include "eqctl/text.h"
 
 enum { BATCH_BYTES = 3 * 1024 * 1024 }; /* with common options still below EQ_MESSAGE_MAX */
 
+/* Unless eqd has said so itself. */
 static void hint_no_queue(Ctl *ctl, const char *queue) {
-        if (ctl->client && eq_client_get_error(ctl->client, NULL) == EQ_E_NO_QUEUE)
+        const char *text;
+
+        if (ctl->client && eq_client_get_error(ctl->client, &text) == EQ_E_NO_QUEUE && !strstr(text, "queue create"))
                 ctl_note(ctl, "hint: eqctl queue create %s", queue);
 }
 
@@ -48,7 +52,7 @@ static void on_submitted(eq_call *call, int r, const eq_reply *reply, void *user
                 a->id = ref.id;
 }
 
-static int send_one(Submission *s, const EqSubmit *rec, Answer *a) {
+static int send_one(const Submission *s, const EqSubmit *rec, Answer *a) {
         _cleanup_buffer_ EqBuffer params = EQ_BUFFER_NULL;
         unsigned n_fds = s->stdin_fd >= 0 ? 1 : 0;
 
@@ -61,20 +65,32 @@ static int send_one(Submission *s, const EqSubmit *rec, Answer *a) {
         return a->done ? a->r : r;
 }
 
-static int submit_one(Submission *s, Follow *f) {
-        SubmissionItem item = { 0 };
+static EqSubmit whole_record(const Submission *s, const SubmissionItem *item) {
+        EqSubmit rec = s->common;
+
+        if (item->argv_array.n > 0)
+                EQ_SET(&rec, Submit, argv, item->argv_array);
+        EQ_SET(&rec, Submit, env, item->env_array);
+        return rec;
+}
+
+static int submit_item(const Submission *s, Follow *f, const SubmissionItem *item) {
+        EqSubmit rec = whole_record(s, item);
         Answer a = { 0 };
 
-        int r = submission_item(s, NULL, &item);
-        if (item.argv_array.n > 0)
-                EQ_SET(&s->common, Submit, argv, item.argv_array);
-        if (r == 0)
-                r = send_one(s, &s->common, &a);
-        submission_item_deinit(&item);
+        int r = send_one(s, &rec, &a);
         if (r == 0)
                 return accepted(s, f, a.id.seq);
         int status = ctl_fail(s->ctl, r);
         hint_no_queue(s->ctl, s->queue);
+        return status;
+}
+
+static int submit_one(const Submission *s, Follow *f) {
+        SubmissionItem item = { 0 };
+
+        int status = submission_item(s, NULL, &item) < 0 ? ctl_no_memory(s->ctl) : submit_item(s, f, &item);
+        submission_item_deinit(&item);
         return status;
 }
 
@@ -119,40 +135,40 @@ static int batch_send(const Submission *s, Follow *f, Batch *b) {
 
 static void print_dry(const Submission *s, const SubmissionItem *item) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        EqSubmit rec = s->common;
+        EqSubmit rec = whole_record(s, item);
 
-        if (item->argv_array.n > 0)
-                EQ_SET(&rec, Submit, argv, item->argv_array);
-        EQ_SET(&rec, Submit, env, item->env_array);
         json_record(&b, &eq_schema_Submit, &rec, ctl_id, s->ctl);
         text_cstr(&b, "\n");
         (void)print_buffer(s->ctl, &b); /* has said so */
 }
 
-static int batch_add(const Submission *s, Follow *f, Batch *b, const char *word) {
-        SubmissionItem item = { 0 };
+static int batch_add(const Submission *s, Follow *f, Batch *b, const SubmissionItem *item) {
+        size_t before = b->tasks.len;
+        msgpack_packer pk = eq_packer(&b->tasks);
         EqSubmit rec = { 0 };
+
+        if (item->argv_array.n > 0)
+                EQ_SET(&rec, Submit, argv, item->argv_array);
+        if (s->is_array)
+                EQ_SET(&rec, Submit, env, item->env_array);
+        eq_pack_record(&pk, &eq_schema_Submit, &rec);
+        b->n++;
+        /* The largest task so far must fit once more. */
+        bool full = b->n == EQ_BATCH_MAX || b->tasks.len + (b->tasks.len - before) + s->payload.len > BATCH_BYTES;
+        return full ? batch_send(s, f, b) : 0;
+}
+
+/* Output is sent to whom submits a single task: those that are to be followed are no batch. */
+static int add_item(const Submission *s, Follow *f, Batch *b, const char *word) {
+        SubmissionItem item = { 0 };
         int status = 0;
 
-        if (submission_item(s, word, &item) < 0) {
-                submission_item_deinit(&item);
-                return ctl_no_memory(s->ctl);
-        }
-        if (ctl_has(s->ctl, FLAG_dry_run))
+        if (submission_item(s, word, &item) < 0)
+                status = ctl_no_memory(s->ctl);
+        else if (ctl_has(s->ctl, FLAG_dry_run))
                 print_dry(s, &item);
-        else {
-                size_t before = b->tasks.len;
-                msgpack_packer pk = eq_packer(&b->tasks);
-                if (item.argv_array.n > 0)
-                        EQ_SET(&rec, Submit, argv, item.argv_array);
-                if (s->is_array)
-                        EQ_SET(&rec, Submit, env, item.env_array);
-                eq_pack_record(&pk, &eq_schema_Submit, &rec);
-                b->n++;
-                /* The largest task so far must fit once more. */
-                if (b->n == EQ_BATCH_MAX || b->tasks.len + (b->tasks.len - before) + s->payload.len > BATCH_BYTES)
-                        status = batch_send(s, f, b);
-        }
+        else
+                status = s->follow ? submit_item(s, f, &item) : batch_add(s, f, b, &item);
         submission_item_deinit(&item);
         return status;
 }
@@ -163,7 +179,7 @@ static int add_numbers(const Submission *s, Follow *f, Batch *b) {
 
         for (uint64_t i = s->first; !status && i <= s->last; i += s->step) {
                 (void)snprintf(word, sizeof(word), "%" PRIu64, i);
-                status = batch_add(s, f, b, word);
+                status = add_item(s, f, b, word);
         }
         return status;
 }
@@ -178,7 +194,7 @@ static int add_lines(const Submission *s, Follow *f, Batch *b) {
                 if (n > 0 && line[n - 1] == '\n')
                         line[n - 1] = 0;
                 if (line[0])
-                        status = batch_add(s, f, b, line);
+                        status = add_item(s, f, b, line);
         }
         if (!status && ferror(s->lines)) {
                 ctl_error(s->ctl, "cannot read %s: %m", ctl_get(s->ctl, FLAG_each));

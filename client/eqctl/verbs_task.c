@@ -243,10 +243,10 @@ int verb_ls(Ctl *ctl) {
                 status = operands_each(ctl, show_rows, &l);
         else
                 status = list_each(ctl, &list, ls_task, &l);
-        int printed = rows_end(&l.rows);
+        status = rows_end(&l.rows, status);
         if (!status)
                 print_summary(ctl, &l.counts);
-        return status ? status : printed;
+        return status;
 }
 
 /* ---- show, why ---- */
@@ -283,8 +283,14 @@ int verb_show(Ctl *ctl) {
         if (status)
                 return status;
         status = operands_each(ctl, show_rows, &l);
-        int printed = rows_end(&l.rows);
-        return status ? status : printed;
+        return rows_end(&l.rows, status);
+}
+
+/* A sentence often begins with the code itself: it is not said twice. */
+static bool begins_with(EqBytes detail, EqBytes reason) {
+        if (detail.len < reason.len || memcmp(detail.data, reason.data, reason.len) != 0)
+                return false;
+        return detail.len == reason.len || strchr(" ;:,", detail.data[reason.len]) != NULL;
 }
 
 static void print_why(Ctl *ctl, const EqWhy *w) {
@@ -295,7 +301,7 @@ static void print_why(Ctl *ctl, const EqWhy *w) {
         ctl_id(&b, w->id, w->queue, ctl);
         text_cstr(&b, " is ");
         text_escaped(&b, w->state);
-        if (w->reason.len > 0) {
+        if (w->reason.len > 0 && !begins_with(w->detail, w->reason)) {
                 text_cstr(&b, ": ");
                 text_escaped(&b, w->reason);
         }
@@ -306,7 +312,7 @@ static void print_why(Ctl *ctl, const EqWhy *w) {
                 text_cstr(&b, ": ");
                 ctl_id(&b, w->by, w->by.id.queue == w->id.id.queue ? w->queue : eq_str(""), ctl);
         }
-        if (EQ_HAS(w, Why, until_usec) && w->until_usec > now)
+        if (w->detail.len == 0 && w->until_usec > now)
                 text_printf(&b, " (for another %s)", duration_format(w->until_usec - now, buf));
         if (w->ahead > 0)
                 text_printf(&b, "; %" PRIu64 " task%s before it", w->ahead, w->ahead == 1 ? " comes" : "s come");
@@ -346,8 +352,7 @@ int verb_why(Ctl *ctl) {
         if (status)
                 return status;
         status = operands_each(ctl, why_some, &rows);
-        int printed = rows_end(&rows);
-        return status ? status : printed;
+        return rows_end(&rows, status);
 }
 
 /* ---- wait ---- */
@@ -410,8 +415,9 @@ int verb_wait(Ctl *ctl) {
 
 /* The words for 0, 1 and -1 of an INTV reply. */
 typedef struct Words {
-        const char *done, *other, *unknown;
+        const char *done, *other;
         bool other_is_fine;
+        bool canceled_is_fine; /* a task that was canceled meanwhile is what was wanted */
 } Words;
 
 typedef struct Bulk {
@@ -428,16 +434,39 @@ static void bulk_worse(Bulk *b, int status) {
                 b->status = status;
 }
 
-/* -1 says "too late or unknown": which of them? */
-static bool is_known(Ctl *ctl, const char *text) {
+/* -1 says "too late or unknown": which of them? The state, or _EQ_STATE_INVALID for an unknown one. */
+static eq_state look_up(Ctl *ctl, const char *text) {
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
         EqTasks rec = { 0 };
+        EqTask t = { 0 };
         EqArray ids;
+        EqBytes row;
 
         if (ctl_ids(ctl, &text, 1, &raw, &ids))
-                return false;
+                return _EQ_STATE_INVALID;
         EQ_SET(&rec, Tasks, ids, ids);
-        return ctl_try(ctl, EQ_METHOD_SHOW, &rec, NULL) == 0;
+        if (ctl_try(ctl, EQ_METHOD_SHOW, &rec, &reply) < 0)
+                return _EQ_STATE_INVALID;
+        EqArray rows = reply_rows(reply);
+        if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                return _EQ_STATE_INVALID;
+        return eq_state_find(t.state);
+}
+
+static void report_late(Ctl *ctl, Bulk *b, const char *text) {
+        eq_state s = look_up(ctl, text);
+
+        if (s == EQ_STATE_CANCELED && b->words->canceled_is_fine)
+                ctl_note(ctl, "%s: canceled with another that it came after", text);
+        else if (s != _EQ_STATE_INVALID) {
+                ctl_error(ctl, "%s: too late, it is %s", text, eq_state_name(s));
+                bulk_worse(b, EXIT_FAILURE);
+        } else {
+                ctl_error(ctl, "%s: no such task", text);
+                bulk_worse(b, EXIT_NOT_FOUND);
+        }
 }
 
 static void report(Ctl *ctl, Bulk *b, const char *text, int64_t result) {
@@ -447,13 +476,8 @@ static void report(Ctl *ctl, Bulk *b, const char *text, int64_t result) {
                 ctl_note(ctl, "%s: %s", text, b->words->other);
                 if (!b->words->other_is_fine)
                         bulk_worse(b, EXIT_FAILURE);
-        } else if (is_known(ctl, text)) {
-                ctl_error(ctl, "%s: too late, it has ended", text);
-                bulk_worse(b, EXIT_FAILURE);
-        } else {
-                ctl_error(ctl, "%s: no such task", text);
-                bulk_worse(b, EXIT_NOT_FOUND);
-        }
+        } else
+                report_late(ctl, b, text);
 }
 
 static int bulk_some(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
@@ -582,7 +606,12 @@ static int cancel_filter(Ctl *ctl, Bulk *b, EqList *list) {
 
 int verb_cancel(Ctl *ctl) {
         static const Words words = { .done = "canceled", .other = "being stopped", .other_is_fine = true };
-        static const Words pending = { .done = "canceled", .other = "is running by now; add --running to stop it" };
+        static const Words pending = { .done = "canceled",
+                                       .other = "is running by now; add --running to stop it",
+                                       .canceled_is_fine = true };
+        static const Words all = {
+                .done = "canceled", .other = "being stopped", .other_is_fine = true, .canceled_is_fine = true
+        };
         _cleanup_buffer_ EqBuffer states = EQ_BUFFER_NULL;
         EqCancel rec = { 0 };
         EqList list = { 0 };
@@ -602,8 +631,8 @@ int verb_cancel(Ctl *ctl) {
         }
         if (ids || ctl_has(ctl, FLAG_running))
                 EQ_SET(&rec, Cancel, running, true);
-        else
-                b.words = &pending;
+        if (filter)
+                b.words = ctl_has(ctl, FLAG_running) ? &all : &pending;
         return ids ? bulk(ctl, &b) : cancel_filter(ctl, &b, &list);
 }
 

@@ -25,6 +25,8 @@
         })
 
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
+#undef MIN /* sys/param.h, which comes with uv.h, has the same */
+#undef MAX
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 

@@ -47,7 +47,9 @@ struct Engine {
 
         Queue **queues; /* by slot; NULL: free */
         uint32_t *generations;
-        size_t n_queues, n_slots, n_slots_max;
+        size_t n_queues, n_slots, cap_slots; /* of queues: in use, ever used, allocated */
+        size_t first_free;                   /* no free slot is below */
+        size_t n_due_reserved; /* room in `due` for tasks that are reserved, and for every slot of every pool */
 };
 
 int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *host);
@@ -71,3 +73,11 @@ uint64_t engine_run_due(Engine *e);
 
 /* Restores what a restart must not lose: generations of queue slots. For the store. */
 int engine_seed_generation(Engine *e, uint64_t last_queue_id);
+
+/* ---- for queue.c and pool.c ---- */
+int engine_reserve_due(Engine *e, size_t n); /* so that n more tasks can have a due time; 0 or -ENOMEM */
+void engine_unreserve_due(Engine *e, size_t n);
+void engine_set_due(Engine *e, Task *t); /* by its wait, due_usec, expire_usec */
+void engine_rearm(Engine *e, uint64_t usec);
+int engine_add_queue(Engine *e, Queue *q); /* gives it its id. 0, -ENOSPC, -ENOMEM */
+void engine_remove_queue(Engine *e, Queue *q);

@@ -50,6 +50,9 @@ struct Pool {
         size_t n_slots, n_slots_max, n_busy;
         List idle;
 
+        bool in_run, rerun;          /* pool_run() is on the stack; and was called again meanwhile */
+        Task *starting;              /* its executor's start() is on the stack, and `started` was not told yet */
+        size_t n_due_reserved;       /* in Engine::due, for as many slots as there ever may be */
         uint64_t blocked_until_usec; /* nothing is started before: the executor refused one */
         eq_reason blocked_reason;
 };
@@ -67,3 +70,7 @@ void pool_unblock(Pool *p);
 
 /* The queue's runnability may have changed: enters or leaves the scheduling class. */
 void pool_queue_changed(Pool *p, Queue *q);
+
+/* For engine.c: the slot of a task that has ended is free again. */
+void pool_release(Pool *p, Slot *slot);
+bool pool_is_blocked(const Pool *p);

@@ -40,6 +40,7 @@ struct QueueWaiter {
         List link;        /* Queue::drainers, joiners or Queue::flushers */
         uint64_t seq_max; /* flush: counts tasks up to this SEQ */
         uint64_t n_left;  /* flush: of those, how many have not ended */
+        uint32_t generation;
         void (*done)(QueueWaiter *w);
 };
 
@@ -66,6 +67,7 @@ struct Queue {
         unsigned pauses;
         bool draining, stopping, stopped;
         List drainers, joiners, flushers; /* of QueueWaiter */
+        uint32_t flush_generation;
 
         uint64_t n_accepted, n_done, n_failed, n_refused; /* since the queue was made in this process */
 };
@@ -119,5 +121,11 @@ eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **
 /* Tasks that start before t. O(pending) */
 uint64_t queue_n_ahead(const Queue *q, const Task *t);
 
-/* For pool.c: claims the next startable task (state RUNNING, attempt counted, in `running`), or NULL. */
+/* ---- for pool.c and engine.c ---- */
+
+/* Claims the next startable task (state RUNNING, attempt counted, in `running`), or NULL. */
 Task *queue_claim(Queue *q);
+void queue_unclaim(Queue *q, Task *t, bool counted); /* back to its place; the attempt counts or does not */
+void queue_retry_later(Queue *q, Task *t, uint64_t due_usec);
+void queue_finish(Queue *q, Task *t, TaskEvent ev); /* a running one */
+void queue_due(Queue *q, Task *t, uint64_t now);    /* its due_item came up: expires, or has waited long enough */

@@ -72,7 +72,7 @@ typedef struct Task {
         uint8_t wait;         /* TASK_WAIT_* */
         uint8_t where;        /* TaskWhere: which container of the queue has it; private to queue.c */
         bool canceling;       /* RUNNING, and the executor was asked to stop it */
-        bool flushed_late;    /* private to queue.c: not counted by the flush in progress */
+        uint32_t again;       /* private to queue.c: flush generation at the last retry by hand, plus one; 0: none */
 
         void *body; /* the manager's; the engine passes it on */
 } Task;

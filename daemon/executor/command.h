@@ -22,6 +22,9 @@ typedef struct CommandResult {
         char error[160]; /* why it could not be started, for people; empty if it was started */
 } CommandResult;
 
+/* Exit statuses of commands that could not be started, as shells have them. */
+enum { COMMAND_EXIT_SETUP = 125, COMMAND_EXIT_NOT_EXECUTABLE = 126, COMMAND_EXIT_NOT_FOUND = 127 };
+
 typedef struct CommandSetup {
         const TaskSpec *spec;
         const char *queue; /* name, for EQD_QUEUE and EQD_TASK */
@@ -52,3 +55,7 @@ const SpawnReady *command_executor_spawner(const CommandExecutor *x); /* NULL be
 
 void command_executor_resume(CommandExecutor *x, Task *t); /* reads its output again; also when it was not stopped */
 int command_executor_signal(CommandExecutor *x, Task *t, int signal); /* whole tree. 0, or -ESRCH: no process */
+
+/* Are these resource limits (NAME=SOFT[:HARD], as in `rlimits` of submit) well-formed? 0, or -EINVAL with a text that
+ * says what is wrong and what is expected. */
+int command_rlimits_check(EqArray rlimits, char *ret_error, size_t size);

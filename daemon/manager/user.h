@@ -14,6 +14,7 @@ typedef enum UserResource {
         USER_TASKS,        /* accepted and not finished */
         USER_TASK_BYTES,   /* payloads and options of those */
         USER_OUTPUT_BYTES, /* replies and notifications that he has not read */
+        USER_INPUT_BYTES,  /* requests that have not arrived as a whole */
         _USER_RESOURCE_MAX,
 } UserResource;
 
@@ -29,8 +30,8 @@ typedef struct User {
 
 struct Users {
         User *by_uid;
-        uint64_t limits[_USER_RESOURCE_MAX]; /* for each user but uid 0 and eqd's own; may be changed at any time */
-        uid_t unlimited_uid;
+        uint64_t limits[_USER_RESOURCE_MAX]; /* for each user but the unlimited; 0: none. May be changed at any time */
+        uid_t unlimited_uid;                 /* eqd's own; uid 0 is always unlimited */
 };
 #define USERS_NULL                                                                                                     \
         { 0 }
@@ -39,6 +40,7 @@ void users_deinit(Users *u);                       /* every user must have been 
 int user_get(Users *users, uid_t uid, User **ret); /* a reference; 0 or -ENOMEM */
 User *user_unref(User *u);                         /* NULL is fine; nothing may be charged when the last one goes */
 
+bool user_is_unlimited(const User *u);
 bool user_charge(User *u, UserResource r, uint64_t n); /* false: over the limit, nothing charged */
 void user_refund(User *u, UserResource r, uint64_t n);
 const char *user_resource_name(UserResource r); /* "connections", "pending tasks", ... for error texts */

@@ -3,6 +3,7 @@
 
 /* The listening socket, the sessions, and the way of a request to its handler. Loop; nothing blocks. */
 
+#include "server/listener.h"
 #include "server/session.h"
 
 typedef void (*RequestHandler)(void *host, const Request *rq, const void *params);
@@ -15,37 +16,62 @@ typedef struct ServerHooks {
 } ServerHooks;
 
 typedef struct ServerConfig {
-        const char *path; /* at most 107 bytes; NULL: `listen_fd` */
-        int listen_fd;    /* from systemd, else -1. Taken over */
+        const char *path; /* at most LISTENER_PATH_MAX bytes; NULL: `listen_fd` */
+        int listen_fd;    /* from systemd, else -1. Taken over on success */
         mode_t mode;      /* of the socket file */
         gid_t group;      /* of the socket file; (gid_t)-1: left alone */
 } ServerConfig;
+
+enum {
+        SERVER_READ_SIZE = EQ_QUANTUM_BYTES,
+        SERVER_ACCEPT_BATCH = 64, /* connections accepted in one turn */
+        SERVER_ACCEPT_PAUSE_MSEC = 50,
+        SERVER_SPARE_MAX = 512 * 1024, /* a larger output buffer is not kept for the next session */
+};
+/* Input kept for all sessions: parts of messages, and whole ones that wait. A session that needs more when this is used up,
+ * or when its user has a quarter of it, gets an error and is closed. */
+#define SERVER_INPUT_MAX (UINT64_C(256) * 1024 * 1024)
 
 struct Server {
         uv_loop_t *loop;
         Users *users; /* borrowed */
         const ServerHooks *hooks;
-        const RequestHandler *handlers; /* [_EQ_METHOD_MAX] */
+        const RequestHandler *handlers; /* [_EQ_METHOD_MAX]; hello, ping and api_info are the server's own */
         void *host;
         List sessions;
-        List to_flush;
+        List to_flush; /* sessions with something to send at the end of the turn */
+        List to_serve; /* sessions with input that waits for the next turn */
         size_t n_sessions;
+        size_t n_handles; /* that the loop has not let go of, sessions included; freed at 0 */
         uint64_t next_number;
-        int listen_fd;
-        char path[108]; /* unlinked at the end if we bound it */
-        bool bound;
-        uv_poll_t poll;
+        uint64_t n_requests, n_refused, n_notify_errors; /* counters, for stat */
+        uint64_t input_bytes;                            /* of all sessions' `in` */
+        char *read_buffer;                               /* SERVER_READ_SIZE; every session reads into it first */
+        EqBuffer spare_out;      /* an empty output buffer that the next session to write takes */
+        Identity *last_identity; /* of the last connection; the next one with the same shares it */
+        Listener listener;
+        uv_poll_t poll;     /* of the listener */
         uv_prepare_t flush; /* runs at the end of every turn of the loop while to_flush has members */
+        uv_idle_t turn;     /* keeps the loop from sleeping while to_serve has members */
         uv_timer_t accept_retry;
-        int reserve_fd; /* given up to refuse politely when descriptors are exhausted */
+        int reserve_fd;       /* given up to refuse politely when descriptors are exhausted */
+        uint64_t logged_msec; /* when accepting last failed into the log */
+        bool freeing;
 };
 
 /* On failure *ret_error (of size error_size) says what to do: socket in use by a living eqd, path too long, directory
  * missing, no permission. A stale socket file is replaced. 0 or negative errno. */
 int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const ServerHooks *hooks,
                const RequestHandler *handlers, void *host, char *ret_error, size_t error_size, Server **ret);
+void server_start(Server *s);          /* accepts; until then connections wait in the backlog */
 void server_stop_listening(Server *s); /* connections go on */
-Server *server_free(Server *s);        /* closes all; run the loop until its handles are closed afterwards */
+/* Sends what the sockets take, closes all sessions. The memory goes when the loop has run and let go of the handles.
+ * Returns NULL; NULL is fine. */
+Server *server_free(Server *s);
 
-/* api_info's result: [channel, {version, types, functions, ...}] from the tables. */
-void introspect_pack(msgpack_packer *pk, uint64_t channel);
+/* ---- for sessions only ---- */
+
+void server_schedule_turn(Session *s); /* session_turn() in the next turn of the loop, which will not sleep before */
+void server_handle_closed(Server *s);  /* one of n_handles is gone */
+void server_start_flush(Server *s);    /* to_flush gets its first member */
+void server_keep_awake(Server *s);     /* the loop does not sleep before the next turn */

@@ -5,14 +5,19 @@
  *
  * Input goes scan -> parse -> method table -> decode -> handler. Replies are collected in `out` and sent once per readable
  * event. A client that does not read is not read from: above EQ_OUTPUT_HIGH of unsent output its requests wait until
- * EQ_OUTPUT_LOW. */
-
-#include <uv.h>
+ * EQ_OUTPUT_LOW. Neither do more than SESSION_PENDING_MAX unanswered requests pile up: the next ones wait in the socket.
+ *
+ * A client that shut down its side gets the answers to what it sent, then the end. A client that is gone altogether has
+ * what it sent served to the last whole message; the answers are dropped. */
 
 #include "base/list.h"
+#include "base/util.h" /* before uv.h, which brings sys/param.h with the same macros */
 #include "executor/taskspec.h"
 #include "manager/user.h"
 #include "proto/codec.h"
+#include "proto/scan.h"
+
+#include <uv.h>
 
 typedef struct Server Server;
 typedef struct Session Session;
@@ -22,23 +27,43 @@ typedef struct EqMessageBuffer {
         size_t used; /* of its front */
 } EqMessageBuffer;
 
+enum {
+        SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
+        SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
+};
+
 struct Session {
-        Server *server; /* borrowed; outlives every session */
-        List link;      /* Server::sessions */
-        List pending;   /* of PendingRequest::link */
+        Server *server;  /* borrowed; outlives every session */
+        List link;       /* Server::sessions */
+        List flush_link; /* Server::to_flush */
+        List turn_link;  /* Server::to_serve */
+        List pending;    /* of PendingRequest::link */
+        unsigned n_pending;
         uint64_t number;
         Identity *identity;
-        User *user; /* holds the charge for the connection and its output memory */
-        bool admin;
+        User *user; /* holds the charges for the connection, its input and output memory; NULL once closed */
         uv_poll_t poll;
         int fd;
-        EqMessageBuffer in, out;
-        EqScan scan;
+        int events;                  /* what `poll` waits for */
+        EqMessageBuffer in, out;     /* no memory while there is nothing in them */
+        EqScan scan;                 /* of the message at the front of the input */
+        uint64_t received, consumed; /* bytes of the input stream */
         uint64_t out_charged;
+        size_t write_start;  /* in out.buffer: of the message that is being packed */
         int fds[EQ_FDS_MAX]; /* received, not yet taken by a request; owned */
         unsigned n_fds;
-        bool closing;       /* sends what is left, then closes */
-        bool throttled;     /* output is above EQ_OUTPUT_HIGH: not read from */
+        uint64_t fds_at;  /* position in the input stream: the message that holds the byte before it may take the fds */
+        bool fds_offered; /* that message is being served */
+        bool admin;
+        bool writing;       /* a message is being packed */
+        bool too_large;     /* ... and grew over EQ_MESSAGE_MAX */
+        bool backlog;       /* the input may hold a whole message that was not served yet */
+        bool blocked;       /* the socket took no more: wait until it is writable */
+        bool throttled;     /* output went above EQ_OUTPUT_HIGH and is not below EQ_OUTPUT_LOW again: not read from */
+        bool eof;           /* the client sends no more */
+        bool gone;          /* nobody reads: output is dropped, what was sent is served, then it is closed */
+        bool closing;       /* reads and answers nothing, sends what is left, then closes */
+        bool closed;        /* freed when the loop has let go of `poll` */
         void *subscription; /* handlers': what events it wants; see session_hooks */
         uint64_t n_lost;    /* notifications dropped since the last `lost` */
 };
@@ -47,6 +72,7 @@ struct Session {
 typedef struct Request {
         Session *session;
         const EqMethod *method;
+        EqBytes params; /* encoded; gone when the handler returns */
         uint32_t msgid;
         bool notify; /* a notification: replies are counted and dropped */
 } Request;
@@ -67,7 +93,8 @@ void request_reply_id(const Request *rq, eq_task_id id);
 void request_reply_record(const Request *rq, const EqSchema *schema, const void *rec);
 void request_error(const Request *rq, eq_error code, const char *fmt, ...) _printf_(3, 4);
 /* For anything else: the response up to the result is packed, the caller packs one value, then ends it. A reply that grew
- * over EQ_MESSAGE_MAX, or for which memory ran out, is replaced by an error. */
+ * over EQ_MESSAGE_MAX, or for which memory ran out, is replaced by an error. Between begin and end nothing else may be
+ * written to that session. */
 typedef struct ReplyWriter {
         msgpack_packer packer; /* pack the result with this */
         size_t start;          /* in the session's output */
@@ -75,24 +102,47 @@ typedef struct ReplyWriter {
 void request_reply_begin(const Request *rq, ReplyWriter *ret);
 void request_reply_end(const Request *rq, ReplyWriter *w);
 
-/* Keeps the request for later; the handler returns without an answer. NULL when out of memory (then it was answered). */
+/* Keeps the request for later; the handler returns without an answer. NULL when out of memory or the session is closed
+ * (then it was answered). */
 PendingRequest *request_defer(const Request *rq, void (*gone)(PendingRequest *p), void *userdata);
 /* Answer through &p->request, then: frees p and lets the session send. */
 void pending_request_done(PendingRequest *p);
 
-/* Takes the next received descriptor, -1 if there is none. The caller owns it. */
+/* Takes the next descriptor that came with the message being served, -1 if there is none. The caller owns it; what no
+ * handler takes is closed when the message has been served.
+ *
+ * A stream socket tells with which read descriptors came, not with which byte. A read ends where the data of the sendmsg
+ * that brought descriptors ends, or before; so they belong to the message that holds the last byte of that read. For
+ * clients: one sendmsg with descriptors holds (the beginning of) one message, or that message is the last in it. */
 int session_take_fd(Session *s);
 
-/* Notifications. They are dropped and counted while more than EQ_OUTPUT_HIGH is unsent, unless `must`: then they are
- * queued, and the caller stops producing while session_is_clogged(). */
+/* Notifications. They are dropped and counted while the session is clogged, or when the user has no output memory left;
+ * the client is told by `lost` as soon as there is room. Unless `must`: then they are queued, the caller stops producing
+ * while session_is_clogged(), and a user over his limit loses this connection. Sent at the end of the turn. */
 typedef struct NotifyWriter {
         msgpack_packer packer; /* pack the params array with this */
         size_t start;
-        bool dropped; /* nothing is to be packed */
+        bool dropped; /* nothing needs to be packed */
+        bool must;
 } NotifyWriter;
 void session_notify_begin(Session *s, const char *method, bool must, NotifyWriter *ret);
 void session_notify_end(Session *s, NotifyWriter *w);
-bool session_is_clogged(const Session *s); /* above EQ_OUTPUT_HIGH */
+/* From above EQ_OUTPUT_HIGH until below EQ_OUTPUT_LOW, when session_unclogged is called; also for a closed session. */
+static inline bool session_is_clogged(const Session *s) {
+        return s->throttled || s->closed;
+}
 
-/* Ask for everything written so far to be sent when the current turn of the loop ends (one flush per session). */
+/* Ask for everything written so far to be sent when the current turn of the loop ends (one flush per session). Not from
+ * a prepare callback: its turn has ended. */
 void session_schedule_flush(Session *s);
+
+/* ---- for the server only ---- */
+
+/* A session for a connected socket, non-blocking, in the server's list. fd, and the references to identity and user with
+ * the charge for the connection, are taken over on success. 0 or negative errno. */
+int session_new(Server *server, int fd, Identity *identity, User *user, Session **ret);
+void session_turn(
+        Session *s); /* serves what is in the input, or reads once and serves that; sends; at most a quantum */
+void session_flush(Session *s); /* sends what the socket takes, and goes on with what had to wait for it */
+/* Pending requests are told, charges given back, the descriptor is closed; memory stays until the loop has let go. */
+void session_close(Session *s);

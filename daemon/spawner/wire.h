@@ -9,8 +9,9 @@
  * The worker does all that is said here. Both are single-threaded, about 1 MB, and never parse a client's bytes: strings
  * of a request go to execve() as they are.
  *
- * A slot is busy from SPAWN until ENDED with `tree_gone`. Requests for a slot carry the run number that SPAWN gave, so
- * that a late signal never meets the next task. */
+ * A slot is busy from START until ENDED. Requests for a slot carry the run number that START gave, so that a late signal
+ * never meets the next task. They also carry the epoch of the worker they are meant for, as its READY gave it: what was
+ * on the way when a worker died is dropped by the next one. */
 
 #include <stdint.h>
 
@@ -30,8 +31,9 @@ typedef enum SpawnType {
         SPAWN_START = 1, /* SpawnStart, strings, descriptors */
         SPAWN_SIGNAL,    /* SpawnSignal */
         /* spawner -> eqd */
-        SPAWN_READY,   /* SpawnReady: the worker is up, all slots are empty. Again after each restart of the worker */
-        SPAWN_STARTED, /* SpawnStarted: exec succeeded */
+        SPAWN_READY, /* SpawnReady: the worker is up, all slots are empty. Again after each restart of the worker */
+        SPAWN_LOST, /* SpawnHeader: the worker died, and with it every run; READY follows when what was left is killed */
+        SPAWN_STARTED, /* SpawnStarted: exec succeeded, and it still ran a moment later. Short runs have ENDED only */
         SPAWN_ENDED,   /* SpawnEnded: the leader has ended, or was never started */
 } SpawnType;
 
@@ -40,8 +42,8 @@ typedef struct SpawnHeader {
         uint16_t version;
         uint16_t type; /* SpawnType */
         uint32_t slot;
-        uint32_t pad;
-        uint64_t run; /* counts up per slot; 0 in SPAWN_READY */
+        uint32_t epoch; /* of the worker: that of the last SPAWN_READY */
+        uint64_t run;   /* counts up per slot; 0 in SPAWN_READY, SPAWN_LOST */
 } SpawnHeader;
 
 /* Descriptors of SPAWN_START come in this order, each only if its flag is set. Without it: /dev/null, or a path. */
@@ -90,7 +92,7 @@ typedef struct SpawnReady {
         uint32_t restarts;     /* of the worker so far */
         uint32_t any_identity; /* it may become any user (CAP_SETUID, CAP_SETGID); else only stay its own */
         uint32_t root_allowed; /* uid 0 is not refused */
-        uint32_t cgroups;      /* one cgroup per slot; else process groups */
+        uint32_t cgroups;      /* one cgroup per slot; else process groups, also where no cgroup could be made */
         uint32_t killed;       /* processes of the worker before that were killed */
 } SpawnReady;
 
@@ -99,7 +101,7 @@ typedef struct SpawnStarted {
         int32_t pid;
         uint32_t pad;
         uint64_t
-                start_ticks; /* field 22 of /proc/PID/stat: with the pid and the boot id it names the process for ever */
+                start_ticks; /* field 22 of /proc/PID/stat: with pid and boot id the process's name for ever; 0: hidden */
 } SpawnStarted;
 
 /* Where starting failed. */
@@ -109,6 +111,7 @@ typedef enum SpawnStage {
         SPAWN_STAGE_FORK,
         SPAWN_STAGE_CGROUP,
         SPAWN_STAGE_IDENTITY,
+        SPAWN_STAGE_NICE,
         SPAWN_STAGE_LIMITS,
         SPAWN_STAGE_CWD,
         SPAWN_STAGE_STDOUT,
@@ -116,7 +119,7 @@ typedef enum SpawnStage {
         SPAWN_STAGE_EXEC,
 } SpawnStage;
 
-/* Sent once per SPAWN_START, when the leader has ended and every other process of the tree is gone or has been killed. */
+/* Sent once per SPAWN_START, when the leader has ended and every other process of the tree that could be found is gone. */
 typedef struct SpawnEnded {
         SpawnHeader header;
         int32_t error;                   /* errno of a failed start, 0 if it was started */

@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: MIT */
+/* Commands, from a claimed task to its exit status.
+ *
+ *      start: request, pipes --> [STARTED: watch the pipes] --> ENDED: read what is left, answer the engine
+ *
+ * A command that has ended within a moment has no STARTED: its output waits in the pipes and is read once, so /bin/true costs
+ * the loop no poll handle. After ENDED nobody of the tree lives, so what the pipes hold then is all; a pipe that leaked to a
+ * stranger is not waited for.
+ *
+ * Stopping. A time-out or a cancel takes the steps SIGTERM (or the signal asked for) -> grace -> SIGKILL, each to the whole
+ * tree; SIGKILL is repeated until ENDED comes. One timer per slot serves the time-out first and these steps then.
+ *
+ * A slot has one Run for ever; the number `run` tells its tasks apart. */
+
+#include "executor/command.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "executor/rlimits.h"
+
+#define PATH_DEFAULT "PATH=/usr/local/bin:/usr/bin:/bin"
+
+enum {
+        READ_SIZE = 65536,
+        DRAIN_MAX = 32, /* reads of READ_SIZE from one pipe after the end */
+        FDS_MAX = 4,
+        AGAIN_MSEC = 10, /* the line was full */
+        KILL_AGAIN_MSEC = 1000,
+        START_AGAIN_USEC = 20000,  /* the line was full when starting */
+        FORK_AGAIN_USEC = 1000000, /* fork was refused */
+        RESTARTS_MAX = 5,
+};
+
+typedef struct Run Run;
+
+/* A poll handle lives until the loop has let go of it, longer than the task. */
+typedef struct PipeWatch {
+        uv_poll_t poll;
+        Run *run;
+        uint8_t stream;
+} PipeWatch;
+
+typedef enum StopStep { STOP_NONE, STOP_SIGNAL, STOP_KILL } StopStep;
+
+struct Run {
+        CommandExecutor *executor;
+        Slot *slot;
+        uint64_t number; /* SpawnHeader::run */
+        Task *task;      /* NULL: idle */
+        CommandSetup setup;
+        int pipes[3];          /* read ends by stream, -1: none */
+        PipeWatch *watches[3]; /* by stream, NULL: not watched */
+        uv_timer_t timer;
+        StopStep step;
+        int signal; /* of STOP_SIGNAL */
+        uint64_t grace_usec;
+        bool started, timed_out, canceled, signaled, clogged;
+};
+
+struct CommandExecutor {
+        Executor executor; /* first: what the engine knows */
+        uv_loop_t *loop;
+        Engine *engine;
+        Pool *pool; /* borrowed; known from the first start on */
+        const CommandHooks *hooks;
+        void *host;
+        SpawnerLink *link;
+        uv_poll_t *link_poll; /* owned by the loop once closed */
+        SpawnReady ready;
+        bool was_ready;
+        unsigned n_restarts;
+        uint64_t restarted_usec;
+        Run **runs; /* by slot index */
+        size_t n_runs;
+        EqBuffer strings; /* of the request that is being built */
+        char *read_buffer;
+};
+
+/* ---- runs ---- */
+
+static int get_run(CommandExecutor *x, Slot *slot, Run **ret) {
+        if (slot->executor_data) {
+                *ret = slot->executor_data;
+                return 0;
+        }
+        if (slot->index >= x->n_runs) {
+                Run **runs = fault_realloc(x->runs, (slot->index + 1) * sizeof(Run *));
+                if (!runs)
+                        return -ENOMEM;
+                memset(runs + x->n_runs, 0, (slot->index + 1 - x->n_runs) * sizeof(Run *));
+                x->runs = runs;
+                x->n_runs = slot->index + 1;
+        }
+        Run *r = fault_calloc(1, sizeof(*r));
+        if (!r)
+                return -ENOMEM;
+        r->executor = x;
+        r->slot = slot;
+        for (int i = 0; i < 3; i++)
+                r->pipes[i] = -1;
+        (void)uv_timer_init(x->loop, &r->timer); /* cannot fail */
+        r->timer.data = r;
+        x->runs[slot->index] = r;
+        slot->executor_data = r;
+        *ret = r;
+        return 0;
+}
+
+static void on_watch_closed(uv_handle_t *handle) {
+        free(handle->data);
+}
+
+static void unwatch(Run *r, int stream) {
+        PipeWatch *w = r->watches[stream];
+        if (!w)
+                return;
+        r->watches[stream] = NULL;
+        w->run = NULL;
+        (void)uv_poll_stop(&w->poll); /* out of epoll before the descriptor is closed */
+        uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+}
+
+static void close_pipe(Run *r, int stream) {
+        unwatch(r, stream);
+        r->pipes[stream] = close_fd(r->pipes[stream]);
+}
+
+/* ---- output ---- */
+
+/* One read. 1: there may be more, 0: not now, -1: end. */
+static int read_pipe(Run *r, int stream) {
+        CommandExecutor *x = r->executor;
+        ssize_t n = read(r->pipes[stream], x->read_buffer, READ_SIZE);
+        if (n < 0)
+                return errno == EAGAIN || errno == EINTR ? 0 : -1;
+        if (n == 0)
+                return -1;
+        (void)output_log_append(r->setup.log, (uint8_t)stream, x->read_buffer,
+                                (size_t)n); /* counts what it could not keep */
+        if (x->hooks->output(x->host, r->task, (uint8_t)stream, x->read_buffer, (size_t)n))
+                r->clogged = true;
+        return 1;
+}
+
+static void watch(Run *r, int stream);
+
+static void on_pipe(uv_poll_t *handle, int status, int events) {
+        PipeWatch *w = handle->data;
+        Run *r = w->run;
+        int stream = w->stream;
+        if (!r)
+                return;
+        if (status < 0 || read_pipe(r, stream) < 0) {
+                close_pipe(r, stream);
+                return;
+        }
+        for (int s = EQ_STREAM_STDOUT; r->clogged && s <= EQ_STREAM_STDERR; s++)
+                if (r->watches[s])
+                        (void)uv_poll_stop(&r->watches[s]->poll);
+}
+
+/* Without memory the pipe is not watched: its output stays in it and is read at the end. */
+static void watch(Run *r, int stream) {
+        if (r->pipes[stream] < 0)
+                return;
+        if (!r->watches[stream]) {
+                PipeWatch *w = fault_calloc(1, sizeof(*w));
+                if (!w || uv_poll_init(r->executor->loop, &w->poll, r->pipes[stream]) < 0) {
+                        free(w);
+                        return;
+                }
+                w->poll.data = w;
+                w->run = r;
+                w->stream = (uint8_t)stream;
+                r->watches[stream] = w;
+        }
+        (void)uv_poll_start(&r->watches[stream]->poll, UV_READABLE, on_pipe); /* fails for closing handles only */
+}
+
+static void drain(Run *r) {
+        for (int s = EQ_STREAM_STDOUT; s <= EQ_STREAM_STDERR; s++) {
+                for (int i = 0; i < DRAIN_MAX && r->pipes[s] >= 0 && read_pipe(r, s) > 0; i++)
+                        ;
+                close_pipe(r, s);
+        }
+}
+
+void command_executor_resume(CommandExecutor *x, Task *t) {
+        Run *r = t->slot ? t->slot->executor_data : NULL;
+        if (!r || r->task != t || !r->clogged)
+                return;
+        r->clogged = false;
+        if (r->started) {
+                watch(r, EQ_STREAM_STDOUT);
+                watch(r, EQ_STREAM_STDERR);
+        }
+}
+
+/* ---- stopping ---- */
+
+static void on_timer(uv_timer_t *timer);
+
+static void set_timer(Run *r, uint64_t usec) {
+        uint64_t ms = usec > UINT64_MAX - 999 ? UINT64_MAX / 2 : (usec + 999) / 1000;
+        uv_update_time(r->executor->loop);
+        (void)uv_timer_start(&r->timer, on_timer, ms, 0); /* fails for closing handles only */
+}
+
+static void take_step(Run *r) {
+        bool kill = r->step == STOP_KILL;
+        int e = spawner_link_signal(r->executor->link, (uint32_t)r->slot->index, r->number, kill ? SIGKILL : r->signal);
+        if (e < 0)
+                set_timer(r, AGAIN_MSEC * USEC_PER_MSEC);
+        else if (kill || r->signal == SIGKILL) {
+                r->step = STOP_KILL;
+                set_timer(r, KILL_AGAIN_MSEC * USEC_PER_MSEC);
+        } else {
+                r->step = STOP_KILL;
+                if (r->grace_usec == USEC_NEVER)
+                        uv_timer_stop(&r->timer);
+                else
+                        set_timer(r, r->grace_usec);
+        }
+}
+
+static void on_timer(uv_timer_t *timer) {
+        Run *r = timer->data;
+        if (!r->task)
+                return;
+        if (r->step == STOP_NONE) {
+                r->timed_out = true;
+                r->step = STOP_SIGNAL;
+                r->signal = SIGTERM;
+                r->grace_usec = r->setup.grace_usec;
+        }
+        take_step(r);
+}
+
+static void command_cancel(Executor *executor, Slot *slot, Task *t, int signal, uint64_t grace_usec) {
+        Run *r = slot->executor_data;
+        r->canceled = true;
+        r->signal = signal ? signal : SIGTERM;
+        r->grace_usec = grace_usec == USEC_NEVER ? r->setup.grace_usec : grace_usec;
+        r->step = STOP_SIGNAL;
+        take_step(r);
+}
+
+int command_executor_signal(CommandExecutor *x, Task *t, int signal) {
+        Run *r = t->slot ? t->slot->executor_data : NULL;
+        if (!r || r->task != t)
+                return -ESRCH;
+        int e = spawner_link_signal(x->link, (uint32_t)r->slot->index, r->number, signal);
+        if (e >= 0)
+                r->signaled = true;
+        return e;
+}
+
+/* ---- end ---- */
+
+/* The run is over: everything of it is let go before the engine hears of it, for that may start the next one. */
+static void answer(Run *r, const TaskResult *result) {
+        Task *t = r->task;
+        (void)uv_timer_stop(&r->timer);
+        drain(r);
+        r->task = NULL;
+        engine_task_ended(r->executor->engine, t, result);
+}
+
+static const char *const stage_texts[] = {
+        [SPAWN_STAGE_REQUEST] = "the request was refused",
+        [SPAWN_STAGE_FORK] = "no process could be created",
+        [SPAWN_STAGE_CGROUP] = "its cgroup could not be used",
+        [SPAWN_STAGE_IDENTITY] = "its user and groups could not be taken on",
+        [SPAWN_STAGE_NICE] = "its nice level could not be set",
+        [SPAWN_STAGE_LIMITS] = "a resource limit could not be set",
+        [SPAWN_STAGE_CWD] = "its working directory could not be entered",
+        [SPAWN_STAGE_STDOUT] = "the file for standard output could not be opened",
+        [SPAWN_STAGE_STDERR] = "the file for standard error could not be opened",
+};
+
+static void explain_exec(const EqSubmit *s, int error, CommandResult *c) {
+        EqArray argv = s->argv;
+        EqBytes name = { 0 };
+        (void)eq_next_bytes(&argv, &name);
+        bool missing = error == ENOENT || error == ENOTDIR;
+        c->exit = missing ? COMMAND_EXIT_NOT_FOUND : COMMAND_EXIT_NOT_EXECUTABLE;
+        snprintf(c->error, sizeof(c->error), "cannot run \"%.*s\": %s; %s", (int)MIN(name.len, 64u), name.data,
+                 strerror(error),
+                 missing            ? "give its path, or put its directory on PATH of the task"
+                 : error == E2BIG   ? "shorten the arguments and the environment"
+                 : error == ENOEXEC ? "it is no program; scripts need a first line such as #!/bin/sh"
+                                    : "make it executable for the user of the task");
+}
+
+static void explain_failure(const Run *r, const SpawnEnded *m, CommandResult *c) {
+        EqSubmit s = { 0 };
+        task_spec_decode(r->setup.spec, &s);
+        if (m->stage == SPAWN_STAGE_EXEC) {
+                explain_exec(&s, m->error, c);
+                return;
+        }
+        EqBytes what = m->stage == SPAWN_STAGE_CWD      ? s.cwd
+                       : m->stage == SPAWN_STAGE_STDOUT ? s.stdout_path
+                       : m->stage == SPAWN_STAGE_STDERR ? s.stderr_path
+                                                        : (EqBytes) { 0 };
+        c->exit = COMMAND_EXIT_SETUP;
+        snprintf(c->error, sizeof(c->error), "not started: %s%s%.*s: %s",
+                 m->stage < ELEMENTSOF(stage_texts) && stage_texts[m->stage] ? stage_texts[m->stage] : "?",
+                 what.len ? ": " : "", (int)MIN(what.len, 60u), what.len ? what.data : "", strerror(m->error));
+}
+
+static TaskVerdict judge(const Run *r, const SpawnEnded *m) {
+        if (r->canceled)
+                return TASK_STOPPED;
+        if (r->timed_out)
+                return TASK_TIMED_OUT;
+        if (m->error)
+                return TASK_BAD;
+        if (m->signal)
+                return r->signaled ? TASK_BAD : TASK_CRASHED;
+        return m->exit == 0 ? TASK_OK : TASK_BAD;
+}
+
+static void on_ended(void *userdata, const SpawnEnded *m) {
+        CommandExecutor *x = userdata;
+        Run *r = m->header.slot < x->n_runs ? x->runs[m->header.slot] : NULL;
+        if (!r || !r->task || r->number != m->header.run)
+                return;
+        if (m->stage == SPAWN_STAGE_FORK && !r->canceled) {
+                pool_block(x->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + FORK_AGAIN_USEC);
+                answer(r, &(TaskResult) { .verdict = TASK_NOT_STARTED, .reason = EQ_REASON_CREATE_FAILURE });
+                return;
+        }
+        CommandResult c = { .exit = m->exit,
+                            .signal = m->signal,
+                            .core = m->core != 0,
+                            .utime_usec = m->utime_usec,
+                            .stime_usec = m->stime_usec,
+                            .maxrss_kib = m->maxrss_kib };
+        eq_reason reason = EQ_REASON_NONE;
+        if (m->error) {
+                explain_failure(r, m, &c);
+                if (m->stage == SPAWN_STAGE_IDENTITY || (m->stage == SPAWN_STAGE_REQUEST && m->error == EPERM))
+                        reason = EQ_REASON_IDENTITY;
+        }
+        answer(r, &(TaskResult) { .verdict = judge(r, m), .reason = reason, .details = &c });
+}
+
+static void on_started(void *userdata, const SpawnStarted *m) {
+        CommandExecutor *x = userdata;
+        Run *r = m->header.slot < x->n_runs ? x->runs[m->header.slot] : NULL;
+        if (!r || !r->task || r->number != m->header.run)
+                return;
+        r->started = true;
+        x->hooks->running(x->host, r->task, m->pid);
+        watch(r, EQ_STREAM_STDOUT);
+        watch(r, EQ_STREAM_STDERR);
+}
+
+/* ---- the spawner comes and goes ---- */
+
+static void on_ready(void *userdata, const SpawnReady *m) {
+        CommandExecutor *x = userdata;
+        x->ready = *m;
+        x->was_ready = true;
+        x->hooks->spawner_ready(x->host, m);
+        if (x->pool) {
+                pool_unblock(x->pool);
+                pool_run(x->pool);
+        }
+}
+
+static void end_all(CommandExecutor *x, TaskVerdict verdict, eq_reason reason, const char *error) {
+        for (size_t i = 0; i < x->n_runs; i++) {
+                Run *r = x->runs[i];
+                if (!r || !r->task)
+                        continue;
+                CommandResult c = { .exit = -1 };
+                snprintf(c.error, sizeof(c.error), "%s", error);
+                answer(r, &(TaskResult) {
+                                  .verdict = r->canceled ? TASK_STOPPED : verdict, .reason = reason, .details = &c });
+        }
+}
+
+static void on_lost(void *userdata) {
+        CommandExecutor *x = userdata;
+        if (x->pool)
+                pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        x->hooks->spawner_lost(x->host);
+        end_all(x, TASK_CRASHED, EQ_REASON_SPAWN_FAILED, "the spawner died while it ran; its processes were killed");
+}
+
+static void on_link_closed(uv_handle_t *handle) {
+        free(handle);
+}
+
+static void unwatch_link(CommandExecutor *x) {
+        if (!x->link_poll)
+                return;
+        (void)uv_poll_stop(x->link_poll);
+        uv_close((uv_handle_t *)x->link_poll, on_link_closed);
+        x->link_poll = NULL;
+}
+
+static void on_link(uv_poll_t *handle, int status, int events) {
+        CommandExecutor *x = handle->data;
+        if (x->link_poll == handle)
+                spawner_link_dispatch(x->link);
+}
+
+static int watch_link(CommandExecutor *x) {
+        uv_poll_t *poll = fault_calloc(1, sizeof(*poll));
+        if (!poll)
+                return -ENOMEM;
+        int r = uv_poll_init(x->loop, poll, spawner_link_fd(x->link));
+        if (r < 0) {
+                free(poll);
+                return r;
+        }
+        poll->data = x;
+        x->link_poll = poll;
+        return uv_poll_start(poll, UV_READABLE, on_link);
+}
+
+/* Both processes are gone. A new keeper has what eqd still has: in a system instance no capability, so then it can run eqd's
+ * own user's commands only and says so in READY. */
+static void on_closed(void *userdata) {
+        CommandExecutor *x = userdata;
+        uint64_t now = engine_now(x->engine);
+        unwatch_link(x);
+        if (now - x->restarted_usec > 60 * USEC_PER_SEC)
+                x->n_restarts = 0;
+        x->restarted_usec = now;
+        int r = x->n_restarts++ < RESTARTS_MAX ? spawner_link_restart(x->link) : -ECANCELED;
+        if (r >= 0)
+                r = watch_link(x);
+        if (r < 0)
+                log_error("eqd-spawner cannot be kept running (%s): commands wait until eqd is restarted",
+                          strerror(-r));
+        else
+                log_warning("eqd-spawner ended; it was started again without eqd's former capabilities. Restart eqd if "
+                            "it is to "
+                            "run commands of several users");
+}
+
+static const SpawnerEvents link_events = {
+        .ready = on_ready, .started = on_started, .ended = on_ended, .lost = on_lost, .closed = on_closed
+};
+
+/* ---- start ---- */
+
+static void add_string(EqBuffer *b, EqBytes s) {
+        if (eq_buffer_append(b, s.data, s.len) < 0 || eq_buffer_append(b, "", 1) < 0)
+                b->failed = true;
+}
+
+static uint32_t add_strings(EqBuffer *b, EqArray array) {
+        EqBytes s;
+        uint32_t n = 0;
+        for (; eq_next_bytes(&array, &s) > 0; n++)
+                add_string(b, s);
+        return n;
+}
+
+static bool has_prefix(EqBytes s, const char *prefix) {
+        size_t n = strlen(prefix);
+        return s.len >= n && memcmp(s.data, prefix, n) == 0;
+}
+
+/* The task's own, but for what eqd tells it. */
+static uint32_t add_environment(EqBuffer *b, const Run *r, const EqSubmit *s) {
+        char text[128];
+        EqArray env = s->env;
+        EqBytes kv;
+        bool has_path = false;
+        uint32_t n = 3;
+        const Task *t = r->task;
+
+        snprintf(text, sizeof(text), "EQD_TASK=%s/%llu", r->setup.queue, (unsigned long long)t->seq);
+        add_string(b, eq_str(text));
+        snprintf(text, sizeof(text), "EQD_QUEUE=%s", r->setup.queue);
+        add_string(b, eq_str(text));
+        snprintf(text, sizeof(text), "EQD_ATTEMPT=%u", (unsigned)t->attempt);
+        add_string(b, eq_str(text));
+        while (eq_next_bytes(&env, &kv) > 0) {
+                if (has_prefix(kv, "EQD_TASK=") || has_prefix(kv, "EQD_QUEUE=") || has_prefix(kv, "EQD_ATTEMPT="))
+                        continue;
+                has_path = has_path || has_prefix(kv, "PATH=");
+                add_string(b, kv);
+                n++;
+        }
+        if (!has_path) {
+                add_string(b, eq_str(PATH_DEFAULT));
+                n++;
+        }
+        return n;
+}
+
+static void set_identity(const Run *r, SpawnStart *m) {
+        const Identity *id = r->setup.run_as;
+        if (!r->executor->ready.any_identity)
+                return;
+        m->flags |= SPAWN_SET_IDENTITY;
+        m->uid = id->uid;
+        m->gid = id->gid;
+        m->n_groups = MIN(id->n_groups, (unsigned)SPAWN_GROUPS_MAX);
+        for (uint32_t i = 0; i < m->n_groups; i++)
+                m->groups[i] = id->groups[i];
+}
+
+static void set_limits(const EqSubmit *s, SpawnStart *m) {
+        EqArray it = s->rlimits;
+        EqBytes text;
+        char error[160];
+        while (m->n_rlimits < SPAWN_RLIMITS_MAX && eq_next_bytes(&it, &text) > 0)
+                if (limit_parse(text, &m->rlimits[m->n_rlimits], error, sizeof(error)) == 0) /* checked at admission */
+                        m->n_rlimits++;
+}
+
+static int fill_request(Run *r, const EqSubmit *s, SpawnStart *m) {
+        EqBuffer *b = &r->executor->strings;
+        b->len = 0;
+        m->n_argv = add_strings(b, s->argv);
+        m->n_env = add_environment(b, r, s);
+        add_string(b, s->cwd);
+        add_string(b, s->stdout_path);
+        add_string(b, s->stderr_path);
+        m->n_strings = (uint32_t)b->len;
+        m->umask = EQ_HAS(s, Submit, umask) ? (uint32_t)s->umask : 0022;
+        if (EQ_HAS(s, Submit, nice)) {
+                m->flags |= SPAWN_SET_NICE;
+                m->nice = (int32_t)s->nice;
+        }
+        if (s->merge)
+                m->flags |= SPAWN_MERGE;
+        set_identity(r, m);
+        set_limits(s, m);
+        if (!b->failed)
+                return 0;
+        eq_buffer_done(b);
+        return -ENOMEM;
+}
+
+/* A file without a name that holds the bytes, at its beginning, sealed. */
+static int make_memfd(const char *name, const char *data, size_t n, int *ret) {
+        if (fault_hit(FAULT_PIPE))
+                return -EMFILE;
+        _cleanup_close_ int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (fd < 0)
+                return -errno;
+        for (size_t done = 0; done < n;) {
+                ssize_t w = write(fd, data + done, n - done);
+                if (w < 0)
+                        return -errno;
+                done += (size_t)w;
+        }
+        if (lseek(fd, 0, SEEK_SET) < 0 ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) < 0)
+                return -errno;
+        *ret = TAKE_FD(fd);
+        return 0;
+}
+
+/* Descriptors to send along, in the order of their flags. `mine`: to be closed after sending. */
+typedef struct Fds {
+        int all[FDS_MAX], mine[FDS_MAX];
+        unsigned n, n_mine;
+} Fds;
+
+static void fds_done(Fds *f) {
+        for (unsigned i = 0; i < f->n_mine; i++)
+                close_fd(f->mine[i]);
+}
+
+static void fds_add(Fds *f, int fd, bool mine) {
+        f->all[f->n++] = fd;
+        if (mine)
+                f->mine[f->n_mine++] = fd;
+}
+
+static int add_input(const Run *r, const EqSubmit *s, SpawnStart *m, Fds *f) {
+        int fd = r->setup.spec->stdin_fd;
+        if (fd < 0 && s->payload.len > 0) {
+                int e = make_memfd("eqd-stdin", s->payload.data, s->payload.len, &fd);
+                if (e < 0)
+                        return e;
+        }
+        if (fd < 0)
+                return 0;
+        m->flags |= SPAWN_HAS_STDIN;
+        fds_add(f, fd, fd != r->setup.spec->stdin_fd);
+        return 0;
+}
+
+static int add_output(Run *r, int stream, SpawnStart *m, Fds *f) {
+        int fds[2];
+        if (fault_hit(FAULT_PIPE))
+                return -EMFILE;
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -errno;
+        r->pipes[stream] = fds[0];
+        fds_add(f, fds[1], true);
+        if (fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0)
+                return -errno;
+        m->flags |= stream == EQ_STREAM_STDOUT ? SPAWN_HAS_STDOUT : SPAWN_HAS_STDERR;
+        return 0;
+}
+
+static int add_fds(Run *r, const EqSubmit *s, SpawnStart *m, Fds *f) {
+        const EqBuffer *b = &r->executor->strings;
+        int e = add_input(r, s, m, f);
+        if (e >= 0 && r->setup.log && s->stdout_path.len == 0)
+                e = add_output(r, EQ_STREAM_STDOUT, m, f);
+        if (e >= 0 && r->setup.log && s->stderr_path.len == 0 && !s->merge)
+                e = add_output(r, EQ_STREAM_STDERR, m, f);
+        if (e >= 0 && b->len > SPAWN_INLINE_MAX) {
+                int fd;
+                e = make_memfd("eqd-strings", b->data, b->len, &fd);
+                if (e >= 0) {
+                        m->flags |= SPAWN_HAS_STRINGS;
+                        fds_add(f, fd, true);
+                }
+        }
+        return e;
+}
+
+static int send_request(CommandExecutor *x, Run *r) {
+        EqSubmit s = { 0 };
+        SpawnStart m = { .header = { .slot = (uint32_t)r->slot->index, .run = r->number } };
+        _cleanup_(fds_done) Fds fds = { 0 };
+        task_spec_decode(r->setup.spec, &s);
+        int e = fill_request(r, &s, &m);
+        if (e >= 0)
+                e = add_fds(r, &s, &m, &fds);
+        if (e >= 0)
+                e = spawner_link_start(x->link, &m, x->strings.data, fds.all, fds.n);
+        if (e < 0)
+                for (int stream = EQ_STREAM_STDOUT; stream <= EQ_STREAM_STDERR; stream++)
+                        close_pipe(r, stream);
+        if (x->strings.cap > 2 * SPAWN_INLINE_MAX)
+                eq_buffer_done(&x->strings);
+        return e;
+}
+
+static int command_start(Executor *executor, Slot *slot, Task *t) {
+        CommandExecutor *x = (CommandExecutor *)executor;
+        Run *r = NULL;
+        x->pool = slot->pool;
+        if (!x->was_ready) {
+                pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
+                return -EAGAIN;
+        }
+        int e = get_run(x, slot, &r);
+        if (e >= 0) {
+                r->task = t;
+                e = x->hooks->prepare(x->host, t, &r->setup);
+        }
+        if (e >= 0) {
+                r->number++;
+                r->step = STOP_NONE;
+                r->started = r->timed_out = r->canceled = r->signaled = r->clogged = false;
+                e = send_request(x, r);
+                if (e == -EAGAIN)
+                        pool_block(x->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + START_AGAIN_USEC);
+        }
+        if (e < 0) {
+                if (r)
+                        r->task = NULL;
+                return e;
+        }
+        if (r->setup.timeout_usec != USEC_NEVER && r->setup.timeout_usec != 0)
+                set_timer(r, r->setup.timeout_usec);
+        return 0;
+}
+
+static const ExecutorOps command_ops = { .name = "command", .start = command_start, .cancel = command_cancel };
+
+/* ---- life ---- */
+
+int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *config, const CommandHooks *hooks,
+                         void *host, CommandExecutor **ret) {
+        CommandExecutor *x = fault_calloc(1, sizeof(*x));
+        if (!x)
+                return -ENOMEM;
+        x->executor.ops = &command_ops;
+        x->loop = loop;
+        x->engine = engine;
+        x->hooks = hooks;
+        x->host = host;
+        x->read_buffer = fault_malloc(READ_SIZE);
+        int r = x->read_buffer ? spawner_link_new(config, &link_events, x, &x->link) : -ENOMEM;
+        if (r >= 0)
+                r = watch_link(x);
+        if (r < 0) {
+                command_executor_free(x);
+                return r;
+        }
+        *ret = x;
+        return 0;
+}
+
+static void on_timer_closed(uv_handle_t *handle) {
+        free(handle->data);
+}
+
+CommandExecutor *command_executor_free(CommandExecutor *x) {
+        if (!x)
+                return NULL;
+        unwatch_link(x);
+        x->link = spawner_link_free(x->link); /* kills what still runs */
+        if (x->pool)
+                pool_block(x->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        end_all(x, TASK_STOPPED, EQ_REASON_DRAINING, "");
+        for (size_t i = 0; i < x->n_runs; i++)
+                if (x->runs[i]) {
+                        x->runs[i]->slot->executor_data = NULL;
+                        uv_close((uv_handle_t *)&x->runs[i]->timer, on_timer_closed);
+                }
+        free(x->runs);
+        eq_buffer_done(&x->strings);
+        free(x->read_buffer);
+        free(x);
+        return NULL;
+}
+
+Executor *command_executor(CommandExecutor *x) {
+        return &x->executor;
+}
+
+const SpawnReady *command_executor_spawner(const CommandExecutor *x) {
+        return x->was_ready ? &x->ready : NULL;
+}

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* The socketpair to eqd-spawner and the process behind it.
+ *
+ *      CLOSED --start--> STARTING --READY--> UP --LOST--> STARTING ...      any --end of file--> CLOSED
+ *
+ * Requests carry the epoch of the worker that is up; what comes back with another one is dropped. */
+
+#include "executor/spawner_link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/util.h"
+
+extern char **environ;
+
+enum { FDS_MAX = 4, LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256 };
+
+struct SpawnerLink {
+        char *program, *cgroup; /* owned; cgroup may be NULL */
+        bool allow_root;
+        const SpawnerEvents *events;
+        void *userdata;
+        int fd;    /* -1: closed */
+        pid_t pid; /* keeper; 0: reaped */
+        bool up;
+        uint32_t epoch;
+};
+
+/* posix_spawn() does not copy eqd's memory however large it is. */
+static int spawn(SpawnerLink *l, int line) {
+        static char allow_root[] = "--allow-root", cgroup[] = "--cgroup";
+        char *argv[6];
+        size_t n = 0;
+        posix_spawn_file_actions_t actions;
+
+        argv[n++] = l->program;
+        if (l->allow_root)
+                argv[n++] = allow_root;
+        if (l->cgroup) {
+                argv[n++] = cgroup;
+                argv[n++] = l->cgroup;
+        }
+        argv[n] = NULL;
+        int r = posix_spawn_file_actions_init(&actions);
+        if (r != 0)
+                return -r;
+        r = posix_spawn_file_actions_adddup2(&actions, line, SPAWN_FD); /* also clears close-on-exec if line is 3 */
+        if (r == 0)
+                r = posix_spawn(&l->pid, l->program, &actions, NULL, argv, environ);
+        posix_spawn_file_actions_destroy(&actions);
+        return -r;
+}
+
+static void set_buffers(int fd) {
+        int size = LINE_BUFFER;
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size,
+                         sizeof(size)); /* the kernel's bound holds; then less is under way */
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+}
+
+int spawner_link_restart(SpawnerLink *l) {
+        int pair[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
+                return -errno;
+        set_buffers(pair[0]);
+        set_buffers(pair[1]);
+        int r = spawn(l, pair[1]);
+        close_fd(pair[1]);
+        if (r < 0) {
+                close_fd(pair[0]);
+                l->pid = 0;
+                return r;
+        }
+        l->fd = pair[0];
+        l->up = false;
+        return 0;
+}
+
+int spawner_link_new(const SpawnerConfig *config, const SpawnerEvents *events, void *userdata, SpawnerLink **ret) {
+        SpawnerLink *l = fault_calloc(1, sizeof(*l));
+        if (!l)
+                return -ENOMEM;
+        l->fd = -1;
+        l->allow_root = config->allow_root;
+        l->events = events;
+        l->userdata = userdata;
+        l->program = strdup(config->program);
+        l->cgroup = config->cgroup ? strdup(config->cgroup) : NULL;
+        int r = !l->program || (config->cgroup && !l->cgroup) ? -ENOMEM : spawner_link_restart(l);
+        if (r < 0) {
+                spawner_link_free(l);
+                return r;
+        }
+        *ret = l;
+        return 0;
+}
+
+/* The spawner ends when the line does, after it has killed what runs: that is bounded by the kernel's killing. */
+static void reap(SpawnerLink *l) {
+        l->fd = close_fd(l->fd);
+        l->up = false;
+        while (l->pid > 0 && waitpid(l->pid, NULL, 0) < 0 && errno == EINTR)
+                ;
+        l->pid = 0;
+}
+
+SpawnerLink *spawner_link_free(SpawnerLink *l) {
+        if (!l)
+                return NULL;
+        reap(l);
+        free(l->program);
+        free(l->cgroup);
+        free(l);
+        return NULL;
+}
+
+int spawner_link_fd(const SpawnerLink *l) {
+        return l->fd;
+}
+
+/* ---- from the spawner ---- */
+
+typedef union AnyMessage {
+        SpawnHeader header;
+        SpawnReady ready;
+        SpawnStarted started;
+        SpawnEnded ended;
+} AnyMessage;
+
+static void lost(SpawnerLink *l) {
+        if (!l->up)
+                return;
+        l->up = false;
+        l->events->lost(l->userdata);
+}
+
+static void take(SpawnerLink *l, const AnyMessage *m, size_t n) {
+        if (n < sizeof(m->header) || m->header.magic != SPAWN_MAGIC || m->header.version != SPAWN_VERSION) {
+                log_debug("spawner: message of another version dropped");
+                return;
+        }
+        if (m->header.type == SPAWN_READY && n == sizeof(m->ready)) {
+                lost(l); /* a LOST that did not come */
+                l->epoch = m->header.epoch;
+                l->up = true;
+                l->events->ready(l->userdata, &m->ready);
+        } else if (m->header.type == SPAWN_LOST && m->header.epoch == l->epoch)
+                lost(l);
+        else if (!l->up || m->header.epoch != l->epoch)
+                log_debug("spawner: message of an earlier worker dropped");
+        else if (m->header.type == SPAWN_STARTED && n == sizeof(m->started))
+                l->events->started(l->userdata, &m->started);
+        else if (m->header.type == SPAWN_ENDED && n == sizeof(m->ended))
+                l->events->ended(l->userdata, &m->ended);
+}
+
+void spawner_link_dispatch(SpawnerLink *l) {
+        AnyMessage m;
+        for (int i = 0; i < DISPATCH_MAX && l->fd >= 0; i++) {
+                ssize_t n = recv(l->fd, &m, sizeof(m), MSG_DONTWAIT);
+                if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                        return;
+                if (n <= 0) {
+                        int fd = l->fd;
+                        l->fd = -1; /* the host still watches the number: it is told before it is closed */
+                        lost(l);
+                        while (l->pid > 0 && waitpid(l->pid, NULL, 0) < 0 && errno == EINTR)
+                                ; /* both ends of the line were its own: it has ended, or is about to */
+                        l->pid = 0;
+                        l->events->closed(l->userdata);
+                        close_fd(fd);
+                        return;
+                }
+                take(l, &m, (size_t)n);
+        }
+}
+
+/* ---- to the spawner ---- */
+
+static int send_parts(SpawnerLink *l, struct iovec *iov, size_t n_iov, const int *fds, unsigned n_fds) {
+        union {
+                struct cmsghdr align;
+                char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
+        } control = { 0 };
+        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n_iov };
+        if (n_fds > 0) {
+                msg.msg_control = &control;
+                msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+                struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+                c->cmsg_level = SOL_SOCKET;
+                c->cmsg_type = SCM_RIGHTS;
+                c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+                memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
+        }
+        if (sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+                return 0;
+        int e = errno;
+        return e == ENOBUFS || e == ENOMEM || e == EINTR || e == EPIPE || e == ECONNRESET || e == ETOOMANYREFS ? -EAGAIN
+                                                                                                               : -e;
+}
+
+int spawner_link_start(SpawnerLink *l, const SpawnStart *m, const char *strings, const int *fds, unsigned n_fds) {
+        if (!l->up || l->fd < 0)
+                return -EAGAIN;
+        SpawnStart copy = *m;
+        copy.header.magic = SPAWN_MAGIC;
+        copy.header.version = SPAWN_VERSION;
+        copy.header.type = SPAWN_START;
+        copy.header.epoch = l->epoch;
+        struct iovec iov[2] = { { .iov_base = &copy, .iov_len = sizeof(copy) },
+                                { .iov_base = (char *)strings, .iov_len = m->n_strings } };
+        bool is_inline = !(m->flags & SPAWN_HAS_STRINGS);
+        return send_parts(l, iov, is_inline ? 2 : 1, fds, n_fds);
+}
+
+int spawner_link_signal(SpawnerLink *l, uint32_t slot, uint64_t run, int signal) {
+        if (!l->up || l->fd < 0)
+                return -EAGAIN;
+        SpawnSignal m = { .header = { .magic = SPAWN_MAGIC,
+                                      .version = SPAWN_VERSION,
+                                      .type = SPAWN_SIGNAL,
+                                      .slot = slot,
+                                      .epoch = l->epoch,
+                                      .run = run },
+                          .signal = signal };
+        struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+        return send_parts(l, &iov, 1, NULL, 0);
+}

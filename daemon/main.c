@@ -1,0 +1,464 @@
+/* SPDX-License-Identifier: MIT */
+/* eqd: options, places, signals, and the order in which the floors are built and taken down.
+ *
+ *   places -> state lock -> configuration -> spawner (takes the capabilities along) -> drop capabilities -> manager
+ *   -> spawner says READY -> socket -> READY=1 -> loop
+ *   SIGTERM, SIGINT: STOPPING=1, no new connections, commands TERM -> grace -> KILL, out.   SIGHUP: reload */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "notify.h"
+#include "privilege.h"
+#include "server/handlers.h"
+
+typedef struct Options {
+        bool system, user;
+        const char *socket, *state, *config, *cgroup;
+        int log_level; /* -1: from the configuration */
+} Options;
+
+typedef struct Places {
+        char socket[PATH_MAX], state[PATH_MAX], config[PATH_MAX], spawner[PATH_MAX];
+} Places;
+
+typedef struct Daemon {
+        uv_loop_t loop;
+        uv_signal_t sigterm, sigint, sighup;
+        Options options;
+        Places places;
+        int lock_fd, listen_fd;
+        Manager *manager;
+        Server *server;
+        Handlers handlers;
+        int exit_status;
+        bool stopping;
+} Daemon;
+
+/* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
+enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
+
+static void usage(FILE *f) {
+        fprintf(f, "Usage: eqd [OPTIONS]\n"
+                   "The execution-queue daemon: runs tasks of named queues. Talk to it with eqctl.\n\n"
+                   "  --system         places of the system instance (default for root)\n"
+                   "  --user           places of a user instance (default for others)\n"
+                   "  --socket PATH    listen here (at most 107 bytes)\n"
+                   "  --state DIR      keep state here\n"
+                   "  --config DIR     read eqd.conf and queues.d/ from here\n"
+                   "  --cgroup DIR     make a cgroup per slot below this cgroup directory; `off`: never\n"
+                   "  --log-level L    error, warning, notice, info, debug\n"
+                   "  --help, --version\n\n"
+                   "See eqd(8).\n");
+}
+
+static int parse_level(const char *text) {
+        static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info", "debug" };
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                if (strcmp(text, names[i]) == 0)
+                        return (int)i;
+        return -1;
+}
+
+/* 0: go on; 1: done; negative: usage. */
+static int parse_options(int argc, char **argv, Options *o) {
+        enum { SYSTEM = 256, USER, SOCKET, STATE, CONFIG, CGROUP, LEVEL, HELP, VERSION };
+        static const struct option longs[] = {
+                { "system", no_argument, NULL, SYSTEM },         { "user", no_argument, NULL, USER },
+                { "socket", required_argument, NULL, SOCKET },   { "state", required_argument, NULL, STATE },
+                { "config", required_argument, NULL, CONFIG },   { "cgroup", required_argument, NULL, CGROUP },
+                { "log-level", required_argument, NULL, LEVEL }, { "help", no_argument, NULL, HELP },
+                { "version", no_argument, NULL, VERSION },       { 0 },
+        };
+        *o = (Options) { .log_level = -1 };
+        for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;)
+                switch (c) {
+                case SYSTEM:
+                        o->system = true;
+                        break;
+                case USER:
+                        o->user = true;
+                        break;
+                case SOCKET:
+                        o->socket = optarg;
+                        break;
+                case STATE:
+                        o->state = optarg;
+                        break;
+                case CONFIG:
+                        o->config = optarg;
+                        break;
+                case CGROUP:
+                        o->cgroup = optarg;
+                        break;
+                case LEVEL:
+                        o->log_level = parse_level(optarg);
+                        if (o->log_level >= 0)
+                                break;
+                        fprintf(stderr, "eqd: --log-level %s: one of error, warning, notice, info, debug\n", optarg);
+                        return -EINVAL;
+                case 'h':
+                case HELP:
+                        usage(stdout);
+                        return 1;
+                case VERSION:
+                        printf("eqd %s\n", EQD_VERSION);
+                        return 1;
+                default:
+                        fprintf(stderr, "eqd: see eqd --help\n");
+                        return -EINVAL;
+                }
+        if (optind < argc) {
+                fprintf(stderr, "eqd: unexpected argument \"%s\"; see eqd --help\n", argv[optind]);
+                return -EINVAL;
+        }
+        if (o->system && o->user) {
+                fprintf(stderr, "eqd: --system and --user exclude each other\n");
+                return -EINVAL;
+        }
+        return 0;
+}
+
+/* ---- places ---- */
+
+static int put(char *to, const char *given, const char *fmt, const char *a, const char *b) {
+        int n = given ? snprintf(to, PATH_MAX, "%s", given) : snprintf(to, PATH_MAX, fmt, a, b);
+        return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+static int user_dir(const char *variable, const char *fallback, char *ret) {
+        const char *value = getenv(variable), *home = getenv("HOME");
+        if (value && *value == '/')
+                return put(ret, value, NULL, NULL, NULL);
+        if (home && *home == '/')
+                return put(ret, NULL, "%s/%s", home, fallback);
+        return -ENOENT;
+}
+
+/* eqd-spawner lies beside an uninstalled eqd (build/daemon/spawner/), else in the libexec directory. */
+static int find_spawner(char *ret) {
+        char self[PATH_MAX];
+        ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+        if (n > 0) {
+                self[n] = '\0';
+                char *slash = strrchr(self, '/');
+                *slash = '\0';
+                if (put(ret, NULL, "%s/spawner/%s", self, "eqd-spawner") == 0 && access(ret, X_OK) == 0)
+                        return 0;
+        }
+        return put(ret, EQD_LIBEXECDIR "/eqd-spawner", NULL, NULL, NULL);
+}
+
+static int user_places(const Options *o, Places *p) {
+        char runtime[PATH_MAX], state[PATH_MAX], config[PATH_MAX];
+        const char *xdg = getenv("XDG_RUNTIME_DIR");
+        if (!o->socket && (!xdg || *xdg != '/')) {
+                fprintf(stderr, "eqd: XDG_RUNTIME_DIR is not set; use --socket PATH\n");
+                return -ENOENT;
+        }
+        int r = put(runtime, xdg ? xdg : "/", NULL, NULL, NULL);
+        if (r >= 0 && !o->state)
+                r = user_dir("XDG_STATE_HOME", ".local/state", state);
+        if (r >= 0 && !o->config)
+                r = user_dir("XDG_CONFIG_HOME", ".config", config);
+        if (r < 0) {
+                fprintf(stderr, "eqd: HOME is not set; use --state DIR and --config DIR\n");
+                return r;
+        }
+        r = put(p->socket, o->socket, "%s/%s", runtime, "eqd/eqd.sock");
+        if (r >= 0)
+                r = put(p->state, o->state, "%s/%s", state, "eqd");
+        if (r >= 0)
+                r = put(p->config, o->config, "%s/%s", config, "eqd");
+        return r;
+}
+
+static int find_places(const Options *o, Places *p) {
+        int r;
+        bool system = o->system || (!o->user && geteuid() == 0);
+        if (system) {
+                r = put(p->socket, o->socket ? o->socket : "/run/eqd/eqd.sock", NULL, NULL, NULL);
+                if (r >= 0)
+                        r = put(p->state, o->state ? o->state : "/var/lib/eqd", NULL, NULL, NULL);
+                if (r >= 0)
+                        r = put(p->config, o->config ? o->config : "/etc/eqd", NULL, NULL, NULL);
+        } else
+                r = user_places(o, p);
+        if (r == -ENAMETOOLONG)
+                fprintf(stderr, "eqd: a path is too long\n");
+        return r < 0 ? r : find_spawner(p->spawner);
+}
+
+/* mkdir -p, 0700 for what is made. */
+static int make_dirs(const char *path) {
+        char buf[PATH_MAX];
+        int r = put(buf, path, NULL, NULL, NULL);
+        for (char *slash = buf + 1; r >= 0 && (slash = strchr(slash, '/')); *slash++ = '/') {
+                *slash = '\0';
+                if (mkdir(buf, 0700) < 0 && errno != EEXIST)
+                        return -errno;
+        }
+        if (r >= 0 && mkdir(buf, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        return r;
+}
+
+/* One eqd per state directory. */
+static int lock_state(const char *dir, int *ret_fd) {
+        char path[PATH_MAX + 8];
+        int r = make_dirs(dir);
+        if (r < 0) {
+                fprintf(stderr, "eqd: cannot make state directory %s: %s; use --state DIR\n", dir, strerror(-r));
+                return r;
+        }
+        snprintf(path, sizeof(path), "%s/lock", dir);
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0) {
+                r = -errno;
+                fprintf(stderr, "eqd: cannot open %s: %s; use --state DIR\n", path, strerror(-r));
+                return r;
+        }
+        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+                r = -errno;
+                fprintf(stderr, "eqd: state directory %s is in use by another eqd; stop it or use --state DIR\n", dir);
+                close_fd(fd);
+                return r;
+        }
+        *ret_fd = fd;
+        return 0;
+}
+
+/* ---- signals ---- */
+
+static void fill_status(const Daemon *d, char *buf, size_t size) {
+        const Manager *m = d->manager;
+        snprintf(buf, size, "%zu queues, %zu running, %zu pending", m->engine.n_queues, m->pool->n_busy,
+                 m->n_pending - m->pool->n_busy);
+}
+
+static void close_handle(uv_handle_t *handle, void *arg) {
+        if (!uv_is_closing(handle) && handle->type == UV_SIGNAL)
+                uv_close(handle, NULL);
+}
+
+static void on_stopped(void *host) {
+        Daemon *d = host;
+        uv_stop(&d->loop);
+}
+
+static void stop(Daemon *d, int status) {
+        if (d->stopping)
+                return;
+        d->stopping = true;
+        d->exit_status = status;
+        notify_stopping("Stopping: commands are being ended");
+        if (d->server)
+                server_stop_listening(d->server);
+        manager_stop(d->manager, on_stopped);
+}
+
+static void on_stop_signal(uv_signal_t *handle, int signum) {
+        Daemon *d = handle->data;
+        log_notice("got signal %d: stopping; commands get TERM, then KILL", signum);
+        stop(d, EXIT_SUCCESS);
+}
+
+static void on_sighup(uv_signal_t *handle, int signum) {
+        Daemon *d = handle->data;
+        Refusal refusal;
+        char status[128];
+        notify_reloading();
+        if (manager_reload(d->manager, &refusal) < 0)
+                log_error("configuration not loaded, the old one stays: %s", refusal.text);
+        fill_status(d, status, sizeof(status));
+        notify_ready(status);
+}
+
+static int watch_signals(Daemon *d) {
+        const struct {
+                uv_signal_t *handle;
+                uv_signal_cb cb;
+                int signum;
+        } rows[] = { { &d->sigterm, on_stop_signal, SIGTERM },
+                     { &d->sigint, on_stop_signal, SIGINT },
+                     { &d->sighup, on_sighup, SIGHUP } };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                int r = uv_signal_init(&d->loop, rows[i].handle);
+                if (r >= 0)
+                        r = uv_signal_start(rows[i].handle, rows[i].cb, rows[i].signum);
+                if (r < 0)
+                        return r;
+                rows[i].handle->data = d;
+                uv_unref((uv_handle_t *)rows[i].handle);
+        }
+        return 0;
+}
+
+/* ---- start ---- */
+
+static void on_event(void *host, const EqEvent *event, bool has_owner, uid_t owner) {
+        Daemon *d = host;
+        handlers_event(&d->handlers, event, has_owner, owner);
+}
+
+static void on_fatal(void *host, int error) {
+        Daemon *d = host;
+        log_error("cannot go on: %s", strerror(-error));
+        stop(d, EXIT_FAILURE);
+}
+
+/* Made while eqd still has its capabilities: giving the socket to a group may need one. */
+static int listen_on(Daemon *d) {
+        const DaemonSettings *settings = &d->manager->config->daemon;
+        ServerConfig config = {
+                .path = d->listen_fd < 0 ? d->places.socket : NULL,
+                .listen_fd = d->listen_fd,
+                .mode = (mode_t)settings->socket_mode,
+                .group = settings->socket_group.id,
+        };
+        char error[256];
+        int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
+                           error, sizeof(error), &d->server);
+        if (r < 0) {
+                log_error("%s", error);
+                return -EADDRINUSE; /* whatever it was: there is nothing to listen on */
+        }
+        d->handlers.server = d->server;
+        d->listen_fd = -1;
+        return 0;
+}
+
+/* The spawner is up: now commands can run, so now clients are let in. */
+static void on_ready(void *host) {
+        Daemon *d = host;
+        char status[128];
+        if (d->stopping)
+                return;
+        server_start(d->server);
+        fill_status(d, status, sizeof(status));
+        log_info("ready on %s",
+                 d->server->listener.path ? d->server->listener.path : "the socket of the service manager");
+        notify_ready(status);
+}
+
+static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready, .fatal = on_fatal };
+
+/* Directory for the socket, where it is eqd's to make: the default of a user instance. */
+static void make_socket_dir(const Daemon *d) {
+        if (d->options.socket || d->listen_fd >= 0)
+                return;
+        char dir[PATH_MAX];
+        memcpy(dir, d->places.socket, sizeof(dir));
+        *strrchr(dir, '/') = '\0';
+        (void)make_dirs(dir); /* if it cannot, binding will say so */
+}
+
+static int take_listen_fd(Daemon *d) {
+        int n = sd_listen_fds(1);
+        if (n > 1) {
+                fprintf(stderr, "eqd: the service manager passed %d sockets; eqd.socket must have one ListenStream=\n",
+                        n);
+                return -EINVAL;
+        }
+        d->listen_fd = n == 1 ? SD_LISTEN_FDS_START : -1;
+        return 0;
+}
+
+/* Many connections and pipes need many descriptors; the limit that children get is the spawner's own. */
+static void raise_fd_limit(void) {
+        struct rlimit limit;
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return;
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* then there are fewer */
+}
+
+static int start(Daemon *d) {
+        Config *config;
+        char error[256];
+        int r = config_load(d->places.config, &config, error, sizeof(error));
+        if (r < 0) {
+                fprintf(stderr, "eqd: %s\n", error);
+                return -EUCLEAN;
+        }
+        log_set_level(d->options.log_level >= 0 ? d->options.log_level : (int)config->daemon.log_level);
+        char cgroup[PATH_MAX];
+        const char *wanted = d->options.cgroup ? d->options.cgroup : config->daemon.cgroup;
+        bool cgroups = privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
+        ManagerConfig mc = {
+                .loop = &d->loop,
+                .clock = &clock_system,
+                .config_dir = d->places.config,
+                .spawner_program = d->places.spawner,
+                .cgroup = cgroups ? cgroup : NULL,
+                .config = config,
+        };
+        r = manager_new(&mc, &manager_hooks, d, &d->manager);
+        if (r < 0) {
+                fprintf(stderr, "eqd: cannot start (spawner %s): %s\n", d->places.spawner, strerror(-r));
+                config_free(config);
+                return r;
+        }
+        d->handlers.manager = d->manager;
+        raise_fd_limit();
+        r = listen_on(d);
+        return r < 0 ? r : privilege_drop();
+}
+
+static void finish(Daemon *d) {
+        if (d->server)
+                d->server = server_free(d->server);
+        d->manager = manager_free(d->manager);
+        uv_walk(&d->loop, close_handle, NULL);
+        (void)uv_run(&d->loop, UV_RUN_DEFAULT);
+        if (uv_loop_close(&d->loop) != 0)
+                log_error("handles were left open");
+        close_fd(d->lock_fd);
+        close_fd(d->listen_fd);
+}
+
+int main(int argc, char **argv) {
+        static Daemon d = { .lock_fd = -1, .listen_fd = -1 };
+        int r = parse_options(argc, argv, &d.options);
+        if (r != 0)
+                return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+#ifdef EQD_TESTS
+        if (fault_parse(getenv("EQD_FAULT")) < 0) {
+                fprintf(stderr, "eqd: EQD_FAULT: SEAM:NTH[+],...\n");
+                return EXIT_USAGE;
+        }
+#endif
+        (void)signal(SIGPIPE, SIG_IGN); /* cannot fail */
+        if (find_places(&d.options, &d.places) < 0 || take_listen_fd(&d) < 0)
+                return EXIT_USAGE;
+        if (lock_state(d.places.state, &d.lock_fd) < 0)
+                return EXIT_UNAVAILABLE;
+        make_socket_dir(&d);
+        if (uv_loop_init(&d.loop) < 0 || watch_signals(&d) < 0) {
+                fprintf(stderr, "eqd: cannot set up the event loop\n");
+                return EXIT_FAILURE;
+        }
+        handlers_init(&d.handlers);
+        r = log_start(d.options.log_level >= 0 ? d.options.log_level : LOG_INFO);
+        if (r >= 0)
+                r = start(&d);
+        if (r >= 0)
+                (void)uv_run(&d.loop, UV_RUN_DEFAULT);
+        finish(&d);
+        log_stop();
+        return r == -EUCLEAN      ? EXIT_CONFIG_ERROR
+               : r == -EADDRINUSE ? EXIT_UNAVAILABLE
+               : r < 0            ? EXIT_FAILURE
+                                  : d.exit_status;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Attributes of a queue and settings of the daemon: the structs that the floors' params.def rows make, and their tables.
+ *
+ * Set from configuration files (manager/config.h) and, those that are settable, by clients. Loop, or the main thread
+ * before it runs. Nothing blocks but the look-up of names, which is for files only. */
+
+#include "base/params.h"
+#include "engine/queue.h"
+
+/* Numbers of the words in the ENUM rows; on_full is QueueFull. */
+typedef enum CommandOutput { COMMAND_OUTPUT_CAPTURE, COMMAND_OUTPUT_NULL } CommandOutput;
+typedef enum CommandIdentity { COMMAND_IDENTITY_SUBMITTER, COMMAND_IDENTITY_OWN } CommandIdentity;
+typedef enum RootTasks { ROOT_TASKS_REDUCED, ROOT_TASKS_REFUSE } RootTasks;
+
+/* Durations are members NAME_usec, PARAM_INFINITY: none. user.id, group.id are PARAM_NO_ID where not set. */
+#define PARAM(name, type, ...) PARAM_FIELD_##type(name)
+typedef struct QueueAttributes {
+        QueueParams engine; /* rows of engine/params.def */
+#include "executor/params.def"
+#include "manager/params.def"
+        uint64_t present; /* bit i: row i of queue_attributes_table was set, and is no default */
+} QueueAttributes;
+#undef PARAM
+
+#define SETTING(section, name, type, ...) PARAM_FIELD_##type(name)
+typedef struct DaemonSettings {
+#include "manager/daemon.def"
+} DaemonSettings;
+#undef SETTING
+
+extern const ParamTable queue_attributes_table; /* of QueueAttributes; section "Queue" */
+extern const ParamTable daemon_settings_table;  /* of DaemonSettings */
+
+/* A copy of the defaults with nothing set; NULL: the built-in ones. 0 or -ENOMEM, then nothing is owned. */
+int queue_attributes_init(QueueAttributes *a, const QueueAttributes *defaults);
+int queue_attributes_copy(QueueAttributes *ret, const QueueAttributes *from); /* also what is set. 0 or -ENOMEM */
+void queue_attributes_deinit(QueueAttributes *a);
+
+/* Sets one attribute from a client's `key=value`, any bytes: rows that are settable, users and groups by number only. An
+ * empty value takes the default back: that of `defaults`, NULL: the built-in one. On failure nothing has changed, and
+ * error says what is wrong and what is allowed. 0, -EINVAL, -ENOMEM. */
+int queue_attributes_set(QueueAttributes *a, const QueueAttributes *defaults, const char *text, size_t len, char *error,
+                         size_t error_size);
+
+/* The same for any row and its value, which is UTF-8 without control characters; for files. lookup NULL: no names. */
+int queue_attributes_set_row(QueueAttributes *a, const QueueAttributes *defaults, const Param *row, const char *value,
+                             size_t len, const ParamLookup *lookup, char *error, size_t error_size);
+
+/* Gives every row that is not set in a the value of base: new defaults after a reload, or a file below an override.
+ * 0; -ENOMEM: some have it, some do not. */
+int queue_attributes_rebase(QueueAttributes *a, const QueueAttributes *base);
+
+/* Calls back for each attribute, in the order of the tables: its name, its value as text that can be set again, and
+ * whether it was set. Ends at the first that returns not 0, and returns that. */
+typedef int (*QueueAttributeFunc)(void *userdata, const char *name, const char *value, bool set);
+int queue_attributes_each(const QueueAttributes *a, QueueAttributeFunc func, void *userdata);

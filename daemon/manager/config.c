@@ -1,0 +1,582 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Reads the configuration.
+ *
+ * A file is opened, judged by its descriptor, read whole and given to libinih line by line, so that the reader here knows
+ * the number of the line that the handler is called for. libinih takes lines of less than 200 bytes and has an indented
+ * line follow the value of the line before it; therefore an entry is kept until the next line that is not one of those,
+ * and set then (entry_flush). Reading ends at the first error. Text from files is only ever quoted in messages. */
+
+#include "manager/config.h"
+
+#include <assert.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <ini.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fault.h"
+
+enum {
+        LINE_MAX_BYTES = 196,   /* what fits libinih's buffer, without the newline */
+        LOOKUP_BYTES = 1 << 20, /* a group's members, at most */
+};
+
+static const uint64_t fnv_offset = UINT64_C(0xcbf29ce484222325);
+static const uint64_t fnv_prime = UINT64_C(0x100000001b3);
+
+/* Where messages go. */
+typedef struct Report {
+        char *text;
+        size_t size;
+} Report;
+
+/* Key and value as far as read: set when the next key, section or the end comes. */
+typedef struct Entry {
+        char section[64];
+        char key[64];
+        char value[PARAM_TEXT_MAX + 1];
+        size_t len;
+        unsigned line; /* 0: there is none */
+} Entry;
+
+/* One file while it is parsed. */
+typedef struct File {
+        const char *path;
+        const char *next, *end; /* of the text, not parsed yet */
+        unsigned line;          /* of the line last given out */
+        bool indented;          /* was that line */
+        bool trusted;           /* may say as whom tasks run */
+        bool is_queue;
+        Config *config;                  /* borrowed */
+        QueueAttributes *attributes;     /* borrowed: of the queue, or the defaults */
+        const QueueAttributes *defaults; /* borrowed; NULL: the built-in ones */
+        Entry entry;
+        int result;
+        unsigned result_line;
+        Report *report;
+} File;
+
+/* ---- messages ---- */
+
+_printf_(3, 4) static int report(Report *to, int r, const char *format, ...) {
+        va_list ap;
+        va_start(ap, format);
+        (void)vsnprintf(to->text, to->size, format, ap); /* cut is good enough */
+        va_end(ap);
+        return r;
+}
+
+/* Fails the file at a line. Returns what libinih takes for an error: 0. */
+_printf_(4, 5) static int file_fail(File *f, unsigned line, int r, const char *format, ...) {
+        char what[PARAM_ERROR_MAX];
+        va_list ap;
+
+        if (f->result < 0)
+                return 0;
+        va_start(ap, format);
+        (void)vsnprintf(what, sizeof(what), format, ap);
+        va_end(ap);
+        f->result = report(f->report, r, "%s:%u: %s", f->path, line, what);
+        f->result_line = line;
+        return 0;
+}
+
+/* ---- names of users and groups ---- */
+
+static int lookup_user(const char *name, uint32_t *ret) {
+        _cleanup_free_ char *buffer = fault_malloc(LOOKUP_BYTES);
+        struct passwd entry, *found = NULL;
+
+        if (!buffer)
+                return -ENOMEM;
+        int e = getpwnam_r(name, &entry, buffer, LOOKUP_BYTES, &found);
+        if (!found)
+                return e == 0 ? -ENOENT : -e;
+        *ret = entry.pw_uid;
+        return 0;
+}
+
+static int lookup_group(const char *name, uint32_t *ret) {
+        _cleanup_free_ char *buffer = fault_malloc(LOOKUP_BYTES);
+        struct group entry, *found = NULL;
+
+        if (!buffer)
+                return -ENOMEM;
+        int e = getgrnam_r(name, &entry, buffer, LOOKUP_BYTES, &found);
+        if (!found)
+                return e == 0 ? -ENOENT : -e;
+        *ret = entry.gr_gid;
+        return 0;
+}
+
+static const ParamLookup lookup = { .user = lookup_user, .group = lookup_group };
+
+static int primary_group(uid_t uid, uint32_t *ret) {
+        _cleanup_free_ char *buffer = fault_malloc(LOOKUP_BYTES);
+        struct passwd entry, *found = NULL;
+
+        if (!buffer)
+                return -ENOMEM;
+        int e = getpwuid_r(uid, &entry, buffer, LOOKUP_BYTES, &found);
+        if (!found)
+                return e == 0 ? -ENOENT : -e;
+        *ret = entry.pw_gid;
+        return 0;
+}
+
+/* A queue with a user and no group of its own gets the user's. Such a group has no text: it is found anew each time, also
+ * where it comes with the defaults and the queue names another user. */
+static int settle_group(const char *path, QueueAttributes *a, Report *to) {
+        if (a->group.text) {
+                if (a->user.id == PARAM_NO_ID)
+                        return report(to, -EINVAL, "%s: group: is set without user; set both, or user alone", path);
+                return 0;
+        }
+        a->group.id = PARAM_NO_ID;
+        if (a->user.id == PARAM_NO_ID)
+                return 0;
+        int r = primary_group(a->user.id, &a->group.id);
+        if (r < 0)
+                return report(to, r == -ENOENT ? -EINVAL : r,
+                              "%s: user: %s has no primary group in the system's user database (%s); set group too",
+                              path, a->user.text, strerror(-r));
+        return 0;
+}
+
+/* ---- one entry ---- */
+
+static const Param *find_setting(const Entry *e, char *error, size_t size) {
+        const Param *row = params_find(&daemon_settings_table, e->key, strlen(e->key));
+
+        if (!row)
+                params_unknown(&daemon_settings_table, e->section, e->key, strlen(e->key), error, size);
+        else if (strcmp(row->section, e->section) != 0) {
+                snprintf(error, size, "%s: belongs to section [%s]", row->name, row->section);
+                return NULL;
+        }
+        return row;
+}
+
+static int set_setting(File *f, const Entry *e, char *error, size_t size) {
+        const Param *row = find_setting(e, error, size);
+        return row ? param_set(row, &f->config->daemon, e->value, e->len, &lookup, error, size) : -EINVAL;
+}
+
+static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
+        const Param *row = params_find(&queue_attributes_table, e->key, strlen(e->key));
+
+        if (!row)
+                return params_unknown(&queue_attributes_table, NULL, e->key, strlen(e->key), error, size);
+        if ((row->type == PARAM_USER || row->type == PARAM_GROUP) && !f->trusted) {
+                snprintf(error, size,
+                         "%s: is taken only from a file that root or eqd owns and nobody else may write; "
+                         "chown it to root and chmod go-w",
+                         row->name);
+                return -EPERM;
+        }
+        return queue_attributes_set_row(f->attributes, f->defaults, row, e->value, e->len, &lookup, error, size);
+}
+
+static bool section_known(const File *f, const char *section) {
+        if (strcmp(section, "Queue") == 0)
+                return true;
+        for (size_t i = 0; !f->is_queue && i < daemon_settings_table.n; i++)
+                if (strcmp(section, daemon_settings_table.rows[i].section) == 0)
+                        return true;
+        return false;
+}
+
+static int section_refuse(File *f, unsigned line, const char *section, size_t len) {
+        char quoted[64];
+        return file_fail(f, line, -EINVAL, "section %s is not known here; %s", param_quote(section, len, quoted),
+                         f->is_queue ? "there is [Queue]" : "there are [Daemon], [Commands], [Limits] and [Queue]");
+}
+
+/* Messages of the tables begin with the name of the row; people look for the key that they wrote. */
+static int entry_refuse(File *f, unsigned line, const ParamTable *table, int r, const char *error) {
+        const char *key = f->entry.key;
+        const Param *row = params_find(table, key, strlen(key));
+        size_t n = row ? strlen(row->name) : 0;
+
+        if (n > 0 && strncmp(error, row->name, n) == 0 && error[n] == ':')
+                return file_fail(f, line, r, "%s%s", key, error + n);
+        return file_fail(f, line, r, "%s", error);
+}
+
+/* Sets the entry that was read. 1, or 0: it failed. */
+static int entry_flush(File *f) {
+        Entry *e = &f->entry;
+        char error[PARAM_ERROR_MAX];
+
+        if (e->line == 0)
+                return 1;
+        unsigned line = e->line;
+        e->line = 0;
+        if (!section_known(f, e->section))
+                return *e->section == '\0' ? file_fail(f, line, -EINVAL, "there is no section above; put [%s] first",
+                                                       f->is_queue ? "Queue" : "Daemon")
+                                           : section_refuse(f, line, e->section, strlen(e->section));
+        if (!eq_text_valid(eq_bytes(e->value, e->len)))
+                return file_fail(f, line, -EINVAL, "the value is not UTF-8 without control characters");
+        bool is_attribute = strcmp(e->section, "Queue") == 0;
+        int r = is_attribute ? set_attribute(f, e, error, sizeof(error)) : set_setting(f, e, error, sizeof(error));
+        return r < 0 ? entry_refuse(f, line, is_attribute ? &queue_attributes_table : &daemon_settings_table, r, error)
+                     : 1;
+}
+
+static int entry_append(File *f, const char *text) {
+        Entry *e = &f->entry;
+        size_t n = strlen(text), glue = e->len > 0 && n > 0;
+
+        if (e->len + glue + n > PARAM_TEXT_MAX)
+                return file_fail(f, f->line, -EINVAL, "the value is too long; at most %d bytes", PARAM_TEXT_MAX);
+        if (glue)
+                e->value[e->len++] = ' ';
+        memcpy(e->value + e->len, text, n + 1);
+        e->len += n;
+        return 1;
+}
+
+/* For libinih: each `key = value`, and again with the same key for each indented line below it. */
+static int on_entry(void *userdata, const char *section, const char *key, const char *value) {
+        File *f = userdata;
+        Entry *e = &f->entry;
+
+        if (f->result < 0)
+                return 0;
+        if (f->indented && e->line > 0 && strcmp(e->key, key) == 0)
+                return entry_append(f, value);
+        if (!entry_flush(f))
+                return 0;
+        snprintf(e->section, sizeof(e->section), "%s", section);
+        snprintf(e->key, sizeof(e->key), "%s", key);
+        e->len = 0;
+        e->value[0] = '\0';
+        e->line = f->line;
+        return entry_append(f, value);
+}
+
+/* ---- one file ---- */
+
+/* A section without entries is never given to on_entry(). */
+static void check_section(File *f, const char *line, size_t len) {
+        const char *end = memchr(line, ']', len);
+        char name[64];
+
+        if (line[0] != '[' || !end)
+                return; /* libinih finds the missing bracket */
+        size_t n = (size_t)(end - line) - 1;
+        if (n >= sizeof(name)) {
+                section_refuse(f, f->line, line + 1, n);
+                return;
+        }
+        memcpy(name, line + 1, n);
+        name[n] = '\0';
+        if (!section_known(f, name))
+                section_refuse(f, f->line, name, n);
+}
+
+/* For libinih: the next line, like fgets(). */
+static char *read_line(char *buffer, int size, void *userdata) {
+        File *f = userdata;
+
+        if (f->next == f->end || f->result < 0)
+                return NULL;
+        const char *newline = memchr(f->next, '\n', (size_t)(f->end - f->next));
+        size_t len = (size_t)((newline ? newline : f->end) - f->next);
+        f->line++;
+        if (len > LINE_MAX_BYTES || len + 2 > (size_t)size) {
+                file_fail(f, f->line, -EINVAL, "the line has %zu bytes; at most %d, go on in an indented line below",
+                          len, LINE_MAX_BYTES);
+                return NULL;
+        }
+        f->indented = len > 0 && (f->next[0] == ' ' || f->next[0] == '\t');
+        check_section(f, f->next, len);
+        memcpy(buffer, f->next, len);
+        buffer[len] = '\n';
+        buffer[len + 1] = '\0';
+        f->next = newline ? newline + 1 : f->end;
+        return buffer;
+}
+
+/* Opens and judges. 1: there is none. */
+static int file_open(const char *path, Report *to, bool *ret_trusted, size_t *ret_size, int *ret_fd) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        struct stat st;
+
+        int r = fd < 0 ? -errno : 0;
+        if (r == -ENOENT)
+                return 1;
+        if (r == 0 && fstat(fd, &st) < 0)
+                r = -errno;
+        if (r < 0)
+                return report(to, r, "%s: cannot read it: %s", path, strerror(-r));
+        if (!S_ISREG(st.st_mode))
+                return report(to, -EINVAL, "%s: is no regular file; eqd reads its configuration from such only", path);
+        if (st.st_size > CONFIG_FILE_MAX)
+                return report(to, -EFBIG, "%s: has %lld bytes; at most %d", path, (long long)st.st_size,
+                              CONFIG_FILE_MAX);
+        *ret_trusted = (st.st_uid == 0 || st.st_uid == geteuid()) && !(st.st_mode & (S_IWGRP | S_IWOTH));
+        *ret_size = (size_t)st.st_size;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+/* Reads a file into memory that the caller frees. It may have grown since it was judged: what is beyond the limit then is
+ * an error as well. 1: there is none. */
+static int file_read(const char *path, Report *to, bool *ret_trusted, char **ret, size_t *ret_len) {
+        _cleanup_close_ int fd = -1;
+        size_t size, len = 0;
+
+        int r = file_open(path, to, ret_trusted, &size, &fd);
+        if (r != 0)
+                return r;
+        _cleanup_free_ char *text = fault_malloc(CONFIG_FILE_MAX + 1);
+        if (!text)
+                return report(to, -ENOMEM, "%s: %s", path, strerror(ENOMEM));
+        while (len <= CONFIG_FILE_MAX) {
+                ssize_t n = read(fd, text + len, CONFIG_FILE_MAX + 1 - len);
+                r = n < 0 ? -errno : 0;
+                if (n == 0)
+                        break;
+                if (r == -EINTR)
+                        continue;
+                if (r < 0)
+                        return report(to, r, "%s: cannot read it: %s", path, strerror(-r));
+                len += (size_t)n;
+        }
+        if (len > CONFIG_FILE_MAX)
+                return report(to, -EFBIG, "%s: has more than %d bytes", path, CONFIG_FILE_MAX);
+        *ret = TAKE_PTR(text);
+        *ret_len = len;
+        return 0;
+}
+
+static void digest_add(uint64_t *digest, const char *text, size_t len) {
+        for (size_t i = 0; digest && i < len; i++)
+                *digest = (*digest ^ (unsigned char)text[i]) * fnv_prime;
+}
+
+/* Parses one file into what `target` names. A file that is not there is empty. */
+static int file_load(const char *path, const File *target, uint64_t *digest) {
+        _cleanup_free_ char *text = NULL;
+        size_t len = 0;
+        File f = *target;
+
+        int r = file_read(path, f.report, &f.trusted, &text, &len);
+        if (r != 0)
+                return r > 0 ? 0 : r;
+        f.path = path;
+        f.next = text;
+        f.end = text + len;
+        const char *nul = memchr(text, '\0', len);
+        if (nul)
+                return report(f.report, -EINVAL, "%s: holds a NUL byte; it must be text", path);
+        int bad = ini_parse_stream(read_line, &f, on_entry, &f);
+        (void)entry_flush(&f); /* the last one; f.result says how it went */
+        if (bad > 0 && (f.result == 0 || (unsigned)bad < f.result_line)) {
+                f.result = 0;
+                file_fail(&f, (unsigned)bad, -EINVAL, "is neither [Section] nor Key=value nor a comment after # or ;");
+        }
+        if (bad < 0 && f.result == 0)
+                return report(f.report, -ENOMEM, "%s: %s", path, strerror(ENOMEM));
+        digest_add(digest, text, len);
+        return f.result;
+}
+
+/* ---- directories ---- */
+
+static int has_suffix(const char *name, const char *suffix) {
+        size_t n = strlen(name), n_suffix = strlen(suffix);
+        return *name != '.' && n >= n_suffix && strcmp(name + n - n_suffix, suffix) == 0;
+}
+
+static int is_dropin(const struct dirent *d) {
+        return has_suffix(d->d_name, ".conf");
+}
+
+static int is_queue_file(const struct dirent *d) {
+        return has_suffix(d->d_name, ".queue");
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) {
+        return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int path_join(Report *to, char ret[PATH_MAX], const char *dir, const char *name) {
+        int n = snprintf(ret, PATH_MAX, "%s/%s", dir, name);
+        return n < PATH_MAX
+                       ? 0
+                       : report(to, -ENAMETOOLONG, "%s: the path is too long; at most %d bytes", dir, PATH_MAX - 1);
+}
+
+/* Calls back for the files of a directory, sorted by name. No directory: no files. */
+typedef int (*EachFunc)(void *userdata, const char *path, const char *name);
+static int each_file(const char *dir, int (*filter)(const struct dirent *), EachFunc func, void *userdata, Report *to) {
+        struct dirent **names;
+        char path[PATH_MAX];
+
+        int n = scandir(dir, &names, filter, by_name), r = n < 0 ? -errno : 0;
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return report(to, r, "%s: cannot read the directory: %s", dir, strerror(-r));
+        for (int i = 0; i < n; i++) {
+                if (r == 0)
+                        r = path_join(to, path, dir, names[i]->d_name);
+                if (r == 0)
+                        r = func(userdata, path, names[i]->d_name);
+                free(names[i]);
+        }
+        free(names);
+        return r;
+}
+
+typedef struct Dropins {
+        const File *target;
+        uint64_t *digest; /* NULL: not wanted */
+} Dropins;
+
+static int load_dropin(void *userdata, const char *path, const char *name) {
+        const Dropins *d = userdata;
+        return file_load(path, d->target, d->digest);
+}
+
+/* A file, then its drop-ins. */
+static int load_with_dropins(const char *path, const File *target, uint64_t *digest) {
+        Dropins d = { .target = target, .digest = digest };
+        char dir[PATH_MAX];
+
+        int r = file_load(path, target, digest);
+        if (r == 0 && snprintf(dir, sizeof(dir), "%s.d", path) >= PATH_MAX)
+                r = report(target->report, -ENAMETOOLONG, "%s: the path is too long", path);
+        if (r == 0)
+                r = each_file(dir, is_dropin, load_dropin, &d, target->report);
+        return r == 0 ? settle_group(path, target->attributes, target->report) : r;
+}
+
+/* ---- queues ---- */
+
+typedef struct Queues {
+        Config *config;
+        Report *report;
+} Queues;
+
+/* Room for one more, with the defaults. It counts only when the caller counts it. */
+static int queues_add(Config *c, const char *path, const char *name, size_t len, ConfigQueue **ret) {
+        ConfigQueue *queues = fault_realloc(c->queues, (c->n_queues + 1) * sizeof(*queues));
+        if (!queues)
+                return -ENOMEM;
+        c->queues = queues;
+        ConfigQueue *q = &queues[c->n_queues];
+        *q = (ConfigQueue) { .digest = fnv_offset };
+        memcpy(q->name, name, len);
+        size_t n = strlen(path) + 1;
+        q->file = fault_malloc(n);
+        if (!q->file)
+                return -ENOMEM;
+        memcpy(q->file, path, n);
+        int r = queue_attributes_init(&q->attributes, &c->queue_defaults);
+        if (r < 0) {
+                free(q->file);
+                return r;
+        }
+        c->n_queues++;
+        *ret = q;
+        return 0;
+}
+
+static int load_queue(void *userdata, const char *path, const char *name) {
+        Queues *all = userdata;
+        size_t len = strlen(name) - strlen(".queue");
+        char quoted[64];
+        ConfigQueue *q;
+
+        if (!eq_name_valid(eq_bytes(name, len)))
+                return report(all->report, -EINVAL,
+                              "%s: %s cannot be the name of a queue; 1 to %d letters, digits and . _ @ -, not "
+                              "beginning with . or -",
+                              path, param_quote(name, len, quoted), EQ_NAME_MAX);
+        int r = queues_add(all->config, path, name, len, &q);
+        if (r < 0)
+                return report(all->report, r, "%s: %s", path, strerror(-r));
+        File target = {
+                .is_queue = true,
+                .config = all->config,
+                .attributes = &q->attributes,
+                .defaults = &all->config->queue_defaults,
+                .report = all->report,
+        };
+        return load_with_dropins(path, &target, &q->digest);
+}
+
+/* ---- all ---- */
+
+static int load_all(Config *c, const char *dir, Report *to) {
+        File target = { .config = c, .attributes = &c->queue_defaults, .report = to };
+        Queues all = { .config = c, .report = to };
+        char path[PATH_MAX];
+
+        int r = path_join(to, path, dir, "eqd.conf");
+        if (r == 0)
+                r = load_with_dropins(path, &target, NULL);
+        if (r == 0)
+                r = path_join(to, path, dir, "queues.d");
+        if (r == 0)
+                r = each_file(path, is_queue_file, load_queue, &all, to);
+        return r;
+}
+
+static int config_new(Config **ret) {
+        Config *c = fault_calloc(1, sizeof(*c));
+        if (!c)
+                return -ENOMEM;
+        int r = params_init(&daemon_settings_table, &c->daemon);
+        if (r == 0) {
+                r = queue_attributes_init(&c->queue_defaults, NULL);
+                if (r < 0)
+                        params_deinit(&daemon_settings_table, &c->daemon);
+        }
+        if (r < 0) {
+                free(c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+int config_load(const char *dir, Config **ret, char *error, size_t error_size) {
+        Report to = { .text = error, .size = error_size };
+        _cleanup_(config_freep) Config *c = NULL;
+
+        int r = config_new(&c);
+        if (r < 0)
+                return report(&to, r, "%s: %s", dir, strerror(-r));
+        r = load_all(c, dir, &to);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+Config *config_free(Config *c) {
+        if (!c)
+                return NULL;
+        for (size_t i = 0; i < c->n_queues; i++) {
+                queue_attributes_deinit(&c->queues[i].attributes);
+                free(c->queues[i].file);
+        }
+        free(c->queues);
+        queue_attributes_deinit(&c->queue_defaults);
+        params_deinit(&daemon_settings_table, &c->daemon);
+        free(c);
+        return NULL;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The configuration: eqd.conf(5) and the files of queues, eqd.queue(5), read and checked as a whole.
+ *
+ *   DIR/eqd.conf              settings of the daemon and, in [Queue], the defaults of all queues
+ *   DIR/eqd.conf.d/X.conf     drop-ins, in the order of their names; what is said last counts
+ *   DIR/queues.d/NAME.queue   one queue
+ *   DIR/queues.d/NAME.queue.d/X.conf
+ *
+ * A Config changes nothing by itself: who loads it applies it, or gives it back. Loop, or the main thread before it runs;
+ * reading files and looking up names of users blocks. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/util.h"
+#include "manager/attributes.h"
+#include "proto/codec.h"
+
+enum { CONFIG_FILE_MAX = 1 << 20 }; /* bytes of one file */
+
+typedef struct ConfigQueue {
+        char name[EQ_NAME_MAX + 1];
+        QueueAttributes attributes; /* defaults included */
+        char *file;                 /* path, for messages */
+        uint64_t digest;            /* of what the file and its drop-ins hold: unchanged files have the same */
+} ConfigQueue;
+
+typedef struct Config {
+        DaemonSettings daemon;
+        QueueAttributes queue_defaults;
+        ConfigQueue *queues; /* sorted by name */
+        size_t n_queues;
+} Config;
+
+/* Reads everything below dir; what is missing, even dir, is empty. 0, and the caller owns *ret; else a negative errno, and
+ * error is "FILE:LINE: what is wrong; what is allowed". -EINVAL: the text of a file; others: reading it. */
+int config_load(const char *dir, Config **ret, char *error, size_t error_size);
+Config *config_free(Config *c); /* NULL is fine; returns NULL */
+DEFINE_CLEANUP(Config, config_free)

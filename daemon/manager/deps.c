@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/* `after`: edges from a task to those that it comes after.
+ *
+ * An edge lives until its target ends. What it says is satisfied then drops it, and the last one lets the owner go; what can
+ * never be satisfied cancels the owner with reason deps-never. Chains of those are worked off by a loop (Manager::doomed):
+ * a cancel ends a task, whose end may doom the next, and a chain can be as long as a queue. */
+
+#include <errno.h>
+
+#include "base/fault.h"
+#include "manager/parts.h"
+
+static bool satisfied(DepKind kind, eq_state state) {
+        return kind == DEP_ANY || (kind == DEP_OK) == (state == EQ_STATE_DONE);
+}
+
+static void dep_free(Dep *d) {
+        list_remove(&d->of_owner);
+        list_remove(&d->of_target);
+        free(d);
+}
+
+void deps_drop(TaskRecord *t) {
+        LIST_FOREACH_SAFE (l, &t->deps)
+                dep_free(LIST_ENTRY(l, Dep, of_owner));
+        LIST_FOREACH_SAFE (l, &t->dependents)
+                dep_free(LIST_ENTRY(l, Dep, of_target));
+}
+
+static int add_one(TaskRecord *t, TaskRecord *target, DepKind kind, Refusal *r) {
+        if (task_record_finished(target)) {
+                if (!satisfied(kind, target->task.state))
+                        t->end_note = TASK_NOTE_DEPS; /* ends as CANCELED as soon as it has its id */
+                return 0;
+        }
+        Dep *d = fault_calloc(1, sizeof(*d));
+        if (!d)
+                return refuse(r, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        d->owner = t;
+        d->target = target;
+        d->kind = kind;
+        list_append(&t->deps, &d->of_owner);
+        list_append(&target->dependents, &d->of_target);
+        return 0;
+}
+
+static int add_all(Manager *m, const Caller *caller, TaskRecord *t, EqArray ids, DepKind kind, Refusal *r) {
+        EqIdRef id;
+        while (eq_next_id(&ids, &id) > 0) {
+                TaskRecord *target;
+                int e = manager_find_task(m, caller, &id, &target, r);
+                if (e >= 0)
+                        e = add_one(t, target, kind, r);
+                if (e < 0)
+                        return e;
+        }
+        return 0;
+}
+
+int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s, Refusal *r) {
+        int e = 0;
+        if (EQ_HAS(s, Submit, after_ok))
+                e = add_all(m, caller, t, s->after_ok, DEP_OK, r);
+        if (e >= 0 && EQ_HAS(s, Submit, after_any))
+                e = add_all(m, caller, t, s->after_any, DEP_ANY, r);
+        if (e >= 0 && EQ_HAS(s, Submit, after_fail))
+                e = add_all(m, caller, t, s->after_fail, DEP_FAIL, r);
+        if (!list_is_empty(&t->deps) || t->end_note == TASK_NOTE_DEPS)
+                t->task.wait |= TASK_WAIT_AFTER;
+        return e;
+}
+
+const TaskRecord *deps_first(const TaskRecord *t) {
+        const List *l = list_first(&t->deps);
+        return l ? LIST_ENTRY(l, Dep, of_owner)->target : NULL;
+}
+
+static void doom(Manager *m, TaskRecord *t) {
+        t->end_note = TASK_NOTE_DEPS;
+        if (list_is_empty(&t->doomed_link))
+                list_append(&m->doomed, &t->doomed_link);
+}
+
+void deps_settle(Manager *m, TaskRecord *t) {
+        LIST_FOREACH_SAFE (l, &t->deps) /* it ended itself, and waits for nobody any more */
+                dep_free(LIST_ENTRY(l, Dep, of_owner));
+
+        for (List *l; (l = list_first(&t->dependents));) {
+                Dep *d = LIST_ENTRY(l, Dep, of_target);
+                TaskRecord *owner = d->owner;
+                bool ok = satisfied(d->kind, t->task.state);
+                dep_free(d);
+                if (!ok)
+                        doom(m, owner);
+                else if (list_is_empty(&owner->deps) && list_is_empty(&owner->doomed_link))
+                        (void)queue_wait_clear(owner->task.queue, &owner->task,
+                                               TASK_WAIT_AFTER); /* pending by the edge */
+        }
+
+        if (m->dooming)
+                return;
+        m->dooming = true;
+        for (List *l; (l = list_first(&m->doomed));) {
+                TaskRecord *owner = LIST_ENTRY(l, TaskRecord, doomed_link);
+                list_remove(l);
+                (void)queue_cancel(owner->task.queue,
+                                   &owner->task); /* calls back into here, which only adds to the list */
+        }
+        m->dooming = false;
+}

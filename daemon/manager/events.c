@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/* What happened, as rows for subscribers. Nothing is built while nobody listens. */
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "manager/parts.h"
+#include "manager/view.h"
+
+int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        r->code = code;
+        vsnprintf(r->text, sizeof(r->text), fmt, ap);
+        va_end(ap);
+        return error;
+}
+
+void manager_event_task(Manager *m, eq_event event, const TaskRecord *t) {
+        if (!m->want_events)
+                return;
+        TaskView v;
+        view_task(m, t, &v);
+        EqEvent e = { 0 };
+        EQ_SET(&e, Event, event, eq_str(eq_event_name(event)));
+        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
+        EQ_SET(&e, Event, queue, v.row.queue);
+        EQ_SET(&e, Event, id, v.row.id);
+        EQ_SET(&e, Event, state, event == EQ_EVENT_TASK_RETRY ? eq_str(eq_state_name(EQ_STATE_WAITING)) : v.row.state);
+        EQ_SET(&e, Event, uid, v.row.uid);
+        EQ_SET(&e, Event, attempt, v.row.attempt);
+        if (EQ_HAS(&v.row, Task, reason)) {
+                EQ_SET(&e, Event, reason, v.row.reason);
+                EQ_SET(&e, Event, detail, v.row.detail);
+        }
+        if (EQ_HAS(&v.row, Task, label))
+                EQ_SET(&e, Event, label, v.row.label);
+        if (EQ_HAS(&v.row, Task, exit))
+                EQ_SET(&e, Event, exit, v.row.exit);
+        if (EQ_HAS(&v.row, Task, signal))
+                EQ_SET(&e, Event, signal, v.row.signal);
+        m->hooks->event(m->host, &e, true, t->spec.identity->uid);
+}
+
+void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail) {
+        if (!m->want_events)
+                return;
+        EqEvent e = { 0 };
+        EQ_SET(&e, Event, event, eq_str(eq_event_name(event)));
+        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
+        EQ_SET(&e, Event, queue, eq_str(q->queue->name));
+        EQ_SET(&e, Event, state, eq_str(queue_state_name(q->queue)));
+        if (detail)
+                EQ_SET(&e, Event, detail, eq_str(detail));
+        m->hooks->event(m->host, &e, false, 0);
+}
+
+void manager_event_daemon(Manager *m, eq_event event, const char *detail) {
+        if (!m->want_events)
+                return;
+        EqEvent e = { 0 };
+        EQ_SET(&e, Event, event, eq_str(eq_event_name(event)));
+        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
+        if (detail)
+                EQ_SET(&e, Event, detail, eq_str(detail));
+        m->hooks->event(m->host, &e, false, 0);
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: MIT */
+/* What becomes of a task after an attempt: done, again after a while, or over. Pure decisions and the record of them.
+ *
+ * Failures count against `retries`, crashes (death by a signal, or with the spawner) also against max_crashes; a task that
+ * had no retries is FAILED or TIMEOUT, one that has used them up is DEAD. The wait doubles from backoff to backoff_max, and a
+ * tenth of it is random, so that tasks that failed together do not come back together. */
+
+#include <string.h>
+
+#include "manager/parts.h"
+
+static uint64_t next_random(Manager *m) {
+        m->jitter =
+                m->jitter * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407); /* Knuth's MMIX constants */
+        return m->jitter >> 33;
+}
+
+static uint64_t backoff_usec(Manager *m, const TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        uint64_t first = EQ_HAS(&s, Submit, backoff_usec) ? s.backoff_usec : t->queue->attributes.backoff_usec;
+        uint64_t longest =
+                EQ_HAS(&s, Submit, backoff_max_usec) ? s.backoff_max_usec : t->queue->attributes.backoff_max_usec;
+        unsigned doublings = t->task.attempt > 0 ? t->task.attempt - 1U : 0;
+        uint64_t wait = doublings < 40 && first <= (longest >> doublings) ? first << doublings : longest;
+        wait = MIN(wait, longest);
+        if (wait == USEC_NEVER)
+                return wait;
+        return wait - wait / 10 + (wait >= 10 ? next_random(m) % (wait / 5 + 1) : 0);
+}
+
+static TaskFate retry(Manager *m, TaskRecord *t) {
+        uint64_t now = clock_monotonic(m->clock), wait = backoff_usec(m, t);
+        return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = wait > USEC_NEVER - now ? USEC_NEVER : now + wait };
+}
+
+static void keep_reason(TaskRecord *t, const TaskResult *result) {
+        if (result->reason != EQ_REASON_NONE)
+                t->end_reason = (uint8_t)result->reason;
+}
+
+TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
+        run_keep_result(m, t, result);
+        if (result->verdict == TASK_STOPPED) {
+                if (m->stopping && t->end_note == TASK_NOTE_NONE) {
+                        t->end_note = TASK_NOTE_SHUTDOWN;
+                        t->end_reason = EQ_REASON_DRAINING;
+                }
+                return (TaskFate) { .event = TASK_EV_CANCEL };
+        }
+        if (result->verdict == TASK_CRASHED)
+                t->crashes++;
+        keep_reason(t, result);
+        if (t->retries == 0)
+                return (TaskFate) { .event = result->verdict == TASK_TIMED_OUT ? TASK_EV_TIME_OUT : TASK_EV_FAIL };
+        if (t->task.attempt > t->retries || t->crashes >= t->queue->attributes.max_crashes)
+                return (TaskFate) { .event = TASK_EV_GIVE_UP };
+        t->end_reason = EQ_REASON_NONE;
+        manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
+        return retry(m, t);
+}
+
+void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {
+        TaskRun *run = t->run;
+        if (!run)
+                return; /* it never got as far as prepare */
+        run->pid = 0;
+        const CommandResult *c = result->details;
+        if (!c)
+                return;
+        run->exit = c->exit;
+        run->signal = c->signal;
+        run->utime_usec = c->utime_usec;
+        run->stime_usec = c->stime_usec;
+        run->maxrss_kib = c->maxrss_kib;
+        free(run->error);
+        run->error = c->error[0] ? strdup(c->error) : NULL; /* without memory: only the text is missing */
+}

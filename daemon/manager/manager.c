@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: MIT */
+/* Joins the engine, the command executor and the records: what each tells goes here to those whom it concerns.
+ *
+ *      submit -> record -> queue_push         engine: started, ended -> fate, finished -> history, waits, dependents
+ *      command executor: prepare, running, output -> followers       timers: engine, waits, space, ages
+ */
+
+#include "manager/manager.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "manager/parts.h"
+
+/* ---- what the engine tells ---- */
+
+/* task.started is sent when the process is known, or just before the end of one that was too quick for that. */
+static void announce(Manager *m, TaskRecord *t) {
+        if (!t->run || t->run->announced)
+                return;
+        t->run->announced = true;
+        manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
+}
+
+static void on_started(void *host, Task *t) {
+}
+
+static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
+        announce(host, task_record(t));
+        return fate_decide(host, task_record(t), result);
+}
+
+static void on_ended_well(void *host, Task *t, const TaskResult *result) {
+        announce(host, task_record(t));
+        run_keep_result(host, task_record(t), result);
+}
+
+static void on_finished(void *host, Task *task) {
+        Manager *m = host;
+        TaskRecord *t = task_record(task);
+        t->finished_usec = clock_realtime(m->clock);
+        if (t->end_note == TASK_NOTE_DEPS)
+                t->end_reason = EQ_REASON_DEPS_NEVER;
+        else if (task->state == EQ_STATE_DONE)
+                t->end_note = TASK_NOTE_NONE; /* it was quicker than its cancel */
+        m->n_pending--;
+        t->spec.stdin_fd = close_fd(t->spec.stdin_fd);
+        user_refund(t->user, USER_TASKS, 1);
+        user_refund(t->user, USER_TASK_BYTES, task->bytes);
+        manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
+        followers_end(t);
+        history_add(m, t);
+        task_waits_settle(m, t);
+        deps_settle(m, t);
+        queue_record_settle(m, t->queue);
+        if (m->stopped)
+                (void)timer_set(&m->timers, &m->stop_timer,
+                                clock_monotonic(m->clock)); /* looks whether it was the last */
+}
+
+static void on_space(void *host, Queue *q) {
+        Manager *m = host;
+        if (q->owner && !list_is_empty(&queue_record(q)->space_waiters))
+                space_fell_free(m, queue_record(q));
+}
+
+static void on_rearm(void *host, uint64_t next_usec) {
+        Manager *m = host;
+        (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* cannot fail: its place in the heap is reserved */
+}
+
+static const EngineHooks engine_hooks = {
+        .started = on_started,
+        .ended = on_ended,
+        .ended_well = on_ended_well,
+        .finished = on_finished,
+        .space = on_space,
+        .rearm = on_rearm,
+};
+
+static void engine_fire(Timer *timer) {
+        Manager *m = HEAP_ENTRY(timer, Manager, engine_timer);
+        uint64_t next = engine_run_due(&m->engine);
+        if (next != USEC_NEVER)
+                on_rearm(m, next);
+}
+
+/* ---- what the command executor asks and tells ---- */
+
+static int run_begin(TaskRecord *t, uint64_t now) {
+        if (t->run) {
+                output_log_deinit(&t->run->log);
+                free(t->run->error);
+        } else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+                return -ENOMEM;
+        *t->run = (TaskRun) { .started_usec = now, .exit = -1 };
+        output_log_init(&t->run->log);
+        return 0;
+}
+
+static int on_prepare(void *host, Task *task, CommandSetup *ret) {
+        Manager *m = host;
+        TaskRecord *t = task_record(task);
+        EqSubmit s = { 0 };
+        int r = run_begin(t, clock_realtime(m->clock));
+        if (r < 0)
+                return r;
+        task_spec_decode(&t->spec, &s);
+        *ret = (CommandSetup) {
+                .spec = &t->spec,
+                .queue = t->queue->queue->name,
+                .run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity,
+                .log = &t->run->log,
+                .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
+                .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
+        };
+        return 0;
+}
+
+static void on_running(void *host, Task *task, pid_t pid) {
+        TaskRecord *t = task_record(task);
+        t->run->pid = pid;
+        announce(host, t);
+}
+
+static bool on_output(void *host, Task *task, uint8_t stream, const char *data, size_t n) {
+        bool clogged = false;
+        LIST_FOREACH_SAFE (l, &task_record(task)->followers) {
+                Follower *f = LIST_ENTRY(l, Follower, link);
+                if (f->output(f, stream, data, n) && f->must)
+                        clogged = true;
+        }
+        return clogged;
+}
+
+static void on_spawner_ready(void *host, const SpawnReady *ready) {
+        Manager *m = host;
+        if (m->ready) {
+                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
+                           ready->killed);
+                manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
+                return;
+        }
+        m->ready = true;
+        m->hooks->ready(m->host);
+}
+
+static void on_spawner_lost(void *host) {
+        Manager *m = host;
+        log_error("the spawner died; tasks that were running have ended with reason spawn-failed");
+        manager_event_daemon(m, EQ_EVENT_SPAWNER_LOST, NULL);
+}
+
+static const CommandHooks command_hooks = {
+        .prepare = on_prepare,
+        .running = on_running,
+        .output = on_output,
+        .spawner_ready = on_spawner_ready,
+        .spawner_lost = on_spawner_lost,
+};
+
+/* ---- life ---- */
+
+static int start_commands(Manager *m, const ManagerConfig *c) {
+        SpawnerConfig spawner = {
+                .program = c->spawner_program,
+                .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
+                .cgroup = c->cgroup,
+        };
+        return command_executor_new(m->loop, &m->engine, &spawner, &command_hooks, m, &m->commands);
+}
+
+static int fill(Manager *m, const ManagerConfig *c) {
+        int r = timers_init(&m->timers, c->loop, c->clock);
+        if (r < 0)
+                return r;
+        m->config_dir = strdup(c->config_dir);
+        if (!m->config_dir)
+                return -ENOMEM;
+        r = heap_reserve(&m->timers.heap, 64);
+        if (r >= 0)
+                r = engine_init(&m->engine, c->clock, &engine_hooks, m);
+        if (r >= 0)
+                r = start_commands(m, c);
+        if (r >= 0)
+                r = pool_new(&m->engine, "command", POOL_COMMAND, command_executor(m->commands),
+                             m->config->daemon.slots, &m->pool);
+        return r;
+}
+
+int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret) {
+        Manager *m = calloc(1, sizeof(*m));
+        if (!m)
+                return -ENOMEM;
+        m->loop = config->loop;
+        m->clock = config->clock;
+        m->config = config->config;
+        m->hooks = hooks;
+        m->host = host;
+        m->engine_timer = (Timer)TIMER_NULL(engine_fire);
+        m->users.unlimited_uid = geteuid();
+        m->started_usec = clock_realtime(config->clock);
+        m->jitter = m->started_usec ^ (uint64_t)getpid();
+        list_init(&m->recent);
+        list_init(&m->doomed);
+        Refusal refusal;
+        int r = fill(m, config);
+        if (r >= 0) {
+                r = queues_apply_config(m, m->config, &refusal);
+                if (r < 0)
+                        log_error("%s", refusal.text);
+        }
+        if (r < 0) {
+                m->config = NULL; /* stays the caller's */
+                manager_free(m);
+                return r;
+        }
+        *ret = m;
+        return 0;
+}
+
+Manager *manager_free(Manager *m) {
+        if (!m)
+                return NULL;
+        m->stopping = true;
+        m->want_events = false;
+        QueueRecord *q, *next;
+        HASH_ITER(hh, m->queues, q, next) {
+                uint64_t seq = 0;
+                for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++)
+                        if (!task_record_finished(t))
+                                (void)queue_cancel(q->queue, &t->task);
+        }
+        m->commands = command_executor_free(m->commands); /* ends running ones */
+        HASH_ITER(hh, m->queues, q, next)
+        queue_record_free(m, q);
+        tombstones_free(m);
+        m->pool = pool_free(m->pool);
+        engine_deinit(&m->engine);
+        timers_close(&m->timers);
+        uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
+        timers_done(&m->timers);
+        users_deinit(&m->users);
+        config_free(m->config);
+        free(m->config_dir);
+        free(m);
+        return NULL;
+}
+
+bool manager_is_admin(const Manager *m, const Identity *id) {
+        gid_t group = m->config->daemon.admin_group.id;
+        return id->uid == 0 || id->uid == geteuid() || (group != PARAM_NO_ID && identity_in_group(id, group));
+}
+
+int manager_reload(Manager *m, Refusal *ret) {
+        char error[sizeof(ret->text)];
+        Config *config;
+        int r = config_load(m->config_dir, &config, error, sizeof(error));
+        if (r < 0)
+                return refuse(ret, EQ_E_CONFIG, r, "%s", error);
+        r = queues_apply_config(m, config, ret);
+        if (r < 0) {
+                if (config != m->config)
+                        config_free(config);
+                return r;
+        }
+        manager_event_daemon(m, EQ_EVENT_CONFIG_RELOADED, NULL);
+        return 0;
+}
+
+/* ---- stop ---- */
+
+static void stop_fire(Timer *timer) {
+        Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
+        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
+                (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
+                return;
+        }
+        if (m->pool->n_busy > 0)
+                log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
+        if (m->n_pending > m->pool->n_busy)
+                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
+                           m->n_pending - m->pool->n_busy);
+        void (*stopped)(void *host) = m->stopped;
+        m->stopped = NULL;
+        stopped(m->host);
+}
+
+void manager_stop(Manager *m, void (*stopped)(void *host)) {
+        if (m->stopping)
+                return;
+        m->stopping = true;
+        m->stopped = stopped;
+        uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
+        m->stop_timer = (Timer)TIMER_NULL(stop_fire);
+        m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
+        pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        uint64_t grace = bound - bound / 5; /* KILL needs some time too */
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                LIST_FOREACH_SAFE (l, &q->queue->running)
+                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0, grace);
+        (void)timer_set(&m->timers, &m->stop_timer, now);
+}

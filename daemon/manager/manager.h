@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The life of a task, from admission to the end of its history, and of the queues that hold it. The only floor that knows
+ * the engine, the executors and (when it is there) the store at once. Loop; nothing blocks.
+ *
+ * Callers above bring a Caller; what they may see and do is decided here. A refusal is a code and a text that says what to
+ * do. What takes time answers through an embedded waiter. */
+
+#include "base/util.h"
+#include "manager/config.h"
+#include "manager/record.h"
+
+typedef struct Caller {
+        Identity *identity;
+        User *user;
+        bool admin;
+} Caller;
+
+typedef struct Refusal {
+        eq_error code;
+        char text[256];
+} Refusal;
+
+/* Things that happen, for subscribers; fields of *event are valid during the call. `owner` is the user it belongs to. */
+typedef struct ManagerHooks {
+        void (*event)(void *host, const EqEvent *event, bool has_owner, uid_t owner);
+        void (*ready)(void *host);            /* the spawner said READY for the first time */
+        void (*fatal)(void *host, int error); /* eqd cannot go on */
+} ManagerHooks;
+
+typedef struct ManagerConfig {
+        uv_loop_t *loop;
+        const Clock *clock;
+        const char *config_dir; /* borrowed for the life of the manager */
+        const char *spawner_program;
+        const char *cgroup; /* NULL: process groups */
+        Config *config;     /* taken over */
+} ManagerConfig;
+
+struct Manager {
+        Engine engine;
+        Timers timers;
+        Timer engine_timer;
+        const Clock *clock;
+        uv_loop_t *loop;
+        char *config_dir;
+        Config *config;
+        Users users;
+        Pool *pool;
+        CommandExecutor *commands;
+        QueueRecord *queues;          /* uthash by name; owned */
+        struct Tombstone *tombstones; /* uthash by name: last SEQ of removed queues */
+        List recent;                  /* of TaskRecord::recent_link */
+        List doomed; /* of TaskRecord::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
+        bool dooming;
+        const ManagerHooks *hooks;
+        void *host;
+        bool want_events, stopping, ready;
+        uint64_t started_usec;        /* wall clock */
+        size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
+        uint64_t jitter;              /* state of the back-off's random numbers */
+        void (*stopped)(void *host);
+        Timer stop_timer;
+        uint64_t stop_deadline_usec; /* monotonic */
+};
+
+int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
+Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+
+/* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
+ * once. What it leaves is logged. */
+void manager_stop(Manager *m, void (*stopped)(void *host));
+
+bool manager_is_admin(const Manager *m, const Identity *id);
+/* Reads the files again and applies them, or changes nothing and says why. */
+int manager_reload(Manager *m, Refusal *ret);
+
+/* ---- find; 0, or -ENOENT with a refusal ---- */
+QueueRecord *manager_queue(const Manager *m, EqBytes name); /* NULL: none */
+int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusal *ret_refusal);
+/* A task that the caller may see: -ENOENT unknown, -EPERM another user's. */
+int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id, TaskRecord **ret,
+                      Refusal *ret_refusal);
+
+/* ---- submit ---- */
+typedef struct SubmitArgs {
+        const EqSubmit *submit; /* decoded, common options included */
+        EqBytes options;        /* its own options, encoded */
+        SharedOptions *common;
+        int stdin_fd; /* taken over on success; -1 */
+} SubmitArgs;
+
+enum { MANAGER_E_WAIT = 1 }; /* the queue is full and blocks: queue up with manager_wait_space() */
+
+/* Admits n tasks for one queue, all or none, in order. 0; MANAGER_E_WAIT; negative with a refusal. *ret_first: the first id. */
+int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const SubmitArgs *args, size_t n,
+                   TaskRecord **ret_last, eq_task_id *ret_first, Refusal *ret_refusal);
+
+/* Called once: with ok when there may be room (try again, from `retry`), without when the time is over or the queue goes. */
+typedef struct SpaceWaiter SpaceWaiter;
+struct SpaceWaiter {
+        List link; /* QueueRecord::space_waiters */
+        Timer timer;
+        QueueRecord *queue;
+        uint64_t deadline_usec; /* 0 before the first wait: set by manager_wait_space() */
+        void (*retry)(SpaceWaiter *w, bool ok);
+};
+/* block_usec: as the client wants it; 0: the queue's block_timeout. 0 or -ENOMEM. */
+int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t block_usec);
+void manager_wait_space_cancel(Manager *m, SpaceWaiter *w);
+
+/* ---- tasks ---- */
+int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t grace_usec); /* 0, 1, -1 */
+int manager_kill(Manager *m, TaskRecord *t, int signal);  /* 0 sent, 1 not running */
+int manager_hold(Manager *m, TaskRecord *t);              /* 0, 1 not pending */
+int manager_release(Manager *m, TaskRecord *t);           /* 0, 1 not held */
+int manager_retry(Manager *m, TaskRecord *t, bool reset); /* 0, 1 not finished or no room */
+
+/* All FAILED, TIMEOUT and DEAD tasks that the caller may see, of q or (NULL) of all queues. Returns how many were queued. */
+size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bool reset);
+void task_record_unpin(TaskRecord *t); /* undoes n_pins++; frees one that left the history meanwhile. NULL is fine */
+
+/* ---- wait for tasks ---- */
+typedef struct TaskWait TaskWait;
+typedef struct TaskWaiter {
+        List link;        /* TaskRecord::waiters */
+        TaskRecord *task; /* pinned */
+        TaskWait *wait;
+} TaskWaiter;
+struct TaskWait {
+        Manager *manager;
+        Timer timer;
+        size_t n, n_left;
+        bool any;
+        void (*done)(TaskWait *w, bool timed_out); /* called once; look at waiters[], then task_wait_free() */
+        void *userdata;
+        TaskWaiter waiters[];
+};
+/* All records stay until task_wait_free(). Calls done from a later engine call or timer; *ret_done_now if all is over already
+ * (then done is not called). timeout USEC_NEVER: none. 0 or -ENOMEM. */
+int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
+                  void (*done)(TaskWait *w, bool timed_out), void *userdata, TaskWait **ret, bool *ret_done_now);
+TaskWait *task_wait_free(TaskWait *w);
+
+/* ---- follow output ---- */
+typedef struct Follower Follower;
+struct Follower {
+        List link;        /* TaskRecord::followers */
+        TaskRecord *task; /* NULL once it has ended */
+        bool must;        /* the task's pipes are not read while it is clogged */
+        bool (*output)(Follower *f, uint8_t stream, const char *data, size_t n); /* true: clogged */
+        void (*end)(Follower *f); /* no more output; the follower is out of the list */
+};
+void manager_follow(Manager *m, TaskRecord *t, Follower *f);
+void manager_unfollow(Manager *m, Follower *f);
+void manager_follower_unclogged(Manager *m, Follower *f);
+
+/* ---- queues; control is for the creator, allow_control, and administrators ---- */
+int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
+                         QueueRecord **ret, Refusal *ret_refusal);
+int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
+int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
+
+typedef struct RemoveWaiter RemoveWaiter;
+struct RemoveWaiter {
+        List link; /* QueueRecord::removers */
+        void (*done)(RemoveWaiter *w);
+};
+/* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
+int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
+
+/* ---- for the modules of this floor ---- */
+void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
+void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
+void manager_event_daemon(Manager *m, eq_event event, const char *detail);
+int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */

@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/* Queues by name: made, changed, removed; from files and by clients; and what a removed name leaves behind.
+ *
+ * A file wins over a client: `queue set` on a queue from a file is an override that lasts until the file changes. A queue
+ * whose file is gone is drained and removed. The last SEQ of a removed name is kept, so that ids are never given twice. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "manager/parts.h"
+
+struct Tombstone {
+        UT_hash_handle hh; /* Manager::tombstones */
+        uint64_t last_seq;
+        char name[EQ_NAME_MAX + 1];
+};
+
+/* ---- find ---- */
+
+QueueRecord *manager_queue(const Manager *m, EqBytes name) {
+        QueueRecord *q;
+        HASH_FIND(hh, m->queues, name.data, name.len, q);
+        return q;
+}
+
+int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusal *ret_refusal) {
+        if (!eq_name_valid(name))
+                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                              "not a queue name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
+                              EQ_NAME_MAX);
+        *ret = manager_queue(m, name);
+        if (*ret)
+                return 0;
+        return refuse(ret_refusal, EQ_E_NO_QUEUE, -ENOENT, "no queue %.*s; eqctl queue create %.*s makes it",
+                      (int)name.len, name.data, (int)name.len, name.data);
+}
+
+int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
+        const Identity *id = caller->identity;
+        const ParamAccess *allowed = &q->attributes.allow_control;
+        if (caller->admin || (q->origin == QUEUE_FROM_CLIENT && q->creator == id->uid))
+                return 0;
+        if (param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
+                return 0;
+        return refuse(ret_refusal, EQ_E_DENIED, -EPERM,
+                      "queue %s is controlled by the user who made it, by allow_control, and by administrators",
+                      q->queue->name);
+}
+
+/* ---- tombstones ---- */
+
+static uint64_t tombstone_take(Manager *m, const char *name) {
+        struct Tombstone *t;
+        HASH_FIND(hh, m->tombstones, name, strlen(name), t);
+        if (!t)
+                return 0;
+        uint64_t last_seq = t->last_seq;
+        HASH_DELETE(hh, m->tombstones, t);
+        free(t);
+        return last_seq;
+}
+
+static int tombstone_put(Manager *m, const char *name, uint64_t last_seq) {
+        if (last_seq == 0)
+                return 0;
+        struct Tombstone *t = fault_calloc(1, sizeof(*t));
+        if (!t)
+                return -ENOMEM;
+        t->last_seq = last_seq;
+        memcpy(t->name, name, strlen(name) + 1);
+        HASH_ADD_KEYPTR(hh, m->tombstones, t->name, strlen(t->name), t);
+        return 0;
+}
+
+void tombstones_free(Manager *m) {
+        struct Tombstone *t, *next;
+        HASH_ITER(hh, m->tombstones, t, next) {
+                HASH_DELETE(hh, m->tombstones, t);
+                free(t);
+        }
+}
+
+/* ---- make and free ---- */
+
+static void remove_fire(Timer *timer) {
+        QueueRecord *q = HEAP_ENTRY(timer, QueueRecord, remove_timer);
+        Manager *m = q->manager;
+        List removers;
+        list_take_all(&q->removers, &removers);
+        manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
+        queue_record_free(m, q);
+        for (List *l; (l = list_first(&removers));) {
+                list_remove(l);
+                RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
+                w->done(w);
+        }
+}
+
+static int fixed_identity(const QueueAttributes *a, Identity **ret) {
+        *ret = NULL;
+        if (a->user.id == PARAM_NO_ID)
+                return 0;
+        return identity_new(a->user.id, a->group.id, NULL, 0, ret);
+}
+
+/* Takes *attributes over on success. */
+static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, QueueOrigin origin,
+                            uid_t creator, QueueRecord **ret) {
+        QueueRecord *q = fault_calloc(1, sizeof(*q));
+        if (!q)
+                return -ENOMEM;
+        q->manager = m;
+        q->origin = origin;
+        q->creator = creator;
+        list_init(&q->history);
+        list_init(&q->space_waiters);
+        list_init(&q->removers);
+        q->remove_timer = (Timer)TIMER_NULL(remove_fire);
+        q->age_timer = (Timer)TIMER_NULL(history_age_fire);
+        uint64_t last_seq = tombstone_take(m, name);
+        int r = fixed_identity(attributes, &q->fixed);
+        if (r >= 0)
+                r = queue_new(&m->engine, m->pool, name, &attributes->engine, last_seq, &q->queue);
+        if (r < 0) {
+                (void)tombstone_put(m, name, last_seq); /* best effort on the way out of an error */
+                identity_unref(q->fixed);
+                free(q);
+                return r;
+        }
+        q->queue->owner = q;
+        q->attributes = *attributes;
+        memset(attributes, 0, sizeof(*attributes));
+        HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
+        *ret = q;
+        return 0;
+}
+
+static void free_tasks(QueueRecord *q) {
+        uint64_t seq = 0;
+        for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++) {
+                assert(task_record_finished(t));
+                if (t->n_pins == 0)
+                        task_record_free(t);
+        }
+}
+
+QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
+        if (!q)
+                return NULL;
+        timer_unset(&m->timers, &q->remove_timer);
+        timer_unset(&m->timers, &q->age_timer);
+        HASH_DELETE(hh, m->queues, q);
+        while (!list_is_empty(&q->space_waiters)) {
+                SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
+                manager_wait_space_cancel(m, w);
+                w->retry(w, false);
+        }
+        free_tasks(q);
+        if (tombstone_put(m, q->queue->name, q->queue->last_seq) < 0)
+                log_error("out of memory: numbers of removed queue %s may be given again", q->queue->name);
+        queue_free(q->queue);
+        seq_index_done(&q->tasks);
+        queue_attributes_deinit(&q->attributes);
+        identity_unref(q->fixed);
+        free(q);
+        return NULL;
+}
+
+/* ---- by clients ---- */
+
+static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
+        EqBytes kv;
+        char error[PARAM_ERROR_MAX];
+        while (eq_next_bytes(&set, &kv) > 0)
+                if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
+                        return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
+        return 0;
+}
+
+static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, bool exist_ok,
+                  QueueRecord **ret, Refusal *r) {
+        if (!exist_ok)
+                return refuse(r, EQ_E_EXISTS, -EEXIST, "queue %s exists; eqctl queue set changes it", q->queue->name);
+        if (q->removing)
+                return refuse(r, EQ_E_STATE, -EBUSY, "queue %s is being removed; try again in a moment",
+                              q->queue->name);
+        *ret = q;
+        return set->n > 0 ? manager_queue_set(m, caller, q, set, r) : 0;
+}
+
+int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
+                         QueueRecord **ret, Refusal *ret_refusal) {
+        if (!eq_name_valid(name))
+                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                              "not a queue name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
+                              EQ_NAME_MAX);
+        QueueRecord *q = manager_queue(m, name);
+        if (q)
+                return exists(m, caller, q, set, exist_ok, ret, ret_refusal);
+
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        int r = queue_attributes_init(&a, &m->config->queue_defaults);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = set_all(m, &a, *set, ret_refusal);
+        if (r < 0)
+                return r;
+        char text[EQ_NAME_MAX + 1] = "";
+        memcpy(text, name.data, name.len);
+        r = queue_record_new(m, text, &a, QUEUE_FROM_CLIENT, caller->identity->uid, ret);
+        if (r == -ENOSPC)
+                return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, *ret, NULL);
+        return 0;
+}
+
+/* Puts new attributes into force. */
+static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
+        queue_attributes_deinit(&q->attributes);
+        q->attributes = *a;
+        memset(a, 0, sizeof(*a));
+        queue_set_params(q->queue, &q->attributes.engine);
+        history_trim(m, q);
+        space_fell_free(m, q);
+        manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
+}
+
+int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal) {
+        int r = manager_may_control(m, caller, q, ret_refusal);
+        if (r < 0)
+                return r;
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        r = queue_attributes_copy(&a, &q->attributes);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = set_all(m, &a, *set, ret_refusal);
+        if (r < 0)
+                return r;
+        q->overridden = q->origin == QUEUE_FROM_FILE;
+        apply(m, q, &a);
+        return 0;
+}
+
+/* ---- removal ---- */
+
+void queue_record_settle(Manager *m, QueueRecord *q) {
+        if (q->removing && queue_is_empty(q->queue) && !heap_contains(&q->remove_timer.item))
+                (void)timer_set(&m->timers, &q->remove_timer,
+                                clock_monotonic(m->clock)); /* not from inside the engine */
+}
+
+static void end_all(Manager *m, QueueRecord *q) {
+        uint64_t seq = 0;
+        for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++) {
+                if (task_record_finished(t))
+                        continue;
+                t->end_note = TASK_NOTE_REMOVED;
+                if (queue_cancel(q->queue, &t->task) == 1)
+                        (void)engine_task_stop(&m->engine, &t->task, 0, USEC_NEVER);
+        }
+}
+
+int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal) {
+        const Queue *e = q->queue;
+        if (!yes && !queue_is_empty(e))
+                return refuse(ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
+                              "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
+                              e->name, e->n_queued + e->n_waiting + e->n_running);
+        list_append(&q->removers, &w->link);
+        if (!q->removing) {
+                q->removing = true;
+                queue_stop(q->queue);
+                end_all(m, q);
+        }
+        queue_record_settle(m, q);
+        return 0;
+}
+
+/* ---- from files ---- */
+
+static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
+        if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest) {
+                /* The same file; the defaults below it may have changed, for what neither it nor a client has set. */
+                if (queue_attributes_rebase(&q->attributes, &file->attributes) < 0)
+                        log_error("out of memory: queue %s keeps some old defaults", file->name);
+                queue_set_params(q->queue, &q->attributes.engine);
+                return;
+        }
+        Identity *fixed;
+        if (fixed_identity(&file->attributes, &fixed) < 0) {
+                log_error("out of memory: queue %s keeps its old attributes", file->name);
+                return;
+        }
+        identity_unref(q->fixed);
+        q->fixed = fixed;
+        q->origin = QUEUE_FROM_FILE;
+        q->overridden = false;
+        q->digest = file->digest;
+        apply(m, q, &file->attributes);
+}
+
+static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
+        QueueRecord *q;
+        int e = queue_record_new(m, file->name, &file->attributes, QUEUE_FROM_FILE, geteuid(), &q);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
+        q->digest = file->digest;
+        manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, q, NULL);
+        return 0;
+}
+
+static bool has_file(const Config *c, const char *name) {
+        for (size_t i = 0; i < c->n_queues; i++)
+                if (strcmp(c->queues[i].name, name) == 0)
+                        return true;
+        return false;
+}
+
+static void file_gone(Manager *m, QueueRecord *q) {
+        log_notice("queue %s: its file is gone; it runs what it has and is removed", q->queue->name);
+        q->removing = true;
+        queue_stop(q->queue);
+        queue_record_settle(m, q);
+}
+
+/* There is always a queue for those who name none. */
+static int make_default(Manager *m, Refusal *r) {
+        QueueRecord *q;
+        if (manager_queue(m, eq_str("default")))
+                return 0;
+        QueueAttributes a;
+        int e = queue_attributes_init(&a, &m->config->queue_defaults);
+        if (e >= 0)
+                e = queue_record_new(m, "default", &a, QUEUE_FROM_CLIENT, geteuid(), &q);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
+        return 0;
+}
+
+static void apply_daemon(Manager *m) {
+        const DaemonSettings *d = &m->config->daemon;
+        log_set_level(d->log_level);
+        m->users.limits[USER_CONNECTIONS] = d->connections_per_user;
+        m->users.limits[USER_TASKS] = d->tasks_per_user;
+        m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
+        m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
+        pool_set_max(m->pool, d->slots);
+}
+
+int queues_apply_config(Manager *m, Config *config, Refusal *r) {
+        for (size_t i = 0; i < config->n_queues; i++) {
+                const QueueRecord *q = manager_queue(m, eq_str(config->queues[i].name));
+                if (q && q->removing)
+                        return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
+                                      config->queues[i].file, config->queues[i].name);
+        }
+        if (config != m->config) {
+                config_free(m->config);
+                m->config = config;
+        }
+        apply_daemon(m);
+        for (size_t i = 0; i < config->n_queues; i++) {
+                ConfigQueue *file = &config->queues[i];
+                QueueRecord *q = manager_queue(m, eq_str(file->name));
+                if (q)
+                        file_changed(m, q, file);
+                else {
+                        int e = file_new(m, file, r);
+                        if (e < 0)
+                                return e;
+                }
+        }
+        QueueRecord *q, *next;
+        HASH_ITER(hh, m->queues, q, next)
+        if (q->origin == QUEUE_FROM_FILE && !q->removing && !has_file(config, q->queue->name))
+                file_gone(m, q);
+        return make_default(m, r);
+}

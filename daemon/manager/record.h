@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the manager keeps of a queue and of a task. Plain data with owners named at the links; loop only. */
+
+#include <uthash.h>
+
+#include "base/list.h"
+#include "base/seqindex.h"
+#include "engine/engine.h"
+#include "executor/command.h"
+#include "executor/taskspec.h"
+#include "manager/attributes.h"
+#include "manager/timers.h"
+#include "manager/user.h"
+
+typedef struct Manager Manager;
+typedef struct TaskRecord TaskRecord;
+
+typedef enum QueueOrigin { QUEUE_FROM_FILE, QUEUE_FROM_CLIENT } QueueOrigin;
+
+typedef struct QueueRecord {
+        UT_hash_handle hh; /* Manager::queues, by name */
+        Manager *manager;
+        Queue *queue; /* owned */
+        QueueAttributes attributes;
+        QueueOrigin origin;
+        bool overridden; /* from a file, changed since by a client */
+        bool removing;   /* goes when it is empty */
+        uint64_t digest; /* of its file's lines */
+        uid_t creator;
+        Identity *fixed; /* commands run as this one, not as their submitter; owned, usually NULL */
+        SeqIndex tasks;  /* of TaskRecord, owned */
+        List history;    /* of TaskRecord::history_link, oldest end first */
+        size_t n_history;
+        List space_waiters; /* of SpaceWaiter::link */
+        List removers;      /* of RemoveWaiter::link */
+        Timer remove_timer; /* frees the record outside engine calls */
+        Timer age_timer;    /* drops finished tasks that are too old */
+} QueueRecord;
+
+/* The attempt that runs, or the last one: exists from the first start on. */
+typedef struct TaskRun {
+        OutputLog log;
+        uint64_t started_usec; /* wall clock */
+        bool announced;        /* task.started was sent */
+        pid_t pid;             /* 0: not known, or not running */
+        int exit;              /* -1: none */
+        int signal;
+        uint64_t utime_usec, stime_usec, maxrss_kib;
+        char *error; /* owned; NULL: none */
+} TaskRun;
+
+/* One edge of `after`. */
+typedef enum DepKind { DEP_OK, DEP_ANY, DEP_FAIL } DepKind;
+typedef struct Dep {
+        List of_owner;  /* TaskRecord::deps */
+        List of_target; /* TaskRecord::dependents */
+        TaskRecord *owner, *target;
+        DepKind kind;
+} Dep;
+
+/* Who or what ended a task that was not left to end by itself; texts in view.c. */
+typedef enum TaskEndNote {
+        TASK_NOTE_NONE,
+        TASK_NOTE_CANCELED, /* by a client */
+        TASK_NOTE_DROPPED,  /* on_full=drop-oldest */
+        TASK_NOTE_DEPS,     /* after ...: never */
+        TASK_NOTE_REMOVED,  /* its queue was removed */
+        TASK_NOTE_SHUTDOWN, /* eqd was stopped */
+        _TASK_NOTE_MAX,
+} TaskEndNote;
+
+struct TaskRecord {
+        Task task;
+        TaskSpec spec;
+        QueueRecord *queue;     /* borrowed: the queue owns its tasks */
+        User *user;             /* charged while not finished */
+        TaskRun *run;           /* owned; NULL before the first start */
+        List deps, dependents;  /* of Dep; owned by the owner side */
+        List waiters;           /* of TaskWaiter::link */
+        List followers;         /* of Follower::link */
+        List doomed_link;       /* Manager::doomed */
+        List history_link;      /* QueueRecord::history, once finished */
+        List recent_link;       /* Manager::recent, once finished; by time of its end */
+        uint64_t finished_usec; /* wall clock; once finished */
+        uint16_t retries, crashes;
+        uint8_t end_reason;   /* eq_reason: why it ended without doing its work */
+        uint8_t end_note;     /* TaskEndNote: the same for people */
+        unsigned n_pins;      /* waits that still want to show it */
+        bool has_fd;          /* its standard input is a descriptor: one attempt only */
+        bool shown;           /* view.c: marked as one of the latest finished */
+        bool lost_in_history; /* dropped from history while pinned; freed with the last pin */
+};
+
+static inline TaskRecord *task_record(const Task *t) {
+        return t->body;
+}
+static inline QueueRecord *queue_record(const Queue *q) {
+        return q->owner;
+}
+static inline eq_task_id task_record_id(const TaskRecord *t) {
+        return (eq_task_id) { .queue = t->queue->queue->id, .seq = t->task.seq };
+}
+static inline bool task_record_finished(const TaskRecord *t) {
+        return eq_state_finished(t->task.state);
+}

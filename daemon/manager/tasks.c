@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: MIT */
+/* Single tasks after their admission: found, canceled, held, retried, waited for, followed. */
+
+#include <errno.h>
+
+#include "base/fault.h"
+#include "manager/parts.h"
+
+TaskRecord *task_record_free(TaskRecord *t) {
+        if (!t)
+                return NULL;
+        Manager *m = t->queue->manager;
+        deps_drop(t);
+        followers_end(t);
+        list_remove(&t->doomed_link);
+        history_remove(m, t);
+        if (t->task.seq != 0 && seq_index_get(&t->queue->tasks, t->task.seq) == t)
+                seq_index_remove(&t->queue->tasks, t->task.seq);
+        if (t->run) {
+                output_log_deinit(&t->run->log);
+                free(t->run->error);
+                free(t->run);
+        }
+        task_spec_deinit(&t->spec);
+        user_unref(t->user);
+        free(t);
+        return NULL;
+}
+
+/* ---- find ---- */
+
+static int find_by_text(const Manager *m, EqBytes text, QueueRecord **ret_queue, uint64_t *ret_seq, Refusal *r) {
+        EqBytes name;
+        if (eq_id_parse(text, &name, ret_seq) < 0)
+                return refuse(r, EQ_E_INVALID, -EINVAL, "a task id is QUEUE/SEQ, such as encode/42");
+        return manager_find_queue(m, name, ret_queue, r);
+}
+
+static int find_by_number(const Manager *m, uint64_t queue_id, QueueRecord **ret_queue, Refusal *r) {
+        Queue *q = engine_queue(&m->engine, queue_id);
+        if (!q)
+                return refuse(r, EQ_E_STALE, -ENOENT, "queue id %llu names no queue any more; the queue was removed",
+                              (unsigned long long)queue_id);
+        *ret_queue = queue_record(q);
+        return 0;
+}
+
+int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id, TaskRecord **ret,
+                      Refusal *ret_refusal) {
+        QueueRecord *q;
+        uint64_t seq = id->id.seq;
+        int r = id->text.len > 0 ? find_by_text(m, id->text, &q, &seq, ret_refusal)
+                                 : find_by_number(m, id->id.queue, &q, ret_refusal);
+        if (r < 0)
+                return r;
+        TaskRecord *t = seq_index_get(&q->tasks, seq);
+        const char *name = q->queue->name;
+        if (!t)
+                return refuse(ret_refusal, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", name, (unsigned long long)seq,
+                              seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
+                                                                   : "the queue has not given that number");
+        if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
+                return refuse(ret_refusal, EQ_E_DENIED, -EPERM, "task %s/%llu belongs to another user", name,
+                              (unsigned long long)seq);
+        *ret = t;
+        return 0;
+}
+
+/* ---- change ---- */
+
+int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t grace_usec) {
+        uint8_t before = t->end_note;
+        t->end_note = TASK_NOTE_CANCELED;
+        int r = queue_cancel(t->task.queue, &t->task);
+        if (r == 1 && running)
+                (void)engine_task_stop(&m->engine, &t->task, signal, grace_usec); /* it runs */
+        else if (r != 0)
+                t->end_note = before;
+        return r;
+}
+
+int manager_kill(Manager *m, TaskRecord *t, int signal) {
+        if (t->task.state != EQ_STATE_RUNNING)
+                return 1;
+        return command_executor_signal(m->commands, &t->task, signal) < 0 ? 1 : 0;
+}
+
+int manager_hold(Manager *m, TaskRecord *t) {
+        return queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+}
+
+int manager_release(Manager *m, TaskRecord *t) {
+        if (!(t->task.wait & TASK_WAIT_HELD))
+                return 1;
+        return queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+}
+
+int manager_retry(Manager *m, TaskRecord *t, bool reset) {
+        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history)
+                return 1;
+        uint64_t n_bytes = t->task.bytes;
+        if (!user_charge(t->user, USER_TASKS, 1))
+                return 1;
+        if (!user_charge(t->user, USER_TASK_BYTES, n_bytes) || queue_reserve_again(t->queue->queue, n_bytes) != 0) {
+                user_refund(t->user, USER_TASKS, 1);
+                return 1;
+        }
+        history_remove(m, t);
+        if (reset) {
+                t->task.attempt = 0;
+                t->crashes = 0;
+        }
+        t->end_reason = EQ_REASON_NONE;
+        t->end_note = TASK_NOTE_NONE;
+        t->task.wait = 0;
+        t->task.due_usec = t->task.expire_usec = 0;
+        m->n_pending++;
+        manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
+        queue_push_again(t->queue->queue, &t->task);
+        return 0;
+}
+
+/* What is retried can end at once and push others out of the history: every one is looked up anew by its SEQ. */
+static size_t retry_failed_of(Manager *m, const Caller *caller, QueueRecord *q, bool reset) {
+        const unsigned failed = 1U << EQ_STATE_FAILED | 1U << EQ_STATE_TIMEOUT | 1U << EQ_STATE_DEAD;
+        size_t n = 0;
+        uint64_t seq = 0, last = q->queue->last_seq;
+        for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)) && seq <= last; seq++) {
+                bool visible = caller->admin || t->spec.identity->uid == caller->identity->uid;
+                if (visible && (failed & (1U << t->task.state)))
+                        n += manager_retry(m, t, reset) == 0;
+        }
+        return n;
+}
+
+size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bool reset) {
+        size_t n = 0;
+        if (q)
+                return retry_failed_of(m, caller, q, reset);
+        for (q = m->queues; q; q = q->hh.next)
+                n += retry_failed_of(m, caller, q, reset);
+        return n;
+}
+
+void task_record_unpin(TaskRecord *t) {
+        if (t && --t->n_pins == 0 && t->lost_in_history)
+                task_record_free(t);
+}
+
+/* ---- wait ---- */
+
+static void wait_answer(TaskWait *w, bool timed_out) {
+        timer_unset(&w->manager->timers, &w->timer);
+        for (size_t i = 0; i < w->n; i++)
+                list_remove(&w->waiters[i].link);
+        w->done(w, timed_out);
+}
+
+static void wait_time_over(Timer *timer) {
+        wait_answer(HEAP_ENTRY(timer, TaskWait, timer), true);
+}
+
+void task_waits_settle(Manager *m, TaskRecord *t) {
+        for (List *l; (l = list_first(&t->waiters));) {
+                TaskWaiter *waiter = LIST_ENTRY(l, TaskWaiter, link);
+                TaskWait *w = waiter->wait;
+                list_remove(l);
+                if (--w->n_left == 0 || w->any)
+                        wait_answer(w, false);
+        }
+}
+
+int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
+                  void (*done)(TaskWait *w, bool timed_out), void *userdata, TaskWait **ret, bool *ret_done_now) {
+        TaskWait *w = fault_calloc(1, sizeof(*w) + n * sizeof(TaskWaiter));
+        if (!w)
+                return -ENOMEM;
+        *w = (TaskWait) { .manager = m, .timer = TIMER_NULL(wait_time_over), .n = n, .any = any, .done = done };
+        w->userdata = userdata;
+        for (size_t i = 0; i < n; i++) {
+                w->waiters[i] = (TaskWaiter) { .task = tasks[i], .wait = w };
+                list_init(&w->waiters[i].link);
+                tasks[i]->n_pins++;
+                if (task_record_finished(tasks[i]))
+                        continue;
+                w->n_left++;
+                list_append(&tasks[i]->waiters, &w->waiters[i].link);
+        }
+        bool over = w->n_left == 0 || (any && w->n_left < n);
+        if (over)
+                for (size_t i = 0; i < n; i++)
+                        list_remove(&w->waiters[i].link);
+        uint64_t now = clock_monotonic(m->clock);
+        if (!over && timeout_usec < USEC_NEVER - now) {
+                int r = timer_set(&m->timers, &w->timer, now + timeout_usec);
+                if (r < 0) {
+                        task_wait_free(w);
+                        return r;
+                }
+        }
+        *ret = w;
+        *ret_done_now = over;
+        return 0;
+}
+
+TaskWait *task_wait_free(TaskWait *w) {
+        if (!w)
+                return NULL;
+        timer_unset(&w->manager->timers, &w->timer);
+        for (size_t i = 0; i < w->n; i++) {
+                TaskRecord *t = w->waiters[i].task;
+                list_remove(&w->waiters[i].link);
+                task_record_unpin(t);
+        }
+        free(w);
+        return NULL;
+}
+
+/* ---- follow ---- */
+
+void manager_follow(Manager *m, TaskRecord *t, Follower *f) {
+        f->task = t;
+        list_append(&t->followers, &f->link);
+}
+
+void manager_unfollow(Manager *m, Follower *f) {
+        TaskRecord *t = f->task;
+        list_remove(&f->link);
+        f->task = NULL;
+        if (t && t->task.state == EQ_STATE_RUNNING)
+                command_executor_resume(m->commands, &t->task); /* it may have been the one that was clogged */
+}
+
+void manager_follower_unclogged(Manager *m, Follower *f) {
+        if (f->task && f->task->task.state == EQ_STATE_RUNNING)
+                command_executor_resume(m->commands, &f->task->task);
+}
+
+void followers_end(TaskRecord *t) {
+        for (List *l; (l = list_first(&t->followers));) {
+                Follower *f = LIST_ENTRY(l, Follower, link);
+                list_remove(l);
+                f->task = NULL;
+                f->end(f);
+        }
+}

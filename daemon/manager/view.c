@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+/* Sentences and rows made from records. Nothing here changes anything, but for the mark of list's latest finished tasks. */
+
+#include "manager/view.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "manager/parts.h"
+
+static const char *const note_texts[_TASK_NOTE_MAX] = {
+        [TASK_NOTE_CANCELED] = "canceled on request",
+        [TASK_NOTE_DROPPED] = "dropped to make room for newer tasks (on_full=drop-oldest)",
+        [TASK_NOTE_DEPS] = "a task that it comes after ended so that this one can never start",
+        [TASK_NOTE_REMOVED] = "its queue was removed",
+        [TASK_NOTE_SHUTDOWN] = "eqd was stopped",
+};
+
+/* 90061000000 -> "1d1h"; two units, for sentences. */
+static void format_span(uint64_t usec, char *buf, size_t size) {
+        static const struct {
+                uint64_t usec;
+                const char *unit;
+        } units[] = { { 86400 * USEC_PER_SEC, "d" },
+                      { 3600 * USEC_PER_SEC, "h" },
+                      { 60 * USEC_PER_SEC, "m" },
+                      { USEC_PER_SEC, "s" } };
+        if (usec == USEC_NEVER) {
+                snprintf(buf, size, "infinity");
+                return;
+        }
+        if (usec < USEC_PER_SEC) {
+                snprintf(buf, size, "%llums", (unsigned long long)(usec / USEC_PER_MSEC));
+                return;
+        }
+        size_t i = 0;
+        while (usec < units[i].usec)
+                i++;
+        uint64_t n = usec / units[i].usec, rest = usec % units[i].usec;
+        if (i + 1 < ELEMENTSOF(units) && rest >= units[i + 1].usec)
+                snprintf(buf, size, "%llu%s%llu%s", (unsigned long long)n, units[i].unit,
+                         (unsigned long long)(rest / units[i + 1].usec), units[i + 1].unit);
+        else
+                snprintf(buf, size, "%llu%s", (unsigned long long)n, units[i].unit);
+}
+
+static void name_of(const TaskRecord *t, char *buf, size_t size) {
+        snprintf(buf, size, "%s/%llu", t->queue->queue->name, (unsigned long long)t->task.seq);
+}
+
+/* What one reason has to say about t. */
+static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
+                    size_t size) {
+        const Queue *q = t->queue->queue;
+        const char *queue = q->name;
+        uint64_t now = clock_monotonic(m->clock);
+        char span[32] = "", other[64] = "another task";
+        format_span(t->task.due_usec > now ? t->task.due_usec - now : 0, span, sizeof(span));
+        if (by)
+                name_of(by, other, sizeof(other));
+        switch (reason) {
+        case EQ_REASON_SERIAL:
+                snprintf(buf, size, "%s is running, and %s runs one task at a time", other, queue);
+                return;
+        case EQ_REASON_MAX_ACTIVE:
+                snprintf(buf, size, "%zu tasks are running, as many as max_active of %s allows", q->n_running, queue);
+                return;
+        case EQ_REASON_SLOTS:
+                snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
+                return;
+        case EQ_REASON_PAUSED:
+                snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
+                return;
+        case EQ_REASON_HELD:
+                snprintf(buf, size, "held; eqctl release %s/%llu lets it go", queue, (unsigned long long)t->task.seq);
+                return;
+        case EQ_REASON_AFTER:
+                snprintf(buf, size, "comes after %s, which is %s", other,
+                         by ? eq_state_name(by->task.state) : "not finished");
+                return;
+        case EQ_REASON_AT:
+                snprintf(buf, size, "starts in %s", span);
+                return;
+        case EQ_REASON_BACKOFF:
+                if (t->task.wait & TASK_WAIT_BACKOFF)
+                        snprintf(buf, size, "attempt %u failed; the next one is in %s", (unsigned)t->task.attempt,
+                                 span);
+                else
+                        snprintf(buf, size, "%s failed and keeps its place until its next attempt", other);
+                return;
+        case EQ_REASON_PRIO:
+                snprintf(buf, size, "%s and others come first", other);
+                return;
+        case EQ_REASON_CREATE_FAILURE:
+                snprintf(buf, size, "no process can be created now; eqd tries again each second");
+                return;
+        case EQ_REASON_SPAWN_FAILED:
+                snprintf(buf, size, "the spawner is not running; eqd restarts it");
+                return;
+        case EQ_REASON_DRAINING:
+                snprintf(buf, size, "eqd is stopping");
+                return;
+        default:
+                snprintf(buf, size, "%s", eq_reason_name(reason));
+                return;
+        }
+}
+
+/* The reason of a task that has not finished, and the task that it waits for. */
+static eq_reason reason_of(const TaskRecord *t, const TaskRecord **ret_by) {
+        const Task *by = NULL;
+        eq_reason reason = queue_reason(t->queue->queue, &t->task, &by);
+        *ret_by = by ? task_record(by) : NULL;
+        if (reason == EQ_REASON_AFTER)
+                *ret_by = deps_first(t);
+        return reason;
+}
+
+static void explain_end(const TaskRecord *t, char *buf, size_t size) {
+        const TaskRun *run = t->run;
+        if (t->end_note != TASK_NOTE_NONE)
+                snprintf(buf, size, "%s", note_texts[t->end_note]);
+        else if (run && run->error)
+                snprintf(buf, size, "%s", run->error);
+        else if (t->task.state == EQ_STATE_EXPIRED)
+                snprintf(buf, size, "not started before it expired");
+        else if (t->task.state == EQ_STATE_TIMEOUT)
+                snprintf(buf, size, "ran longer than its timeout");
+        else if (run && run->signal)
+                snprintf(buf, size, "ended by signal %d (%s)", run->signal, strsignal(run->signal));
+        else if (run && run->exit > 0)
+                snprintf(buf, size, "exit status %d", run->exit);
+}
+
+static void view_run(const TaskRun *run, bool running, EqTask *row) {
+        EQ_SET(row, Task, started_usec, run->started_usec);
+        EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
+        EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+        if (running) {
+                if (run->pid > 0)
+                        EQ_SET(row, Task, pid, (uint64_t)run->pid);
+                return;
+        }
+        if (run->exit >= 0)
+                EQ_SET(row, Task, exit, (uint64_t)run->exit);
+        if (run->signal)
+                EQ_SET(row, Task, signal, (uint64_t)run->signal);
+        if (run->error)
+                EQ_SET(row, Task, error, eq_str(run->error));
+        EQ_SET(row, Task, utime_usec, run->utime_usec);
+        EQ_SET(row, Task, stime_usec, run->stime_usec);
+        EQ_SET(row, Task, maxrss_kib, run->maxrss_kib);
+}
+
+static void view_spec(const TaskRecord *t, EqTask *row) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        if (EQ_HAS(&s, Submit, argv))
+                EQ_SET(row, Task, argv, s.argv);
+        if (EQ_HAS(&s, Submit, label))
+                EQ_SET(row, Task, label, s.label);
+        if (EQ_HAS(&s, Submit, cwd))
+                EQ_SET(row, Task, cwd, s.cwd);
+        uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec;
+        if (timeout != USEC_NEVER && timeout != 0)
+                EQ_SET(row, Task, timeout_usec, timeout);
+        if (s.urgent)
+                EQ_SET(row, Task, urgent, true);
+}
+
+static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
+        const Identity *run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity;
+        EQ_SET(row, Task, uid, t->spec.identity->uid);
+        EQ_SET(row, Task, gid, t->spec.identity->gid);
+        if (run_as->uid != t->spec.identity->uid)
+                EQ_SET(row, Task, run_uid, run_as->uid);
+        if (run_as->uid == 0)
+                EQ_SET(row, Task, reduced, true);
+}
+
+static uint64_t monotonic_to_realtime(const Manager *m, uint64_t usec) {
+        uint64_t mono = clock_monotonic(m->clock), real = clock_realtime(m->clock);
+        return usec > mono ? real + (usec - mono) : real;
+}
+
+static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
+        EqTask *row = &v->row;
+        eq_reason reason = t->end_reason;
+        if (task_record_finished(t))
+                explain_end(t, v->detail, sizeof(v->detail));
+        else if (t->task.state != EQ_STATE_RUNNING) {
+                const TaskRecord *by;
+                reason = reason_of(t, &by);
+                if (reason != EQ_REASON_NONE)
+                        explain(m, t, reason, by, v->detail, sizeof(v->detail));
+        }
+        if (reason != EQ_REASON_NONE)
+                EQ_SET(row, Task, reason, eq_str(eq_reason_name(reason)));
+        if (v->detail[0])
+                EQ_SET(row, Task, detail, eq_str(v->detail));
+}
+
+void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
+        EqTask *row = &ret->row;
+        memset(ret, 0, sizeof(*ret));
+        EQ_SET(row, Task, id, (EqIdRef) { .id = task_record_id(t) });
+        EQ_SET(row, Task, queue, eq_str(t->queue->queue->name));
+        EQ_SET(row, Task, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Task, payload_bytes, t->spec.payload_len);
+        EQ_SET(row, Task, attempt, t->task.attempt);
+        EQ_SET(row, Task, retries, t->retries);
+        EQ_SET(row, Task, submitted_usec, t->spec.submitted_usec);
+        if (t->crashes)
+                EQ_SET(row, Task, crashes, t->crashes);
+        if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
+                EQ_SET(row, Task, eligible_usec, monotonic_to_realtime(m, t->task.due_usec));
+        view_spec(t, row);
+        view_identity(m, t, row);
+        view_reason(m, t, ret);
+        if (t->run)
+                view_run(t->run, t->task.state == EQ_STATE_RUNNING, row);
+        if (task_record_finished(t))
+                EQ_SET(row, Task, finished_usec, t->finished_usec);
+}
+
+void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
+        EqWhy *row = &ret->row;
+        memset(ret, 0, sizeof(*ret));
+        EQ_SET(row, Why, id, (EqIdRef) { .id = task_record_id(t) });
+        EQ_SET(row, Why, queue, eq_str(t->queue->queue->name));
+        EQ_SET(row, Why, state, eq_str(eq_state_name(t->task.state)));
+
+        const TaskRecord *by = NULL;
+        eq_reason reason = t->end_reason;
+        if (task_record_finished(t))
+                explain_end(t, ret->detail, sizeof(ret->detail));
+        else if (t->task.state == EQ_STATE_RUNNING)
+                snprintf(ret->detail, sizeof(ret->detail), "runs as process %d", t->run ? (int)t->run->pid : 0);
+        else {
+                reason = reason_of(t, &by);
+                EQ_SET(row, Why, ahead, queue_n_ahead(t->queue->queue, &t->task));
+                if (reason != EQ_REASON_NONE)
+                        explain(m, t, reason, by, ret->detail, sizeof(ret->detail));
+                if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
+                        EQ_SET(row, Why, until_usec, monotonic_to_realtime(m, t->task.due_usec));
+        }
+        EQ_SET(row, Why, reason, eq_str(eq_reason_name(reason)));
+        EQ_SET(row, Why, detail, eq_str(ret->detail));
+        if (by)
+                EQ_SET(row, Why, by, (EqIdRef) { .id = task_record_id(by) });
+}
+
+/* ---- queues ---- */
+
+typedef struct SetWriter {
+        msgpack_packer packer;
+        uint32_t n;
+} SetWriter;
+
+static int add_attribute(void *userdata, const char *key, const char *value, bool set) {
+        SetWriter *w = userdata;
+        char text[PARAM_PRINT_MAX + 64];
+        snprintf(text, sizeof(text), "%s=%s", key, value);
+        eq_pack_cstr(&w->packer, text);
+        w->n++;
+        return 0;
+}
+
+static void view_queue_head(const Manager *m, const QueueRecord *q, QueueView *v) {
+        const Task *next, *by;
+        eq_reason reason = queue_head_reason(q->queue, &next, &by);
+        if (!next || reason == EQ_REASON_NONE)
+                return;
+        EQ_SET(&v->row, Queue, reason, eq_str(eq_reason_name(reason)));
+        explain(m, task_record(next), reason, by ? task_record(by) : NULL, v->detail, sizeof(v->detail));
+        EQ_SET(&v->row, Queue, detail, eq_str(v->detail));
+}
+
+/* The oldest pending task is the first in the index that has not started: the index is in order of submission. */
+static const TaskRecord *oldest_pending(const QueueRecord *q) {
+        if (q->queue->n_queued + q->queue->n_waiting == 0)
+                return NULL;
+        const Task *t = queue_oldest(q->queue);
+        return t ? task_record(t) : NULL;
+}
+
+int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
+        EqQueue *row = &ret->row;
+        const Queue *e = q->queue;
+        memset(ret, 0, sizeof(*ret));
+        EQ_SET(row, Queue, name, eq_str(e->name));
+        EQ_SET(row, Queue, id, e->id);
+        EQ_SET(row, Queue, state, eq_str(queue_state_name(e)));
+        EQ_SET(row, Queue, pauses, e->pauses);
+        EQ_SET(row, Queue, origin,
+               eq_str(q->origin == QUEUE_FROM_CLIENT ? "runtime"
+                      : q->overridden                ? "file+override"
+                                                     : "file"));
+        EQ_SET(row, Queue, uid, q->creator);
+        EQ_SET(row, Queue, running, e->n_running);
+        EQ_SET(row, Queue, queued, e->n_queued);
+        EQ_SET(row, Queue, waiting, e->n_waiting);
+        EQ_SET(row, Queue, finished, q->n_history);
+        EQ_SET(row, Queue, bytes, e->n_bytes);
+        EQ_SET(row, Queue, last_seq, e->last_seq);
+        EQ_SET(row, Queue, accepted, e->n_accepted);
+        EQ_SET(row, Queue, done, e->n_done);
+        EQ_SET(row, Queue, failed, e->n_failed);
+        EQ_SET(row, Queue, refused, e->n_refused);
+        const TaskRecord *oldest = oldest_pending(q);
+        uint64_t now = clock_realtime(m->clock);
+        if (oldest)
+                EQ_SET(row, Queue, oldest_usec,
+                       now > oldest->spec.submitted_usec ? now - oldest->spec.submitted_usec : 0);
+        view_queue_head(m, q, ret);
+
+        SetWriter w = { .packer = eq_packer(&ret->set) };
+        (void)queue_attributes_each(&q->attributes, add_attribute, &w); /* never ends early */
+        EQ_SET(row, Queue, set, (EqArray) { .raw = eq_bytes(ret->set.data, ret->set.len), .n = w.n });
+        return ret->set.failed ? -ENOMEM : 0;
+}
+
+void queue_view_done(QueueView *v) {
+        eq_buffer_done(&v->set);
+}
+
+/* ---- the daemon ---- */
+
+static uint64_t rss_kib(void) {
+        unsigned long size = 0, resident = 0;
+        FILE *f = fopen("/proc/self/statm", "re");
+        if (!f)
+                return 0;
+        if (fscanf(f, "%lu %lu", &size, &resident) != 2)
+                resident = 0;
+        fclose(f);
+        return resident * (uint64_t)sysconf(_SC_PAGESIZE) / 1024;
+}
+
+static uint64_t count_fds(void) {
+        DIR *d = opendir("/proc/self/fd");
+        if (!d)
+                return 0;
+        uint64_t n = 0;
+        for (const struct dirent *e; (e = readdir(d));)
+                n += e->d_name[0] != '.';
+        closedir(d);
+        return n - 1; /* its own */
+}
+
+void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
+        const SpawnReady *spawner = command_executor_spawner(m->commands);
+        *ret = (EqStat) { 0 };
+        EQ_SET(ret, Stat, version, eq_str(EQD_VERSION));
+        EQ_SET(ret, Stat, pid, (uint64_t)getpid());
+        EQ_SET(ret, Stat, uid, geteuid());
+        EQ_SET(ret, Stat, started_usec, m->started_usec);
+        if (spawner) {
+                bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
+                EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
+                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
+                EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
+        }
+        EQ_SET(ret, Stat, queues, m->engine.n_queues);
+        EQ_SET(ret, Stat, clients, n_clients);
+        EQ_SET(ret, Stat, running, m->pool->n_busy);
+        EQ_SET(ret, Stat, pending, m->n_pending - m->pool->n_busy);
+        EQ_SET(ret, Stat, finished, m->n_finished);
+        EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
+        EQ_SET(ret, Stat, rss_kib, rss_kib());
+        EQ_SET(ret, Stat, fds, count_fds());
+        EQ_SET(ret, Stat, log_dropped, log_dropped());
+}
+
+/* ---- list ---- */
+
+static bool matches(const Caller *caller, const ListFilter *f, const TaskRecord *t) {
+        const EqList *a = f->args;
+        if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
+                return false;
+        if (f->queue && t->queue != f->queue)
+                return false;
+        if (f->states && !(f->states & (1U << t->task.state)))
+                return false;
+        if (EQ_HAS(a, List, uid) && t->spec.identity->uid != a->uid)
+                return false;
+        if (EQ_HAS(a, List, since_usec) && t->spec.submitted_usec < a->since_usec)
+                return false;
+        if (!EQ_HAS(a, List, label))
+                return true;
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        return EQ_HAS(&s, Submit, label) && eq_bytes_eq(s.label, a->label);
+}
+
+/* Marks the latest finished tasks that match, so that the walk in order can show just those. */
+static void mark_recent(Manager *m, const Caller *caller, const ListFilter *f, bool mark) {
+        uint64_t left = f->args->finished;
+        for (List *l = m->recent.prev; left > 0 && l != &m->recent; l = l->prev) {
+                TaskRecord *t = LIST_ENTRY(l, TaskRecord, recent_link);
+                if (!matches(caller, f, t))
+                        continue;
+                t->shown = mark;
+                left--;
+        }
+}
+
+static int by_name(const void *a, const void *b) {
+        const QueueRecord *x = *(QueueRecord *const *)a, *y = *(QueueRecord *const *)b;
+        return strcmp(x->queue->name, y->queue->name);
+}
+
+int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n) {
+        size_t n = HASH_COUNT(m->queues), i = 0;
+        QueueRecord **all = fault_calloc(n + 1, sizeof(QueueRecord *));
+        if (!all)
+                return -ENOMEM;
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                all[i++] = q;
+        qsort(all, n, sizeof(all[0]), by_name);
+        *ret = all;
+        *ret_n = n;
+        return 0;
+}
+
+int view_list(Manager *m, const Caller *caller, const ListFilter *f, size_t limit,
+              void (*each)(void *userdata, const TaskRecord *t), void *userdata) {
+        _cleanup_free_ QueueRecord **queues = NULL;
+        size_t n_queues;
+        int r = queues_sorted(m, &queues, &n_queues);
+        if (r < 0)
+                return r;
+        bool some = EQ_HAS(f->args, List, finished);
+        if (some)
+                mark_recent(m, caller, f, true);
+        for (size_t i = 0; i < n_queues && limit > 0; i++) {
+                const QueueRecord *q = queues[i];
+                if (f->queue && q != f->queue)
+                        continue;
+                if (f->from_queue && strcmp(q->queue->name, f->from_queue->queue->name) < 0)
+                        continue;
+                uint64_t seq = q == f->from_queue ? f->from_seq + 1 : 0;
+                for (TaskRecord *t; limit > 0 && (t = seq_index_next(&q->tasks, &seq)); seq++) {
+                        if (some && task_record_finished(t) && !t->shown)
+                                continue;
+                        if (!matches(caller, f, t))
+                                continue;
+                        each(userdata, t);
+                        limit--;
+                }
+        }
+        if (some)
+                mark_recent(m, caller, f, false);
+        return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Records as rows of the wire: what list, show, why and queue_show answer. A view borrows from its record. Loop. */
+
+#include "manager/manager.h"
+
+typedef struct TaskView {
+        EqTask row;
+        char detail[256];
+} TaskView;
+void view_task(const Manager *m, const TaskRecord *t, TaskView *ret);
+
+typedef struct WhyView {
+        EqWhy row;
+        char detail[256];
+} WhyView;
+void view_why(const Manager *m, const TaskRecord *t, WhyView *ret);
+
+typedef struct QueueView {
+        EqQueue row;
+        EqBuffer set; /* encoded key=value strings */
+        char detail[256];
+} QueueView;
+#define QUEUE_VIEW_NULL                                                                                                \
+        { .set = EQ_BUFFER_NULL }
+int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret); /* 0 or -ENOMEM; then queue_view_done() */
+void queue_view_done(QueueView *v);
+
+void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
+
+/* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each for at most `limit` of them. */
+typedef struct ListFilter {
+        const EqList *args;
+        uint32_t states;    /* 1 << eq_state; 0: any */
+        QueueRecord *queue; /* NULL: all */
+        QueueRecord *from_queue;
+        uint64_t from_seq;
+} ListFilter;
+int view_list(Manager *m, const Caller *caller, const ListFilter *f, size_t limit,
+              void (*each)(void *userdata, const TaskRecord *t), void *userdata); /* 0 or -ENOMEM */

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What eqd itself may do: nothing, once the spawner runs. And which cgroup it may divide. Main thread. */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Gives up every capability in every set, for good, so that even uid 0 gets none back by exec. What the kernel does not let
+ * an unprivileged process give up, it does not have. 0 or negative errno. */
+int privilege_drop(void);
+
+/* The cgroup directory below which slots may be made: `wanted` (a directory), NULL or "auto" (our own, if it is delegated to
+ * us), "off" (none). False: none; a wanted directory that does not serve is logged. Moves eqd into a subgroup `daemon` of a
+ * delegated one, so that processes are in leaves only. */
+bool privilege_find_cgroup(const char *wanted, char *ret, size_t size);

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of handlers, and what several of them do. hello, api_info and ping are the server's own (dispatch.c). */
+
+#include "server/handlers.h"
+
+#include <errno.h>
+
+#include "base/fault.h"
+
+const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
+        [EQ_METHOD_SUBMIT] = handle_submit,
+        [EQ_METHOD_SUBMIT_MANY] = handle_submit_many,
+        [EQ_METHOD_CANCEL] = handle_cancel,
+        [EQ_METHOD_KILL] = handle_kill,
+        [EQ_METHOD_HOLD] = handle_hold,
+        [EQ_METHOD_RELEASE] = handle_release,
+        [EQ_METHOD_RETRY] = handle_retry,
+        [EQ_METHOD_WAIT] = handle_wait,
+        [EQ_METHOD_LIST] = handle_list,
+        [EQ_METHOD_SHOW] = handle_show,
+        [EQ_METHOD_WHY] = handle_why,
+        [EQ_METHOD_LOGS] = handle_logs,
+        [EQ_METHOD_SUBSCRIBE] = handle_subscribe,
+        [EQ_METHOD_QUEUE_CREATE] = handle_queue_create,
+        [EQ_METHOD_QUEUE_SET] = handle_queue_set,
+        [EQ_METHOD_QUEUE_LIST] = handle_queue_list,
+        [EQ_METHOD_QUEUE_SHOW] = handle_queue_show,
+        [EQ_METHOD_QUEUE_PAUSE] = handle_queue_pause,
+        [EQ_METHOD_QUEUE_RESUME] = handle_queue_resume,
+        [EQ_METHOD_QUEUE_DRAIN] = handle_queue_drain,
+        [EQ_METHOD_QUEUE_STOP] = handle_queue_stop,
+        [EQ_METHOD_QUEUE_JOIN] = handle_queue_join,
+        [EQ_METHOD_QUEUE_FLUSH] = handle_queue_flush,
+        [EQ_METHOD_QUEUE_RM] = handle_queue_rm,
+        [EQ_METHOD_RELOAD] = handle_reload,
+        [EQ_METHOD_STAT] = handle_stat,
+};
+
+static bool is_admin(void *host, const Identity *id) {
+        const Handlers *h = host;
+        return manager_is_admin(h->manager, id);
+}
+
+static void session_closed(void *host, Session *s) {
+        stream_session_closed(host, s);
+}
+
+static void session_unclogged(void *host, Session *s) {
+        stream_session_unclogged(host, s);
+}
+
+const ServerHooks handlers_server_hooks = {
+        .is_admin = is_admin,
+        .session_closed = session_closed,
+        .session_unclogged = session_unclogged,
+};
+
+void handlers_init(Handlers *h) {
+        *h = (Handlers) { 0 };
+        list_init(&h->subscriptions);
+}
+
+Caller session_caller(const Session *s) {
+        return (Caller) { .identity = s->identity, .user = s->user, .admin = s->admin };
+}
+
+void request_refused(const Request *rq, const Refusal *r) {
+        request_error(rq, r->code, "%s", r->text);
+}
+
+void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n) {
+        if (rows->failed)
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+        else {
+                ReplyWriter w;
+                request_reply_begin(rq, &w);
+                msgpack_pack_array(&w.packer, n);
+                eq_pack_raw(&w.packer, eq_bytes(rows->data, rows->len));
+                request_reply_end(rq, &w);
+        }
+        eq_buffer_done(rows);
+}
+
+int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown_ok, TaskRecord ***ret) {
+        Caller caller = session_caller(rq->session);
+        _cleanup_free_ TaskRecord **tasks = fault_calloc(ids.n + 1, sizeof(TaskRecord *));
+        if (!tasks) {
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+                return -ENOMEM;
+        }
+        EqIdRef id;
+        for (uint32_t i = 0; eq_next_id(&ids, &id) > 0; i++) {
+                Refusal refusal = { .code = EQ_E_NONE };
+                int r = manager_find_task(h->manager, &caller, &id, &tasks[i], &refusal);
+                bool unknown =
+                        refusal.code == EQ_E_NO_TASK || refusal.code == EQ_E_STALE || refusal.code == EQ_E_NO_QUEUE;
+                if (r < 0 && !(unknown_ok && unknown)) {
+                        request_refused(rq, &refusal);
+                        return r;
+                }
+        }
+        *ret = TAKE_PTR(tasks);
+        return 0;
+}

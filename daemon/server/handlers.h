@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* One function per method: decoded parameters in, calls to the manager, one answer out. Loop; nothing blocks. */
+
+#include "manager/manager.h"
+#include "server/server.h"
+
+/* What handlers work on; `host` of every RequestHandler. */
+typedef struct Handlers {
+        Manager *manager;
+        Server *server;
+        List subscriptions; /* of Subscription::link */
+} Handlers;
+
+extern const RequestHandler handlers_table[_EQ_METHOD_MAX];
+extern const ServerHooks handlers_server_hooks;
+
+void handlers_init(Handlers *h); /* then set manager and server */
+/* ManagerHooks::event */
+void handlers_event(Handlers *h, const EqEvent *event, bool has_owner, uid_t owner);
+
+/* ---- for the modules of this folder ---- */
+
+Caller session_caller(const Session *s);
+void request_refused(const Request *rq, const Refusal *r);
+/* An array of n encoded rows; frees them. */
+void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n);
+/* Records of all ids, allocated; unknown ones are NULL if `unknown_ok`, else an error was sent. 0 or negative (answered). */
+int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown_ok, TaskRecord ***ret);
+
+/* handlers_task.c */
+void handle_submit(void *host, const Request *rq, const void *params);
+void handle_submit_many(void *host, const Request *rq, const void *params);
+void handle_cancel(void *host, const Request *rq, const void *params);
+void handle_kill(void *host, const Request *rq, const void *params);
+void handle_hold(void *host, const Request *rq, const void *params);
+void handle_release(void *host, const Request *rq, const void *params);
+void handle_retry(void *host, const Request *rq, const void *params);
+/* handlers_look.c */
+void handle_wait(void *host, const Request *rq, const void *params);
+void handle_list(void *host, const Request *rq, const void *params);
+void handle_show(void *host, const Request *rq, const void *params);
+void handle_why(void *host, const Request *rq, const void *params);
+void handle_stat(void *host, const Request *rq, const void *params);
+/* handlers_stream.c */
+void handle_logs(void *host, const Request *rq, const void *params);
+void handle_subscribe(void *host, const Request *rq, const void *params);
+int stream_attach(Handlers *h, Session *s, TaskRecord *t, bool must); /* 0 or -ENOMEM */
+void stream_session_closed(Handlers *h, Session *s);
+void stream_session_unclogged(Handlers *h, Session *s);
+/* handlers_queue.c */
+void handle_queue_create(void *host, const Request *rq, const void *params);
+void handle_queue_set(void *host, const Request *rq, const void *params);
+void handle_queue_list(void *host, const Request *rq, const void *params);
+void handle_queue_show(void *host, const Request *rq, const void *params);
+void handle_queue_pause(void *host, const Request *rq, const void *params);
+void handle_queue_resume(void *host, const Request *rq, const void *params);
+void handle_queue_drain(void *host, const Request *rq, const void *params);
+void handle_queue_stop(void *host, const Request *rq, const void *params);
+void handle_queue_join(void *host, const Request *rq, const void *params);
+void handle_queue_flush(void *host, const Request *rq, const void *params);
+void handle_queue_rm(void *host, const Request *rq, const void *params);
+void handle_reload(void *host, const Request *rq, const void *params);

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* The buffer comes from Server::spare_out when that is free, and goes back there when drained: while replies are sent
+ * within the turn that made them, one buffer serves all sessions and nothing is allocated.
+ *
+ * The charge follows the unsent bytes in steps, so that a reply costs an addition and a comparison. A message that grows
+ * over EQ_MESSAGE_MAX is cut off while it is packed: it costs no more memory than one that fits. */
+
+#include "server/output.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "base/util.h"
+#include "server/server.h"
+
+enum { CHARGE_STEP = 16 * 1024, FIRST_SIZE = 4096 };
+
+int output_reserve(Session *s, size_t n) {
+        EqBuffer *b = &s->out.buffer, *spare = &s->server->spare_out;
+
+        if (!b->data && spare->data) {
+                *b = *spare;
+                *spare = (EqBuffer)EQ_BUFFER_NULL;
+        }
+        if (b->cap - b->len >= n)
+                return 0;
+        return fault_hit(FAULT_ALLOC) ? -ENOMEM : eq_buffer_reserve(b, MAX(n, (size_t)FIRST_SIZE));
+}
+
+static int write_bounded(void *data, const char *p, size_t n) {
+        Session *s = data;
+        EqBuffer *b = &s->out.buffer;
+
+        if (s->too_large || b->failed)
+                return -1;
+        if (n > EQ_MESSAGE_MAX || b->len - s->write_start + n > EQ_MESSAGE_MAX) {
+                s->too_large = true;
+                return -1;
+        }
+        if (output_reserve(s, n) < 0) {
+                b->failed = true;
+                return -1;
+        }
+        memcpy(b->data + b->len, p, n);
+        b->len += n;
+        return 0;
+}
+
+msgpack_packer output_begin(Session *s) {
+        assert(!s->writing);
+        s->writing = true;
+        s->too_large = false;
+        s->write_start = s->out.buffer.len;
+        (void)output_reserve(s, 1); /* a failure shows with the first byte written */
+        s->out.buffer.failed = false;
+        return (msgpack_packer) { .data = s, .callback = write_bounded };
+}
+
+int output_end(Session *s) {
+        int r = s->too_large ? -EMSGSIZE : s->out.buffer.failed ? -ENOMEM : 0;
+
+        assert(s->writing);
+        if (r < 0)
+                output_roll_back(s, s->write_start);
+        s->writing = false;
+        return r;
+}
+
+void output_roll_back(Session *s, size_t start) {
+        s->writing = false;
+        s->out.buffer.failed = false;
+        s->out.buffer.len = start;
+        if (output_pending(s) == 0)
+                output_discard(s);
+}
+
+bool output_charge(Session *s) {
+        uint64_t want = ((uint64_t)output_pending(s) + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
+
+        if (want <= s->out_charged)
+                return true;
+        if (!user_charge(s->user, USER_OUTPUT_BYTES, want - s->out_charged))
+                return false;
+        s->out_charged = want;
+        return true;
+}
+
+static void refund_down_to(Session *s, uint64_t n) {
+        uint64_t keep = (n + CHARGE_STEP - 1) / CHARGE_STEP * CHARGE_STEP;
+
+        if (s->out_charged <= keep)
+                return;
+        user_refund(s->user, USER_OUTPUT_BYTES, s->out_charged - keep);
+        s->out_charged = keep;
+}
+
+void output_doom(Session *s, const char *why) {
+        log_debug("session %llu: %s, closing", (unsigned long long)s->number, why);
+        output_discard(s);
+        s->gone = s->eof = s->closing = true;
+        session_schedule_flush(s);
+}
+
+void output_keep(Session *s) {
+        if (output_pending(s) > s->out_charged && !output_charge(s)) {
+                if (!s->blocked)
+                        (void)output_send(s); /* nobody there shows again at the flush */
+                if (!output_charge(s)) {
+                        output_doom(s, "too much unread output of its user");
+                        return;
+                }
+        }
+        if (output_pending(s) > EQ_OUTPUT_HIGH)
+                s->throttled = true;
+}
+
+int output_send(Session *s) {
+        EqMessageBuffer *out = &s->out;
+
+        while (output_pending(s) > 0) {
+                ssize_t n = send(s->fd, out->buffer.data + out->used, output_pending(s), MSG_NOSIGNAL | MSG_DONTWAIT);
+                if (n < 0) {
+                        int e = errno;
+                        if (e == EINTR)
+                                continue;
+                        if (e != EAGAIN && e != ENOBUFS && e != ENOMEM)
+                                return -e;
+                        s->blocked = true;
+                        return 0;
+                }
+                out->used += (size_t)n;
+                s->blocked = output_pending(s) > 0; /* it took a part, so the next call would take nothing */
+                if (s->blocked)
+                        break;
+        }
+        if (output_pending(s) == 0) {
+                output_discard(s);
+                return 0;
+        }
+        if (out->used >= out->buffer.len / 2) {
+                eq_buffer_consume(&out->buffer, out->used);
+                out->used = 0;
+        }
+        refund_down_to(s, output_pending(s));
+        return 0;
+}
+
+void output_discard(Session *s) {
+        EqBuffer *b = &s->out.buffer, *spare = &s->server->spare_out;
+
+        b->len = 0;
+        s->out.used = 0;
+        s->blocked = false;
+        if (!spare->data && b->cap <= SERVER_SPARE_MAX) {
+                *spare = *b;
+                *b = (EqBuffer)EQ_BUFFER_NULL;
+        } else
+                eq_buffer_done(b);
+        refund_down_to(s, 0);
+}

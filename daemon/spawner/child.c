@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* From a copy of the privileged worker to somebody's command. The order is the point:
+ *
+ *   1. as ourselves: session, nice level, limits, descriptors - things that may need what we have
+ *   2. identity, and every capability goes, for good
+ *   3. as the user: the working directory, the output files, the search for the command, exec - so that he reaches what
+ *      he may reach and nothing else, and a file system of his that hangs holds up this process only
+ *
+ * Whatever fails goes back as stage and errno. The process is not dumpable until exec, so the user whose uid it has
+ * cannot look into it or trace it before. */
+
+#include "spawner/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/util.h"
+#include "spawner/capabilities.h"
+
+#define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
+
+enum { VECTOR_INLINE = 256, OUTPUT_MODE = 0666 };
+
+typedef struct Strings {
+        char **argv, **env;
+        const char *cwd, *stdout_path, *stderr_path;
+} Strings;
+
+static _Noreturn void fail(const ChildPlan *p, SpawnStage stage, int error) {
+        ChildError e = { .stage = stage, .error = error };
+        (void)!write(p->error_fd, &e, sizeof(e)); /* the pipe is empty and has room; if not, 127 says enough */
+        _exit(127);
+}
+
+static const char *take_strings(const char *s, char **to, size_t n) {
+        for (size_t i = 0; i < n; i++, s += strlen(s) + 1)
+                to[i] = (char *)s; /* execve() wants it so and writes nothing */
+        to[n] = NULL;
+        return s;
+}
+
+/* room: for VECTOR_INLINE pointers, enough for most. */
+static void split_strings(const ChildPlan *p, char **room, Strings *ret) {
+        const SpawnStart *m = p->request;
+        size_t n = (size_t)m->n_argv + m->n_env + 2;
+        char **v = n <= VECTOR_INLINE ? room : malloc(n * sizeof(char *));
+        if (!v)
+                fail(p, SPAWN_STAGE_EXEC, ENOMEM);
+        ret->argv = v;
+        ret->env = v + m->n_argv + 1;
+        ret->cwd = take_strings(take_strings(p->strings, ret->argv, m->n_argv), ret->env, m->n_env);
+        ret->stdout_path = ret->cwd + strlen(ret->cwd) + 1;
+        ret->stderr_path = ret->stdout_path + strlen(ret->stdout_path) + 1;
+}
+
+static void set_limits(const ChildPlan *p) {
+        const SpawnStart *m = p->request;
+
+        if (p->nofile && setrlimit(RLIMIT_NOFILE, p->nofile) < 0)
+                fail(p, SPAWN_STAGE_LIMITS, errno);
+        for (uint32_t i = 0; i < m->n_rlimits; i++) {
+                struct rlimit l = { .rlim_cur = m->rlimits[i].soft, .rlim_max = m->rlimits[i].hard };
+                if (setrlimit((__rlimit_resource_t)m->rlimits[i].resource, &l) < 0)
+                        fail(p, SPAWN_STAGE_LIMITS, errno);
+        }
+}
+
+static void set_descriptors(const ChildPlan *p) {
+        const int fds[] = { p->stdin_fd, p->stdout_fd, p->request->flags & SPAWN_MERGE ? p->stdout_fd : p->stderr_fd };
+
+        for (int i = 0; i < (int)ELEMENTSOF(fds); i++)
+                if (dup2(fds[i] >= 0 ? fds[i] : p->null_fd, i) < 0)
+                        fail(p, SPAWN_STAGE_REQUEST, errno);
+        /* Ours are close-on-exec from birth. This is for what somebody may once forget. */
+        (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+}
+
+static void set_identity(const ChildPlan *p) {
+        const SpawnStart *m = p->request;
+
+        if (m->flags & SPAWN_SET_IDENTITY && p->any_identity) {
+                if (setgroups(m->n_groups, (const gid_t *)m->groups) < 0 || setresgid(m->gid, m->gid, m->gid) < 0 ||
+                    setresuid(m->uid, m->uid, m->uid) < 0)
+                        fail(p, SPAWN_STAGE_IDENTITY, errno);
+        }
+        /* An exec as uid 0 gives back what is in the bounding set, unless nothing may be gained by exec. */
+        if (!p->bounding_is_empty && getuid() == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                fail(p, SPAWN_STAGE_IDENTITY, errno);
+        int r = capabilities_keep_only(0);
+        if (r < 0)
+                fail(p, SPAWN_STAGE_IDENTITY, -r);
+}
+
+/* If the worker dies the command dies. After the change of identity, which resets this. */
+static void follow_parent(const ChildPlan *p) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+        if (getppid() != p->parent)
+                _exit(127);
+}
+
+static void open_output(const ChildPlan *p, const char *path, int fd, SpawnStage stage) {
+        if (*path == '\0')
+                return;
+        int opened = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_CLOEXEC, OUTPUT_MODE);
+        if (opened < 0)
+                fail(p, stage, errno);
+        if (dup2(opened, fd) < 0)
+                fail(p, stage, errno);
+        close(opened);
+}
+
+static void open_outputs(const ChildPlan *p, const Strings *s) {
+        uint32_t flags = p->request->flags;
+
+        if (!(flags & SPAWN_HAS_STDOUT))
+                open_output(p, s->stdout_path, STDOUT_FILENO, SPAWN_STAGE_STDOUT);
+        if (flags & SPAWN_MERGE) {
+                if (dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
+                        fail(p, SPAWN_STAGE_STDERR, errno);
+        } else if (!(flags & SPAWN_HAS_STDERR))
+                open_output(p, s->stderr_path, STDERR_FILENO, SPAWN_STAGE_STDERR);
+}
+
+static const char *search_path(char **env) {
+        for (; *env; env++)
+                if (strncmp(*env, "PATH=", 5) == 0)
+                        return *env + 5;
+        return PATH_DEFAULT;
+}
+
+/* Tries every directory of PATH, as execvp() does, without its detour through a shell. Returns errno: EACCES if one was
+ * found that may not be executed and no other could be. */
+static int search_and_exec(const Strings *s) {
+        char file[PATH_MAX + 1];
+        const char *name = s->argv[0];
+        size_t len = strlen(name);
+        int error = ENOENT;
+
+        if (strchr(name, '/')) {
+                execve(name, s->argv, s->env);
+                return errno;
+        }
+        for (const char *dir = search_path(s->env), *end;; dir = end + 1) {
+                end = strchrnul(dir, ':');
+                size_t n = (size_t)(end - dir);
+                if (n + len + 2 <= sizeof(file)) {
+                        memcpy(file, dir, n);
+                        if (n > 0)
+                                file[n++] = '/';
+                        memcpy(file + n, name, len + 1);
+                        execve(file, s->argv, s->env);
+                        if (errno == EACCES)
+                                error = EACCES;
+                        else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP && errno != ENAMETOOLONG &&
+                                 errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT)
+                                return errno;
+                }
+                if (*end == '\0')
+                        return error;
+        }
+}
+
+_Noreturn void child_run(const ChildPlan *p) {
+        char *room[VECTOR_INLINE];
+        Strings s;
+        sigset_t none;
+
+        split_strings(p, room, &s);
+        (void)setsid(); /* a new process is no group leader: cannot fail */
+        umask((mode_t)p->request->umask);
+        if (p->request->flags & SPAWN_SET_NICE && setpriority(PRIO_PROCESS, 0, p->request->nice) < 0)
+                fail(p, SPAWN_STAGE_NICE, errno);
+        set_limits(p);
+        set_descriptors(p);
+        set_identity(p);
+        follow_parent(p);
+
+        if (*s.cwd && chdir(s.cwd) < 0)
+                fail(p, SPAWN_STAGE_CWD, errno);
+        open_outputs(p, &s);
+        sigemptyset(&none);
+        (void)sigprocmask(SIG_SETMASK, &none, NULL);
+        fail(p, SPAWN_STAGE_EXEC, search_and_exec(&s));
+}

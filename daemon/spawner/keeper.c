@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/* Forks a worker, waits for it, and when it died buries what it left and forks the next one.
+ *
+ * Whoever dies, no command is left: a worker that dies leaves its children to the keeper (the next subreaper), which kills
+ * them; a keeper that dies makes the worker end (PDEATHSIG), which kills its children first; if both die at once, commands
+ * die by their own PDEATHSIG, and eqd sees the line close. A worker that dies again and again is restarted more slowly. */
+
+#include "spawner/keeper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/procfs.h"
+#include "base/util.h"
+#include "spawner/capabilities.h"
+#include "spawner/cgroup.h"
+#include "spawner/tree.h"
+#include "spawner/wire.h"
+#include "spawner/worker.h"
+
+enum { QUICK_DEATH_SEC = 1, PAUSE_MSEC = 500 };
+
+#define CAP(name) (UINT64_C(1) << CAP_##name)
+static const uint64_t kept = CAP(SETUID) | CAP(SETGID) | CAP(KILL) | CAP(SETPCAP);
+static const uint64_t identity_needs = CAP(SETUID) | CAP(SETGID) | CAP(KILL);
+
+/* Signals: default actions, all blocked; the worker takes what it wants from a signalfd, children unblock before exec. */
+static void reset_signals(void) {
+        sigset_t all;
+        for (int s = 1; s < NSIG; s++)
+                (void)signal(s, SIG_DFL); /* KILL, STOP and the C library's own cannot be set, and need not be */
+        sigfillset(&all);
+        (void)sigprocmask(SIG_SETMASK, &all, NULL);
+}
+
+static int reduce_capabilities(WorkerConfig *w) {
+        uint64_t permitted;
+        int r = capabilities_get(&permitted);
+        if (r < 0)
+                return r;
+        (void)capabilities_empty_bounding(); /* without CAP_SETPCAP it stays, see child.c */
+        w->bounding_is_empty = capabilities_bounding_is_empty();
+        w->any_identity = (permitted & identity_needs) == identity_needs;
+        return capabilities_keep_only(kept);
+}
+
+/* Room for pipes and control descriptors of many slots; commands get back what the spawner was started with. */
+static void raise_fd_limit(struct rlimit *original, WorkerConfig *w) {
+        if (getrlimit(RLIMIT_NOFILE, original) < 0)
+                return;
+        struct rlimit raised = { .rlim_cur = original->rlim_max, .rlim_max = original->rlim_max };
+        if (raised.rlim_cur != original->rlim_cur && setrlimit(RLIMIT_NOFILE, &raised) == 0)
+                w->nofile = original;
+}
+
+static void say(const char *what, int error) {
+        dprintf(STDERR_FILENO, "eqd-spawner: %s: %s\n", what, strerror(error));
+}
+
+/* eqd is told at once; what is left is killed before the next worker says READY. */
+static void tell_lost(int line, uint32_t epoch) {
+        SpawnHeader m = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_LOST, .epoch = epoch };
+        struct pollfd p = { .fd = line, .events = POLLOUT };
+        while (send(line, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == ENOBUFS))
+                (void)poll(&p, 1, -1);
+}
+
+static bool line_is_closed(int line) {
+        struct pollfd p = { .fd = line, .events = POLLRDHUP };
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLRDHUP | POLLERR)) != 0;
+}
+
+static int start_worker(const WorkerConfig *w, pid_t *ret) {
+        pid_t pid = fork();
+        if (pid < 0)
+                return -errno;
+        if (pid == 0)
+                worker_run(w);
+        *ret = pid;
+        return 0;
+}
+
+/* One worker from fork to death. Orphans that reach the keeper meanwhile are those of a worker that has just died. */
+static void wait_for(pid_t worker) {
+        pid_t pid;
+        do
+                pid = waitpid(-1, NULL, 0);
+        while (pid != worker && !(pid < 0 && errno == ECHILD));
+}
+
+static void serve(WorkerConfig *w, int children) {
+        while (!line_is_closed(w->line)) {
+                struct timespec began, now;
+                pid_t pid = -1;
+                (void)clock_gettime(CLOCK_MONOTONIC, &began);
+                w->epoch++;
+                int r = start_worker(w, &pid);
+                if (r < 0)
+                        say("cannot fork, trying again", -r);
+                else {
+                        wait_for(pid);
+                        if (line_is_closed(w->line))
+                                break;
+                        tell_lost(w->line, w->epoch);
+                        w->killed = tree_kill_all(children, w->slots_fd);
+                        w->restarts++;
+                }
+                (void)clock_gettime(CLOCK_MONOTONIC, &now);
+                if (r < 0 || now.tv_sec - began.tv_sec < QUICK_DEATH_SEC) {
+                        struct pollfd p = { .fd = w->line, .events = POLLRDHUP };
+                        (void)poll(&p, 1, PAUSE_MSEC);
+                }
+        }
+}
+
+int keeper_run(const KeeperConfig *config) {
+        WorkerConfig w = { .line = config->line,
+                           .slots_fd = -1,
+                           .cgroup = config->cgroup,
+                           .allow_root = config->allow_root,
+                           .keeper = getpid() };
+        struct rlimit original;
+
+        reset_signals();
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
+                say("cannot become a subreaper", errno);
+                return EXIT_FAILURE;
+        }
+        if (config->cgroup) {
+                int r = cgroup_open_slots(config->cgroup, &w.slots_fd);
+                if (r < 0)
+                        say("no cgroups for commands, process groups instead", -r);
+        }
+        int r = reduce_capabilities(&w);
+        if (r < 0) {
+                say("cannot give up capabilities", -r);
+                return EXIT_FAILURE;
+        }
+        int children = procfs_open_children();
+        if (children < 0) {
+                say("/proc/self/task/N/children", -children);
+                return EXIT_FAILURE;
+        }
+        raise_fd_limit(&original, &w);
+        (void)tree_kill_all(children,
+                            w.slots_fd); /* a spawner that was killed may have left something in the cgroups */
+        serve(&w, children);
+        (void)tree_kill_all(children, w.slots_fd);
+        if (w.slots_fd >= 0)
+                cgroup_remove_slots(config->cgroup, w.slots_fd);
+        return EXIT_SUCCESS;
+}

@@ -1,0 +1,716 @@
+/* SPDX-License-Identifier: MIT */
+/* One loop around four kinds of events: the line, SIGCHLD, error pipes of children that take long to exec, cgroups that
+ * take long to become empty. The last two are watched only when there is something to wait for: /bin/true in a row costs
+ * the loop two sleeps per task and no epoll_ctl().
+ *
+ *                    clone3                 exec, and 2 ms old               leader ended
+ *     FREE --START--------------> YOUNG ----------------------> RUNNING ----------------.
+ *      ^      | refused: ENDED      | leader ended (or no exec)                         v
+ *      |<-----'                     `---------------------------------------------> DRAINING
+ *      `------------------------------- ENDED is sent, tree is gone ------------------'
+ *
+ * The leader's end. It is looked at with WNOWAIT first: while it is a zombie its pid, and with it the id of its process
+ * group, cannot be given to a stranger, so the group can be killed. Then it is reaped. What else lived in the tree dies
+ * with it: cgroup.kill, and the slot is free when cgroup.events says that nobody is left; or without cgroups the process
+ * group, and strays: processes that left the group. Orphans of all tasks become children of the worker (it is a
+ * subreaper), so those that are no leaders are strays of some task. EQD_TASK in their environment says of which; where
+ * it is missing or must not be read, the stray dies as soon as no command runs. A task may wait DRAIN_USEC for its
+ * strays without cgroups; with cgroups the slot is not free before the kernel says so.
+ *
+ * Nothing here blocks: a child that hangs in chdir() or open() is one process that hangs. */
+
+#include "spawner/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "base/fault.h"
+#include "base/list.h"
+#include "base/procfs.h"
+#include "base/util.h"
+#include "spawner/cgroup.h"
+#include "spawner/child.h"
+#include "spawner/request.h"
+#include "spawner/tree.h"
+#include "spawner/wire.h"
+
+#define YOUNG_USEC UINT64_C(2000)    /* a command that has ended by then is reported in one message */
+#define DRAIN_USEC UINT64_C(1000000) /* without cgroups: the longest wait for strays to die */
+#define TASK_PREFIX "EQD_TASK="
+
+enum { PID_BUCKETS = 1024, EVENTS_MAX = 16, FDS_MAX = 4, CHILDREN_MAX = 256, TASK_NAME_MAX = 128 };
+
+typedef enum RunState { RUN_FREE, RUN_YOUNG, RUN_RUNNING, RUN_DRAINING } RunState;
+
+typedef struct Run {
+        List link;        /* Worker::young or Worker::draining, by `since_usec` */
+        List pid_link;    /* Worker::by_pid[] while the leader is not reaped */
+        List unsent_link; /* Worker::unsent */
+        RunState state;
+        uint32_t slot;
+        uint64_t run;
+        uint64_t since_usec;
+        pid_t pid;
+        int error_fd; /* read end, -1 once read */
+        bool cgroup_watched;
+        bool started_unsent, ended_unsent;
+        SlotCgroup cgroup;
+        SpawnStarted started;
+        SpawnEnded ended;
+        char task[TASK_NAME_MAX]; /* EQD_TASK=..., or empty */
+} Run;
+
+/* A request as it comes from the line. Children read it after the fork, while the worker may already take the next request:
+ * each has its own copy. */
+typedef struct Inbox {
+        SpawnStart start;
+        char strings[SPAWN_INLINE_MAX];
+} Inbox;
+
+typedef struct Request {
+        SpawnStart *start;
+        const char *strings;
+        size_t n_strings;
+        int fds[FDS_MAX];
+        unsigned n_fds;
+        char *mapped; /* strings that came in a memfd; owned */
+} Request;
+
+typedef struct Worker {
+        const WorkerConfig *config;
+        int epoll, signals, children, null_fd;
+        Inbox *inbox;
+        Run **runs; /* by slot */
+        List by_pid[PID_BUCKETS];
+        List young, draining, unsent;
+        unsigned n_busy; /* YOUNG or RUNNING */
+        bool line_watched_out;
+        bool ending;
+} Worker;
+
+typedef enum EventKind { EVENT_LINE, EVENT_SIGNAL, EVENT_ERROR_PIPE, EVENT_CGROUP } EventKind;
+
+/* ---- small things ---- */
+
+static uint64_t now_usec(void) {
+        struct timespec t;
+        (void)clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+static SpawnHeader header(const Worker *w, SpawnType type, uint32_t slot, uint64_t run) {
+        return (SpawnHeader) { .magic = SPAWN_MAGIC,
+                               .version = SPAWN_VERSION,
+                               .type = (uint16_t)type,
+                               .slot = slot,
+                               .epoch = w->config->epoch,
+                               .run = run };
+}
+
+static int watch(Worker *w, int op, int fd, uint32_t events, EventKind kind, uint32_t slot) {
+        struct epoll_event e = { .events = events, .data.u64 = (uint64_t)slot << 8 | kind };
+        return epoll_ctl(w->epoll, op, fd, &e) < 0 ? -errno : 0;
+}
+
+static void set_list(Run *r, List *list) {
+        list_remove(&r->link);
+        if (list)
+                list_append(list, &r->link);
+}
+
+static void set_state(Worker *w, Run *r, RunState state) {
+        bool was_busy = r->state == RUN_YOUNG || r->state == RUN_RUNNING;
+        bool is_busy = state == RUN_YOUNG || state == RUN_RUNNING;
+
+        w->n_busy += is_busy - was_busy;
+        r->state = state;
+        set_list(r, state == RUN_YOUNG ? &w->young : state == RUN_DRAINING ? &w->draining : NULL);
+        if (state == RUN_YOUNG || state == RUN_DRAINING)
+                r->since_usec = now_usec();
+}
+
+static Run *find_pid(Worker *w, pid_t pid) {
+        LIST_FOREACH (link, &w->by_pid[(unsigned)pid % PID_BUCKETS]) {
+                Run *r = LIST_ENTRY(link, Run, pid_link);
+                if (r->pid == pid)
+                        return r;
+        }
+        return NULL;
+}
+
+static int get_run(Worker *w, uint32_t slot, Run **ret) {
+        if (!w->runs[slot]) {
+                Run *r = fault_calloc(1, sizeof(*r));
+                if (!r)
+                        return -ENOMEM;
+                list_init(&r->link);
+                list_init(&r->pid_link);
+                list_init(&r->unsent_link);
+                r->slot = slot;
+                r->error_fd = -1;
+                r->cgroup = (SlotCgroup)SLOT_CGROUP_NULL;
+                w->runs[slot] = r;
+        }
+        *ret = w->runs[slot];
+        return 0;
+}
+
+/* ---- to eqd ---- */
+
+/* false: the line is full. A line that is closed takes everything, the loop is told that it is. */
+static bool send_message(Worker *w, const void *m, size_t n) {
+        if (send(w->config->line, m, n, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
+                return true;
+        if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM || errno == EINTR)
+                return false;
+        w->ending = true;
+        return true;
+}
+
+static void watch_line(Worker *w, bool out) {
+        if (w->line_watched_out == out)
+                return;
+        w->line_watched_out = out;
+        (void)watch(w, EPOLL_CTL_MOD, w->config->line, EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0), EVENT_LINE, 0);
+}
+
+static void send_unsent(Worker *w) {
+        LIST_FOREACH_SAFE (link, &w->unsent) {
+                Run *r = LIST_ENTRY(link, Run, unsent_link);
+                if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
+                        break;
+                r->started_unsent = false;
+                if (r->ended_unsent && !send_message(w, &r->ended, sizeof(r->ended)))
+                        break;
+                r->ended_unsent = false;
+                list_remove(&r->unsent_link);
+        }
+        watch_line(w, !list_is_empty(&w->unsent));
+}
+
+static void queue_unsent(Worker *w, Run *r) {
+        if (list_is_empty(&r->unsent_link))
+                list_append(&w->unsent, &r->unsent_link);
+        send_unsent(w);
+}
+
+static void refuse(Worker *w, const SpawnHeader *h, SpawnStage stage, int error) {
+        SpawnEnded m = {
+                .header = header(w, SPAWN_ENDED, h->slot, h->run), .error = error, .stage = stage, .exit = -1
+        };
+        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
+
+        /* No slot of ours keeps this message, so it waits here if eqd is slow to read: it cannot stay so for long, and
+         * nothing that runs depends on it. */
+        while (!send_message(w, &m, sizeof(m)) && !w->ending)
+                (void)poll(&line, 1, 100);
+}
+
+/* ---- end of a run ---- */
+
+static void finish(Worker *w, Run *r) {
+        if (r->cgroup_watched) {
+                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->cgroup.events, NULL);
+                r->cgroup_watched = false;
+        }
+        if (r->cgroup.killed)
+                slot_cgroup_close(&r->cgroup); /* the next task gets a new one */
+        r->ended.header = header(w, SPAWN_ENDED, r->slot, r->run);
+        set_state(w, r, RUN_FREE);
+        if (list_is_empty(&w->unsent) && send_message(w, &r->ended, sizeof(r->ended)))
+                return;
+        r->ended_unsent = true;
+        queue_unsent(w, r);
+}
+
+/* Kills children that are nobody's leader: those of `of`, or with NULL all. Returns how many there are. */
+static int kill_strays(Worker *w, const Run *of) {
+        pid_t pids[CHILDREN_MAX];
+        int n_found = 0;
+
+        int n = procfs_read_children(w->children, pids, CHILDREN_MAX);
+        for (int i = 0; i < n; i++) {
+                if (find_pid(w, pids[i]))
+                        continue;
+                if (of && (*of->task == '\0' || procfs_environ_has(pids[i], of->task) != 1))
+                        continue;
+                n_found++;
+                (void)kill(-pids[i], SIGKILL);
+                (void)kill(pids[i], SIGKILL);
+        }
+        return n_found;
+}
+
+static bool drained_group(Worker *w, Run *r) {
+        bool group = kill(-r->pid, 0) == 0 || errno != ESRCH;
+        int n_strays = kill_strays(w, w->n_busy == 0 ? NULL : r);
+        return !group && n_strays == 0;
+}
+
+static bool drained_cgroup(Worker *w, Run *r) {
+        int populated = slot_cgroup_populated(&r->cgroup);
+        if (populated <= 0)
+                return true;
+        if (!r->cgroup_watched) {
+                int n = slot_cgroup_count(&r->cgroup);
+                r->ended.strays = n > 0 ? (uint32_t)n : 1;
+                r->cgroup_watched = watch(w, EPOLL_CTL_ADD, r->cgroup.events, EPOLLPRI, EVENT_CGROUP, r->slot) == 0;
+                (void)slot_cgroup_signal(&r->cgroup, SIGKILL);
+        }
+        return false;
+}
+
+/* children_left: whether the worker has any child at all. Without one there is nobody whom a task could have left. */
+static void check_draining(Worker *w, bool children_left) {
+        LIST_FOREACH_SAFE (link, &w->draining) {
+                Run *r = LIST_ENTRY(link, Run, link);
+                if (!children_left || (r->cgroup.dir >= 0 ? drained_cgroup(w, r) : drained_group(w, r)))
+                        finish(w, r);
+        }
+        if (children_left && w->n_busy == 0)
+                (void)kill_strays(w, NULL);
+}
+
+/* What became of exec. 1: done, 0: not known yet, and *ret is set if it failed: -1. */
+static int read_error_pipe(Worker *w, Run *r, ChildError *ret) {
+        ssize_t n = read(r->error_fd, ret, sizeof(*ret));
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return 0;
+        r->error_fd = close_fd(r->error_fd); /* leaves epoll with it: nobody else has the read end */
+        return n == sizeof(*ret) ? -1 : 1;
+}
+
+static void note_exit(Run *r, int status, const struct rusage *u) {
+        r->ended.exit = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        r->ended.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+        r->ended.core = WIFSIGNALED(status) && WCOREDUMP(status);
+        r->ended.utime_usec = (uint64_t)u->ru_utime.tv_sec * 1000000 + (uint64_t)u->ru_utime.tv_usec;
+        r->ended.stime_usec = (uint64_t)u->ru_stime.tv_sec * 1000000 + (uint64_t)u->ru_stime.tv_usec;
+        r->ended.maxrss_kib = (uint64_t)u->ru_maxrss;
+}
+
+static void leader_ended(Worker *w, Run *r) {
+        struct rusage usage;
+        ChildError error;
+        int status = 0;
+
+        if (r->cgroup.dir < 0)
+                (void)kill(-r->pid, SIGKILL); /* while the zombie holds the id */
+        if (wait4(r->pid, &status, 0, &usage) != r->pid)
+                return;
+        list_remove(&r->pid_link);
+        error = (ChildError) { .stage = r->ended.stage, .error = r->ended.error }; /* check_young() may have read it */
+        r->ended = (SpawnEnded) { 0 };
+        note_exit(r, status, &usage);
+        if (error.stage != SPAWN_STAGE_NONE || (r->error_fd >= 0 && read_error_pipe(w, r, &error) < 0)) {
+                r->ended.exit = -1;
+                r->ended.error = error.error;
+                r->ended.stage = error.stage;
+        }
+        r->error_fd = close_fd(r->error_fd);
+        set_state(w, r, RUN_DRAINING);
+}
+
+static void reap(Worker *w) {
+        bool children_left = false;
+        siginfo_t si = { 0 };
+
+        while (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0) {
+                if (si.si_pid == 0) {
+                        children_left = true;
+                        break;
+                }
+                Run *r = find_pid(w, si.si_pid);
+                if (r)
+                        leader_ended(w, r);
+                else if (waitpid(si.si_pid, NULL, WNOHANG) == si.si_pid && si.si_status == SIGKILL &&
+                         !list_is_empty(&w->draining)) { /* an orphan; one that was killed was somebody's stray */
+                        Run *d = LIST_ENTRY(w->draining.next, Run, link);
+                        if (d->cgroup.dir < 0)
+                                d->ended.strays++;
+                }
+                si.si_pid = 0;
+        }
+        check_draining(w, children_left);
+}
+
+/* ---- start of a run ---- */
+
+static int check_identity(const Worker *w, const SpawnStart *m) {
+        uid_t own = getuid();
+        uid_t wanted = m->flags & SPAWN_SET_IDENTITY ? m->uid : own;
+
+        if (wanted == 0 && !w->config->allow_root)
+                return EPERM;
+        return wanted == own || w->config->any_identity ? 0 : EPERM;
+}
+
+/* Sets fds of the plan in the order of the flags; SPAWN_HAS_STRINGS is the last one. */
+static void plan_fds(const Request *q, ChildPlan *plan) {
+        uint32_t flags = q->start->flags;
+        unsigned i = 0;
+        plan->stdin_fd = flags & SPAWN_HAS_STDIN ? q->fds[i++] : -1;
+        plan->stdout_fd = flags & SPAWN_HAS_STDOUT ? q->fds[i++] : -1;
+        plan->stderr_fd = flags & SPAWN_HAS_STDERR ? q->fds[i++] : -1;
+}
+
+static SpawnStage fork_stage(const Run *r, int error) {
+        return r->cgroup.dir < 0 || error == EAGAIN || error == ENOMEM ? SPAWN_STAGE_FORK : SPAWN_STAGE_CGROUP;
+}
+
+/* Forks. In the child it does not return. 0 or errno. */
+static int fork_child(Worker *w, Run *r, const Request *q) {
+        int pipe_fds[2];
+        struct clone_args args = { .exit_signal = SIGCHLD };
+
+        if (fault_hit(FAULT_SPAWN))
+                return EAGAIN;
+        if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return errno == EMFILE || errno == ENFILE ? EAGAIN : errno;
+        if (r->cgroup.dir >= 0) {
+                args.flags = CLONE_INTO_CGROUP;
+                args.cgroup = (uint64_t)r->cgroup.dir;
+        }
+        pid_t parent = getpid();
+        long pid = syscall(SYS_clone3, &args, sizeof(args));
+        if (pid == 0) {
+                ChildPlan plan = {
+                        .request = q->start,
+                        .strings = q->strings,
+                        .null_fd = w->null_fd,
+                        .error_fd = pipe_fds[1],
+                        .parent = parent,
+                        .any_identity = w->config->any_identity,
+                        .bounding_is_empty = w->config->bounding_is_empty,
+                        .nofile = w->config->nofile,
+                };
+                plan_fds(q, &plan);
+                child_run(&plan);
+        }
+        int error = pid < 0 ? errno : 0;
+        close(pipe_fds[1]);
+        r->error_fd = error ? close_fd(pipe_fds[0]) : pipe_fds[0];
+        r->pid = (pid_t)pid;
+        return error;
+}
+
+static void remember_task(Run *r, const Request *q) {
+        const char *task = request_find_env(q->start, q->strings, TASK_PREFIX);
+        *r->task = '\0';
+        if (task && strlen(task) < sizeof(r->task))
+                memcpy(r->task, task, strlen(task) + 1);
+}
+
+static void start(Worker *w, const Request *q) {
+        const SpawnHeader *h = &q->start->header;
+        Run *r;
+
+        int error = -request_check_start(q->start, q->strings, q->n_strings, q->n_fds);
+        if (!error)
+                error = check_identity(w, q->start);
+        if (!error)
+                error = -get_run(w, h->slot, &r);
+        if (!error && (r->state != RUN_FREE || r->ended_unsent))
+                error = EBUSY;
+        if (error)
+                return refuse(w, h, SPAWN_STAGE_REQUEST, error);
+        if (w->config->slots_fd >= 0 && r->cgroup.dir < 0) {
+                int e = slot_cgroup_open(w->config->slots_fd, h->slot, &r->cgroup);
+                if (e < 0)
+                        return refuse(w, h, SPAWN_STAGE_CGROUP, -e);
+        }
+        r->ended = (SpawnEnded) { 0 };
+        error = fork_child(w, r, q);
+        if (error)
+                return refuse(w, h, fork_stage(r, error), error);
+        r->run = h->run;
+        list_append(&w->by_pid[(unsigned)r->pid % PID_BUCKETS], &r->pid_link);
+        if (r->cgroup.dir < 0)
+                remember_task(r, q);
+        set_state(w, r, RUN_YOUNG);
+}
+
+static void running(Worker *w, Run *r) {
+        r->started = (SpawnStarted) {
+                .header = header(w, SPAWN_STARTED, r->slot, r->run),
+                .pid = r->pid,
+                .start_ticks = procfs_start_ticks(r->pid),
+        };
+        set_state(w, r, RUN_RUNNING);
+        r->started_unsent = true;
+        queue_unsent(w, r);
+}
+
+/* Young ones of age: those that got to exec are reported, for the others the loop watches. */
+static void check_young(Worker *w, uint64_t now) {
+        LIST_FOREACH_SAFE (link, &w->young) {
+                Run *r = LIST_ENTRY(link, Run, link);
+                ChildError error;
+                if (now < r->since_usec + YOUNG_USEC)
+                        return;
+                list_remove(&r->link); /* from now on an event comes: of the pipe, or SIGCHLD */
+                int e = read_error_pipe(w, r, &error);
+                if (e > 0)
+                        running(w, r);
+                else if (e == 0)
+                        (void)watch(w, EPOLL_CTL_ADD, r->error_fd, EPOLLIN, EVENT_ERROR_PIPE, r->slot);
+                else { /* it is about to exit; the error waits for that */
+                        r->ended.stage = error.stage;
+                        r->ended.error = error.error;
+                }
+        }
+}
+
+static void error_pipe_readable(Worker *w, Run *r) {
+        ChildError error;
+        if (r->state != RUN_YOUNG || r->error_fd < 0)
+                return;
+        struct pollfd p = { .fd = r->error_fd, .events = POLLIN };
+        if (poll(&p, 1, 0) == 1 && !(p.revents & POLLIN) && read_error_pipe(w, r, &error) > 0)
+                running(w, r);
+        else if (r->error_fd >= 0) /* an error: stays in the pipe for leader_ended() */
+                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->error_fd, NULL);
+}
+
+/* ---- signals ---- */
+
+static void signal_run(Worker *w, const SpawnSignal *m) {
+        if (m->header.slot >= SPAWN_SLOTS_MAX)
+                return;
+        Run *r = w->runs[m->header.slot];
+        if (!r || r->run != m->header.run || (r->state != RUN_YOUNG && r->state != RUN_RUNNING))
+                return;
+        int signals[] = { m->signal, m->signal == SIGTERM || m->signal == SIGHUP ? SIGCONT : 0 };
+        for (size_t i = 0; i < ELEMENTSOF(signals) && signals[i]; i++) { /* what is stopped must hear it, too */
+                if (r->cgroup.dir >= 0)
+                        (void)slot_cgroup_signal(&r->cgroup, signals[i]);
+                else if (kill(-r->pid, signals[i]) < 0) /* forked, and not a group of its own yet */
+                        (void)kill(r->pid, signals[i]);
+        }
+}
+
+static void signal_readable(Worker *w) {
+        struct signalfd_siginfo si[4];
+        ssize_t n = read(w->signals, si, sizeof(si));
+        for (ssize_t i = 0; i < n / (ssize_t)sizeof(si[0]); i++)
+                if (si[i].ssi_signo == SIGTERM &&
+                    getppid() != w->config->keeper) /* the keeper's death; else a stranger */
+                        w->ending = true;
+        reap(w);
+}
+
+/* ---- from eqd ---- */
+
+static void take_fds(struct msghdr *msg, Request *q) {
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                q->n_fds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+                memcpy(q->fds, CMSG_DATA(c), q->n_fds * sizeof(int));
+        }
+}
+
+/* Copied out of the memfd, which its sender could change while it is looked at. */
+static int read_long_strings(Request *q) {
+        size_t n = q->start->n_strings;
+        if (request_check_counts(q->start) < 0 || q->n_fds == 0)
+                return EINVAL;
+        q->mapped = fault_malloc(n ? n : 1);
+        if (!q->mapped)
+                return ENOMEM;
+        if (pread(q->fds[q->n_fds - 1], q->mapped, n, 0) != (ssize_t)n)
+                return EINVAL;
+        q->strings = q->mapped;
+        q->n_strings = n;
+        return 0;
+}
+
+static void take_start(Worker *w, Request *q) {
+        int error = q->start->flags & SPAWN_HAS_STRINGS ? read_long_strings(q) : 0;
+        if (error)
+                refuse(w, &q->start->header, SPAWN_STAGE_REQUEST, error);
+        else
+                start(w, q);
+        free(q->mapped);
+}
+
+static void take_message(Worker *w, Request *q, size_t n, bool cut) {
+        const SpawnHeader *h = &q->start->header;
+
+        if (n < sizeof(*h) || h->magic != SPAWN_MAGIC || h->version != SPAWN_VERSION)
+                return (void)!write(STDERR_FILENO, "eqd-spawner: message of another version\n", 40);
+        if (h->epoch != w->config->epoch) /* meant for the worker before; eqd has been told that it is gone */
+                return;
+        if (h->type == SPAWN_SIGNAL && n == sizeof(SpawnSignal))
+                return signal_run(w, (const SpawnSignal *)(const void *)q->start);
+        if (h->type != SPAWN_START)
+                return;
+        if (n < sizeof(SpawnStart) || cut)
+                return refuse(w, h, SPAWN_STAGE_REQUEST, EINVAL);
+        q->n_strings = n - sizeof(SpawnStart);
+        take_start(w, q);
+}
+
+static void line_readable(Worker *w) {
+        union {
+                struct cmsghdr align;
+                char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
+        } control;
+        struct iovec iov = { .iov_base = w->inbox, .iov_len = sizeof(*w->inbox) };
+        struct msghdr msg = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
+        Request q = { .start = &w->inbox->start, .strings = w->inbox->strings };
+
+        ssize_t n = recvmsg(w->config->line, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOMEM))
+                return;
+        if (n <= 0) {
+                w->ending = true;
+                return;
+        }
+        take_fds(&msg, &q);
+        take_message(w, &q, (size_t)n, msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
+        for (unsigned i = 0; i < q.n_fds; i++)
+                close(q.fds[i]);
+}
+
+/* ---- the loop ---- */
+
+static int timeout_msec(const Worker *w) {
+        uint64_t due = UINT64_MAX;
+
+        if (!list_is_empty(&w->young))
+                due = LIST_ENTRY(w->young.next, Run, link)->since_usec + YOUNG_USEC;
+        if (w->config->slots_fd < 0 && !list_is_empty(&w->draining))
+                due = MIN(due, LIST_ENTRY(w->draining.next, Run, link)->since_usec + DRAIN_USEC);
+        if (due == UINT64_MAX)
+                return -1;
+        uint64_t now = now_usec();
+        return now >= due ? 0 : (int)((due - now + 999) / 1000);
+}
+
+static void check_due(Worker *w) {
+        if (list_is_empty(&w->young) && (list_is_empty(&w->draining) || w->config->slots_fd >= 0))
+                return;
+        uint64_t now = now_usec();
+        check_young(w, now);
+        if (w->config->slots_fd >= 0)
+                return;
+        LIST_FOREACH_SAFE (link, &w->draining) {
+                Run *r = LIST_ENTRY(link, Run, link);
+                if (now < r->since_usec + DRAIN_USEC)
+                        return;
+                finish(w, r);
+        }
+}
+
+static void dispatch(Worker *w, const struct epoll_event *e) {
+        Run *r = w->runs[e->data.u64 >> 8];
+
+        switch ((EventKind)(e->data.u64 & 0xff)) {
+        case EVENT_LINE:
+                if (e->events & EPOLLOUT)
+                        send_unsent(w);
+                if (e->events & ~(uint32_t)EPOLLOUT)
+                        line_readable(w);
+                break;
+        case EVENT_SIGNAL:
+                signal_readable(w);
+                break;
+        case EVENT_ERROR_PIPE:
+                error_pipe_readable(w, r);
+                break;
+        case EVENT_CGROUP:
+                if (r->state == RUN_DRAINING && drained_cgroup(w, r))
+                        finish(w, r);
+                break;
+        }
+}
+
+static int worker_init(Worker *w, const WorkerConfig *config) {
+        sigset_t mask;
+
+        *w = (Worker) { .config = config };
+        for (size_t i = 0; i < PID_BUCKETS; i++)
+                list_init(&w->by_pid[i]);
+        list_init(&w->young);
+        list_init(&w->draining);
+        list_init(&w->unsent);
+        w->runs = calloc(SPAWN_SLOTS_MAX, sizeof(Run *)); /* untouched pages cost nothing */
+        w->inbox = mmap(NULL, sizeof(Inbox), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (!w->runs || w->inbox == MAP_FAILED)
+                return -ENOMEM;
+        if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
+                return -errno;
+        sigemptyset(&mask);
+        sigaddset(&mask, SIGCHLD);
+        sigaddset(&mask, SIGTERM);
+        w->signals = signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK);
+        w->epoll = epoll_create1(EPOLL_CLOEXEC);
+        w->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+        w->children = procfs_open_children();
+        if (w->signals < 0 || w->epoll < 0 || w->null_fd < 0 || w->children < 0)
+                return w->children < 0 ? w->children : -EMFILE;
+        int r = watch(w, EPOLL_CTL_ADD, config->line, EPOLLIN | EPOLLRDHUP, EVENT_LINE, 0);
+        return r < 0 ? r : watch(w, EPOLL_CTL_ADD, w->signals, EPOLLIN, EVENT_SIGNAL, 0);
+}
+
+static void announce(Worker *w) {
+        SpawnReady m = {
+                .header = header(w, SPAWN_READY, 0, 0),
+                .pid = getpid(),
+                .restarts = w->config->restarts,
+                .any_identity = w->config->any_identity,
+                .root_allowed = w->config->allow_root,
+                .cgroups = w->config->slots_fd >= 0,
+                .killed = w->config->killed,
+        };
+        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
+        while (!send_message(w, &m, sizeof(m)))
+                (void)poll(&line, 1, -1);
+}
+
+/* Dying of SIGTERM at the keeper's death is not enough: what runs must go first. */
+static void follow_keeper(Worker *w) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+        if (getppid() != w->config->keeper)
+                w->ending = true;
+}
+
+_Noreturn void worker_run(const WorkerConfig *config) {
+        Worker w;
+        struct epoll_event events[EVENTS_MAX];
+
+        int r = worker_init(&w, config);
+        if (r < 0) {
+                dprintf(STDERR_FILENO, "eqd-spawner: cannot start: %s\n", strerror(-r));
+                _exit(EXIT_FAILURE);
+        }
+        follow_keeper(&w);
+        announce(&w);
+        while (!w.ending) {
+                int n = epoll_wait(w.epoll, events, EVENTS_MAX, timeout_msec(&w));
+                for (int i = 0; i < n; i++)
+                        dispatch(&w, &events[i]);
+                check_due(&w);
+        }
+        (void)tree_kill_all(w.children, config->slots_fd);
+        if (config->slots_fd >= 0 && getppid() != config->keeper)
+                cgroup_remove_slots(config->cgroup, config->slots_fd);
+        _exit(EXIT_SUCCESS);
+}

@@ -1,0 +1,233 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""bench-eqd.py [--rounds N] [--seconds S] [NAME...]: the whole of eqd beside its peers and ceilings.
+
+Prints `bench NAME VALUE UNIT ratio R of PEER (PEER-VALUE UNIT; placement)`. eqd and peer are measured in turn, each round
+with a fresh eqd; medians of the rounds are printed. A peer that is not installed is left out, with a note.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+import eqdtest
+
+LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
+CPUS = sorted(os.sched_getaffinity(0))
+BENCHES = {}
+
+
+def bench(function):
+    BENCHES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def loadgen(*args):
+    """(count, seconds)"""
+    p = subprocess.run([LOADGEN, *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if p.returncode:
+        raise SystemExit(f"loadgen {args[0]}: {p.stderr.strip()}")
+    n, seconds = p.stdout.split()
+    return int(n), float(seconds)
+
+
+def rate(*args):
+    n, seconds = loadgen(*args)
+    return n / seconds
+
+
+def pin(eqd, cpu):
+    for pid in (eqd.pid, *eqdtest.descendants(eqd.pid)):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            os.sched_setaffinity(int(thread), {cpu})
+
+
+class Fresh:
+    """An eqd for one measurement."""
+
+    def __init__(self, *queues, cpu=None):
+        self.eqd = eqdtest.Eqd()
+        for queue, *attributes in queues:
+            self.eqd.ok("queue", "create", queue, *attributes)
+        if cpu is not None:
+            pin(self.eqd, cpu)
+
+    def __enter__(self):
+        return self.eqd
+
+    def __exit__(self, *_):
+        self.eqd.kill()
+        self.eqd.log.close()
+        os.close(self.eqd.pidfd)
+        self.eqd.remove()
+
+
+def stat(eqd, key):
+    with eqd.connect() as c:
+        return c.call("stat")[key]
+
+
+def report(name, values, unit, peer=None, peers=(), placement="free"):
+    value = statistics.median(values)
+    line = f"bench {name} {value:.4g} {unit}"
+    if peers:
+        other = statistics.median(peers)
+        line += f" ratio {value / other:.2f} of {peer} ({other:.4g} {unit};"
+    else:
+        line += " ("
+    print(f"{line} {placement})", flush=True)
+
+
+# ---- commands ----
+
+def tsp_rate(n):
+    """n times true through task-spooler, held by a gate until all are submitted."""
+    place = eqdtest.Place()
+    gate = place.dir / "gate"
+    os.mkfifo(gate)
+    env = {**os.environ, "TS_SOCKET": str(place.dir / "ts"), "TMPDIR": str(place.dir)}
+
+    def tsp(*args):
+        return subprocess.run(["tsp", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              check=True).stdout.strip()
+    try:
+        tsp("-n", "sh", "-c", f"read x <{gate}")
+        for _ in range(n):
+            last = tsp("-n", "/bin/true")
+        start = os.times().elapsed
+        gate.write_text("\n")
+        tsp("-w", last)
+        return n / (os.times().elapsed - start)
+    finally:
+        tsp("-K")
+        place.remove()
+
+
+@bench
+def true_serial(o):
+    """/bin/true one after the other."""
+    n = 300
+    mine, loop, tsp = [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["q"]) as eqd:
+            mine.append(rate("run", eqd.socket, "q", n))
+        loop.append(rate("spawn", n))
+        if shutil.which("tsp"):
+            tsp.append(tsp_rate(n))
+    report("true-serial", mine, "tasks/s", "posix_spawn loop", loop, f"unpinned, {len(CPUS)} CPUs")
+    if tsp:
+        report("true-serial", mine, "tasks/s", "task-spooler", tsp, f"unpinned, {len(CPUS)} CPUs")
+    else:
+        print("# task-spooler is not installed: apt install task-spooler")
+
+
+@bench
+def true_big_daemon(o):
+    """Starting commands must not depend on how much eqd holds."""
+    n = 300
+    small, big, rss = [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["q"]) as eqd:
+            small.append(rate("run", eqd.socket, "q", n))
+        with Fresh(["q"], ["big", "max_bytes=2G"]) as eqd:
+            eqd.ok("queue", "pause", "big")
+            loadgen("submit", eqd.socket, "big", 1, 4, 1000000, 512, 600, -1)
+            rss.append(stat(eqd, "rss_kib") / 1024)
+            big.append(rate("run", eqd.socket, "q", n))
+    report("true-big-daemon", big, "tasks/s", "a small eqd", small,
+           f"unpinned; {statistics.median(rss):.0f} MiB resident")
+
+
+# ---- submit ----
+
+@bench
+def submit_round_trip(o):
+    """One connection, one in flight, all on one CPU."""
+    mine, peers = [], []
+    for _ in range(o.rounds):
+        with Fresh(["q", "max_bytes=100G", "max_tasks=100000000"], cpu=CPUS[0]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            mine.append(rate("submit", eqd.socket, "q", 1, 1, 100, 0, o.seconds, CPUS[0]))
+        peers.append(rate("pingpong", o.seconds, CPUS[0]))
+    report("submit-round-trip", mine, "tasks/s", "AF_UNIX ping-pong", peers, "eqd and client on one CPU")
+
+
+@bench
+def submit_pipelined(o):
+    """8 connections x 200 in flight onto a paused queue."""
+    free, peers = [], []
+    for _ in range(o.rounds):
+        with Fresh(["q", "max_bytes=100G", "max_tasks=100000000"]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            free.append(rate("submit", eqd.socket, "q", 8, 200, 100, 0, o.seconds, -1))
+        peers.append(rate("pingpong", o.seconds, CPUS[0]))
+    report("submit-8x200", free, "tasks/s", "AF_UNIX ping-pong", peers, f"unpinned, {len(CPUS)} CPUs; ping-pong on one")
+
+
+@bench
+def submit_backlog(o):
+    """Does a submit cost more when 100,000 tasks wait?"""
+    first, later = [], []
+    for _ in range(o.rounds):
+        with Fresh(["q", "max_bytes=100G"], cpu=CPUS[0]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            loadgen("submit", eqd.socket, "q", 1, 32, 100, 1000, 60, CPUS[0]) # warm
+            first.append(rate("submit", eqd.socket, "q", 1, 32, 100, 10000, 60, CPUS[0]))
+            loadgen("submit", eqd.socket, "q", 1, 200, 100, 90000, 60, CPUS[0])
+            later.append(rate("submit", eqd.socket, "q", 1, 32, 100, 10000, 60, CPUS[0]))
+    report("submit-at-100k", later, "tasks/s", "submit at 1k", first, "eqd and client on one CPU, 32 in flight")
+
+
+# ---- memory ----
+
+@bench
+def memory_per_task(o):
+    """Resident bytes per pending task with a payload of 100 bytes."""
+    n, values = 200000, []
+    for _ in range(o.rounds):
+        with Fresh(["q"]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            before = stat(eqd, "rss_kib")
+            loadgen("submit", eqd.socket, "q", 1, 200, 100, n, 600, -1)
+            values.append((stat(eqd, "rss_kib") - before) * 1024 / n)
+    report("memory-per-task", values, "bytes", placement=f"{n} tasks of /bin/true with 100 bytes each")
+
+
+@bench
+def memory_idle(o):
+    """10,000 queues and 1,000 idle clients."""
+    queues, clients = [], []
+    for _ in range(o.rounds):
+        with Fresh() as eqd:
+            before = stat(eqd, "rss_kib")
+            loadgen("queues", eqd.socket, 10000)
+            between = stat(eqd, "rss_kib")
+            with subprocess.Popen([LOADGEN, "idle", eqd.socket, "1000"], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE) as p:
+                p.stdout.readline()
+                clients.append((stat(eqd, "rss_kib") - between) / 1000)
+                p.stdin.close()
+            queues.append((between - before) / 10000)
+    report("memory-per-queue", queues, "KiB", placement="10,000 queues")
+    report("memory-per-client", clients, "KiB", placement="1,000 idle connections")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="per measurement")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    o = parser.parse_args()
+    for name in o.names or BENCHES:
+        if name not in BENCHES:
+            parser.error(f"no bench {name}; there are {', '.join(BENCHES)}")
+        BENCHES[name](o)
+
+
+if __name__ == "__main__":
+    main()

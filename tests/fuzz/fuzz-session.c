@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: MIT */
+/* A whole session: what comes over the socket goes through receive, scan, parse, decode, dispatch and reply. First byte:
+ * how the client behaves, second: how the rest is cut into chunks.
+ *
+ * A client that reads and half-closes must get a sequence of whole messages, then the end, and exactly the same bytes
+ * however its own were cut. One that vanishes, or meets an allocation that fails, must leave nothing behind. */
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "base/fault.h"
+#include "server/server.h"
+#include "target.h"
+
+enum { VANISH = 1, DO_NOT_READ = 2, FAIL = 4, MAX_TURNS = 100000, N_PENDING = 64 };
+
+static uv_loop_t loop;
+static Users users;
+static Server *server;
+static uint64_t seq;
+static PendingRequest *pending[N_PENDING];
+static unsigned n_pending;
+
+/* ---- a host that answers from nothing ---- */
+
+static void handle_submit(void *host, const Request *rq, const void *params) {
+        const EqSubmit *submit = params;
+
+        FUZZ_CHECK(submit->payload.len <= EQ_PAYLOAD_MAX && submit->queue.len <= EQ_NAME_MAX);
+        request_reply_id(rq, (eq_task_id) { .queue = 1, .seq = ++seq });
+}
+
+static void forget(PendingRequest *p) {
+        for (unsigned i = 0; i < n_pending; i++)
+                if (pending[i] == p)
+                        pending[i] = NULL;
+}
+
+static void handle_wait(void *host, const Request *rq, const void *params) {
+        if (n_pending == N_PENDING) {
+                request_error(rq, EQ_E_LIMIT, "enough");
+                return;
+        }
+        PendingRequest *p = request_defer(rq, forget, NULL);
+        if (p)
+                pending[n_pending++] = p;
+}
+
+/* A large reply, larger than allowed for some. */
+static void handle_list(void *host, const Request *rq, const void *params) {
+        static const char zeros[65536];
+        const EqList *list = params;
+        ReplyWriter w;
+
+        request_reply_begin(rq, &w);
+        uint32_t n = list->limit % 100;
+        msgpack_pack_array(&w.packer, n);
+        for (uint32_t i = 0; i < n; i++)
+                eq_pack_bin(&w.packer, eq_bytes(zeros, sizeof(zeros)));
+        request_reply_end(rq, &w);
+}
+
+static void handle_record(void *host, const Request *rq, const void *params) {
+        EqStat stat = { 0 };
+        EQ_SET(&stat, Stat, version, eq_str("x"));
+        request_reply_record(rq, &eq_schema_Stat, &stat);
+}
+
+static const RequestHandler handlers[_EQ_METHOD_MAX] = {
+        [EQ_METHOD_SUBMIT] = handle_submit, [EQ_METHOD_SUBMIT_MANY] = handle_record, [EQ_METHOD_CANCEL] = handle_record,
+        [EQ_METHOD_WAIT] = handle_wait,     [EQ_METHOD_LIST] = handle_list,          [EQ_METHOD_STAT] = handle_record,
+};
+
+static bool is_admin(void *host, const Identity *id) {
+        return false;
+}
+static void ignore_session(void *host, Session *s) {
+}
+
+static void start_server(void) {
+        static const ServerHooks hooks = { .is_admin = is_admin,
+                                           .session_closed = ignore_session,
+                                           .session_unclogged = ignore_session };
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        ServerConfig config = { .listen_fd = fd, .group = (gid_t)-1 };
+        char error[256];
+
+        FUZZ_CHECK(bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0 && listen(fd, 1) == 0);
+        FUZZ_CHECK(uv_loop_init(&loop) == 0);
+        FUZZ_CHECK(server_new(&loop, &users, &config, &hooks, handlers, NULL, error, sizeof(error), &server) == 0);
+        server_start(server);
+}
+
+/* ---- the client ---- */
+
+static void turn(void) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+}
+
+/* Returns false at the end of the stream. `in` may be NULL: drop it. */
+static bool receive(int fd, EqBuffer *in) {
+        static char chunk[65536];
+
+        for (;;) {
+                ssize_t n = recv(fd, chunk, sizeof(chunk), MSG_DONTWAIT);
+                if (n < 0 && errno == EAGAIN)
+                        return true;
+                if (n <= 0)
+                        return false;
+                FUZZ_CHECK(eq_buffer_append(in, chunk, (size_t)n) == 0);
+        }
+}
+
+static int connect_session(void) {
+        Identity *identity;
+        User *user;
+        Session *s;
+        int pair[2];
+
+        server->next_number = 0; /* it is in some answers */
+        seq = 0;
+        n_pending = 0;
+        FUZZ_CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
+        FUZZ_CHECK(identity_new(1000, 1000, NULL, 0, &identity) == 0 && user_get(&users, 1000, &user) == 0);
+        FUZZ_CHECK(user_charge(user, USER_CONNECTIONS, 1));
+        FUZZ_CHECK(session_new(server, pair[0], identity, user, &s) == 0);
+        return pair[1];
+}
+
+static void send_in_chunks(int fd, const uint8_t *data, size_t size, size_t step, bool reads, EqBuffer *in) {
+        for (unsigned i = 0; size > 0 && i < MAX_TURNS; i++) {
+                ssize_t n = send(fd, data, MIN(step, size), MSG_NOSIGNAL | MSG_DONTWAIT);
+                if (n < 0 && errno != EAGAIN)
+                        return;
+                if (n > 0) {
+                        data += n;
+                        size -= (size_t)n;
+                } else if (!reads)
+                        return;
+                turn();
+                if (reads && !receive(fd, in))
+                        return;
+        }
+}
+
+static void answer_pending(void) {
+        for (unsigned i = 0; i < n_pending; i++)
+                if (pending[i]) {
+                        PendingRequest *p = pending[i];
+                        pending[i] = NULL;
+                        request_reply_nil(&p->request);
+                        pending_request_done(p);
+                }
+}
+
+static void check_nothing_is_left(void) {
+        for (unsigned i = 0; i < MAX_TURNS && server->n_sessions > 0; i++)
+                turn();
+        turn(); /* the close callbacks */
+        FUZZ_CHECK(server->n_sessions == 0 && server->input_bytes == 0 && !users.by_uid);
+        FUZZ_CHECK(list_is_empty(&server->to_flush) && list_is_empty(&server->to_serve));
+        for (unsigned i = 0; i < n_pending; i++)
+                FUZZ_CHECK(!pending[i]);
+}
+
+/* The orderly client; all that it gets. */
+static void run_reader(const uint8_t *data, size_t size, size_t step, EqBuffer *in) {
+        int fd = connect_session();
+        bool more = true;
+
+        send_in_chunks(fd, data, size, step, true, in);
+        (void)shutdown(fd, SHUT_WR);
+        for (unsigned i = 0; i < MAX_TURNS && more; i++) {
+                size_t had = in->len;
+                turn();
+                more = receive(fd, in);
+                if (in->len == had && list_is_empty(&server->to_serve))
+                        answer_pending(); /* everything else is done: so their place does not depend on the turns */
+        }
+        FUZZ_CHECK(!more);
+        check_nothing_is_left();
+        close(fd);
+}
+
+static void check_messages(const EqBuffer *in) {
+        for (size_t done = 0; done < in->len;) {
+                EqScan scan = EQ_SCAN_NULL;
+                EqMessage m;
+                FUZZ_CHECK(eq_scan(&scan, in->data + done, in->len - done, EQ_MESSAGE_MAX + 64) == EQ_SCAN_DONE);
+                FUZZ_CHECK(eq_message_parse(eq_bytes(in->data + done, scan.pos), &m) == 0);
+                FUZZ_CHECK(m.type == EQ_MSG_RESPONSE);
+                done += scan.pos;
+        }
+}
+
+static void run_rude(uint8_t how, const uint8_t *data, size_t size, size_t step) {
+        EqBuffer in = EQ_BUFFER_NULL;
+        int fd = connect_session();
+
+        if (how & FAIL)
+                fault_set(FAULT_ALLOC, 1 + (how >> 3 & 7), how & 0x40);
+        send_in_chunks(fd, data, size, step, !(how & DO_NOT_READ), &in);
+        if (!(how & VANISH))
+                answer_pending();
+        close(fd);
+        check_nothing_is_left();
+        fault_set(FAULT_ALLOC, 0, false);
+        eq_buffer_done(&in);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+        if (!server)
+                start_server();
+        if (size < 3)
+                return 0;
+        uint8_t how = data[0];
+        size_t step = 1 + data[1];
+        data += 2;
+        size -= 2;
+        step = MAX(step, size / 128);
+        if (how & (VANISH | DO_NOT_READ | FAIL)) {
+                run_rude(how, data, size, step);
+                return 0;
+        }
+
+        EqBuffer once = EQ_BUFFER_NULL, chunks = EQ_BUFFER_NULL;
+        run_reader(data, size, size, &once);
+        run_reader(data, size, step, &chunks);
+        check_messages(&once);
+
+        FUZZ_CHECK(once.len == chunks.len && (once.len == 0 || memcmp(once.data, chunks.data, once.len) == 0));
+        eq_buffer_done(&once);
+        eq_buffer_done(&chunks);
+        return 0;
+}

@@ -1,0 +1,148 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Writes the first corpora of fuzz-scan, fuzz-decode and fuzz-session: corpus/* beside this file.
+
+Small messages as clients send them, one per method and some odd ones. Files that a fuzzer found are kept beside them
+under other names; this script only writes its own. Needs no library: the few formats are packed here, so that lengths
+and widths can be chosen that an encoder would not choose.
+"""
+
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class Raw(bytes):
+    """Bytes that are encoded already."""
+
+
+def pack(v):
+    if isinstance(v, Raw):
+        return bytes(v)
+    if v is None:
+        return b"\xc0"
+    if v is True or v is False:
+        return b"\xc3" if v else b"\xc2"
+    if isinstance(v, int):
+        if 0 <= v < 128:
+            return bytes([v])
+        if -32 <= v < 0:
+            return struct.pack("b", v)
+        return b"\xcf" + struct.pack(">Q", v) if v >= 0 else b"\xd3" + struct.pack(">q", v)
+    if isinstance(v, float):
+        return b"\xcb" + struct.pack(">d", v)
+    if isinstance(v, str):
+        v = v.encode()
+        return (bytes([0xA0 | len(v)]) if len(v) < 32 else b"\xda" + struct.pack(">H", len(v))) + v
+    if isinstance(v, bytes):
+        return (b"\xc4" + bytes([len(v)]) if len(v) < 256 else b"\xc5" + struct.pack(">H", len(v))) + v
+    if isinstance(v, (list, tuple)):
+        head = bytes([0x90 | len(v)]) if len(v) < 16 else b"\xdc" + struct.pack(">H", len(v))
+        return head + b"".join(map(pack, v))
+    head = bytes([0x80 | len(v)]) if len(v) < 16 else b"\xde" + struct.pack(">H", len(v))
+    return head + b"".join(pack(k) + pack(x) for k, x in v.items())
+
+
+ID = [Raw(b"\xcf" + struct.pack(">Q", 5)), Raw(b"\xcf" + struct.pack(">Q", 1042))]
+OPTIONS = {
+    "argv": ["ffmpeg", "-i", b"in.mkv", "out.mp4"], "cwd": "/tmp", "env": ["PATH=/bin", "LANG=C"], "label": "a film",
+    "urgent": True, "hold": False, "at_usec": 1700000000000000, "delay_usec": 5, "expire_usec": 6, "timeout_usec": 7,
+    "grace_usec": 8, "retries": 3, "backoff_usec": 1000, "backoff_max_usec": 2000, "after_ok": [ID, "encode/7"],
+    "after_any": [], "after_fail": ["q/1"], "merge": True, "stdout_path": "/tmp/out", "stderr_path": "/tmp/err",
+    "umask": 18, "nice": -5, "rlimits": ["nofile=1024:4096"], "stdin_fd": False, "attach": True, "block_usec": 9,
+}
+
+CALLS = {
+    "hello": [{"version": 1, "client": "corpus"}],
+    "hello-bare": [],
+    "api_info": [],
+    "ping": [],
+    "submit": ["q0", b"payload"],
+    "submit-all": ["encode", b"x" * 100, OPTIONS],
+    "submit-map": [{"queue": "q", "payload": None, "nice": 3, "nice2": {"a": [1, {}]}}],
+    "submit-str": ["q", "text as payload", {"label": "\u20ac"}],
+    "submit_many": ["q", [b"a", "b", None, {"payload": b"c", "urgent": True}], {"common": {"retries": 2}}],
+    "cancel": [[ID, "q/2"], {"running": True, "signal": 15, "grace_usec": 10}],
+    "kill": [[ID], 9],
+    "hold": [["q/1", "q/2", "q/3"]],
+    "retry": [[], {"failed": True, "queue": "q", "reset": True}],
+    "wait": [[ID, ID], {"any": True, "timeout_usec": 1000000}],
+    "list": [{"queue": "q", "states": ["FAILED", "DEAD"], "uid": 1000, "limit": 10, "from": ID}],
+    "why": [[ID]],
+    "logs": [ID, {"streams": 3, "follow": True}],
+    "subscribe": [{"queue": "q", "events": ["task.", "queue.created"]}],
+    "queue_create": ["new", {"set": ["max_active=4", "rescuer=yes"], "exist_ok": True}],
+    "queue_set": ["new", ["max_active="]],
+    "queue_drain": ["new", {"timeout_usec": 5}],
+    "queue_rm": ["new", {"yes": True}],
+    "stat": [],
+    "float": [1.5, {"retries": 2.0}],
+    "unknown": [[[[[]]]], {"x": {"y": {"z": None}}}],
+}
+
+TASK = {"id": ID, "queue": "q", "state": "FAILED", "exit": 1, "argv": ["false"], "uid": 0, "detail": "exit status 1"}
+
+MESSAGES = {name: [0, i, name.split("-")[0], params] for i, (name, params) in enumerate(CALLS.items())}
+MESSAGES.update({
+    "notify-cancel": [2, "$/cancel", [7]],
+    "notify-output": [2, "output", [ID, 1, b"some output\n"]],
+    "notify-event": [2, "event", [{"event": "task.finished", "id": ID, "state": "DONE"}]],
+    "reply-id": [1, Raw(b"\xce\0\0\0\x07"), None, ID],
+    "reply-list": [1, 8, None, [TASK, TASK]],
+    "reply-error": [1, 9, [4, "there is no queue \"x\"", {"queue": "x"}], None],
+    "bad-type": [3, 1, "x", []],
+    "bad-id": [0, 1 << 32, "x", []],
+    "bad-params": [0, 1, "x", {}],
+})
+
+VALUES = {
+    "nil": b"\xc0",
+    "nested-31": b"\x91" * 31 + b"\xc0",
+    "nested-40": b"\x91" * 40 + b"\xc0",
+    "array32-huge": b"\xdd\xff\xff\xff\xff",
+    "map32-huge": b"\xdf\xff\xff\xff\xff",
+    "array32-nested": b"\xdd\x07\xff\xff\xff" * 31,
+    "array16-nested": b"\xdc\xff\xff" * 31,
+    "str32-huge": b"\xdb\xff\xff\xff\xff",
+    "bin32-cut": b"\xc6\0\0\1\0abc",
+    "reserved": b"\x92\x01\xc1",
+    "ext8": b"\xc7\x01\x05x",
+    "fixext1": b"\xd4\x05x",
+    "widths": pack([Raw(b"\xcc\x01"), Raw(b"\xcd\0\1"), Raw(b"\xce\0\0\0\1"), Raw(b"\xd0\xff"), Raw(b"\xd1\xff\xff"),
+                    Raw(b"\xd2\xff\xff\xff\xff"), -(1 << 40), 1.0, Raw(b"\xca\0\0\0\0"), Raw(b"\xd9\x01x"),
+                    Raw(b"\xdb\0\0\0\1x"), Raw(b"\xc6\0\0\0\1x"), Raw(b"\xdd\0\0\0\1\xc2"), Raw(b"\xdf\0\0\0\1\1\2")]),
+    "two-values": b"\x01\x02",
+}
+
+
+def write(folder, name, data):
+    os.makedirs(os.path.join(HERE, "corpus", folder), exist_ok=True)
+    with open(os.path.join(HERE, "corpus", folder, name), "wb") as f:
+        f.write(data)
+
+
+def main():
+    for i, (name, message) in enumerate(MESSAGES.items()):
+        write("decode", name, pack(message))
+        if i % 3 == 0:
+            write("scan", name, bytes([i % 64, 0]) + pack(message))
+    for i, (name, data) in enumerate(VALUES.items()):
+        write("scan", name, bytes([i * 5 % 64, 0]) + data)
+    write("scan", "limit-exact", bytes([2, 0x80 | 6]) + b"\xc4\x04abcd")
+    write("scan", "limit-over", bytes([2, 0x80 | 5]) + b"\xc4\x04abcd")
+    # Whole conversations; first byte: how the client behaves, second: the size of its chunks.
+    calls = [pack(m) for m in MESSAGES.values() if m[0] in (0, 2) and isinstance(m[-1], list)]
+    write("session", "calls", bytes([0, 9]) + b"".join(calls))
+    for how in (1, 2, 3, 4, 12, 22, 68):
+        write("session", f"calls-{how}", bytes([how, 30]) + b"".join(calls))
+    write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
+    write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
+    write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
+    write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
+    for name, data in VALUES.items():
+        write("session", name, bytes([0, 1]) + data)
+
+
+if __name__ == "__main__":
+    main()

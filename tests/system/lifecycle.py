@@ -1,0 +1,761 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The life of tasks and queues, seen from eqctl: submit, order, ends, retries, waits, queue verbs, capacity."""
+
+import json
+import os
+import signal
+
+from eqdtest import FINISHED, contains, equal, eventually, is_gone, main, test
+
+
+class Gate:
+    """A task that runs `gate.wait` stands still until the test opens the gate; opening waits for the task to be there."""
+
+    def __init__(self, eqd, name="gate"):
+        self.path = eqd.dir / "work" / name
+        os.mkfifo(self.path)
+        self.path.chmod(0o666)
+        self.wait = f"read x <{self.path}"
+
+    def open(self):
+        self.path.write_text("\n")
+
+
+def lines(eqd, name):
+    path = eqd.dir / "work" / name
+    return path.read_text().split() if path.exists() else []
+
+
+def note(word, name="order"):
+    return f"echo {word} >>work/{name}"
+
+
+def block(eqd, queue="default"):
+    """A running task that holds a serial queue; canceled with eqd.kill_task_now() or by the end of the test."""
+    task = eqd.submit("-q", queue, "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    return task
+
+
+# ---- ends ----
+
+@test()
+def submit_prints_the_id_and_nothing_else(eqd):
+    equal(eqd.ctl("submit", "--", "true").out, "default/1\n")
+    equal(eqd.ctl("submit", "--", "true").out, "default/2\n")
+    eqd.ends_as("default/2", "DONE", exit=0, attempt=1)
+
+
+@test()
+def exit_status_is_that_of_the_task(eqd):
+    for status in (0, 1, 7, 99, 124, 125, 126, 127, 255):
+        equal(eqd.ctl("run", "-c", f"exit {status}").rc, status, "run")
+        equal(eqd.ctl("submit", "--wait", "-c", f"exit {status}").rc, status, "submit --wait")
+    for status, state in ((0, "DONE"), (7, "FAILED")):
+        task = eqd.sh(f"exit {status}")
+        equal(eqd.ctl("wait", task).rc, status, "wait")
+        eqd.ends_as(task, state, exit=status)
+        equal(eqd.ctl("wait", task).rc, status, "wait for a finished one")
+
+
+@test()
+def death_by_signal_n_is_128_plus_n(eqd):
+    for n in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
+        task = eqd.sh(f"kill -{int(n)} $$")
+        equal(eqd.ctl("wait", task).rc, 128 + n)
+        eqd.ends_as(task, "FAILED", signal=int(n))
+
+
+@test()
+def a_command_that_is_not_found_is_127_and_one_that_cannot_be_executed_126(eqd):
+    r = eqd.ctl("run", "--", "/no/such/program")
+    equal(r.rc, 127)
+    contains(r.err, "No such file")
+    r = eqd.ctl("run", "--", "no-such-program-in-path")
+    equal(r.rc, 127)
+    (eqd.dir / "work/plain").write_text("text")
+    r = eqd.ctl("run", "--", eqd.dir / "work/plain")
+    equal(r.rc, 126)
+    contains(r.err, "ermission denied")
+    equal(eqd.show("default/1")["state"], "FAILED")
+
+
+@test()
+def time_out_is_124_and_state_TIMEOUT(eqd):
+    task = eqd.submit("-t", "100ms", "--", "sleep", "1000")
+    equal(eqd.ctl("wait", task).rc, 124)
+    eqd.ends_as(task, "TIMEOUT", signal=15)
+
+
+@test()
+def time_out_kills_the_whole_tree_after_grace(eqd):
+    task = eqd.sh("trap '' TERM; sh -c \"trap '' TERM; echo \\$\\$ >work/child; sleep 1000\" & echo $$ >work/leader; "
+                  "wait; wait", "-t", "300ms", "--grace", "200ms")
+    eqd.ends_as(task, "TIMEOUT", signal=9)
+    for name in ("child", "leader"):
+        pid = int(lines(eqd, name)[0])
+        eventually(lambda: is_gone(pid), f"{name} {pid} of the task still runs")
+
+
+@test()
+def a_task_may_use_its_grace(eqd):
+    task = eqd.sh("trap 'echo cleaned; exit 3' TERM; echo here; while :; do sleep 0.01; done", "-t", "200ms",
+                  "--grace", "50s")
+    eqd.ends_as(task, "TIMEOUT", exit=3)
+    contains(eqd.logs(task), "cleaned")
+
+
+@test()
+def a_task_that_never_ran_is_125_and_says_why(eqd):
+    block(eqd)
+    for args, reason in ((["--", "true"], "CANCELED"), (["-e", "50ms", "--", "true"], "EXPIRED")):
+        task = eqd.submit(*args)
+        waiting = eqd.start_ctl("wait", task)
+        if reason == "CANCELED":
+            eqd.ok("cancel", task)
+        err = waiting.communicate(timeout=60)[1].decode()
+        equal(waiting.returncode, 125)
+        contains(err, task, reason)
+        equal(eqd.show(task)["state"], reason)
+
+
+@test()
+def wait_for_several_gives_the_highest_status_and_any_the_first(eqd):
+    eqd.ok("queue", "create", "p", "max_active=4")
+    a, b, c = (eqd.sh(f"exit {n}", "-q", "p") for n in (3, 9, 0))
+    equal(eqd.ctl("wait", a, b, c).rc, 9)
+    slow = eqd.submit("-q", "p", "--", "sleep", "1000")
+    equal(eqd.ctl("wait", "--any", slow, a).rc, 3)
+
+
+@test()
+def wait_gives_up_with_75_when_its_time_is_over(eqd):
+    task = block(eqd)
+    equal(eqd.ctl("wait", "--timeout", "50ms", task).rc, 75)
+    equal(eqd.show(task)["state"], "RUNNING")
+
+
+# ---- input, output, environment ----
+
+@test()
+def output_of_both_streams_is_kept_apart(eqd):
+    task = eqd.sh("echo out; echo err >&2; printf tail")
+    eqd.wait(task)
+    r = eqd.ctl("logs", task)
+    equal((r.out, r.err), ("out\ntail", "err\n"))
+    equal(eqd.ctl("logs", "--stdout", task)[1:], ("out\ntail", ""))
+    equal(eqd.ctl("logs", "--stderr", task)[1:], ("", "err\n"))
+    r = eqd.ctl("run", "-c", "echo out; echo err >&2")
+    equal((r.rc, r.out, r.err), (0, "out\n", "err\n"))
+
+
+@test()
+def merged_output_keeps_the_exact_order(eqd):
+    task = eqd.sh("for i in 1 2 3 4 5 6 7 8 9; do echo o$i; echo e$i >&2; done", "--merge")
+    eqd.wait(task)
+    equal(eqd.ctl("logs", task).out.split(), [f"{s}{i}" for i in range(1, 10) for s in "oe"])
+
+
+@test()
+def the_last_64_KiB_of_a_stream_are_kept(eqd):
+    task = eqd.sh("i=0; while [ $i -lt 3000 ]; do printf '%063d\\n' $i; i=$((i+1)); done")
+    shown = eqd.wait(task)
+    equal(shown["stdout_bytes"], 3000 * 64)
+    kept = eqd.ctl("logs", task).out
+    if not 65536 - 64 <= len(kept) <= 2 * 65536 + 4096:
+        raise AssertionError(f"{len(kept)} bytes kept")
+    equal(kept[-64:], "%063d\n" % 2999)
+
+
+@test()
+def run_passes_standard_input_and_binary_output(eqd):
+    data = bytes(range(256)) * 2000
+    r = eqd.ctl("run", "--", "cat", input=data, raw=True)
+    equal((r.rc, r.out == data), (0, True))
+
+
+@test()
+def a_payload_is_standard_input(eqd):
+    task = eqd.submit("--payload", "-", "--", "cat", input="hello payload")
+    eqd.ends_as(task, "DONE", payload_bytes=13)
+    equal(eqd.logs(task), "hello payload")
+
+
+@test()
+def output_of_a_running_task_is_followed_to_its_end(eqd):
+    gate = Gate(eqd)
+    task = eqd.sh(f"echo first; {gate.wait}; echo second")
+    follow = eqd.start_ctl("logs", "-f", task)
+    equal(follow.stdout.readline(), b"first\n")
+    gate.open()
+    equal(follow.communicate(timeout=60)[0], b"second\n")
+    equal(follow.returncode, 0)
+
+
+@test()
+def output_goes_to_files_when_asked(eqd):
+    task = eqd.sh("echo o; echo e >&2", "--stdout", "work/o", "--stderr", "work/e")
+    eqd.ends_as(task, "DONE")
+    equal((lines(eqd, "o"), lines(eqd, "e")), (["o"], ["e"]))
+
+
+@test()
+def the_environment_is_an_allow_list_plus_what_was_asked_for(eqd):
+    env = {"EQT_SECRET": "s3cret", "HOME": "/nowhere", "EQT_WANTED": "yes"}
+    r = eqd.ctl("run", "-E", "EQT_WANTED", "-E", "EQT_MORE=a b", "--", "env", env=env)
+    contains(r.out, "HOME=/nowhere\n", "EQT_WANTED=yes\n", "EQT_MORE=a b\n", "EQD_TASK=default/1\n",
+             "EQD_QUEUE=default\n")
+    equal("s3cret" in r.out, False)
+    equal("NOTIFY_SOCKET" in r.out, False)
+
+
+@test()
+def working_directory_and_umask_are_those_of_the_caller(eqd):
+    equal(eqd.ctl("run", "--", "pwd").out.strip(), str(eqd.dir))
+    equal(eqd.ctl("run", "-C", "/usr", "--", "pwd").out, "/usr\n")
+    equal(eqd.ctl("run", "--umask", "027", "-c", "umask").out.strip()[-3:], "027")
+
+
+@test()
+def nice_and_resource_limits_are_set(eqd):
+    equal(eqd.ctl("run", "--nice", "7", "-c", "nice").out, "7\n")
+    equal(eqd.ctl("run", "--rlimit", "nofile=77", "-c", "ulimit -n").out, "77\n")
+
+
+@test()
+def a_task_has_no_descriptors_but_its_three(eqd):
+    r = eqd.ctl("run", "--", "ls", "-l", "/proc/self/fd")
+    numbers = [line.split()[-3] for line in r.out.splitlines() if "->" in line]
+    equal([n for n in numbers if int(n) > 3], [], r.out) # 3 is ls's own look at the directory
+
+
+# ---- order ----
+
+@test()
+def a_serial_queue_runs_strictly_in_order(eqd):
+    eqd.ok("queue", "pause", "default")
+    for i in range(30):
+        eqd.sh(f"{note(f'+{i}')}; {note(f'-{i}')}")
+    eqd.ok("queue", "resume", "default")
+    eqd.ok("wait", "-q", "default")
+    equal(lines(eqd, "order"), [f"{sign}{i}" for i in range(30) for sign in "+-"])
+
+
+@test()
+def max_active_tasks_run_at_once_and_no_more(eqd):
+    eqd.ok("queue", "create", "p", "max_active=3")
+    tasks = [eqd.submit("-q", "p", "--", "sleep", "1000") for _ in range(5)]
+    for task in tasks[:3]:
+        eqd.until_state(task, "RUNNING")
+    q = eqd.queue("p")
+    equal((q["running"], q["queued"]), (3, 2))
+    equal([eqd.show(t)["state"] for t in tasks[3:]], ["QUEUED", "QUEUED"])
+    eqd.kill_task_now(tasks[1])
+    eqd.until_state(tasks[3], "RUNNING")
+    equal(eqd.show(tasks[4])["state"], "QUEUED")
+
+
+@test()
+def urgent_tasks_pass_the_others_and_keep_their_own_order(eqd):
+    blocker = block(eqd)
+    for word in ("n1", "n2"):
+        eqd.sh(note(word))
+    for word in ("u1", "u2"):
+        eqd.sh(note(word), "--urgent")
+    eqd.kill_task_now(blocker)
+    eqd.ok("wait", "-q", "default")
+    equal(lines(eqd, "order"), ["u1", "u2", "n1", "n2"])
+
+
+@test()
+def queues_do_not_wait_for_each_other(eqd):
+    block(eqd)
+    eqd.ok("queue", "create", "other")
+    eqd.ends_as(eqd.submit("-q", "other", "--", "true"), "DONE")
+
+
+@test()
+def a_held_task_waits_and_takes_its_own_place_when_released(eqd):
+    blocker = block(eqd)
+    held = eqd.sh(note("held"), "--hold")
+    eqd.sh(note("later"))
+    equal(eqd.show(held)["state"], "WAITING")
+    equal(eqd.show(held)["reason"], "held")
+    eqd.ok("release", held)
+    eqd.kill_task_now(blocker)
+    eqd.ok("wait", "-q", "default")
+    equal(lines(eqd, "order"), ["held", "later"])
+
+
+@test()
+def hold_takes_a_queued_task_out_of_the_way(eqd):
+    blocker = block(eqd)
+    first, second = eqd.sh(note("first")), eqd.sh(note("second"))
+    eqd.ok("hold", first)
+    eqd.kill_task_now(blocker)
+    eqd.ends_as(second, "DONE")
+    equal(eqd.show(first)["state"], "WAITING")
+    eqd.ok("release", first)
+    eqd.ends_as(first, "DONE")
+    equal(lines(eqd, "order"), ["second", "first"])
+
+
+# ---- cancel, kill ----
+
+@test()
+def a_canceled_queued_task_never_runs(eqd):
+    blocker = block(eqd)
+    task = eqd.sh(note("ran"))
+    eqd.ok("cancel", task)
+    equal(eqd.show(task)["state"], "CANCELED")
+    eqd.kill_task_now(blocker)
+    eqd.ok("wait", "-q", "default")
+    equal(lines(eqd, "order"), [])
+
+
+@test()
+def cancel_of_a_running_task_terminates_its_tree(eqd):
+    task = eqd.sh("sleep 1000 & echo $! >work/child; wait")
+    eqd.until_state(task, "RUNNING")
+    eventually(lambda: lines(eqd, "child"), "the task has not started its child")
+    eqd.ok("cancel", task)
+    eqd.ends_as(task, "CANCELED", signal=15)
+    child = int(lines(eqd, "child")[0])
+    eventually(lambda: is_gone(child), f"child {child} still runs")
+
+
+@test()
+def cancel_kills_what_ignores_it_after_grace(eqd):
+    task = eqd.sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    eqd.ok("cancel", "--grace", "100ms", task)
+    eqd.ends_as(task, "CANCELED", signal=9)
+
+
+@test()
+def cancel_of_a_finished_task_is_too_late_and_of_an_unknown_one_66(eqd):
+    task = eqd.submit("--", "true")
+    eqd.wait(task)
+    eqd.fails(1, "cancel", task, says="too late")
+    eqd.fails(66, "cancel", "default/4711", says="default/4711")
+
+
+@test()
+def cancel_by_filter_needs_yes_for_many(eqd):
+    eqd.ok("queue", "pause", "default")
+    tasks = [eqd.submit("-J", "nightly", "--", "true") for _ in range(3)]
+    other = eqd.submit("-J", "other", "--", "true")
+    eqd.fails(2, "cancel", "-l", "nightly", says="--yes")
+    eqd.ok("cancel", "-l", "nightly", "--yes")
+    equal([eqd.show(t)["state"] for t in tasks], ["CANCELED"] * 3)
+    equal(eqd.show(other)["state"], "QUEUED")
+
+
+@test()
+def kill_sends_a_signal_and_the_task_goes_on(eqd):
+    task = eqd.sh("trap 'echo usr1; exit 5' USR1; echo ready; while :; do sleep 0.01; done")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    eqd.ok("kill", "-s", "USR1", task)
+    eqd.ends_as(task, "FAILED", exit=5)
+    contains(eqd.logs(task), "usr1")
+    eqd.fails(1, "kill", task)
+
+
+# ---- retries ----
+
+@test()
+def retry_by_hand_runs_the_same_id_again(eqd):
+    task = eqd.sh("[ -e work/good ] || exit 4; echo fine")
+    eqd.ends_as(task, "FAILED", exit=4, attempt=1)
+    (eqd.dir / "work/good").write_text("")
+    eqd.ok("retry", task)
+    eqd.ends_as(task, "DONE", exit=0, attempt=2)
+    equal(eqd.logs(task), "fine")
+
+
+@test()
+def retry_failed_takes_failed_timed_out_and_dead_ones(eqd):
+    flip = "[ -e work/good ]"
+    failed, slow = eqd.sh(flip), eqd.sh(f"{flip} || sleep 1000", "-t", "50ms")
+    dead, done = eqd.sh(flip, "-r", "1", "--backoff", "exp:1ms"), eqd.submit("--", "true")
+    eqd.wait(failed, slow, dead, done)
+    equal([eqd.show(t)["state"] for t in (failed, slow, dead, done)], ["FAILED", "TIMEOUT", "DEAD", "DONE"])
+    (eqd.dir / "work/good").write_text("")
+    eqd.ok("retry", "--failed")
+    eqd.wait(failed, slow, dead)
+    equal([eqd.show(t)["state"] for t in (failed, slow, dead)], ["DONE"] * 3)
+    equal(eqd.show(done)["attempt"], 1)
+
+
+@test()
+def back_off_on_a_serial_queue_keeps_the_place(eqd):
+    flaky = eqd.sh(f"{note('try')}; [ $(wc -l <work/order) -ge 3 ]", "-r", "5", "--backoff", "exp:150ms:150ms")
+    later = eqd.sh(note("later"))
+    events = eqd.events(queue="default", events=["task.retry"])
+    if eqd.show(flaky)["state"] not in FINISHED:
+        events.note(lambda method, params: method == "event")
+    behind = eqd.show(later)
+    if behind["state"] == "QUEUED":
+        contains(("backoff", "serial"), behind["reason"])
+    eqd.ends_as(flaky, "DONE", attempt=3)
+    eqd.ends_as(later, "DONE")
+    equal(lines(eqd, "order"), ["try", "try", "try", "later"])
+
+
+@test()
+def urgent_tasks_pass_one_that_backs_off(eqd):
+    flaky = eqd.sh(f"{note('try')}; [ $(grep -c try work/order) -ge 2 ]", "-r", "5", "--backoff", "exp:2s:2s")
+    eqd.until_state(flaky, "WAITING")
+    equal(eqd.show(flaky)["reason"], "backoff")
+    eqd.ends_as(eqd.sh(note("urgent"), "--urgent"), "DONE")
+    eqd.ends_as(flaky, "DONE")
+    equal(lines(eqd, "order"), ["try", "urgent", "try"])
+
+
+@test()
+def a_task_whose_retries_are_used_up_is_DEAD(eqd):
+    task = eqd.sh("exit 6", "-r", "2", "--backoff", "exp:1ms:1ms")
+    eqd.ends_as(task, "DEAD", exit=6, attempt=3)
+    equal(eqd.ctl("wait", task).rc, 6)
+
+
+@test()
+def a_task_that_crashes_max_crashes_times_is_DEAD(eqd):
+    eqd.ok("queue", "create", "c", "max_crashes=2")
+    task = eqd.sh("kill -SEGV $$", "-q", "c", "-r", "20", "--backoff", "exp:1ms:1ms")
+    eqd.ends_as(task, "DEAD", crashes=2, attempt=2, signal=11)
+
+
+# ---- waiting ----
+
+@test()
+def after_waits_for_the_right_end(eqd):
+    eqd.ok("queue", "create", "p", "max_active=10")
+    gate = Gate(eqd)
+    bad = eqd.sh(f"{gate.wait}; exit 1", "-q", "p")
+    on_fail, on_any = (eqd.submit("-q", "p", "-a", f"{how}:{bad}", "--", "true") for how in ("fail", "any"))
+    on_ok = eqd.submit("-q", "p", "-a", bad, "--", "true")
+    for task in (on_fail, on_any, on_ok):
+        equal((eqd.show(task)["state"], eqd.show(task)["reason"]), ("WAITING", "after"))
+    gate.open()
+    eqd.ends_as(bad, "FAILED")
+    eqd.ends_as(on_fail, "DONE")
+    eqd.ends_as(on_any, "DONE")
+    eqd.ends_as(on_ok, "CANCELED", reason="deps-never")
+
+
+@test()
+def after_several_waits_for_all(eqd):
+    eqd.ok("queue", "create", "p", "max_active=10")
+    gates = [Gate(eqd, f"gate{i}") for i in range(2)]
+    first, second = (eqd.sh(gate.wait, "-q", "p") for gate in gates)
+    both = eqd.submit("-q", "p", "-a", f"ok:{first},ok:{second}", "--", "true")
+    gates[0].open()
+    eqd.ends_as(first, "DONE")
+    equal(eqd.show(both)["state"], "WAITING")
+    gates[1].open()
+    eqd.ends_as(both, "DONE")
+
+
+@test()
+def a_chain_of_dependents_of_a_failed_task_is_canceled_at_once(eqd):
+    eqd.ok("queue", "create", "p", "max_active=10")
+    task = failed = eqd.sh("exit 1", "-q", "p")
+    eqd.wait(failed)
+    for _ in range(20):
+        task = eqd.submit("-q", "p", "-a", f"ok:{task}", "--", "true")
+    eqd.ends_as(task, "CANCELED", reason="deps-never")
+    equal(eqd.ctl("wait", task).rc, 125)
+
+
+@test()
+def after_an_unknown_task_is_refused(eqd):
+    eqd.fails(66, "submit", "-a", "ok:default/99", "--", "true", says="default/99")
+    equal(eqd.ls("-A"), [])
+
+
+@test()
+def after_last_chains_to_the_own_last_task(eqd):
+    eqd.ok("queue", "create", "p", "max_active=10")
+    first = eqd.submit("-q", "p", "--", "sleep", "1000")
+    second = eqd.submit("-q", "p", "--after-last", "--", "true")
+    equal(eqd.show(second)["state"], "WAITING")
+    eqd.kill_task_now(first)
+    eqd.ends_as(second, "CANCELED", reason="deps-never")
+
+
+@test()
+def a_delayed_task_blocks_nobody_and_starts_in_time(eqd):
+    delayed = eqd.sh(note("delayed"), "--in", "600ms")
+    shown = eqd.show(delayed)
+    equal((shown["state"], shown["reason"]), ("WAITING", "at"))
+    eqd.ends_as(eqd.sh(note("now")), "DONE")
+    done = eqd.ends_as(delayed, "DONE")
+    equal(lines(eqd, "order"), ["now", "delayed"])
+    late = done["started_usec"] - done["submitted_usec"]
+    if late < 600000:
+        raise AssertionError(f"started after {late} us")
+
+
+@test()
+def a_time_of_day_in_the_past_is_now_and_one_ahead_is_waited_for(eqd):
+    eqd.ends_as(eqd.submit("--at", "@1000000000", "--", "true"), "DONE")
+    task = eqd.submit("--at", "now+5m", "--", "true")
+    equal((eqd.show(task)["state"], eqd.show(task)["reason"]), ("WAITING", "at"))
+
+
+@test()
+def a_task_that_has_started_does_not_expire(eqd):
+    task = eqd.sh("sleep 0.4; echo through", "-e", "200ms")
+    eqd.until_state(task, "RUNNING", *FINISHED)
+    eqd.ends_as(task, "DONE")
+
+
+# ---- many ----
+
+@test()
+def array_makes_a_task_per_number(eqd):
+    ids = eqd.submit("--array", "1-9:4", "-c", "echo $1 $EQD_ARRAY_INDEX >>work/order", "{}").split()
+    equal(ids, ["default/1", "default/2", "default/3"])
+    equal(eqd.ctl("wait", *ids).rc, 0)
+    equal(lines(eqd, "order"), ["1", "1", "5", "5", "9", "9"])
+
+
+@test()
+def each_makes_a_task_per_line_also_for_thousands(eqd):
+    n = 2500
+    eqd.ok("queue", "create", "many", "max_active=2")
+    eqd.ok("queue", "pause", "many")
+    text = "".join(f"word {i}\n" for i in range(n))
+    ids = eqd.submit("-q", "many", "--each", "-", "--", "echo", "<{}>", input=text).split()
+    equal(ids, [f"many/{i}" for i in range(1, n + 1)])
+    equal(eqd.show("many/2500")["argv"], ["echo", "<word 2499>"])
+    equal(eqd.queue("many")["queued"], n)
+    eqd.ok("queue", "rm", "--yes", "many")
+
+
+@test()
+def each_appends_the_line_where_no_place_is_marked(eqd):
+    ids = eqd.submit("--each", "-", "--", "echo", "a", input="x y\nz\n").split()
+    eqd.wait(*ids)
+    equal([eqd.logs(i) for i in ids], ["a x y", "a z"])
+
+
+# ---- queues ----
+
+@test()
+def pauses_count(eqd):
+    eqd.ok("queue", "pause", "default")
+    eqd.ok("queue", "pause", "default")
+    task = eqd.submit("--", "true")
+    eqd.ok("queue", "resume", "default")
+    shown = eqd.show(task)
+    equal((shown["state"], shown["reason"]), ("QUEUED", "paused"))
+    eqd.ok("queue", "resume", "default")
+    eqd.ends_as(task, "DONE")
+
+
+@test()
+def drain_refuses_until_empty_then_opens_again(eqd):
+    gate = Gate(eqd)
+    task = eqd.sh(gate.wait)
+    events = eqd.events(events=["queue."])
+    drain = eqd.start_ctl("queue", "drain", "default")
+    events.note(lambda method, params: method == "event" and params[0].get("state") == "draining")
+    eqd.fails(75, "submit", "--", "true", says="drain")
+    equal(drain.poll(), None)
+    gate.open()
+    equal(drain.wait(60), 0)
+    drain.communicate()
+    equal(eqd.show(task)["state"], "DONE")
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+
+
+@test()
+def a_stopped_queue_refuses_for_good_and_runs_what_it_has(eqd):
+    eqd.ok("queue", "create", "s")
+    gate = Gate(eqd)
+    tasks = [eqd.sh(gate.wait, "-q", "s"), eqd.submit("-q", "s", "--", "true")]
+    eqd.ok("queue", "stop", "s")
+    eqd.ok("queue", "stop", "s")
+    eqd.fails(75, "submit", "-q", "s", "--", "true", says="stop")
+    equal(eqd.ctl("queue", "join", "--timeout", "50ms", "s").rc, 75)
+    gate.open()
+    eqd.ok("queue", "join", "s")
+    eqd.ok("queue", "join", "s")
+    equal([eqd.show(t)["state"] for t in tasks], ["DONE", "DONE"])
+    eqd.fails(75, "submit", "-q", "s", "--", "true", says="stop")
+
+
+@test()
+def flush_waits_for_what_was_accepted_before_and_for_nothing_later(eqd):
+    eqd.ok("queue", "create", "f")
+    gate = Gate(eqd)
+    first = eqd.sh(gate.wait, "-q", "f")
+    eqd.until_state(first, "RUNNING")
+    equal(eqd.ctl("queue", "flush", "--timeout", "50ms", "f").rc, 75)
+    with eqd.connect() as c:
+        flush = c.send("queue_flush", "f")
+        c.call("ping") # it has been taken in
+        later = eqd.submit("-q", "f", "--", "sleep", "1000")
+        gate.open()
+        c.reply(flush)
+    equal(eqd.show(first)["state"], "DONE")
+    contains(("QUEUED", "RUNNING"), eqd.show(later)["state"])
+
+
+@test()
+def removal_of_a_queue_with_tasks_needs_yes_and_stops_them(eqd):
+    eqd.ok("queue", "create", "r")
+    running = block(eqd, "r")
+    pid = eqd.show(running)["pid"]
+    eqd.submit("-q", "r", "--", "true")
+    eqd.fails(1, "queue", "rm", "r", says="--yes")
+    eqd.ok("queue", "rm", "--yes", "r")
+    eventually(lambda: is_gone(pid), f"process {pid} of the removed queue still runs")
+    eqd.fails(66, "show", running)
+    eqd.fails(66, "queue", "show", "r", says="r")
+
+
+@test()
+def numbers_are_never_given_twice(eqd):
+    eqd.ok("queue", "create", "n")
+    first = eqd.queue("n")["id"]
+    equal([eqd.submit("-q", "n", "--", "true") for _ in range(3)], ["n/1", "n/2", "n/3"])
+    eqd.ok("wait", "-q", "n")
+    eqd.ok("queue", "rm", "n")
+    eqd.ok("queue", "create", "n")
+    equal(eqd.submit("-q", "n", "--", "true"), "n/4")
+    equal(eqd.queue("n")["id"] != first, True)
+
+
+@test()
+def a_queue_that_exists_is_an_error_unless_that_is_fine(eqd):
+    eqd.ok("queue", "create", "e", "max_active=2")
+    eqd.fails(1, "queue", "create", "e", says="e")
+    eqd.ok("queue", "create", "--if-not-exists", "e", "max_active=5")
+    contains(eqd.queue("e")["set"], "max_active=5")
+
+
+@test()
+def attributes_change_while_tasks_wait(eqd):
+    eqd.ok("queue", "create", "p")
+    tasks = [eqd.submit("-q", "p", "--", "sleep", "1000") for _ in range(3)]
+    eqd.until_state(tasks[0], "RUNNING")
+    eqd.ok("queue", "set", "p", "max_active=3")
+    for task in tasks:
+        eqd.until_state(task, "RUNNING")
+
+
+# ---- capacity ----
+
+def full_queue(eqd, *attributes):
+    eqd.ok("queue", "create", "c", "max_tasks=2", *attributes)
+    eqd.ok("queue", "pause", "c")
+    return [eqd.submit("-q", "c", "--", "true") for _ in range(2)]
+
+
+@test()
+def a_full_queue_refuses_with_75_and_opens_again(eqd):
+    tasks = full_queue(eqd)
+    eqd.fails(75, "submit", "-q", "c", "--", "true", says="full")
+    equal(eqd.queue("c")["refused"], 1)
+    eqd.ok("cancel", tasks[0])
+    equal(eqd.submit("-q", "c", "--", "true"), "c/3")
+
+
+@test()
+def capacity_in_bytes_counts_payloads(eqd):
+    eqd.ok("queue", "create", "c", "max_bytes=100K")
+    eqd.ok("queue", "pause", "c")
+    eqd.submit("-q", "c", "--payload", "-", "--", "cat", input="x" * 60000)
+    eqd.fails(75, "submit", "-q", "c", "--payload", "-", "--", "cat", input="x" * 60000, says="full")
+
+
+@test()
+def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
+    tasks = full_queue(eqd, "on_full=block", "block_timeout=50s")
+    waiting = eqd.start_ctl("submit", "-q", "c", "--", "true")
+    with eqd.connect() as c: # has gone through the loop behind it only if it came later: hence until the queue counts it
+        eventually(lambda: c.call("stat")["clients"] >= 2, "the submit has not connected")
+    eqd.ok("cancel", tasks[0])
+    equal(waiting.communicate(timeout=60)[0], b"c/3\n")
+    equal(waiting.returncode, 0)
+
+
+@test()
+def a_blocking_submit_gives_up_in_time(eqd):
+    full_queue(eqd, "on_full=block", "block_timeout=100ms")
+    eqd.fails(75, "submit", "-q", "c", "--", "true", says="full")
+    eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--", "true", says="full")
+
+
+@test()
+def drop_oldest_makes_room(eqd):
+    tasks = full_queue(eqd, "on_full=drop-oldest")
+    third = eqd.submit("-q", "c", "--", "true")
+    dropped = eqd.show(tasks[0])
+    equal(dropped["state"], "CANCELED")
+    contains(dropped["detail"], "drop-oldest")
+    equal([eqd.show(t)["state"] for t in (tasks[1], third)], ["QUEUED", "QUEUED"])
+
+
+# ---- looking ----
+
+@test()
+def ls_shows_what_is_not_finished_and_ten_that_are(eqd):
+    ids = eqd.sh("exit 0", "--array", "1-14").split()
+    eqd.wait(*ids)
+    blocker = block(eqd)
+    rows = eqd.ls()
+    equal([r["id"] for r in rows], [*ids[-10:], blocker])
+    equal([r["id"] for r in eqd.ls("-A")], [*ids, blocker])
+    equal([r["id"] for r in eqd.ls("-s", "RUNNING")], [blocker])
+    equal(eqd.ok("ls", "-o", "id", "-s", "RUNNING"), blocker)
+    contains(eqd.ok("ls"), "STATE", "RUNNING", "sleep 1000")
+
+
+@test()
+def why_names_the_reason_and_the_other_task(eqd):
+    blocker = block(eqd)
+    queued = eqd.submit("--", "true")
+    contains(eqd.ok("why", queued), "serial", blocker)
+    why = json.loads(eqd.ok("why", "--json", queued))
+    equal((why["reason"], why["ahead"]), ("serial", 0))
+    held = eqd.submit("--hold", "--", "true")
+    contains(eqd.ok("why", held), "held", "eqctl release")
+    failed = eqd.sh("exit 9", "--urgent")
+    eqd.kill_task_now(blocker)
+    eqd.wait(failed)
+    contains(eqd.ok("why", failed), "FAILED", "9")
+
+
+@test()
+def events_tell_the_life_of_a_task_in_order(eqd):
+    c = eqd.events(queue="default")
+    task = eqd.sh("exit 3", "-r", "1", "--backoff", "exp:1ms:1ms", "-J", "tale")
+    kinds = []
+    while "task.finished" not in kinds:
+        kinds.append(c.note(lambda method, params: method == "event")[0]["event"])
+    equal(kinds, ["task.accepted", "task.started", "task.retry", "task.started", "task.finished"])
+    equal(eqd.show(task)["label"], "tale")
+
+
+@test()
+def stat_counts(eqd):
+    eqd.wait(eqd.submit("--", "true"))
+    block(eqd)
+    eqd.submit("--", "true")
+    with eqd.connect() as c:
+        stat = c.call("stat")
+    equal((stat["running"], stat["pending"], stat["finished"], stat["pid"]), (1, 1, 1, eqd.pid))
+
+
+@test()
+def cpu_time_and_memory_are_accounted(eqd):
+    shown = eqd.wait(eqd.sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"))
+    equal(shown["utime_usec"] > 1000 and shown["maxrss_kib"] > 100, True, str(shown))
+
+
+main()

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Configuration: read at start, read again on request, all of it or nothing."""
+
+import os
+import signal
+
+from eqdtest import contains, equal, main, test
+
+
+def attribute(eqd, queue, name):
+    values = [s.partition("=")[2] for s in eqd.queue(queue)["set"] if s.startswith(name + "=")]
+    equal(len(values), 1, f"{name} of {queue}")
+    return values[0]
+
+
+GOOD = "[Queue]\nMaxActive=3\nDescription=from a file\n"
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def queues_of_files_are_there_at_start(eqd):
+    equal(attribute(eqd, "encode", "max_active"), "3")
+    equal(attribute(eqd, "encode", "description"), "from a file")
+    equal(eqd.queue("encode")["origin"], "file")
+    equal(eqd.queue("default")["origin"], "runtime")
+
+
+@test()
+def a_new_file_makes_a_queue(eqd):
+    eqd.configure("queues.d/encode.queue", GOOD)
+    eqd.fails(66, "queue", "show", "encode")
+    eqd.ok("reload")
+    equal(attribute(eqd, "encode", "max_active"), "3")
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def a_changed_file_changes_the_queue_and_keeps_its_tasks(eqd):
+    eqd.ok("queue", "pause", "encode")
+    task = eqd.submit("-q", "encode", "--", "true")
+    eqd.configure("queues.d/encode.queue", GOOD.replace("3", "7"))
+    eqd.ok("reload")
+    equal(attribute(eqd, "encode", "max_active"), "7")
+    eqd.ok("queue", "resume", "encode")
+    eqd.ends_as(task, "DONE")
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def a_bad_file_changes_nothing_and_is_named_with_its_line(eqd):
+    for name, text, line in (("queues.d/encode.queue", "[Queue]\nMaxActive=9\nMaxActive=none\n", 3),
+                             ("queues.d/other.queue", "[Queue]\nNoSuchKey=1\n", 2),
+                             ("queues.d/other.queue", "[Queue\n", 1),
+                             ("eqd.conf", "[Daemon]\n\nLogLevel=loud\n", 3)):
+        before = {f: f.read_text() for f in (eqd.dir / "config").rglob("*") if f.is_file()}
+        eqd.configure(name, text)
+        eqd.fails(78, "reload", says=f"{name.rpartition('/')[2]}:{line}")
+        equal(attribute(eqd, "encode", "max_active"), "3")
+        eqd.fails(66, "queue", "show", "other")
+        (eqd.dir / "config" / name).unlink()
+        for path, old in before.items():
+            path.write_text(old)
+    eqd.ok("reload")
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def what_was_set_by_hand_lasts_until_the_file_changes(eqd):
+    eqd.ok("queue", "set", "encode", "max_active=5")
+    equal(eqd.queue("encode")["origin"], "file+override")
+    eqd.ok("reload")
+    equal(attribute(eqd, "encode", "max_active"), "5")
+    eqd.configure("queues.d/encode.queue", GOOD.replace("3", "4"))
+    eqd.ok("reload")
+    equal(attribute(eqd, "encode", "max_active"), "4")
+    equal(eqd.queue("encode")["origin"], "file")
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def a_removed_file_drains_its_queue(eqd):
+    events = eqd.events(events=["queue.removed"])
+    running = eqd.submit("-q", "encode", "--", "sleep", "0.3")
+    eqd.until_state(running, "RUNNING")
+    (eqd.dir / "config/queues.d/encode.queue").unlink()
+    eqd.ok("reload")
+    r = eqd.ctl("submit", "-q", "encode", "--", "true")
+    equal(r.rc in (66, 75), True, str(r))
+    removed = events.note(lambda method, params: method == "event")[0]
+    equal(removed["queue"], "encode")
+    eqd.fails(66, "queue", "show", "encode")
+
+
+@test()
+def SIGHUP_reloads_as_well_and_survives_a_bad_file(eqd):
+    events = eqd.events(events=["config."])
+    eqd.configure("queues.d/encode.queue", GOOD)
+    os.kill(eqd.pid, signal.SIGHUP)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "config.reloaded")
+    equal(attribute(eqd, "encode", "max_active"), "3")
+    eqd.configure("queues.d/encode.queue", "nonsense\n")
+    os.kill(eqd.pid, signal.SIGHUP)
+    eqd.fails(78, "reload", says="encode.queue:1")
+    equal(attribute(eqd, "encode", "max_active"), "3")
+
+
+@test(eqd=False)
+def eqd_does_not_start_with_a_bad_file_and_names_it(place):
+    (place.dir / "config/queues.d").mkdir(parents=True)
+    (place.dir / "config/queues.d/bad.queue").write_text("[Queue]\nMaxActive=0\n")
+    r = place.run_eqd("--socket", place.socket)
+    equal(r.rc, 78, str(r))
+    contains(r.err, "bad.queue:2", "MaxActive")
+
+
+main()

@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""SIGTERM: running commands get TERM, then KILL, within a bound; then nothing of eqd is left."""
+
+import os
+import signal
+import time
+
+from eqdtest import (Closed, RpcError, alive, contains, descendants, equal, eventually, is_gone, main, marked, test)
+
+SHORT = {"eqd.conf": "[Daemon]\nStopTimeout=2s\n"}
+
+
+def running(eqd, script, *args):
+    """Submits a script that says ready when it has got so far."""
+    task = eqd.sh(f"{script}", *args)
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    return task
+
+
+def stopped_after(eqd, seconds):
+    start = time.monotonic()
+    eqd.stop(seconds)
+    return time.monotonic() - start
+
+
+@test()
+def an_idle_eqd_leaves_at_once(eqd):
+    stopped_after(eqd, 5)
+    equal((eqd.dir / "s").exists(), False)
+
+
+@test()
+def SIGINT_is_the_same(eqd):
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGINT)
+    eqd.expect_end(5, 0)
+
+
+@test()
+def commands_that_obey_TERM_may_clean_up(eqd):
+    running(eqd, "trap 'echo bye >work/bye; exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    stopped_after(eqd, 20)
+    equal((eqd.dir / "work/bye").read_text(), "bye\n")
+
+
+@test(config=SHORT)
+def commands_that_ignore_TERM_are_killed_within_the_bound(eqd):
+    running(eqd, "trap '' TERM; echo ready; while :; do sleep 0.01; done")
+    seconds = stopped_after(eqd, 15)
+    if not 1 <= seconds <= 10:
+        raise AssertionError(f"took {seconds:.1f} s with StopTimeout=2s")
+
+
+@test(config=SHORT)
+def whole_trees_go_with_their_leader(eqd):
+    running(eqd, "trap '' TERM; (trap '' TERM; setsid sh -c \"trap '' TERM; sleep 1000\" & sleep 1000) & echo ready; "
+                 "while :; do sleep 0.01; done")
+    family = descendants(eqd.pid)
+    stopped_after(eqd, 15)
+    equal(alive(family), [])
+
+
+@test(config=SHORT)
+def a_stopped_command_is_killed_too(eqd):
+    task = eqd.submit("--", "sleep", "1000")
+    pid = eqd.until_state(task, "RUNNING")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    stopped_after(eqd, 15)
+    equal(is_gone(pid), True)
+
+
+@test()
+def queued_tasks_do_not_start_while_it_stops(eqd):
+    running(eqd, "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    for _ in range(20):
+        eqd.sh("echo started >>work/started")
+    stopped_after(eqd, 20)
+    equal((eqd.dir / "work/started").exists(), False)
+
+
+@test()
+def clients_are_told_and_new_tasks_refused(eqd):
+    c = eqd.connect()
+    running(eqd, "trap 'read x <work/gate; exit 0' TERM; mkfifo work/gate; echo ready; while :; do sleep 0.01; done")
+    waiting = c.send("wait", ["default/1"])
+    c.call("ping")
+    os.kill(eqd.pid, signal.SIGTERM)
+    eventually(lambda: "stopping" in eqd.log_text().lower(), "eqd does not say that it stops")
+    try:
+        c.call("submit", "default", b"", argv=["true"])
+        raise AssertionError("a task was taken by an eqd that stops")
+    except RpcError as e:
+        equal(e.code, 21, e.text)
+    except Closed:
+        pass
+    (eqd.dir / "work/gate").write_text("\n")
+    try:
+        equal(c.reply(waiting)[0]["state"], "CANCELED")
+    except Closed:
+        pass
+    eqd.close_connections()
+    eqd.expect_end(20, 0)
+    eventually(lambda: not marked(eqd.dir), lambda: f"left: {alive(marked(eqd.dir))}")
+
+
+@test(config=SHORT)
+def eqctl_that_waits_ends_too(eqd):
+    run = eqd.start_ctl("wait", "--timeout", "40s", eqd.submit("--", "sleep", "1000"))
+    eqd.until_state("default/1", "RUNNING")
+    with eqd.connect() as c:
+        eventually(lambda: c.call("stat")["clients"] == 2, "eqctl has connected")
+        c.call("ping") # a turn of the loop later: its request has been read
+    os.kill(eqd.pid, signal.SIGTERM)
+    eqd.close_connections()
+    eqd.expect_end(15, 0)
+    out = run.communicate(timeout=60)
+    equal(run.returncode, 128 + signal.SIGTERM, f"what the task ended with; eqctl said {out}")
+
+
+@test()
+def many_running_commands_stop_together(eqd):
+    eqd.ok("queue", "create", "p", "max_active=40")
+    eqd.submit("-q", "p", "--array", "1-40", "--", "sleep", "1000")
+    eqd.until_state("p/40", "RUNNING")
+    seconds = stopped_after(eqd, 20)
+    if seconds > 10:
+        raise AssertionError(f"took {seconds:.1f} s")
+
+
+main()

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The spawner dies: what ran ends as FAILED with reason spawn-failed, what waits goes on, nothing is left behind."""
+
+import os
+import signal
+
+from eqdtest import alive, comm, contains, descendants, equal, eventually, is_gone, main, proc_stat, test
+
+
+def spawners(eqd):
+    """(keeper, worker): the keeper is eqd's child, the worker the keeper's."""
+    found = [p for p in descendants(eqd.pid) if comm(p) == "eqd-spawner"]
+    keeper = [p for p in found if proc_stat(p)[1] == eqd.pid]
+    worker = [p for p in found if proc_stat(p)[1] in keeper]
+    equal((len(keeper), len(worker)), (1, 1), f"spawner processes {alive(found)}")
+    return keeper[0], worker[0]
+
+
+def run_and_kill(eqd, victim):
+    """Two tasks run, one of them with a child in a session of its own; one waits. Then the spawner's process dies."""
+    eqd.ok("queue", "create", "p", "max_active=2")
+    tree = eqd.sh("setsid sleep 1000 & sleep 1000 & echo ready; wait", "-q", "p")
+    equal(eqd.start_ctl("logs", "-f", tree).stdout.readline(), b"ready\n")
+    plain = eqd.submit("-q", "p", "--", "sleep", "1000")
+    eqd.until_state(plain, "RUNNING")
+    waiting = eqd.submit("-q", "p", "--", "echo", "went on")
+    processes = [p for p in descendants(eqd.pid) if comm(p) in ("sh", "sleep", "setsid")]
+    equal(len(processes) >= 4, True, str(alive(processes)))
+    events = eqd.events(events=["spawner."])
+    os.kill(victim, signal.SIGKILL)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.lost")
+    for task in (tree, plain):
+        shown = eqd.ends_as(task, "FAILED", reason="spawn-failed")
+        equal(eqd.ctl("wait", task).rc, 125, str(shown))
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    eqd.ends_as(waiting, "DONE")
+    equal(eqd.logs(waiting), "went on")
+    eventually(lambda: all(is_gone(p) for p in processes), lambda: f"left: {alive(processes)}")
+    equal(victim in spawners(eqd), False)
+
+
+@test()
+def the_worker_dies(eqd):
+    run_and_kill(eqd, spawners(eqd)[1])
+    contains(eqd.log_text(), "spawner")
+
+
+@test()
+def the_keeper_dies(eqd):
+    run_and_kill(eqd, spawners(eqd)[0])
+
+
+@test()
+def the_worker_dies_again_and_again(eqd):
+    for _ in range(5):
+        task = eqd.submit("--", "sleep", "1000")
+        eqd.until_state(task, "RUNNING")
+        os.kill(spawners(eqd)[1], signal.SIGKILL)
+        eqd.ends_as(task, "FAILED", reason="spawn-failed")
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+
+
+@test()
+def a_task_with_retries_runs_again_after_the_spawner_died(eqd):
+    task = eqd.sh("echo x >>work/runs; [ $(wc -l <work/runs) -ge 2 ] || sleep 1000", "-r", "3", "--backoff", "exp:1ms")
+    eqd.until_state(task, "RUNNING")
+    eventually(lambda: (eqd.dir / "work/runs").exists(), "the task has not begun")
+    os.kill(spawners(eqd)[1], signal.SIGKILL)
+    eqd.ends_as(task, "DONE", attempt=2, crashes=1)
+
+
+@test()
+def the_spawner_ends_with_an_eqd_that_is_killed_and_so_do_its_tasks(eqd):
+    task = eqd.sh("setsid sleep 1000 & echo ready; wait")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    family = descendants(eqd.pid)
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.process.wait()
+    eventually(lambda: all(is_gone(p) for p in family), lambda: f"left: {alive(family)}")
+
+
+@test()
+def a_stopped_worker_of_the_spawner_does_not_stop_eqd(eqd):
+    worker = spawners(eqd)[1]
+    os.kill(worker, signal.SIGSTOP)
+    task = eqd.submit("--", "true")
+    with eqd.connect() as c:
+        for _ in range(50):
+            equal(c.call("ping"), None)
+    os.kill(worker, signal.SIGCONT)
+    eqd.ends_as(task, "DONE")
+
+
+main()

@@ -1,0 +1,54 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# usage: units-verify.sh BUILT_UNITS SOURCE_UNITS
+#
+# The units have no mistake that systemd sees, and eqd.service is hardened as far as we promise (score at most 5.0). systemd
+# wants to see the programs of ExecStart= and ExecReload=, which may not be installed: they are replaced by /bin/true,
+# nothing else is. 77: there is no systemd-analyze.
+set -eu
+
+built=$(cd "$1" && pwd)
+source=$(cd "$2" && pwd)
+command -v systemd-analyze >/dev/null || { echo "SKIP: no systemd-analyze"; exit 77; }
+
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+trap 'exit 1' HUP INT TERM
+status=0
+
+fail() {
+    printf 'FAIL: %s\n' "$*" >&2
+    status=1
+}
+
+# verify MODE DIR: every line that systemd prints about these units is a failure.
+verify() {
+    out=$(XDG_RUNTIME_DIR="$dir" SYSTEMD_UNIT_PATH="$2:" systemd-analyze verify --man=no --recursive-errors=no "--$1" \
+        "$2/eqd.service" "$2/eqd.socket" 2>&1) || fail "systemd-analyze verify --$1"
+    out=$(printf '%s\n' "$out" | grep -e "$2" -e 'eqd\.' || true)
+    [ -z "$out" ] || { printf '%s\n' "$out"; fail "$1 units: see above"; }
+}
+
+for mode in system user; do
+    sub=$([ $mode = user ] && echo /user || echo)
+    mkdir "$dir/$mode"
+    sed -E 's,^(Exec[A-Za-z]+=)[^ ]+,\1/bin/true,' "$built$sub/eqd.service" >"$dir/$mode/eqd.service"
+    cp "$source$sub/eqd.socket" "$dir/$mode/"
+    if grep -n '@[a-z]*dir@' "$dir/$mode/eqd.service"; then
+        fail "$mode eqd.service: a place was not filled in"
+    fi
+    verify $mode "$dir/$mode"
+done
+
+systemd-analyze security --offline=true --threshold=50 --no-pager "$dir/system/eqd.service" >"$dir/security" 2>&1 || {
+    cat "$dir/security"
+    fail "eqd.service: its score is above 5.0"
+}
+tail -n 1 "$dir/security"
+
+if command -v systemd-sysusers >/dev/null; then
+    mkdir -p "$dir/root/etc"
+    systemd-sysusers --root="$dir/root" "$source/eqd.sysusers.conf" || fail "sysusers.d"
+    grep -q '^eqd:' "$dir/root/etc/passwd" && grep -q '^eqd:' "$dir/root/etc/group" || fail "sysusers.d makes no user eqd"
+fi
+exit $status

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: MIT */
+#include "manager-host.h"
+
+/* ---- fate ---- */
+
+TEST(without_retries_a_failure_is_failed_and_a_time_out_is_timeout) {
+        Host h;
+        host_init(&h);
+        TaskRecord *a = host_task(&h, "default", (EqSubmit) { 0 }), *b = host_task(&h, "default", (EqSubmit) { 0 });
+        TaskRecord *c = host_task(&h, "default", (EqSubmit) { 0 });
+        host_end(&h, a, TASK_BAD);
+        host_end(&h, b, TASK_TIMED_OUT);
+        host_end(&h, c, TASK_OK);
+        ck_assert_state(a, FAILED);
+        ck_assert_state(b, TIMEOUT);
+        ck_assert_state(c, DONE);
+        host_done(&h);
+}
+
+TEST(retries_wait_longer_each_time_and_end_dead) {
+        Host h;
+        host_init(&h);
+        EqSubmit s = { 0 };
+        EQ_SET(&s, Submit, retries, 3);
+        EQ_SET(&s, Submit, backoff_usec, 10 * USEC_PER_SEC);
+        EQ_SET(&s, Submit, backoff_max_usec, 30 * USEC_PER_SEC);
+        TaskRecord *t = host_task(&h, "default", s);
+        const uint64_t waits[] = { 10, 20, 30 };
+        for (size_t i = 0; i < 3; i++) {
+                host_end(&h, t, TASK_BAD);
+                ck_assert_state(t, WAITING);
+                host_advance(&h, waits[i] * USEC_PER_SEC * 9 / 10 - 1);
+                ck_assert_state(t, WAITING); /* a tenth of it is random */
+                host_advance(&h, waits[i] * USEC_PER_SEC / 5 + 1);
+                ck_assert_state(t, RUNNING);
+        }
+        host_end(&h, t, TASK_BAD);
+        ck_assert_state(t, DEAD);
+        ck_assert_uint_eq(t->task.attempt, 4);
+        host_done(&h);
+}
+
+TEST(a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass) {
+        Host h;
+        host_init(&h);
+        EqSubmit s = { 0 }, urgent = { 0 };
+        EQ_SET(&s, Submit, retries, 1);
+        EQ_SET(&urgent, Submit, urgent, true);
+        TaskRecord *a = host_task(&h, "default", s), *b = host_task(&h, "default", (EqSubmit) { 0 });
+        host_end(&h, a, TASK_BAD);
+        ck_assert_state(b, QUEUED);
+        const TaskRecord *u = host_task(&h, "default", urgent);
+        ck_assert_state(u, RUNNING);
+        WhyView why;
+        host_end(&h, (TaskRecord *)u, TASK_OK);
+        view_why(h.m, b, &why);
+        ck_assert(eq_bytes_eq(why.row.reason, eq_str("backoff")));
+        ck_assert_uint_eq(why.row.by.id.seq, a->task.seq);
+        host_advance(&h, 2 * USEC_PER_SEC);
+        ck_assert_state(a, RUNNING);
+        host_end(&h, a, TASK_OK);
+        ck_assert_state(b, RUNNING);
+        host_done(&h);
+}
+
+TEST(crashes_are_counted_apart_and_end_a_task_before_its_retries) {
+        Host h;
+        host_init(&h);
+        host_queue(&h, "q", (const char *const[]) { "retries=100", "backoff=0", "max_crashes=2", NULL });
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        host_end(&h, t, TASK_BAD);
+        host_advance(&h, 1);
+        host_end(&h, t, TASK_CRASHED);
+        host_advance(&h, 1);
+        ck_assert_state(t, RUNNING);
+        host_end(&h, t, TASK_CRASHED);
+        ck_assert_state(t, DEAD);
+        ck_assert_uint_eq(t->crashes, 2);
+        host_done(&h);
+}
+
+TEST(a_running_task_that_is_canceled_ends_canceled_unless_it_was_quicker) {
+        Host h;
+        host_init(&h);
+        host_queue(&h, "q", (const char *const[]) { "max_active=2", NULL });
+        TaskRecord *a = host_task(&h, "q", (EqSubmit) { 0 }), *b = host_task(&h, "q", (EqSubmit) { 0 });
+        ck_assert_int_eq(manager_cancel(h.m, a, false, 0, USEC_NEVER), 1);
+        ck_assert(!a->task.canceling);
+        ck_assert_int_eq(manager_cancel(h.m, a, true, 2, USEC_NEVER), 1);
+        ck_assert_int_eq(h.m->commands->last_signal, 2);
+        ck_assert_int_eq(manager_cancel(h.m, b, true, 0, USEC_NEVER), 1);
+        host_end(&h, a, TASK_STOPPED);
+        host_end(&h, b, TASK_OK);
+        ck_assert_state(a, CANCELED);
+        ck_assert_state(b, DONE);
+        ck_assert_int_eq(manager_cancel(h.m, a, true, 0, USEC_NEVER), -1);
+        host_done(&h);
+}
+
+/* ---- after ---- */
+
+static EqSubmit after(Host *h, EqBuffer *b, const TaskRecord *target, int kind) {
+        EqSubmit s = { 0 };
+        msgpack_packer pk = eq_packer(b);
+        b->len = 0;
+        eq_pack_id(&pk, task_record_id(target));
+        EqArray ids = { .raw = eq_bytes(b->data, b->len), .n = 1 };
+        if (kind == DEP_OK)
+                EQ_SET(&s, Submit, after_ok, ids);
+        else if (kind == DEP_ANY)
+                EQ_SET(&s, Submit, after_any, ids);
+        else
+                EQ_SET(&s, Submit, after_fail, ids);
+        return s;
+}
+
+TEST(after_lets_go_or_cancels_by_how_the_other_ended) {
+        const TaskVerdict verdicts[] = { TASK_OK, TASK_BAD };
+        for (int v = 0; v < 2; v++) {
+                Host h;
+                EqBuffer b = EQ_BUFFER_NULL;
+                host_init(&h);
+                host_queue(&h, "q", (const char *const[]) { "max_active=9", NULL });
+                TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 }), *deps[3];
+                for (int kind = 0; kind < 3; kind++) {
+                        deps[kind] = host_task(&h, "q", after(&h, &b, t, kind));
+                        ck_assert_state(deps[kind], WAITING);
+                }
+                host_end(&h, t, verdicts[v]);
+                ck_assert_state(deps[DEP_ANY], RUNNING);
+                ck_assert_state(deps[v == 0 ? DEP_OK : DEP_FAIL], RUNNING);
+                ck_assert_state(deps[v == 0 ? DEP_FAIL : DEP_OK], CANCELED);
+                ck_assert_uint_eq(deps[v == 0 ? DEP_FAIL : DEP_OK]->end_reason, EQ_REASON_DEPS_NEVER);
+
+                TaskRecord *late = host_task(&h, "q", after(&h, &b, t, v == 0 ? DEP_FAIL : DEP_OK));
+                ck_assert_state(late, CANCELED); /* it can never start: at once */
+                ck_assert_state(host_task(&h, "q", after(&h, &b, t, DEP_ANY)), RUNNING);
+                eq_buffer_done(&b);
+                host_done(&h);
+        }
+}
+
+TEST(after_an_unknown_task_is_refused) {
+        Host h;
+        TaskRecord *t;
+        EqBuffer b = EQ_BUFFER_NULL;
+        host_init(&h);
+        EqSubmit s = after(&h, &b, host_task(&h, "default", (EqSubmit) { 0 }), DEP_OK);
+        b.data[b.len - 1]++; /* the last byte of the SEQ */
+        ck_assert_int_eq(host_submit(&h, anna(&h), "default", s, &t), -ENOENT);
+        ck_assert_int_eq(h.refusal.code, EQ_E_NO_TASK);
+        ck_assert_uint_eq(h.m->n_pending, 1);
+        eq_buffer_done(&b);
+        host_done(&h);
+}
+
+TEST(a_chain_of_a_hundred_thousand_falls_without_recursion) {
+        Host h;
+        EqBuffer b = EQ_BUFFER_NULL;
+        host_init(&h);
+        host_queue(&h, "q", (const char *const[]) { "history=200000", NULL });
+        TaskRecord *first = host_task(&h, "q", (EqSubmit) { 0 }), *t = first;
+        for (int i = 0; i < 100000; i++)
+                t = host_task(&h, "q", after(&h, &b, t, DEP_OK));
+        host_end(&h, first, TASK_BAD);
+        ck_assert_state(t, CANCELED);
+        ck_assert_uint_eq(h.m->n_pending, 0);
+        eq_buffer_done(&b);
+        host_done(&h);
+}
+
+/* ---- who may what ---- */
+
+TEST(another_users_task_is_out_of_reach_and_an_administrator_reaches_all) {
+        Host h;
+        host_init(&h);
+        const TaskRecord *t = host_task(&h, "default", (EqSubmit) { 0 });
+        TaskRecord *found;
+        EqIdRef id = { .id = task_record_id(t) };
+        Caller b = bob(&h), r = root(&h), a = anna(&h);
+        ck_assert_int_eq(manager_find_task(h.m, &b, &id, &found, &h.refusal), -EPERM);
+        ck_assert_int_eq(h.refusal.code, EQ_E_DENIED);
+        ck_assert_int_eq(manager_find_task(h.m, &a, &id, &found, &h.refusal), 0);
+        ck_assert_int_eq(manager_find_task(h.m, &r, &id, &found, &h.refusal), 0);
+        host_done(&h);
+}
+
+TEST(an_eqd_without_the_capabilities_refuses_other_users_clearly) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        h.m->commands->ready.any_identity = false;
+        int r = host_submit(&h, anna(&h), "default", (EqSubmit) { 0 }, &t);
+        ck_assert_int_eq(r, geteuid() == 1001 ? 0 : -EPERM);
+        ck_assert_int_eq(h.refusal.code, EQ_E_IDENTITY);
+        ck_assert_ptr_nonnull(strstr(h.refusal.text, "cannot run commands as uid 1001"));
+        host_done(&h);
+}
+
+TEST(limits_are_per_user) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        h.m->users.limits[USER_TASKS] = 2;
+        host_task(&h, "default", (EqSubmit) { 0 });
+        host_task(&h, "default", (EqSubmit) { 0 });
+        ck_assert_int_eq(host_submit(&h, anna(&h), "default", (EqSubmit) { 0 }, &t), -EDQUOT);
+        ck_assert_int_eq(h.refusal.code, EQ_E_LIMIT);
+        ck_assert_int_eq(host_submit(&h, bob(&h), "default", (EqSubmit) { 0 }, &t), 0);
+        host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert_int_eq(host_submit(&h, anna(&h), "default", (EqSubmit) { 0 }, &t), 0);
+        host_done(&h);
+}
+
+/* ---- capacity ---- */
+
+TEST(drop_oldest_makes_room_by_canceling_the_oldest) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "q", (const char *const[]) { "max_tasks=2", "on_full=drop-oldest", NULL });
+        queue_pause(q->queue);
+        TaskRecord *a = host_task(&h, "q", (EqSubmit) { 0 }), *b = host_task(&h, "q", (EqSubmit) { 0 });
+        TaskRecord *c = host_task(&h, "q", (EqSubmit) { 0 });
+        ck_assert_state(a, CANCELED);
+        ck_assert_uint_eq(a->end_note, TASK_NOTE_DROPPED);
+        ck_assert_state(b, QUEUED);
+        ck_assert_state(c, QUEUED);
+        host_done(&h);
+}
+
+typedef struct Waiting {
+        SpaceWaiter waiter;
+        Host *host;
+        int id;
+} Waiting;
+static int order[8], n_order;
+
+static void waiting_retry(SpaceWaiter *w, bool ok) {
+        Waiting *x = (Waiting *)w;
+        TaskRecord *t;
+        if (!ok) {
+                order[n_order++] = -x->id;
+                return;
+        }
+        int r = host_submit(x->host, anna(x->host), "q", (EqSubmit) { 0 }, &t);
+        if (r == MANAGER_E_WAIT)
+                ck_assert_int_eq(manager_wait_space(x->host->m, w->queue, w, 0), 0);
+        else {
+                ck_assert_int_eq(r, 0);
+                order[n_order++] = x->id;
+        }
+}
+
+TEST(blocked_submits_get_in_first_come_first_served_or_time_out) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "q", (const char *const[]) { "max_tasks=1", "on_full=block", NULL });
+        TaskRecord *running = host_task(&h, "q", (EqSubmit) { 0 });
+        host_task(&h, "q", (EqSubmit) { 0 });
+        Waiting w[3];
+        for (int i = 0; i < 3; i++) {
+                w[i] = (Waiting) { .waiter = { .retry = waiting_retry }, .host = &h, .id = i + 1 };
+                list_init(&w[i].waiter.link);
+                ck_assert_int_eq(host_submit(&h, anna(&h), "q", (EqSubmit) { 0 }, &t), MANAGER_E_WAIT);
+                ck_assert_int_eq(manager_wait_space(h.m, q, &w[i].waiter, (uint64_t)(10 + i) * USEC_PER_SEC), 0);
+        }
+        host_end(&h, running, TASK_OK);
+        ck_assert_int_eq(n_order, 1);
+        ck_assert_int_eq(order[0], 1);
+        host_advance(&h, 11 * USEC_PER_SEC);
+        ck_assert_int_eq(order[1], -2);
+        host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert_int_eq(order[2], 3);
+        ck_assert_int_eq(n_order, 3);
+        host_done(&h);
+}
+
+/* ---- names, ids, history ---- */
+
+static void removed(RemoveWaiter *w) {
+        (void)w;
+        n_order++;
+}
+
+TEST(a_queue_made_again_counts_on_and_old_ids_are_stale) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "q", NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        EqIdRef old = { .id = task_record_id(t) };
+        RemoveWaiter w = { .done = removed };
+        list_init(&w.link);
+        ck_assert_int_eq(manager_queue_rm(h.m, q, false, &w, &h.refusal), -ENOTEMPTY);
+        ck_assert_int_eq(manager_queue_rm(h.m, q, true, &w, &h.refusal), 0);
+        ck_assert_int_eq(n_order, 0);
+        host_end(&h, t, TASK_STOPPED);
+        host_advance(&h, 1);
+        ck_assert_int_eq(n_order, 1);
+        ck_assert_ptr_null(manager_queue(h.m, eq_str("q")));
+        host_queue(&h, "q", NULL);
+        ck_assert_uint_eq(host_task(&h, "q", (EqSubmit) { 0 })->task.seq, 2);
+        Caller a = anna(&h);
+        ck_assert_int_eq(manager_find_task(h.m, &a, &old, &t, &h.refusal), -ENOENT);
+        ck_assert_int_eq(h.refusal.code, EQ_E_STALE);
+        host_done(&h);
+}
+
+TEST(history_keeps_the_latest_and_what_somebody_waits_for) {
+        Host h;
+        host_init(&h);
+        const QueueRecord *q = host_queue(&h, "q", (const char *const[]) { "history=3", "history_age=1h", NULL });
+        TaskRecord *first = host_task(&h, "q", (EqSubmit) { 0 });
+        first->n_pins++;
+        for (int i = 0; i < 10; i++)
+                host_task(&h, "q", (EqSubmit) { 0 });
+        while (h.m->commands->n_running > 0)
+                host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert_uint_eq(q->n_history, 3);
+        ck_assert_uint_eq(h.m->n_finished, 3);
+        ck_assert_state(first, DONE);
+        task_record_unpin(first);
+        ck_assert_ptr_null(seq_index_get(&q->tasks, 1));
+        host_advance(&h, 3601 * USEC_PER_SEC);
+        ck_assert_uint_eq(q->n_history, 0);
+        host_done(&h);
+}
+
+TEST(retry_by_hand_runs_it_again_under_its_id) {
+        Host h;
+        host_init(&h);
+        TaskRecord *t = host_task(&h, "default", (EqSubmit) { 0 });
+        ck_assert_int_eq(manager_retry(h.m, t, false), 1);
+        host_end(&h, t, TASK_BAD);
+        Caller b = bob(&h), a = anna(&h);
+        ck_assert_uint_eq(manager_retry_failed(h.m, &b, NULL, false), 0);
+        ck_assert_uint_eq(manager_retry_failed(h.m, &a, NULL, false), 1);
+        ck_assert_state(t, RUNNING);
+        ck_assert_uint_eq(t->task.attempt, 2);
+        host_end(&h, t, TASK_OK);
+        ck_assert_state(t, DONE);
+        host_done(&h);
+}
+
+/* ---- faults ---- */
+
+TEST(a_submit_without_memory_is_refused_and_leaves_nothing) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        long nth = 0;
+        int r;
+        do {
+                fault_set(FAULT_ALLOC, ++nth, false);
+                r = host_submit(&h, anna(&h), "default", (EqSubmit) { 0 }, &t);
+                fault_set(FAULT_ALLOC, 0, false);
+                ck_assert(r == 0 || r == -ENOMEM);
+                ck_assert_uint_eq(h.m->n_pending, r == 0);
+                ck_assert_uint_eq(h.anna_user->used[USER_TASKS], r == 0);
+        } while (r != 0);
+        ck_assert_int_gt(nth, 2);
+        host_done(&h);
+}
+
+TEST(a_task_that_cannot_be_started_keeps_its_place_and_is_tried_again) {
+        Host h;
+        host_init(&h);
+        h.m->commands->refuse = true;
+        TaskRecord *a = host_task(&h, "default", (EqSubmit) { 0 }), *b = host_task(&h, "default", (EqSubmit) { 0 });
+        ck_assert_state(a, QUEUED);
+        ck_assert_uint_eq(a->task.attempt, 0);
+        WhyView why;
+        view_why(h.m, a, &why);
+        ck_assert(eq_bytes_eq(why.row.reason, eq_str("create-failure")));
+        h.m->commands->refuse = false;
+        host_advance(&h, USEC_PER_SEC);
+        ck_assert_state(a, RUNNING);
+        ck_assert_state(b, QUEUED);
+        host_done(&h);
+}
+
+RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out_is_timeout,
+          test_retries_wait_longer_each_time_and_end_dead,
+          test_a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass,
+          test_crashes_are_counted_apart_and_end_a_task_before_its_retries,
+          test_a_running_task_that_is_canceled_ends_canceled_unless_it_was_quicker,
+          test_after_lets_go_or_cancels_by_how_the_other_ended, test_after_an_unknown_task_is_refused,
+          test_a_chain_of_a_hundred_thousand_falls_without_recursion,
+          test_another_users_task_is_out_of_reach_and_an_administrator_reaches_all,
+          test_an_eqd_without_the_capabilities_refuses_other_users_clearly, test_limits_are_per_user,
+          test_drop_oldest_makes_room_by_canceling_the_oldest,
+          test_blocked_submits_get_in_first_come_first_served_or_time_out,
+          test_a_queue_made_again_counts_on_and_old_ids_are_stale,
+          test_history_keeps_the_latest_and_what_somebody_waits_for, test_retry_by_hand_runs_it_again_under_its_id,
+          test_a_submit_without_memory_is_refused_and_leaves_nothing,
+          test_a_task_that_cannot_be_started_keeps_its_place_and_is_tried_again)
