@@ -360,6 +360,51 @@ EqArray reply_rows(const eq_reply *reply) {
         return rows;
 }
 
+bool reply_is_last_page(const eq_reply *reply) {
+        uint32_t n = reply_rows(reply).n;
+
+        return n == 0 || (n < EQ_LIST_MAX && reply_result(reply).len < EQ_MESSAGE_MAX / 4);
+}
+
+/* One page; last[] becomes the name of its last row: the reply that the row lies in goes. */
+static int queue_page(Ctl *ctl, char last[static EQ_NAME_MAX + 1], QueueFn fn, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqQueueList rec = { 0 };
+        EqQueue q = { 0 };
+        EqBytes row;
+
+        if (last[0])
+                EQ_SET(&rec, QueueList, from, eq_str(last));
+        int r = ctl_try(ctl, EQ_METHOD_QUEUE_LIST, &rec, &reply);
+        if (r < 0)
+                return r;
+        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1;) {
+                q = (EqQueue) { 0 };
+                if (eq_decode_map(&eq_schema_Queue, row, &q, &error) < 0)
+                        return -EBADMSG;
+                fn(&q, userdata);
+        }
+        if (reply_is_last_page(reply))
+                return 0;
+        /* The page must lead on, else this would never end. */
+        if (q.name.len == 0 || q.name.len > EQ_NAME_MAX || eq_bytes_eq(q.name, eq_str(last)))
+                return -EBADMSG;
+        memcpy(last, q.name.data, q.name.len);
+        last[q.name.len] = 0;
+        return 1;
+}
+
+int ctl_each_queue(Ctl *ctl, QueueFn fn, void *userdata) {
+        char last[EQ_NAME_MAX + 1] = "";
+        int r;
+
+        do
+                r = queue_page(ctl, last, fn, userdata);
+        while (r > 0);
+        return r;
+}
+
 int ctl_ids(const Ctl *ctl, const char *const *texts, size_t n, EqBuffer *ret_raw, EqArray *ret) {
         msgpack_packer pk = eq_packer(ret_raw);
 

@@ -82,6 +82,13 @@ int ctl_params(EqMethodId method, const void *params, EqBuffer *ret); /* packed 
 /* Result of a reply; and the same as rows of a list: an empty array if it is none. */
 EqBytes reply_result(const eq_reply *reply);
 EqArray reply_rows(const eq_reply *reply);
+/* Does this reply of list or queue_list end the list? eqd cuts pages by rows, and by bytes well above what is taken as
+ * small here: a short page alone says nothing. */
+bool reply_is_last_page(const eq_reply *reply);
+
+/* Every queue, page by page, by name. Records live during the call of fn only. r as of eq_client_call(); silent. */
+typedef void (*QueueFn)(const EqQueue *q, void *userdata);
+int ctl_each_queue(Ctl *ctl, QueueFn fn, void *userdata);
 
 /* QUEUE/SEQ, as json.h wants it, userdata being Ctl. Asks eqd for names that it has not seen. */
 void ctl_id(EqBuffer *b, EqIdRef id, EqBytes hint, void *ctl);

@@ -67,19 +67,15 @@ static NameCache *cache(Ctl *ctl) {
         return ctl->names;
 }
 
-static void ask_queues(Ctl *ctl, NameCache *c) {
-        _cleanup_reply_ eq_reply *reply = NULL;
-        EqDecodeError error;
-        EqBytes row;
+static void learn_queue(const EqQueue *q, void *userdata) {
+        NameCache *c = userdata;
+        name_add(&c->queues, q->id, q->name);
+}
 
+static void ask_queues(Ctl *ctl, NameCache *c) {
         c->queues_asked = true;
-        if (!ctl->client || ctl_try(ctl, EQ_METHOD_QUEUE_LIST, NULL, &reply) < 0)
-                return;
-        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1;) {
-                EqQueue q = { 0 };
-                if (eq_decode_map(&eq_schema_Queue, row, &q, &error) == 0)
-                        name_add(&c->queues, q.id, q.name);
-        }
+        if (ctl->client)
+                (void)ctl_each_queue(ctl, learn_queue, c); /* without names, numbers are shown */
 }
 
 void ctl_id(EqBuffer *b, EqIdRef id, EqBytes hint, void *userdata) {

@@ -345,7 +345,7 @@ static int add_last(Submission *s, uint32_t n_ids[3]) {
         EqDecodeError error;
         EqList rec = { 0 };
         eq_task_id last = { 0, 0 };
-        uint32_t n;
+        bool end;
 
         EQ_SET(&rec, List, queue, eq_str(s->queue));
         EQ_SET(&rec, List, uid, getuid());
@@ -357,16 +357,16 @@ static int add_last(Submission *s, uint32_t n_ids[3]) {
                 if (status)
                         return status;
                 EqArray rows = reply_rows(reply);
-                n = rows.n;
+                end = reply_is_last_page(reply);
                 while (eq_next_raw(&rows, &row) == 1) {
                         EqTask t = { 0 };
                         if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
-                                continue;
-                        EQ_SET(&rec, List, from, t.id);
+                                return ctl_fail(s->ctl, -EBADMSG);
+                        EQ_SET(&rec, List, from, (EqIdRef) { .id = t.id.id });
                         if (t.id.id.seq > last.seq)
                                 last = t.id.id;
                 }
-        } while (n == EQ_LIST_MAX);
+        } while (!end);
         if (last.seq == 0) {
                 ctl_error(s->ctl, "--after-last: you have no task in %s", s->queue);
                 return EXIT_NOT_FOUND;

@@ -9,25 +9,20 @@
 #include "eqctl/rows.h"
 #include "eqctl/text.h"
 
+static void add_queue(const EqQueue *q, void *userdata) {
+        rows_add(userdata, q);
+}
+
 int verb_queue_ls(Ctl *ctl) {
-        _cleanup_reply_ eq_reply *reply = NULL;
-        EqDecodeError error;
-        EqBytes row;
         Rows rows;
 
-        int status = ctl_call(ctl, EQ_METHOD_QUEUE_LIST, NULL, &reply);
+        int status = ctl_connect(ctl);
         if (!status)
                 status = rows_begin(&rows, ctl, &rows_queues);
         if (status)
                 return status;
-        for (EqArray all = reply_rows(reply); !status && eq_next_raw(&all, &row) == 1;) {
-                EqQueue q = { 0 };
-                if (eq_decode_map(&eq_schema_Queue, row, &q, &error) < 0)
-                        status = ctl_fail(ctl, -EBADMSG);
-                else
-                        rows_add(&rows, &q);
-        }
-        return rows_end(&rows, status);
+        int r = ctl_each_queue(ctl, add_queue, &rows);
+        return rows_end(&rows, r < 0 ? ctl_fail(ctl, r) : 0);
 }
 
 /* What the queue is like now, then its attributes, all as key=value. */

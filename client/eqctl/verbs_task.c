@@ -131,7 +131,7 @@ typedef int (*TaskFn)(Ctl *ctl, const EqTask *t, void *userdata);
 static int list_each(Ctl *ctl, EqList *list, TaskFn fn, void *userdata) {
         EqDecodeError error;
         EqBytes row;
-        uint32_t n;
+        bool end;
 
         do {
                 _cleanup_reply_ eq_reply *reply = NULL;
@@ -139,17 +139,17 @@ static int list_each(Ctl *ctl, EqList *list, TaskFn fn, void *userdata) {
                 if (status)
                         return status;
                 EqArray rows = reply_rows(reply);
-                n = rows.n;
+                end = reply_is_last_page(reply);
                 while (eq_next_raw(&rows, &row) == 1) {
                         EqTask t = { 0 };
                         if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
                                 return ctl_fail(ctl, -EBADMSG);
-                        EQ_SET(list, List, from, t.id);
+                        EQ_SET(list, List, from, (EqIdRef) { .id = t.id.id });
                         status = fn(ctl, &t, userdata);
                         if (status)
                                 return status;
                 }
-        } while (n == EQ_LIST_MAX);
+        } while (!end);
         return 0;
 }
 

@@ -726,6 +726,79 @@ TEST(ls_pages_through_long_lists) {
         fake_done(&e);
 }
 
+TEST(ls_goes_on_after_a_page_that_was_short_because_its_rows_are_long) {
+        static char label[EQ_MESSAGE_MAX / 2];
+        EqTask first = task(1, "QUEUED"), last = task(2, "QUEUED");
+        EqMessage m;
+        EqList list;
+        FakeEqd e;
+        Run r;
+
+        memset(label, 'x', sizeof(label));
+        EQ_SET(&first, Task, label, eq_bytes(label, sizeof(label)));
+        fake_init(&e);
+        START(&r, &e, "ls", "-o", "id");
+        fake_accept(&e);
+        fake_reply_list(&e, fake_expect(&e, "list", NULL), &eq_schema_Task, &first, 1);
+        uint32_t msgid = fake_expect(&e, "list", &m);
+        decode(&m, EQ_METHOD_LIST, &list);
+        ck_assert_uint_eq(list.from.id.seq, 1);
+        fake_reply_list(&e, msgid, &eq_schema_Task, &last, 1);
+        ck_assert_int_eq(finish(&r), 0);
+        ck_assert_str_eq(r.stdout_text, "q/1\nq/2\n");
+        fake_done(&e);
+}
+
+TEST(queue_ls_pages_by_the_name_of_the_last_row) {
+        static char names[EQ_LIST_MAX][8];
+        static EqQueue queues[EQ_LIST_MAX];
+        EqQueue last = { 0 };
+        EqQueueList list;
+        EqMessage m;
+        FakeEqd e;
+        Run r;
+
+        for (unsigned i = 0; i < EQ_LIST_MAX; i++) {
+                (void)snprintf(names[i], sizeof(names[i]), "q%04u", i);
+                EQ_SET(&queues[i], Queue, name, eq_str(names[i]));
+        }
+        EQ_SET(&last, Queue, name, eq_str("zebra"));
+        fake_init(&e);
+        START(&r, &e, "queue", "ls", "-o", "id");
+        fake_accept(&e);
+        uint32_t msgid = fake_expect(&e, "queue_list", &m);
+        decode(&m, EQ_METHOD_QUEUE_LIST, &list);
+        ck_assert(!EQ_HAS(&list, QueueList, from));
+        fake_reply_list(&e, msgid, &eq_schema_Queue, queues, EQ_LIST_MAX);
+        msgid = fake_expect(&e, "queue_list", &m);
+        decode(&m, EQ_METHOD_QUEUE_LIST, &list);
+        ck_assert(eq_bytes_eq(list.from, eq_str("q0999")));
+        fake_reply_list(&e, msgid, &eq_schema_Queue, &last, 1);
+        ck_assert_int_eq(finish(&r), 0);
+        expect_text(r.stdout_text, "q0000\n");
+        expect_text(r.stdout_text, "q0999\nzebra\n");
+        fake_done(&e);
+}
+
+TEST(queue_ls_ends_when_pages_do_not_lead_on) {
+        static char detail[EQ_MESSAGE_MAX / 2];
+        EqQueue q = { 0 };
+        FakeEqd e;
+        Run r;
+
+        memset(detail, 'x', sizeof(detail));
+        EQ_SET(&q, Queue, name, eq_str("q"));
+        EQ_SET(&q, Queue, detail, eq_bytes(detail, sizeof(detail)));
+        fake_init(&e);
+        START(&r, &e, "queue", "ls", "-o", "id");
+        fake_accept(&e);
+        for (int i = 0; i < 2; i++)
+                fake_reply_list(&e, fake_expect(&e, "queue_list", NULL), &eq_schema_Queue, &q, 1);
+        ck_assert_int_eq(finish(&r), 69);
+        expect_text(r.stderr_text, "does not speak eqd's protocol");
+        fake_done(&e);
+}
+
 TEST(why_is_a_sentence) {
         EqWhy w = { 0 };
         FakeEqd e;
@@ -906,8 +979,10 @@ RUN_TESTS("eqctl", 30, test_submit_prints_the_id_and_nothing_else, test_submit_t
           test_output_goes_on_after_a_reconnect_without_repeating_itself,
           test_status_fd_tells_what_an_exit_status_cannot, test_cancel_says_what_became_of_each,
           test_cancel_by_filter_wants_a_yes_for_more_than_one_and_spares_what_runs,
-          test_ls_shows_a_table_json_tsv_or_ids, test_ls_pages_through_long_lists, test_why_is_a_sentence,
-          test_logs_print_each_stream_where_it_belongs, test_logs_follow_until_the_output_ends,
+          test_ls_shows_a_table_json_tsv_or_ids, test_ls_pages_through_long_lists,
+          test_ls_goes_on_after_a_page_that_was_short_because_its_rows_are_long,
+          test_queue_ls_pages_by_the_name_of_the_last_row, test_queue_ls_ends_when_pages_do_not_lead_on,
+          test_why_is_a_sentence, test_logs_print_each_stream_where_it_belongs, test_logs_follow_until_the_output_ends,
           test_logs_of_an_unknown_task_fail_at_once, test_without_eqd_it_is_69_and_says_how_to_start_it,
           test_events_end_after_the_number_asked_for, test_queue_show_is_key_value_lines,
           test_what_eqd_says_cannot_move_the_cursor)
