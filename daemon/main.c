@@ -319,9 +319,8 @@ static void on_fatal(void *host, int error) {
         stop(d, EXIT_FAILURE);
 }
 
-/* The spawner is up: now commands can run, so now clients may come. */
-static void on_ready(void *host) {
-        Daemon *d = host;
+/* Made while eqd still has its capabilities: giving the socket to a group may need one. */
+static int listen_on(Daemon *d) {
         const DaemonSettings *settings = &d->manager->config->daemon;
         ServerConfig config = {
                 .path = d->listen_fd < 0 ? d->places.socket : NULL,
@@ -329,18 +328,28 @@ static void on_ready(void *host) {
                 .mode = (mode_t)settings->socket_mode,
                 .group = settings->socket_group.id,
         };
-        char error[256], status[128];
+        char error[256];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
                            error, sizeof(error), &d->server);
         if (r < 0) {
                 log_error("%s", error);
-                stop(d, EXIT_UNAVAILABLE);
-                return;
+                return -EADDRINUSE; /* whatever it was: there is nothing to listen on */
         }
         d->handlers.server = d->server;
         d->listen_fd = -1;
+        return 0;
+}
+
+/* The spawner is up: now commands can run, so now clients are let in. */
+static void on_ready(void *host) {
+        Daemon *d = host;
+        char status[128];
+        if (d->stopping)
+                return;
+        server_start(d->server);
         fill_status(d, status, sizeof(status));
-        log_info("ready on %s", config.path ? config.path : "the socket of the service manager");
+        log_info("ready on %s",
+                 d->server->listener.path ? d->server->listener.path : "the socket of the service manager");
         notify_ready(status);
 }
 
@@ -404,7 +413,8 @@ static int start(Daemon *d) {
         }
         d->handlers.manager = d->manager;
         raise_fd_limit();
-        return privilege_drop();
+        r = listen_on(d);
+        return r < 0 ? r : privilege_drop();
 }
 
 static void finish(Daemon *d) {
@@ -448,5 +458,8 @@ int main(int argc, char **argv) {
                 (void)uv_run(&d.loop, UV_RUN_DEFAULT);
         finish(&d);
         log_stop();
-        return r == -EUCLEAN ? EXIT_CONFIG_ERROR : r < 0 ? EXIT_FAILURE : d.exit_status;
+        return r == -EUCLEAN      ? EXIT_CONFIG_ERROR
+               : r == -EADDRINUSE ? EXIT_UNAVAILABLE
+               : r < 0            ? EXIT_FAILURE
+                                  : d.exit_status;
 }

@@ -283,8 +283,13 @@ int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refu
 /* ---- from files ---- */
 
 static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
-        if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest)
+        if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest) {
+                /* The same file; the defaults below it may have changed, for what neither it nor a client has set. */
+                if (queue_attributes_rebase(&q->attributes, &file->attributes) < 0)
+                        log_error("out of memory: queue %s keeps some old defaults", file->name);
+                queue_set_params(q->queue, &q->attributes.engine);
                 return;
+        }
         Identity *fixed;
         if (fixed_identity(&file->attributes, &fixed) < 0) {
                 log_error("out of memory: queue %s keeps its old attributes", file->name);

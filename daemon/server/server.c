@@ -296,7 +296,7 @@ static int start_handles(Server *s) {
         (void)uv_idle_init(s->loop, &s->turn);
         (void)uv_timer_init(s->loop, &s->accept_retry);
         s->n_handles = 4;
-        return uv_poll_start(&s->poll, UV_READABLE, on_listen);
+        return 0;
 }
 
 int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const ServerHooks *hooks,
@@ -341,6 +341,10 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
         }
         *ret = TAKE_PTR(s);
         return 0;
+}
+
+void server_start(Server *s) {
+        (void)uv_poll_start(&s->poll, UV_READABLE, on_listen); /* fails for a closing handle only */
 }
 
 void server_stop_listening(Server *s) {

@@ -63,6 +63,7 @@ struct Server {
  * missing, no permission. A stale socket file is replaced. 0 or negative errno. */
 int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const ServerHooks *hooks,
                const RequestHandler *handlers, void *host, char *ret_error, size_t error_size, Server **ret);
+void server_start(Server *s);          /* accepts; until then connections wait in the backlog */
 void server_stop_listening(Server *s); /* connections go on */
 /* Sends what the sockets take, closes all sessions. The memory goes when the loop has run and let go of the handles.
  * Returns NULL; NULL is fine. */

@@ -313,9 +313,10 @@ static void leader_ended(Worker *w, Run *r) {
         if (wait4(r->pid, &status, 0, &usage) != r->pid)
                 return;
         list_remove(&r->pid_link);
+        error = (ChildError) { .stage = r->ended.stage, .error = r->ended.error }; /* check_young() may have read it */
         r->ended = (SpawnEnded) { 0 };
         note_exit(r, status, &usage);
-        if (r->error_fd >= 0 && read_error_pipe(w, r, &error) < 0) {
+        if (error.stage != SPAWN_STAGE_NONE || (r->error_fd >= 0 && read_error_pipe(w, r, &error) < 0)) {
                 r->ended.exit = -1;
                 r->ended.error = error.error;
                 r->ended.stage = error.stage;
@@ -432,6 +433,7 @@ static void start(Worker *w, const Request *q) {
                 if (e < 0)
                         return refuse(w, h, SPAWN_STAGE_CGROUP, -e);
         }
+        r->ended = (SpawnEnded) { 0 };
         error = fork_child(w, r, q);
         if (error)
                 return refuse(w, h, fork_stage(r, error), error);

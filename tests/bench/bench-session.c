@@ -94,6 +94,7 @@ static void run_eqd(int listen_fd) {
         if (uv_loop_init(&loop) < 0 ||
             server_new(&loop, &users, &config, &hooks, handlers, NULL, error, sizeof(error), &server) < 0)
                 die("cannot start the server");
+        server_start(server);
         uv_run(&loop, UV_RUN_DEFAULT);
 }
 

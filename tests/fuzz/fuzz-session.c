@@ -91,6 +91,7 @@ static void start_server(void) {
         FUZZ_CHECK(bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)) == 0 && listen(fd, 1) == 0);
         FUZZ_CHECK(uv_loop_init(&loop) == 0);
         FUZZ_CHECK(server_new(&loop, &users, &config, &hooks, handlers, NULL, error, sizeof(error), &server) == 0);
+        server_start(server);
 }
 
 /* ---- the client ---- */

@@ -138,6 +138,7 @@ static inline void test_host_start(TestHost *h) {
         ck_assert_int_eq(
                 server_new(&h->loop, &h->users, &config, &test_hooks, h->handlers, h, error, sizeof(error), &h->server),
                 0);
+        server_start(h->server);
 }
 
 static inline void test_host_stop(TestHost *h) {

@@ -217,6 +217,7 @@ TEST(an_inherited_socket_is_served_and_its_file_left_to_its_owner) {
         ck_assert_int_eq(
                 server_new(&h.loop, &h.users, &config, &test_hooks, h.handlers, &h, error, sizeof(error), &h.server),
                 0);
+        server_start(h.server);
         test_client_open(&h, &c);
         close_many(&c, 1);
         server_stop_listening(h.server);
