@@ -84,6 +84,7 @@ static struct {
         uint64_t n_born, n_pushed, n_finished, n_started, armed;
         unsigned depth;
         bool in_run_due, ending;
+        bool submitted; /* in this step: a reopened queue need not be empty when its second waiter is called */
 } W;
 
 static uint64_t dice(uint64_t n) {
@@ -254,6 +255,9 @@ static void end_attempt(Model *m) {
         static const TaskVerdict verdicts[] = { TASK_OK,  TASK_OK,        TASK_OK,      TASK_BAD,
                                                 TASK_BAD, TASK_TIMED_OUT, TASK_CRASHED, TASK_NOT_STARTED };
         TaskResult result = { .verdict = verdicts[dice(W.ending ? 3 : ELEMENTSOF(verdicts))] };
+        /* One whose expiry passed while it ran, uncounted, would expire in the same run_due(), unforeseen by the model. */
+        if (result.verdict == TASK_NOT_STARTED && W.in_run_due)
+                result.verdict = TASK_BAD;
         m->at_gate = false;
         if (result.verdict == TASK_NOT_STARTED && !m->task.canceling) {
                 m->state = EQ_STATE_QUEUED;
@@ -338,7 +342,7 @@ static void on_finished(void *host, Task *t) {
         expect(eq_state_finished(t->state));
         W.n_finished++;
         m->wait = 0;
-        bool keep = dice(4) == 0 && !W.ending;
+        bool keep = dice(4) == 0 && W.n_models < N_MODELS_MAX / 4 && !W.ending;
         if (!keep)
                 forget(m);
         maybe_call_back();
@@ -367,11 +371,10 @@ static void on_waiter(QueueWaiter *qw) {
         w->used = false;
         if (!mq->q)
                 return; /* the queue was freed */
-        if (w->kind == WAIT_FLUSH) {
-                FOR_MODELS(m, w->queue)
-                expect(!is_unended(m) || m->born > w->born_max);
-        } else
-                expect(is_empty(w->queue));
+        FOR_MODELS(m, w->queue)
+        expect(w->kind != WAIT_FLUSH || !is_unended(m) || m->born > w->born_max);
+        expect(w->kind != WAIT_JOIN || is_empty(w->queue));
+        expect(w->kind != WAIT_DRAIN || is_empty(w->queue) || W.submitted);
         if (w->kind == WAIT_JOIN)
                 expect(mq->stopping);
         if (w->kind == WAIT_JOIN && w->frees_queue && W.depth == 0 && mq->q->depth == 0) {
@@ -399,6 +402,8 @@ static Model *any_model(void) {
         if (W.n_models == 0)
                 return NULL;
         Model *m = W.models[dice(W.n_models)];
+        if (dice(4) == 0) /* of few that are kept for a retry by hand, none lives for ever */
+                m = W.models[W.n_models - 1 - dice(MIN(W.n_models, (size_t)20))];
         bool agreed = m->state == _EQ_STATE_INVALID || (m->task.state == m->state && m->task.wait == m->wait);
         return agreed && W.queues[m->queue].q ? m : NULL;
 }
@@ -433,6 +438,7 @@ static void call_reserve(void) {
         expect(expected < 0 || r == expected);
         if (r != 0)
                 return;
+        W.submitted = true;
         expect_eq(seq, ++mq->last_seq);
         Model *m = calloc(1, sizeof(*m));
         m->queue = i;
@@ -485,13 +491,18 @@ static void call_unreserve(void) {
 
 static void call_reserve_again(void) {
         Model *m = any_model();
-        if (!m || m->state == _EQ_STATE_INVALID || !eq_state_finished(m->state))
+        if (!m || m->state == _EQ_STATE_INVALID || !eq_state_finished(m->state) || m->task.where != TASK_NOWHERE)
                 return;
+        if (dice(4) == 0) {
+                forget(m);
+                return;
+        }
         int expected = W.in_run_due ? -1 : expected_refusal(m->queue, m->bytes);
         int r = queue_reserve_again(W.queues[m->queue].q, m->bytes);
         expect(expected < 0 || r == expected);
         if (r != 0)
                 return;
+        W.submitted = true;
         m->state = _EQ_STATE_INVALID;
         m->again = true;
         m->born = ++W.n_born;
@@ -511,8 +522,8 @@ static void call_wait(void) {
         Model *m = any_model();
         if (!m)
                 return;
-        uint8_t bits = (uint8_t)(1 + dice(15));
-        bool set = dice(2);
+        bool set = dice(3) == 0;
+        uint8_t bits = (uint8_t)(set ? 1 + dice(15) : 15 & ~dice(16));
         int expected = is_pending(m) ? 0 : m->state == EQ_STATE_RUNNING ? 1 : -1;
         if (expected == 0) {
                 if (set && !(m->wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF)))
@@ -525,9 +536,13 @@ static void call_wait(void) {
 }
 
 static void call_end(void) {
-        Model *m = any_model();
-        if (m && m->at_gate)
+        for (size_t i = 0, from = dice(W.n_models + 1); i < W.n_models; i++) {
+                Model *m = W.models[(from + i) % W.n_models];
+                if (!m->at_gate || m->task.ending)
+                        continue;
                 end_attempt(m);
+                return;
+        }
 }
 
 static void call_stop_task(void) {
@@ -542,7 +557,7 @@ static void call_pause(void) {
         ModelQueue *mq = &W.queues[any_queue()];
         if (!mq->q)
                 return;
-        if (mq->pauses < 2 && dice(3) == 0) {
+        if (mq->pauses < 2 && dice(5) == 0) {
                 mq->pauses++;
                 queue_pause(mq->q);
                 return;
@@ -557,8 +572,8 @@ static void call_set_params(void) {
         if (!mq->q)
                 return;
         mq->params.max_active = dice(2) ? 1 : 1 + dice(4);
-        mq->params.max_tasks = dice(2) ? 1000 : 1 + dice(20);
-        mq->params.max_bytes = dice(2) ? 1 << 20 : dice(1000);
+        mq->params.max_tasks = dice(4) ? 1000 : 1 + dice(20);
+        mq->params.max_bytes = dice(4) ? 1 << 20 : dice(1000);
         queue_set_params(mq->q, &mq->params);
 }
 
@@ -578,7 +593,7 @@ static void call_waiter(void) {
         *w = (Waiter) {
                 .waiter = { .done = on_waiter },
                 .used = true,
-                .kind = dice(6) == 0 ? WAIT_DRAIN : 1 + dice(2),
+                .kind = dice(10) == 0 ? WAIT_DRAIN : 1 + dice(2),
                 .queue = i,
                 .born_max = W.n_born,
                 .frees_queue = dice(2),
@@ -589,7 +604,7 @@ static void call_waiter(void) {
 
 static void call_stop(void) {
         ModelQueue *mq = &W.queues[any_queue()];
-        if (!mq->q || dice(40))
+        if (!mq->q || dice(20))
                 return;
         mq->stopping = true;
         queue_stop(mq->q);
@@ -597,14 +612,14 @@ static void call_stop(void) {
 
 static void call_pool(void) {
         ModelPool *mp = &W.pools[dice(N_POOLS)];
-        switch (dice(8)) {
+        switch (dice(12)) {
         case 0:
                 mp->blocked_reason = EQ_REASON_SPAWN_FAILED;
                 mp->blocked_until = dice(2) ? USEC_NEVER : now() + 1 + dice(100);
                 pool_block(mp->pool, mp->blocked_reason, mp->blocked_until);
                 break;
         case 1:
-                mp->n_max = dice(2) ? 4 : dice(10);
+                mp->n_max = dice(4) ? 4 : dice(10);
                 pool_set_max(mp->pool, mp->n_max);
                 break;
         default:
@@ -616,17 +631,18 @@ static void call_pool(void) {
 
 static void random_call(void) {
         static void (*const calls[])(void) = {
-                call_reserve, call_reserve, call_reserve, call_reserve,    call_push,          call_push,
-                call_push,    call_push,    call_end,     call_end,        call_end,           call_end,
-                call_end,     call_cancel,  call_wait,    call_stop_task,  call_reserve_again, call_unreserve,
-                call_pause,   call_waiter,  call_stop,    call_set_params, call_pool,
+                call_reserve, call_reserve,    call_reserve,       call_reserve,   call_reserve, call_push,
+                call_push,    call_push,       call_push,          call_push,      call_end,     call_end,
+                call_end,     call_end,        call_end,           call_end,       call_cancel,  call_wait,
+                call_wait,    call_stop_task,  call_reserve_again, call_unreserve, call_pause,   call_waiter,
+                call_stop,    call_set_params, call_pool,
         };
         calls[dice(ELEMENTSOF(calls))]();
 }
 
 /* Time passes; what is due in the model changes before the engine is told. */
 static void advance(void) {
-        fake_clock_advance(&W.clock, dice(40));
+        fake_clock_advance(&W.clock, dice(20) == 0 ? POOL_COOLDOWN_USEC : dice(40));
         if (engine_next_usec(&W.engine) > now())
                 return;
         for (size_t i = 0; i < W.n_models; i++) {
@@ -821,11 +837,12 @@ static long setting(const char *name, long otherwise) {
 }
 
 TEST(whatever_is_called_when_the_engine_does_what_the_model_does) {
-        long n_steps = setting("EQD_MODEL_STEPS", 4000), only = setting("EQD_MODEL_SEED", 0);
+        long n_steps = setting("EQD_MODEL_STEPS", 20000), only = setting("EQD_MODEL_SEED", 0);
         uint64_t n_started = 0, n_finished = 0;
         for (long seed = only ? only : 1; seed <= (only ? only : 12); seed++) {
                 begin((uint64_t)seed);
                 for (long step = 0; step < n_steps; step++) {
+                        W.submitted = false;
                         if (dice(8) == 0)
                                 advance();
                         else
@@ -837,8 +854,9 @@ TEST(whatever_is_called_when_the_engine_does_what_the_model_does) {
                 n_started += W.n_started;
                 n_finished += W.n_finished;
         }
-        expect(n_started > (uint64_t)n_steps / 8); /* it did exercise something */
-        expect(n_finished > (uint64_t)n_steps / 8);
+        printf("# %ju tasks started, %ju finished\n", (uintmax_t)n_started, (uintmax_t)n_finished);
+        expect(n_started > (uint64_t)n_steps / 40 &&
+               n_finished > (uint64_t)n_steps / 40); /* it did exercise something */
 }
 
 RUN_TESTS("engine-model", 110, test_whatever_is_called_when_the_engine_does_what_the_model_does)
