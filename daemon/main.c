@@ -30,6 +30,7 @@ typedef struct Options {
 } Options;
 
 typedef struct Places {
+        bool system;
         char socket[PATH_MAX], state[PATH_MAX], config[PATH_MAX], spawner[PATH_MAX];
 } Places;
 
@@ -186,8 +187,8 @@ static int user_places(const Options *o, Places *p) {
 
 static int find_places(const Options *o, Places *p) {
         int r;
-        bool system = o->system || (!o->user && geteuid() == 0);
-        if (system) {
+        p->system = o->system || (!o->user && geteuid() == 0);
+        if (p->system) {
                 r = put(p->socket, o->socket ? o->socket : "/run/eqd/eqd.sock", NULL, NULL, NULL);
                 if (r >= 0)
                         r = put(p->state, o->state ? o->state : "/var/lib/eqd", NULL, NULL, NULL);
@@ -387,7 +388,7 @@ static void raise_fd_limit(void) {
 static int start(Daemon *d) {
         Config *config;
         char error[256];
-        int r = config_load(d->places.config, &config, error, sizeof(error));
+        int r = config_load(d->places.config, d->places.system, &config, error, sizeof(error));
         if (r < 0) {
                 fprintf(stderr, "eqd: %s\n", error);
                 return -EUCLEAN;

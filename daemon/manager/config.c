@@ -177,9 +177,9 @@ static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
                 return params_unknown(&queue_attributes_table, NULL, e->key, strlen(e->key), error, size);
         if ((row->type == PARAM_USER || row->type == PARAM_GROUP) && !f->trusted) {
                 snprintf(error, size,
-                         "%s: is taken only from a file that root or eqd owns and nobody else may write; "
+                         "%s: is taken only from a file that root %sowns and nobody else may write; "
                          "chown it to root and chmod go-w",
-                         row->name);
+                         row->name, f->config->system ? "" : "or eqd ");
                 return -EPERM;
         }
         return queue_attributes_set_row(f->attributes, f->defaults, row, e->value, e->len, &lookup, error, size);
@@ -266,13 +266,15 @@ static int on_entry(void *userdata, const char *section, const char *key, const 
 
 /* ---- one file ---- */
 
-/* A section without entries is never given to on_entry(). */
+/* A section without entries is never given to on_entry(); and no value goes on beyond the header of a section. */
 static void check_section(File *f, const char *line, size_t len) {
         const char *end = memchr(line, ']', len);
         char name[64];
 
         if (line[0] != '[' || !end)
                 return; /* libinih finds the missing bracket */
+        if (!entry_flush(f))
+                return;
         size_t n = (size_t)(end - line) - 1;
         if (n >= sizeof(name)) {
                 section_refuse(f, f->line, line + 1, n);
@@ -308,7 +310,7 @@ static char *read_line(char *buffer, int size, void *userdata) {
 }
 
 /* Opens and judges. 1: there is none. */
-static int file_open(const char *path, Report *to, bool *ret_trusted, size_t *ret_size, int *ret_fd) {
+static int file_open(const char *path, bool system, Report *to, bool *ret_trusted, size_t *ret_size, int *ret_fd) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         struct stat st;
 
@@ -324,7 +326,7 @@ static int file_open(const char *path, Report *to, bool *ret_trusted, size_t *re
         if (st.st_size > CONFIG_FILE_MAX)
                 return report(to, -EFBIG, "%s: has %lld bytes; at most %d", path, (long long)st.st_size,
                               CONFIG_FILE_MAX);
-        *ret_trusted = (st.st_uid == 0 || st.st_uid == geteuid()) && !(st.st_mode & (S_IWGRP | S_IWOTH));
+        *ret_trusted = (st.st_uid == 0 || (!system && st.st_uid == geteuid())) && !(st.st_mode & (S_IWGRP | S_IWOTH));
         *ret_size = (size_t)st.st_size;
         *ret_fd = TAKE_FD(fd);
         return 0;
@@ -332,11 +334,11 @@ static int file_open(const char *path, Report *to, bool *ret_trusted, size_t *re
 
 /* Reads a file into memory that the caller frees. It may have grown since it was judged: what is beyond the limit then is
  * an error as well. 1: there is none. */
-static int file_read(const char *path, Report *to, bool *ret_trusted, char **ret, size_t *ret_len) {
+static int file_read(const char *path, bool system, Report *to, bool *ret_trusted, char **ret, size_t *ret_len) {
         _cleanup_close_ int fd = -1;
         size_t size, len = 0;
 
-        int r = file_open(path, to, ret_trusted, &size, &fd);
+        int r = file_open(path, system, to, ret_trusted, &size, &fd);
         if (r != 0)
                 return r;
         _cleanup_free_ char *text = fault_malloc(CONFIG_FILE_MAX + 1);
@@ -371,7 +373,7 @@ static int file_load(const char *path, const File *target, uint64_t *digest) {
         size_t len = 0;
         File f = *target;
 
-        int r = file_read(path, f.report, &f.trusted, &text, &len);
+        int r = file_read(path, f.config->system, f.report, &f.trusted, &text, &len);
         if (r != 0)
                 return r > 0 ? 0 : r;
         f.path = path;
@@ -535,10 +537,11 @@ static int load_all(Config *c, const char *dir, Report *to) {
         return r;
 }
 
-static int config_new(Config **ret) {
+static int config_new(bool system, Config **ret) {
         Config *c = fault_calloc(1, sizeof(*c));
         if (!c)
                 return -ENOMEM;
+        c->system = system;
         int r = params_init(&daemon_settings_table, &c->daemon);
         if (r == 0) {
                 r = queue_attributes_init(&c->queue_defaults, NULL);
@@ -553,11 +556,11 @@ static int config_new(Config **ret) {
         return 0;
 }
 
-int config_load(const char *dir, Config **ret, char *error, size_t error_size) {
+int config_load(const char *dir, bool system, Config **ret, char *error, size_t error_size) {
         Report to = { .text = error, .size = error_size };
         _cleanup_(config_freep) Config *c = NULL;
 
-        int r = config_new(&c);
+        int r = config_new(system, &c);
         if (r < 0)
                 return report(&to, r, "%s: %s", dir, strerror(-r));
         r = load_all(c, dir, &to);

@@ -28,6 +28,7 @@ typedef struct ConfigQueue {
 } ConfigQueue;
 
 typedef struct Config {
+        bool system; /* as it was loaded */
         DaemonSettings daemon;
         QueueAttributes queue_defaults;
         ConfigQueue *queues; /* sorted by name */
@@ -35,7 +36,8 @@ typedef struct Config {
 } Config;
 
 /* Reads everything below dir; what is missing, even dir, is empty. 0, and the caller owns *ret; else a negative errno, and
- * error is "FILE:LINE: what is wrong; what is allowed". -EINVAL: the text of a file; others: reading it. */
-int config_load(const char *dir, Config **ret, char *error, size_t error_size);
+ * error is "FILE:LINE: what is wrong; what is allowed". -EINVAL: the text of a file; others: reading it.
+ * system: as whom commands run is taken from files of root only, else also from those of the user that eqd runs as. */
+int config_load(const char *dir, bool system, Config **ret, char *error, size_t error_size);
 Config *config_free(Config *c); /* NULL is fine; returns NULL */
 DEFINE_CLEANUP(Config, config_free)

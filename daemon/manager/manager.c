@@ -257,7 +257,7 @@ bool manager_is_admin(const Manager *m, const Identity *id) {
 int manager_reload(Manager *m, Refusal *ret) {
         char error[sizeof(ret->text)];
         Config *config;
-        int r = config_load(m->config_dir, &config, error, sizeof(error));
+        int r = config_load(m->config_dir, m->config->system, &config, error, sizeof(error));
         if (r < 0)
                 return refuse(ret, EQ_E_CONFIG, r, "%s", error);
         r = queues_apply_config(m, config, ret);

@@ -12,6 +12,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
@@ -86,42 +87,48 @@ def report(name, values, unit, peer=None, peers=(), placement="free"):
 # ---- commands ----
 
 def tsp_rate(n):
-    """n times true through task-spooler, held by a gate until all are submitted."""
+    """n times true through task-spooler, from the first submit to the end of the last."""
     place = eqdtest.Place()
-    gate = place.dir / "gate"
-    os.mkfifo(gate)
     env = {**os.environ, "TS_SOCKET": str(place.dir / "ts"), "TMPDIR": str(place.dir)}
 
     def tsp(*args):
         return subprocess.run(["tsp", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               check=True).stdout.strip()
     try:
-        tsp("-n", "sh", "-c", f"read x <{gate}")
+        start = time.monotonic()
         for _ in range(n):
             last = tsp("-n", "/bin/true")
-        start = os.times().elapsed
-        gate.write_text("\n")
         tsp("-w", last)
-        return n / (os.times().elapsed - start)
+        return n / (time.monotonic() - start)
     finally:
         tsp("-K")
         place.remove()
+
+
+def eqctl_rate(eqd, n):
+    """The same through eqctl, a process per submit."""
+    start = time.monotonic()
+    for _ in range(n):
+        last = eqd.submit("-q", "q", "--", "/bin/true")
+    eqd.wait(last)
+    return n / (time.monotonic() - start)
 
 
 @bench
 def true_serial(o):
     """/bin/true one after the other."""
     n = 300
-    mine, loop, tsp = [], [], []
+    mine, cli, loop, tsp = [], [], [], []
     for _ in range(o.rounds):
         with Fresh(["q"]) as eqd:
             mine.append(rate("run", eqd.socket, "q", n))
+            cli.append(eqctl_rate(eqd, n))
         loop.append(rate("spawn", n))
         if shutil.which("tsp"):
             tsp.append(tsp_rate(n))
     report("true-serial", mine, "tasks/s", "posix_spawn loop", loop, f"unpinned, {len(CPUS)} CPUs")
     if tsp:
-        report("true-serial", mine, "tasks/s", "task-spooler", tsp, f"unpinned, {len(CPUS)} CPUs")
+        report("true-serial-cli", cli, "tasks/s", "task-spooler", tsp, f"a process per submit, unpinned, {len(CPUS)} CPUs")
     else:
         print("# task-spooler is not installed: apt install task-spooler")
 

@@ -87,7 +87,7 @@ static void run_eqd(int listen_fd) {
                                            .session_unclogged = ignore_session };
         ServerConfig config = { .listen_fd = listen_fd, .group = (gid_t)-1 };
         Users users = USERS_NULL;
-        Server *server;
+        Server *server = NULL;
         char error[256];
         uv_loop_t loop;
 

@@ -66,7 +66,7 @@ static void put(const char *name, const char *text) {
 
 static Config *load(void) {
         Config *c = NULL;
-        int r = config_load(dir, &c, error, sizeof(error));
+        int r = config_load(dir, false, &c, error, sizeof(error));
         ck_assert_msg(r == 0, "%d: %s", r, error);
         return c;
 }
@@ -74,7 +74,7 @@ static Config *load(void) {
 /* Loading fails, and the message is `DIR/` + text. */
 static void refused(const char *text) {
         Config *c = (Config *)error;
-        ck_assert_int_lt(config_load(dir, &c, error, sizeof(error)), 0);
+        ck_assert_int_lt(config_load(dir, false, &c, error, sizeof(error)), 0);
         ck_assert_ptr_eq(c, (Config *)error);
         ck_assert_msg(strncmp(error, dir, strlen(dir)) == 0, "%s", error);
         ck_assert_msg(strncmp(error + strlen(dir) + 1, text, strlen(text)) == 0, "%s\nshould be: %s", error, text);
@@ -202,6 +202,15 @@ TEST(a_key_said_twice_is_not_a_value_that_goes_on) {
         refused("eqd.conf:2: History: \"x\"");
 }
 
+TEST(a_value_does_not_go_on_beyond_the_header_of_a_section) {
+        DIRECTORY();
+        put("eqd.conf", "[Queue]\nGrace=1s\n[Queue]\n  Grace=2s\n");
+        _cleanup_(config_freep) Config *c = load();
+        ck_assert_uint_eq(c->queue_defaults.grace_usec, 2000000);
+        put("eqd.conf", "[Queue]\nHistory=x\n[Nonsense]\n");
+        refused("eqd.conf:2: History: \"x\"");
+}
+
 TEST(what_is_no_file_of_text_is_refused) {
         DIRECTORY();
         ck_assert_int_eq(mkdir(path_of("eqd.conf"), 0755), 0);
@@ -250,6 +259,27 @@ TEST(who_tasks_run_as_is_taken_only_from_files_that_nobody_else_can_write) {
         }
 }
 
+/* Whoever runs as eqd's own user could write such a file and become anybody. */
+TEST(a_system_instance_takes_it_from_files_of_root_only) {
+        DIRECTORY();
+        put("queues.d/a.queue", "[Queue]\nUser=65534\nGroup=65534\n");
+        if (geteuid() == 0) { /* then the test can be eqd's user; its own files are not root's any more */
+                ck_assert_int_eq(chown(path_of("queues.d/a.queue"), 65534, 0), 0);
+                ck_assert_int_eq(chmod(dir, 0755), 0);
+                ck_assert_int_eq(seteuid(65534), 0);
+        }
+        _cleanup_(config_freep) Config *c = load(), *none = NULL;
+        ck_assert_uint_eq(c->queues[0].attributes.user.id, 65534);
+        ck_assert_int_eq(config_load(dir, true, &none, error, sizeof(error)), -EPERM);
+        ck_assert(strstr(error, "a.queue:2: User: is taken only from a file that root owns and"));
+        if (getuid() == 0) {
+                ck_assert_int_eq(seteuid(0), 0);
+                ck_assert_int_eq(chown(path_of("queues.d/a.queue"), 0, 0), 0);
+                ck_assert_int_eq(config_load(dir, true, &none, error, sizeof(error)), 0);
+                ck_assert(none->system);
+        }
+}
+
 TEST(a_user_without_a_group_brings_his_own) {
         const struct passwd *nobody = getpwnam("nobody");
         ck_assert_ptr_nonnull(nobody);
@@ -295,7 +325,7 @@ TEST(without_memory_loading_fails_whole) {
         for (;; n++) {
                 Config *c = NULL;
                 fault_set(FAULT_ALLOC, n, false);
-                int r = config_load(dir, &c, error, sizeof(error));
+                int r = config_load(dir, false, &c, error, sizeof(error));
                 fault_set(FAULT_ALLOC, 0, false);
                 if (r == 0) {
                         config_free(c);
@@ -311,7 +341,8 @@ RUN_TESTS("config", 30, test_nothing_at_all_is_a_good_configuration,
           test_settings_defaults_and_queues_are_read_and_dropins_have_the_last_word,
           test_an_error_names_file_and_line_and_what_is_allowed, test_an_error_in_a_dropin_or_a_queue_names_that_file,
           test_the_name_of_a_file_must_be_a_name_for_a_queue, test_a_long_line_is_refused_and_may_go_on_below,
-          test_a_key_said_twice_is_not_a_value_that_goes_on, test_what_is_no_file_of_text_is_refused,
+          test_a_key_said_twice_is_not_a_value_that_goes_on, test_a_value_does_not_go_on_beyond_the_header_of_a_section,
+          test_what_is_no_file_of_text_is_refused,
           test_who_tasks_run_as_is_taken_only_from_files_that_nobody_else_can_write,
-          test_a_user_without_a_group_brings_his_own, test_the_digest_changes_with_the_file_and_with_its_dropins_only,
-          test_without_memory_loading_fails_whole)
+          test_a_system_instance_takes_it_from_files_of_root_only, test_a_user_without_a_group_brings_his_own,
+          test_the_digest_changes_with_the_file_and_with_its_dropins_only, test_without_memory_loading_fails_whole)

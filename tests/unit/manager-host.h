@@ -137,7 +137,7 @@ static inline void host_init(Host *h) {
         ck_assert_ptr_nonnull(mkdtemp(h->dir));
         ck_assert_int_eq(uv_loop_init(&h->loop), 0);
         fake_clock_init(&h->clock, 1000 * USEC_PER_SEC, UINT64_C(1700000000) * USEC_PER_SEC);
-        ck_assert_int_eq(config_load(h->dir, &config, error, sizeof(error)), 0);
+        ck_assert_int_eq(config_load(h->dir, false, &config, error, sizeof(error)), 0);
         ManagerConfig mc = { .loop = &h->loop, .clock = &h->clock.clock, .config_dir = h->dir, .config = config };
         ck_assert_int_eq(manager_new(&mc, &host_hooks, h, &h->m), 0);
         ck_assert_int_eq(identity_new(1001, 1001, NULL, 0, &h->anna), 0);
