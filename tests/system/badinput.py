@@ -443,6 +443,7 @@ def exhausted_descriptors_refuse_new_clients_and_spare_the_others(eqd):
     finally:
         for c in others:
             c.close()
+    eventually(lambda: eqd.ctl("ping").rc == 0, "connections are accepted again")
     works(eqd)
 
 
