@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* Forks a worker, waits for it, and when it died buries what it left and forks the next one.
  *
- * Whoever dies, no command is left: a worker that dies leaves its children to the keeper (the next subreaper), which kills
- * them; a keeper that dies makes the worker end (PDEATHSIG), which kills its children first; if both die at once, commands
- * die by their own PDEATHSIG, and eqd sees the line close. A worker that dies again and again is restarted more slowly. */
+ * Who cleans up: a worker that dies leaves its children to the keeper (the next subreaper), which kills them; a keeper that
+ * dies makes the worker end (PDEATHSIG), which kills its children first; when eqd goes, both see the line close, and the
+ * keeper ends a worker that is stopped or stuck. If keeper and worker are killed in the same moment, leaders die by their own
+ * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and is left where there are none.
+ * A worker that dies again and again is restarted more slowly. */
 
 #include "spawner/keeper.h"
 
@@ -17,6 +19,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,12 +40,15 @@ static const uint64_t kept = CAP(SETUID) | CAP(SETGID) | CAP(KILL) | CAP(SETPCAP
 static const uint64_t identity_needs = CAP(SETUID) | CAP(SETGID) | CAP(KILL);
 
 /* Signals: default actions, all blocked; the worker takes what it wants from a signalfd, children unblock before exec. */
-static void reset_signals(void) {
-        sigset_t all;
+static int reset_signals(void) {
+        sigset_t all, child;
         for (int s = 1; s < NSIG; s++)
                 (void)signal(s, SIG_DFL); /* KILL, STOP and the C library's own cannot be set, and need not be */
         sigfillset(&all);
         (void)sigprocmask(SIG_SETMASK, &all, NULL);
+        sigemptyset(&child);
+        sigaddset(&child, SIGCHLD);
+        return signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
 static int reduce_capabilities(WorkerConfig *w) {
@@ -92,15 +98,23 @@ static int start_worker(const WorkerConfig *w, pid_t *ret) {
         return 0;
 }
 
-/* One worker from fork to death. Orphans that reach the keeper meanwhile are those of a worker that has just died. */
-static void wait_for(pid_t worker) {
-        pid_t pid;
-        do
-                pid = waitpid(-1, NULL, 0);
-        while (pid != worker && !(pid < 0 && errno == ECHILD));
+/* Until the worker is gone or eqd is: a worker that is stopped or stuck does not see the line close. Orphans that reach the
+ * keeper are those of a worker that has just died. */
+static void wait_for(pid_t worker, int line, int signals) {
+        for (;;) {
+                struct pollfd p[] = { { .fd = signals, .events = POLLIN }, { .fd = line, .events = POLLRDHUP } };
+                struct signalfd_siginfo si;
+                (void)poll(p, ELEMENTSOF(p), -1);
+                if (p[1].revents)
+                        return;
+                (void)!read(signals, &si, sizeof(si)); /* only to make it wait again */
+                for (pid_t pid; (pid = waitpid(-1, NULL, WNOHANG)) != 0;)
+                        if (pid == worker || pid < 0)
+                                return;
+        }
 }
 
-static void serve(WorkerConfig *w, int children) {
+static void serve(WorkerConfig *w, int children, int signals) {
         while (!line_is_closed(w->line)) {
                 struct timespec began, now;
                 pid_t pid = -1;
@@ -110,7 +124,7 @@ static void serve(WorkerConfig *w, int children) {
                 if (r < 0)
                         say("cannot fork, trying again", -r);
                 else {
-                        wait_for(pid);
+                        wait_for(pid, w->line, signals);
                         if (line_is_closed(w->line))
                                 break;
                         tell_lost(w->line, w->epoch);
@@ -133,7 +147,12 @@ int keeper_run(const KeeperConfig *config) {
                            .keeper = getpid() };
         struct rlimit original;
 
-        reset_signals();
+        int signals = reset_signals();
+        if (signals < 0 || chdir("/") < 0) {
+                say("cannot start", errno);
+                return EXIT_FAILURE;
+        }
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* nobody of the same uid may look in or trace; exec resets it */
         if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) {
                 say("cannot become a subreaper", errno);
                 return EXIT_FAILURE;
@@ -156,7 +175,7 @@ int keeper_run(const KeeperConfig *config) {
         raise_fd_limit(&original, &w);
         (void)tree_kill_all(children,
                             w.slots_fd); /* a spawner that was killed may have left something in the cgroups */
-        serve(&w, children);
+        serve(&w, children, signals);
         (void)tree_kill_all(children, w.slots_fd);
         if (w.slots_fd >= 0)
                 cgroup_remove_slots(config->cgroup, w.slots_fd);

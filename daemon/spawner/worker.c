@@ -337,7 +337,8 @@ static void reap(Worker *w) {
                 Run *r = find_pid(w, si.si_pid);
                 if (r)
                         leader_ended(w, r);
-                else if (waitpid(si.si_pid, NULL, WNOHANG) == si.si_pid && si.si_status == SIGKILL &&
+                else if (waitpid(si.si_pid, NULL, WNOHANG) == si.si_pid && si.si_code == CLD_KILLED &&
+                         si.si_status == SIGKILL &&
                          !list_is_empty(&w->draining)) { /* an orphan; one that was killed was somebody's stray */
                         Run *d = LIST_ENTRY(w->draining.next, Run, link);
                         if (d->cgroup.dir < 0)

@@ -399,7 +399,7 @@ class Eqd(Place):
             self.process = subprocess.Popen(
                 [self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config", self.dir / "config",
                  *args], env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **env), stdin=subprocess.DEVNULL,
-                stdout=self.log, stderr=self.log, preexec_fn=before, cwd="/")
+                stdout=self.log, stderr=self.log, preexec_fn=before, cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
         self.connections = []

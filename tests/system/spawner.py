@@ -93,4 +93,28 @@ def a_stopped_worker_of_the_spawner_does_not_stop_eqd(eqd):
     eqd.ends_as(task, "DONE")
 
 
+@test()
+def a_stopped_worker_outlives_no_eqd_and_neither_do_its_tasks(eqd):
+    task = eqd.sh("setsid sleep 1000 & echo ready; wait")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    family = descendants(eqd.pid)
+    os.kill(spawners(eqd)[1], signal.SIGSTOP)
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.process.wait()
+    try:
+        eventually(lambda: all(is_gone(p) for p in family), lambda: f"left: {alive(family)}")
+    finally:
+        for p in alive(family): # what the claim is about must not outlive the test either
+            os.kill(p if isinstance(p, int) else int(str(p).split()[0]), signal.SIGKILL)
+
+
+@test()
+def a_task_without_a_working_directory_starts_in_the_root(eqd):
+    with eqd.connect() as c:
+        task = c.call("submit", "default", b"", argv=["pwd"])
+        c.call("wait", [task])
+        equal(c.call("logs", task)["chunks"], [[1, b"/\n"]])
+
+
 main()
