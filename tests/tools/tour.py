@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-DIRECTORIES = 150
+DIRECTORIES = 250
 TTY = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 ARCHIVE = r"""
 set -e
@@ -86,7 +86,7 @@ class Tour:
             print(f"\n$ eqctl {words}", flush=True)
         r = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
                            cwd=self.dir, check=False)
-        if show:
+        if show and r.stdout + r.stderr:
             print((r.stdout + r.stderr).rstrip(), flush=True)
         if check and r.returncode:
             raise Trouble(f"eqctl {' '.join(map(str, args))} returned {r.returncode}: {r.stderr.strip()}")
@@ -199,6 +199,7 @@ class Tour:
 
 def main():
     top, keep = Path(sys.argv[1]), "--keep" in sys.argv[2:]
+    signal.signal(signal.SIGINT, signal.default_int_handler) # also where the caller had it ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     tour = Tour(top)
