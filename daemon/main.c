@@ -59,7 +59,7 @@ static void usage(FILE *f) {
                    "  --state DIR      keep state here\n"
                    "  --config DIR     read eqd.conf and queues.d/ from here\n"
                    "  --cgroup DIR     make a cgroup per slot below this cgroup directory; `off`: never\n"
-                   "  --log-level L    error, warning, notice, info, debug\n"
+                   "  --log-level L    emerg, alert, crit, error, warning, notice, info or debug\n"
                    "  --help, --version\n\n"
                    "See eqd(8).\n");
 }
@@ -107,7 +107,9 @@ static int parse_options(int argc, char **argv, Options *o) {
                         o->log_level = parse_level(optarg);
                         if (o->log_level >= 0)
                                 break;
-                        fprintf(stderr, "eqd: --log-level %s: one of error, warning, notice, info, debug\n", optarg);
+                        fprintf(stderr,
+                                "eqd: --log-level %s: one of emerg, alert, crit, error, warning, notice, info, debug\n",
+                                optarg);
                         return -EINVAL;
                 case 'h':
                 case HELP:
@@ -313,12 +315,6 @@ static void on_event(void *host, const EqEvent *event, bool has_owner, uid_t own
         handlers_event(&d->handlers, event, has_owner, owner);
 }
 
-static void on_fatal(void *host, int error) {
-        Daemon *d = host;
-        log_error("cannot go on: %s", strerror(-error));
-        stop(d, EXIT_FAILURE);
-}
-
 /* Made while eqd still has its capabilities: giving the socket to a group may need one. */
 static int listen_on(Daemon *d) {
         const DaemonSettings *settings = &d->manager->config->daemon;
@@ -353,7 +349,7 @@ static void on_ready(void *host) {
         notify_ready(status);
 }
 
-static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready, .fatal = on_fatal };
+static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready };
 
 /* Directory for the socket, where it is eqd's to make: the default of a user instance. */
 static void make_socket_dir(const Daemon *d) {

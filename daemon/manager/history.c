@@ -22,7 +22,7 @@ void history_remove(Manager *m, TaskRecord *t) {
         m->n_finished--;
 }
 
-static void drop(Manager *m, TaskRecord *t) {
+void history_drop(Manager *m, TaskRecord *t) {
         history_remove(m, t);
         if (t->n_pins > 0)
                 t->lost_in_history = true; /* the last pin frees it */
@@ -39,7 +39,7 @@ static uint64_t age_usec(const Manager *m, const TaskRecord *t) {
 static void set_age_timer(Manager *m, QueueRecord *q) {
         const List *l = list_first(&q->history);
         uint64_t longest = q->attributes.history_age_usec;
-        if (!l || longest == USEC_NEVER || heap_contains(&q->age_timer.item))
+        if (!l || longest == USEC_NEVER || timer_is_set(&q->age_timer))
                 return;
         uint64_t age = age_usec(m, LIST_ENTRY(l, TaskRecord, history_link));
         uint64_t left = age < longest ? longest - age : 0;
@@ -48,9 +48,8 @@ static void set_age_timer(Manager *m, QueueRecord *q) {
 }
 
 void history_trim(Manager *m, QueueRecord *q) {
-        uint64_t limit = MAX(q->attributes.history, 1);
-        while (q->n_history > limit)
-                drop(m, LIST_ENTRY(q->history.next, TaskRecord, history_link));
+        while (q->n_history > q->attributes.history)
+                history_drop(m, LIST_ENTRY(q->history.next, TaskRecord, history_link));
         set_age_timer(m, q);
 }
 
@@ -61,7 +60,7 @@ void history_age_fire(Timer *timer) {
                 TaskRecord *t = LIST_ENTRY(q->history.next, TaskRecord, history_link);
                 if (age_usec(m, t) < q->attributes.history_age_usec)
                         break;
-                drop(m, t);
+                history_drop(m, t);
         }
         set_age_timer(m, q);
 }

@@ -49,6 +49,7 @@ static void on_finished(void *host, Task *task) {
         t->spec.stdin_fd = close_fd(t->spec.stdin_fd);
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);
+        user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
         followers_end(t);
         history_add(m, t);
@@ -56,8 +57,7 @@ static void on_finished(void *host, Task *task) {
         deps_settle(m, t);
         queue_record_settle(m, t->queue);
         if (m->stopped)
-                (void)timer_set(&m->timers, &m->stop_timer,
-                                clock_monotonic(m->clock)); /* looks whether it was the last */
+                (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* was it the last? */
 }
 
 static void on_space(void *host, Queue *q) {
@@ -68,7 +68,7 @@ static void on_space(void *host, Queue *q) {
 
 static void on_rearm(void *host, uint64_t next_usec) {
         Manager *m = host;
-        (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* cannot fail: its place in the heap is reserved */
+        (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* stands: cannot fail */
 }
 
 static const EngineHooks engine_hooks = {
@@ -112,7 +112,7 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .spec = &t->spec,
                 .queue = t->queue->queue->name,
                 .run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity,
-                .log = &t->run->log,
+                .log = t->queue->attributes.output == COMMAND_OUTPUT_NULL ? NULL : &t->run->log,
                 .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
                 .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
         };
@@ -161,6 +161,24 @@ static const CommandHooks command_hooks = {
         .spawner_lost = on_spawner_lost,
 };
 
+/* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
+
+static void stop_fire(Timer *timer) {
+        Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
+        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
+                (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
+                return;
+        }
+        if (m->pool->n_busy > 0)
+                log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
+        if (m->n_pending > m->pool->n_busy)
+                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
+                           m->n_pending - m->pool->n_busy);
+        void (*stopped)(void *host) = m->stopped;
+        m->stopped = NULL;
+        stopped(m->host);
+}
+
 /* ---- life ---- */
 
 static int start_commands(Manager *m, const ManagerConfig *c) {
@@ -179,7 +197,9 @@ static int fill(Manager *m, const ManagerConfig *c) {
         m->config_dir = strdup(c->config_dir);
         if (!m->config_dir)
                 return -ENOMEM;
-        r = heap_reserve(&m->timers.heap, 64);
+        r = timer_stand(&m->timers, &m->engine_timer);
+        if (r >= 0)
+                r = timer_stand(&m->timers, &m->stop_timer);
         if (r >= 0)
                 r = engine_init(&m->engine, c->clock, &engine_hooks, m);
         if (r >= 0)
@@ -200,6 +220,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         m->hooks = hooks;
         m->host = host;
         m->engine_timer = (Timer)TIMER_NULL(engine_fire);
+        m->stop_timer = (Timer)TIMER_NULL(stop_fire);
         m->users.unlimited_uid = geteuid();
         m->started_usec = clock_realtime(config->clock);
         m->jitter = m->started_usec ^ (uint64_t)getpid();
@@ -270,31 +291,12 @@ int manager_reload(Manager *m, Refusal *ret) {
         return 0;
 }
 
-/* ---- stop ---- */
-
-static void stop_fire(Timer *timer) {
-        Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
-        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
-                (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
-                return;
-        }
-        if (m->pool->n_busy > 0)
-                log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > m->pool->n_busy)
-                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - m->pool->n_busy);
-        void (*stopped)(void *host) = m->stopped;
-        m->stopped = NULL;
-        stopped(m->host);
-}
-
 void manager_stop(Manager *m, void (*stopped)(void *host)) {
         if (m->stopping)
                 return;
         m->stopping = true;
         m->stopped = stopped;
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
-        m->stop_timer = (Timer)TIMER_NULL(stop_fire);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */

@@ -25,8 +25,7 @@ typedef struct Refusal {
 /* Things that happen, for subscribers; fields of *event are valid during the call. `owner` is the user it belongs to. */
 typedef struct ManagerHooks {
         void (*event)(void *host, const EqEvent *event, bool has_owner, uid_t owner);
-        void (*ready)(void *host);            /* the spawner said READY for the first time */
-        void (*fatal)(void *host, int error); /* eqd cannot go on */
+        void (*ready)(void *host); /* the spawner said READY for the first time */
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -49,10 +48,11 @@ struct Manager {
         Users users;
         Pool *pool;
         CommandExecutor *commands;
-        QueueRecord *queues;          /* uthash by name; owned */
-        struct Tombstone *tombstones; /* uthash by name: last SEQ of removed queues */
-        List recent;                  /* of TaskRecord::recent_link */
-        List doomed; /* of TaskRecord::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
+        QueueRecord *queues; /* uthash by name; owned */
+        struct Tombstone
+                *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
+        List recent;         /* of TaskRecord::recent_link */
+        List doomed;         /* of TaskRecord::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
         bool dooming;
         const ManagerHooks *hooks;
         void *host;
@@ -119,7 +119,9 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset); /* 0, 1 not finished o
 
 /* All FAILED, TIMEOUT and DEAD tasks that the caller may see, of q or (NULL) of all queues. Returns how many were queued. */
 size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bool reset);
-void task_record_unpin(TaskRecord *t); /* undoes n_pins++; frees one that left the history meanwhile. NULL is fine */
+/* A pinned task can be looked at until it is unpinned, whatever becomes of it, its history and its queue. NULL is fine. */
+void task_record_pin(TaskRecord *t);
+void task_record_unpin(TaskRecord *t);
 
 /* ---- wait for tasks ---- */
 typedef struct TaskWait TaskWait;

@@ -26,14 +26,13 @@ void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);
 void history_remove(Manager *m, TaskRecord *t);
+void history_drop(Manager *m, TaskRecord *t); /* out of the history, and freed; with the last pin if it is pinned */
 void history_trim(Manager *m, QueueRecord *q);
 void history_age_fire(Timer *timer);
 
-/* view.c */
-int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's */
-
 /* queues.c */
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */
-QueueRecord *queue_record_free(Manager *m, QueueRecord *q);      /* with its tasks, none of which runs */
-void queue_record_settle(Manager *m, QueueRecord *q);            /* a task ended: goes on with a removal */
+QueueRecord *queue_record_free(Manager *m, QueueRecord *q); /* with its tasks, none of which runs; later if pinned */
+void queue_record_destroy(QueueRecord *q);                  /* a gone one whose last task was unpinned */
+void queue_record_settle(Manager *m, QueueRecord *q);       /* a task ended: goes on with a removal */
 void tombstones_free(Manager *m);

@@ -11,9 +11,10 @@
 #include "base/log.h"
 #include "manager/parts.h"
 
+/* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
 struct Tombstone {
         UT_hash_handle hh; /* Manager::tombstones */
-        uint64_t last_seq;
+        uint64_t last_seq; /* of the last queue that was removed */
         char name[EQ_NAME_MAX + 1];
 };
 
@@ -51,26 +52,21 @@ int manager_may_control(const Manager *m, const Caller *caller, const QueueRecor
 
 /* ---- tombstones ---- */
 
-static uint64_t tombstone_take(Manager *m, const char *name) {
+static int tombstone_get(Manager *m, const char *name, struct Tombstone **ret) {
         struct Tombstone *t;
         HASH_FIND(hh, m->tombstones, name, strlen(name), t);
-        if (!t)
-                return 0;
-        uint64_t last_seq = t->last_seq;
-        HASH_DELETE(hh, m->tombstones, t);
-        free(t);
-        return last_seq;
-}
-
-static int tombstone_put(Manager *m, const char *name, uint64_t last_seq) {
-        if (last_seq == 0)
-                return 0;
-        struct Tombstone *t = fault_calloc(1, sizeof(*t));
-        if (!t)
-                return -ENOMEM;
-        t->last_seq = last_seq;
-        memcpy(t->name, name, strlen(name) + 1);
-        HASH_ADD_KEYPTR(hh, m->tombstones, t->name, strlen(t->name), t);
+        if (!t) {
+                t = fault_calloc(1, sizeof(*t));
+                if (!t)
+                        return -ENOMEM;
+                memcpy(t->name, name, strlen(name) + 1);
+                HASH_ADD_KEYPTR(hh, m->tombstones, t->name, strlen(t->name), t);
+                if (!t->hh.tbl) {
+                        free(t);
+                        return -ENOMEM;
+                }
+        }
+        *ret = t;
         return 0;
 }
 
@@ -105,6 +101,22 @@ static int fixed_identity(const QueueAttributes *a, Identity **ret) {
         return identity_new(a->user.id, a->group.id, NULL, 0, ret);
 }
 
+/* What can fail of making a queue. */
+static int fill_record(Manager *m, QueueRecord *q, const char *name, const QueueAttributes *attributes) {
+        int r = tombstone_get(m, name, &q->tombstone);
+        if (r >= 0)
+                r = fixed_identity(attributes, &q->fixed);
+        if (r >= 0)
+                r = timer_stand(&m->timers, &q->remove_timer);
+        if (r >= 0)
+                r = queue_new(&m->engine, m->pool, name, &attributes->engine, q->tombstone->last_seq, &q->queue);
+        if (r < 0)
+                return r;
+        q->queue->owner = q;
+        HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
+        return q->hh.tbl ? 0 : -ENOMEM;
+}
+
 /* Takes *attributes over on success. */
 static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, QueueOrigin origin,
                             uid_t creator, QueueRecord **ret) {
@@ -119,52 +131,52 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         list_init(&q->removers);
         q->remove_timer = (Timer)TIMER_NULL(remove_fire);
         q->age_timer = (Timer)TIMER_NULL(history_age_fire);
-        uint64_t last_seq = tombstone_take(m, name);
-        int r = fixed_identity(attributes, &q->fixed);
-        if (r >= 0)
-                r = queue_new(&m->engine, m->pool, name, &attributes->engine, last_seq, &q->queue);
+        int r = fill_record(m, q, name, attributes);
         if (r < 0) {
-                (void)tombstone_put(m, name, last_seq); /* best effort on the way out of an error */
+                timer_drop(&m->timers, &q->remove_timer);
+                queue_free(q->queue);
                 identity_unref(q->fixed);
                 free(q);
                 return r;
         }
-        q->queue->owner = q;
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
-        HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
         *ret = q;
         return 0;
 }
 
-static void free_tasks(QueueRecord *q) {
+static void free_tasks(Manager *m, QueueRecord *q) {
         uint64_t seq = 0;
         for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++) {
                 assert(task_record_finished(t));
-                if (t->n_pins == 0)
-                        task_record_free(t);
+                history_drop(m, t);
         }
+}
+
+void queue_record_destroy(QueueRecord *q) {
+        queue_free(q->queue);
+        seq_index_done(&q->tasks);
+        queue_attributes_deinit(&q->attributes);
+        identity_unref(q->fixed);
+        free(q);
 }
 
 QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         if (!q)
                 return NULL;
-        timer_unset(&m->timers, &q->remove_timer);
-        timer_unset(&m->timers, &q->age_timer);
+        timer_drop(&m->timers, &q->remove_timer);
+        timer_drop(&m->timers, &q->age_timer);
         HASH_DELETE(hh, m->queues, q);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
                 manager_wait_space_cancel(m, w);
                 w->retry(w, false);
         }
-        free_tasks(q);
-        if (tombstone_put(m, q->queue->name, q->queue->last_seq) < 0)
-                log_error("out of memory: numbers of removed queue %s may be given again", q->queue->name);
-        queue_free(q->queue);
-        seq_index_done(&q->tasks);
-        queue_attributes_deinit(&q->attributes);
-        identity_unref(q->fixed);
-        free(q);
+        q->tombstone->last_seq = q->queue->last_seq;
+        free_tasks(m, q);
+        q->gone = true;
+        if (q->n_pins == 0)
+                queue_record_destroy(q);
         return NULL;
 }
 
@@ -248,9 +260,8 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
 /* ---- removal ---- */
 
 void queue_record_settle(Manager *m, QueueRecord *q) {
-        if (q->removing && queue_is_empty(q->queue) && !heap_contains(&q->remove_timer.item))
-                (void)timer_set(&m->timers, &q->remove_timer,
-                                clock_monotonic(m->clock)); /* not from inside the engine */
+        if (q->removing && queue_is_empty(q->queue)) /* not from inside the engine */
+                (void)timer_set(&m->timers, &q->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
 }
 
 static void end_all(Manager *m, QueueRecord *q) {
@@ -346,6 +357,7 @@ static void apply_daemon(Manager *m) {
         log_set_level(d->log_level);
         m->users.limits[USER_CONNECTIONS] = d->connections_per_user;
         m->users.limits[USER_TASKS] = d->tasks_per_user;
+        m->users.limits[USER_DESCRIPTORS] = d->descriptors_per_user;
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
         pool_set_max(m->pool, d->slots);

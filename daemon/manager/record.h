@@ -3,8 +3,7 @@
 
 /* What the manager keeps of a queue and of a task. Plain data with owners named at the links; loop only. */
 
-#include <uthash.h>
-
+#include "base/hash.h"
 #include "base/list.h"
 #include "base/seqindex.h"
 #include "engine/engine.h"
@@ -27,16 +26,19 @@ typedef struct QueueRecord {
         QueueOrigin origin;
         bool overridden; /* from a file, changed since by a client */
         bool removing;   /* goes when it is empty */
+        bool gone;       /* removed: out of every list, kept for the pins only */
         uint64_t digest; /* of its file's lines */
         uid_t creator;
         Identity *fixed; /* commands run as this one, not as their submitter; owned, usually NULL */
         SeqIndex tasks;  /* of TaskRecord, owned */
         List history;    /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
-        List space_waiters; /* of SpaceWaiter::link */
-        List removers;      /* of RemoveWaiter::link */
-        Timer remove_timer; /* frees the record outside engine calls */
-        Timer age_timer;    /* drops finished tasks that are too old */
+        size_t n_pins;               /* of its tasks together */
+        List space_waiters;          /* of SpaceWaiter::link */
+        List removers;               /* of RemoveWaiter::link */
+        struct Tombstone *tombstone; /* what its name keeps of it; the manager's */
+        Timer remove_timer;          /* frees the record outside engine calls */
+        Timer age_timer;             /* drops finished tasks that are too old */
 } QueueRecord;
 
 /* The attempt that runs, or the last one: exists from the first start on. */
@@ -87,7 +89,7 @@ struct TaskRecord {
         uint16_t retries, crashes;
         uint8_t end_reason;   /* eq_reason: why it ended without doing its work */
         uint8_t end_note;     /* TaskEndNote: the same for people */
-        unsigned n_pins;      /* waits that still want to show it */
+        unsigned n_pins;      /* who still wants to show it; task_record_pin() */
         bool has_fd;          /* its standard input is a descriptor: one attempt only */
         bool shown;           /* view.c: marked as one of the latest finished */
         bool lost_in_history; /* dropped from history while pinned; freed with the last pin */

@@ -104,17 +104,36 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
         return refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
 }
 
-static int check_user(const Caller *caller, uint64_t n, uint64_t n_bytes, Refusal *r) {
-        UserResource what = USER_TASKS;
-        if (user_charge(caller->user, USER_TASKS, n)) {
-                what = USER_TASK_BYTES;
-                if (user_charge(caller->user, USER_TASK_BYTES, n_bytes))
-                        return 0;
-                user_refund(caller->user, USER_TASKS, n);
-        }
+/* What some tasks cost their user while they have not finished. */
+typedef struct Cost {
+        UserResource resource;
+        uint64_t n;
+} Cost;
+enum { COSTS = 3 };
+
+static void refund(const Caller *caller, const Cost *costs, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                user_refund(caller->user, costs[i].resource, costs[i].n);
+}
+
+static int charge(const Caller *caller, const Cost *costs, Refusal *r) {
+        size_t i = 0;
+        while (i < COSTS && user_charge(caller->user, costs[i].resource, costs[i].n))
+                i++;
+        if (i == COSTS)
+                return 0;
+        refund(caller, costs, i);
+        UserResource what = costs[i].resource;
         return refuse(r, EQ_E_LIMIT, -EDQUOT,
                       "you have %llu %s already, the limit of a user; wait until some have ended",
                       (unsigned long long)caller->user->used[what], user_resource_name(what));
+}
+
+static uint64_t args_descriptors(const SubmitArgs *args, size_t n) {
+        uint64_t fds = 0;
+        for (size_t i = 0; i < n; i++)
+                fds += args[i].stdin_fd >= 0;
+        return fds;
 }
 
 static uint64_t args_bytes(const SubmitArgs *args, size_t n) {
@@ -259,7 +278,10 @@ static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_
 
 static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq) {
         uint64_t n_bytes = args_bytes(args, n);
-        int r = check_user(a->caller, n, n_bytes, a->refusal);
+        const Cost costs[COSTS] = { { USER_TASKS, n },
+                                    { USER_TASK_BYTES, n_bytes },
+                                    { USER_DESCRIPTORS, args_descriptors(args, n) } };
+        int r = charge(a->caller, costs, a->refusal);
         if (r < 0)
                 return r;
         r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
@@ -268,10 +290,8 @@ static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecor
                 if (r < 0)
                         queue_unreserve(a->queue->queue, n, n_bytes);
         }
-        if (r != 0) {
-                user_refund(a->caller->user, USER_TASKS, n);
-                user_refund(a->caller->user, USER_TASK_BYTES, n_bytes);
-        }
+        if (r != 0)
+                refund(a->caller, costs, COSTS);
         return r;
 }
 

@@ -38,7 +38,7 @@ static int find_by_text(const Manager *m, EqBytes text, QueueRecord **ret_queue,
 
 static int find_by_number(const Manager *m, uint64_t queue_id, QueueRecord **ret_queue, Refusal *r) {
         Queue *q = engine_queue(&m->engine, queue_id);
-        if (!q)
+        if (!q || queue_record(q)->gone)
                 return refuse(r, EQ_E_STALE, -ENOENT, "queue id %llu names no queue any more; the queue was removed",
                               (unsigned long long)queue_id);
         *ret_queue = queue_record(q);
@@ -142,9 +142,22 @@ size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bo
         return n;
 }
 
+void task_record_pin(TaskRecord *t) {
+        if (!t)
+                return;
+        t->n_pins++;
+        t->queue->n_pins++;
+}
+
 void task_record_unpin(TaskRecord *t) {
-        if (t && --t->n_pins == 0 && t->lost_in_history)
+        if (!t)
+                return;
+        QueueRecord *q = t->queue;
+        q->n_pins--;
+        if (--t->n_pins == 0 && t->lost_in_history)
                 task_record_free(t);
+        if (q->gone && q->n_pins == 0)
+                queue_record_destroy(q);
 }
 
 /* ---- wait ---- */
@@ -180,7 +193,7 @@ int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint
         for (size_t i = 0; i < n; i++) {
                 w->waiters[i] = (TaskWaiter) { .task = tasks[i], .wait = w };
                 list_init(&w->waiters[i].link);
-                tasks[i]->n_pins++;
+                task_record_pin(tasks[i]);
                 if (task_record_finished(tasks[i]))
                         continue;
                 w->n_left++;

@@ -8,13 +8,7 @@ static void arm(Timers *ts);
 static void on_timer(uv_timer_t *uv) {
         Timers *ts = uv->data;
         ts->armed_usec = USEC_NEVER;
-        uint64_t now = clock_monotonic(ts->clock);
-        /* Timers that are set anew while these fire wait for the next turn, so that a turn ends. */
-        for (HeapItem *item; (item = heap_peek(&ts->heap)) && item->key <= now;) {
-                Timer *t = HEAP_ENTRY(item, Timer, item);
-                heap_remove(&ts->heap, item);
-                t->fire(t);
-        }
+        timers_run(ts);
         arm(ts);
 }
 
@@ -44,6 +38,26 @@ void timers_done(Timers *ts) {
         heap_done(&ts->heap);
 }
 
+void timers_run(Timers *ts) {
+        uint64_t now = clock_monotonic(ts->clock);
+        for (HeapItem *item; (item = heap_peek(&ts->heap)) && item->key <= now;) {
+                Timer *t = HEAP_ENTRY(item, Timer, item);
+                timer_unset(ts, t);
+                t->fire(t);
+        }
+}
+
+int timer_stand(Timers *ts, Timer *t) {
+        int r = heap_contains(&t->item) ? 0 : heap_push(&ts->heap, &t->item, USEC_NEVER);
+        t->standing = r >= 0;
+        return r;
+}
+
+void timer_drop(Timers *ts, Timer *t) {
+        t->standing = false;
+        timer_unset(ts, t);
+}
+
 int timer_set(Timers *ts, Timer *t, uint64_t monotonic_usec) {
         if (heap_contains(&t->item))
                 heap_update(&ts->heap, &t->item, monotonic_usec);
@@ -57,5 +71,12 @@ int timer_set(Timers *ts, Timer *t, uint64_t monotonic_usec) {
 }
 
 void timer_unset(Timers *ts, Timer *t) {
-        heap_remove(&ts->heap, &t->item);
+        if (t->standing)
+                heap_update(&ts->heap, &t->item, USEC_NEVER);
+        else
+                heap_remove(&ts->heap, &t->item);
+}
+
+bool timer_is_set(const Timer *t) {
+        return heap_contains(&t->item) && t->item.key != USEC_NEVER;
 }

@@ -2,11 +2,6 @@
 /* Counters per uid. A User lives while somebody holds a reference: a session, a task. Whoever charges holds one, so the
  * last reference can go only when everything was refunded. A lowered limit takes nothing away; it refuses what is new. */
 
-#define HASH_NONFATAL_OOM 1
-#define uthash_malloc(n) fault_malloc(n)
-
-#include "base/fault.h"
-
 #include "manager/user.h"
 
 #include <assert.h>
@@ -18,6 +13,7 @@ static const char *const resource_names[_USER_RESOURCE_MAX] = {
         [USER_CONNECTIONS] = "connections",
         [USER_TASKS] = "pending tasks",
         [USER_TASK_BYTES] = "bytes of pending tasks",
+        [USER_DESCRIPTORS] = "pending tasks with a descriptor as standard input",
         [USER_OUTPUT_BYTES] = "bytes of unread output",
         [USER_INPUT_BYTES] = "bytes of incomplete requests",
 };

@@ -7,12 +7,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
-#include <uthash.h>
+
+#include "base/hash.h"
 
 typedef enum UserResource {
         USER_CONNECTIONS,
         USER_TASKS,        /* accepted and not finished */
         USER_TASK_BYTES,   /* payloads and options of those */
+        USER_DESCRIPTORS,  /* passed as standard input of those */
         USER_OUTPUT_BYTES, /* replies and notifications that he has not read */
         USER_INPUT_BYTES,  /* requests that have not arrived as a whole */
         _USER_RESOURCE_MAX,

@@ -27,6 +27,8 @@ typedef struct QueueView {
 int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret); /* 0 or -ENOMEM; then queue_view_done() */
 void queue_view_done(QueueView *v);
 
+int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 
 /* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each for at most `limit` of them. */

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/fault.h"
-#include "manager/parts.h"
 #include "manager/view.h"
 #include "server/handlers.h"
 
@@ -23,15 +22,22 @@ static bool name_after(const char *name, EqBytes from) {
         return r > 0 || (r == 0 && strlen(name) > from.len);
 }
 
+/* The queue of that name; NULL: answered. */
+static QueueRecord *found(Handlers *h, const Request *rq, EqBytes name) {
+        QueueRecord *q;
+        Refusal refusal;
+        if (manager_find_queue(h->manager, name, &q, &refusal) >= 0)
+                return q;
+        request_refused(rq, &refusal);
+        return NULL;
+}
+
 /* The queue that the caller may control; NULL: answered. */
 static QueueRecord *controlled(Handlers *h, const Request *rq, EqBytes name) {
         Caller caller = session_caller(rq->session);
-        QueueRecord *q;
+        QueueRecord *q = found(h, rq, name);
         Refusal refusal;
-        int r = manager_find_queue(h->manager, name, &q, &refusal);
-        if (r >= 0)
-                r = manager_may_control(h->manager, &caller, q, &refusal);
-        if (r >= 0)
+        if (!q || manager_may_control(h->manager, &caller, q, &refusal) >= 0)
                 return q;
         request_refused(rq, &refusal);
         return NULL;
@@ -53,12 +59,11 @@ void handle_queue_set(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqQueueSet *p = params;
         Caller caller = session_caller(rq->session);
-        QueueRecord *q;
+        QueueRecord *q = found(h, rq, p->name);
         Refusal refusal;
-        int r = manager_find_queue(h->manager, p->name, &q, &refusal);
-        if (r >= 0)
-                r = manager_queue_set(h->manager, &caller, q, &p->set, &refusal);
-        if (r < 0)
+        if (!q)
+                return;
+        if (manager_queue_set(h->manager, &caller, q, &p->set, &refusal) < 0)
                 request_refused(rq, &refusal);
         else
                 reply_queue(h, rq, q);
@@ -91,13 +96,9 @@ void handle_queue_list(void *host, const Request *rq, const void *params) {
 }
 
 void handle_queue_show(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q;
-        Refusal refusal;
-        if (manager_find_queue(h->manager, ((const EqQueueName *)params)->name, &q, &refusal) < 0)
-                request_refused(rq, &refusal);
-        else
-                reply_queue(h, rq, q);
+        QueueRecord *q = found(host, rq, ((const EqQueueName *)params)->name);
+        if (q)
+                reply_queue(host, rq, q);
 }
 
 void handle_queue_pause(void *host, const Request *rq, const void *params) {
@@ -168,56 +169,58 @@ static void queue_wait_gone(PendingRequest *p) {
         queue_wait_free(p->userdata);
 }
 
-static void wait_on_queue(Handlers *h, const Request *rq, const EqQueueName *p, QueueRecord *q,
+static int set_wait_timer(QueueWait *w, const EqQueueName *p) {
+        Timers *timers = &w->handlers->manager->timers;
+        uint64_t now = clock_monotonic(timers->clock);
+        if (!EQ_HAS(p, QueueName, timeout_usec) || p->timeout_usec >= USEC_NEVER - now)
+                return 0;
+        return timer_set(timers, &w->timer, now + p->timeout_usec);
+}
+
+/* True if it waits; else it is answered. */
+static bool wait_on_queue(Handlers *h, const Request *rq, const EqQueueName *p, QueueRecord *q,
                           void (*wait)(Queue *q, QueueWaiter *w)) {
-        Manager *m = h->manager;
         QueueWait *w = fault_calloc(1, sizeof(*w));
         if (!w) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
-                return;
+                return false;
         }
         w->handlers = h;
         w->timer = (Timer)TIMER_NULL(queue_wait_time_over);
         list_init(&w->waiter.link);
         w->waiter.done = queue_wait_done;
-        w->pending = request_defer(rq, queue_wait_gone, w);
-        if (!w->pending) {
+        if (set_wait_timer(w, p) < 0) {
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
                 free(w);
-                return;
+                return false;
         }
-        uint64_t now = clock_monotonic(m->clock);
-        if (EQ_HAS(p, QueueName, timeout_usec) && p->timeout_usec < USEC_NEVER - now)
-                (void)timer_set(&m->timers, &w->timer,
-                                now + p->timeout_usec); /* without memory: waits without a bound */
-        wait(q->queue, &w->waiter);                     /* may call done at once */
+        w->pending = request_defer(rq, queue_wait_gone, w);
+        if (!w->pending) { /* answered */
+                queue_wait_free(w);
+                return false;
+        }
+        wait(q->queue, &w->waiter); /* may call done at once */
+        return true;
 }
 
 void handle_queue_drain(void *host, const Request *rq, const void *params) {
         QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
-        wait_on_queue(host, rq, params, q, queue_drain);
-        manager_event_queue(((Handlers *)host)->manager, EQ_EVENT_QUEUE_CHANGED, q, "draining");
+        if (wait_on_queue(host, rq, params, q, queue_drain))
+                manager_event_queue(((Handlers *)host)->manager, EQ_EVENT_QUEUE_CHANGED, q, "draining");
 }
 
 void handle_queue_join(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q;
-        Refusal refusal;
-        if (manager_find_queue(h->manager, ((const EqQueueName *)params)->name, &q, &refusal) < 0)
-                request_refused(rq, &refusal);
-        else
-                wait_on_queue(h, rq, params, q, queue_join);
+        QueueRecord *q = found(host, rq, ((const EqQueueName *)params)->name);
+        if (q)
+                wait_on_queue(host, rq, params, q, queue_join);
 }
 
 void handle_queue_flush(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q;
-        Refusal refusal;
-        if (manager_find_queue(h->manager, ((const EqQueueName *)params)->name, &q, &refusal) < 0)
-                request_refused(rq, &refusal);
-        else
-                wait_on_queue(h, rq, params, q, queue_flush);
+        QueueRecord *q = found(host, rq, ((const EqQueueName *)params)->name);
+        if (q)
+                wait_on_queue(host, rq, params, q, queue_flush);
 }
 
 /* ---- rm ---- */

@@ -240,8 +240,7 @@ static void for_each_task(Handlers *h, const Request *rq, EqArray ids, const voi
                 return;
         }
         for (uint32_t i = 0; i < ids.n; i++)
-                if (tasks[i])
-                        tasks[i]->n_pins++; /* a task that ends here may push another one out of the history */
+                task_record_pin(tasks[i]); /* a task that ends here may push another one out of the history */
         for (uint32_t i = 0; i < ids.n; i++)
                 numbers[i] = tasks[i] ? verb(h, tasks[i], params) : -1;
         for (uint32_t i = 0; i < ids.n; i++)

@@ -151,6 +151,16 @@ def output_of_both_streams_is_kept_apart(eqd):
 
 
 @test()
+def output_null_throws_output_away(eqd):
+    eqd.ok("queue", "create", "quiet", "output=null")
+    task = eqd.sh("echo out; echo err >&2; w=$(readlink /proc/$$/fd/1); echo $w >work/where", "-q", "quiet")
+    equal(eqd.wait(task)["exit"], 0)
+    equal(lines(eqd, "where"), ["/dev/null"])
+    r = eqd.ctl("logs", task)
+    equal((r.out, r.err), ("", ""))
+
+
+@test()
 def merged_output_keeps_the_exact_order(eqd):
     task = eqd.sh("for i in 1 2 3 4 5 6 7 8 9; do echo o$i; echo e$i >&2; done", "--merge")
     eqd.wait(task)

@@ -150,7 +150,7 @@ TEST(an_error_names_file_and_line_and_what_is_allowed) {
 TEST(an_error_in_a_dropin_or_a_queue_names_that_file) {
         DIRECTORY();
         put("eqd.conf.d/x.conf", "[Queue]\nhistory=-1\n");
-        refused("eqd.conf.d/x.conf:2: history: \"-1\" is no number; 0..10000000 tasks");
+        refused("eqd.conf.d/x.conf:2: history: \"-1\" is no number; 1..10000000 tasks");
         put("eqd.conf.d/x.conf", "");
         put("queues.d/a.queue", "[Daemon]\nLogLevel=info\n");
         refused("queues.d/a.queue:1: section \"Daemon\" is not known here; there is [Queue]");

@@ -25,14 +25,14 @@ struct CommandExecutor {
         size_t n_running;
         bool refuse; /* start() fails as if no process could be made */
         int last_signal;
+        CommandSetup last_setup; /* of the last start */
 };
 
 static inline int fake_start(Executor *x, Slot *slot, Task *t) {
         CommandExecutor *c = (CommandExecutor *)x;
-        CommandSetup setup;
         if (c->refuse)
                 return -EAGAIN;
-        int r = c->hooks->prepare(c->host, t, &setup);
+        int r = c->hooks->prepare(c->host, t, &c->last_setup);
         if (r < 0)
                 return r;
         ck_assert_uint_lt(c->n_running, 1024);
@@ -123,11 +123,7 @@ static inline void host_event(void *userdata, const EqEvent *e, bool has_owner, 
 static inline void host_ready(void *userdata) {
         (void)userdata;
 }
-static inline void host_fatal(void *userdata, int error) {
-        (void)userdata;
-        ck_abort_msg("fatal: %d", error);
-}
-static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready, .fatal = host_fatal };
+static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready };
 
 static inline void host_init(Host *h) {
         Config *config;
@@ -176,11 +172,7 @@ static inline Caller root(Host *h) {
 /* Moves the clock and lets every timer fire that is due by then. */
 static inline void host_advance(Host *h, uint64_t usec) {
         fake_clock_advance(&h->clock, usec);
-        for (HeapItem *item; (item = heap_peek(&h->m->timers.heap)) && item->key <= clock_monotonic(&h->clock.clock);) {
-                Timer *t = HEAP_ENTRY(item, Timer, item);
-                heap_remove(&h->m->timers.heap, item);
-                t->fire(t);
-        }
+        timers_run(&h->m->timers);
 }
 
 /* k=v... ended by NULL. */

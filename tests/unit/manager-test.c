@@ -214,6 +214,33 @@ TEST(limits_are_per_user) {
 
 /* ---- capacity ---- */
 
+TEST(descriptors_are_limited_per_user_and_given_back) {
+        Host h;
+        TaskRecord *t;
+        eq_task_id id;
+        static char argv[] = "\xa9/bin/true";
+        EqSubmit s = { .queue = eq_str("default"), .stdin_fd = true };
+        EQ_SET(&s, Submit, argv, (EqArray) { .raw = eq_bytes(argv, 10), .n = 1 });
+        Caller a = { 0 };
+        host_init(&h);
+        a = anna(&h);
+        h.m->users.limits[USER_DESCRIPTORS] = 2;
+        for (int i = 0; i < 2; i++) {
+                SubmitArgs args = { .submit = &s, .stdin_fd = dup(0) };
+                ck_assert_int_eq(manager_submit(h.m, &a, s.queue, &args, 1, &t, &id, &h.refusal), 0);
+        }
+        int fd = dup(0);
+        SubmitArgs one_more = { .submit = &s, .stdin_fd = fd };
+        ck_assert_int_eq(manager_submit(h.m, &a, s.queue, &one_more, 1, &t, &id, &h.refusal), -EDQUOT);
+        ck_assert_int_eq(h.refusal.code, EQ_E_LIMIT);
+        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], 2);
+        ck_assert_int_eq(host_submit(&h, a, "default", (EqSubmit) { 0 }, &t), 0);
+        host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert_uint_eq(h.anna_user->used[USER_DESCRIPTORS], 1);
+        ck_assert_int_eq(manager_submit(h.m, &a, s.queue, &one_more, 1, &t, &id, &h.refusal), 0);
+        host_done(&h);
+}
+
 TEST(drop_oldest_makes_room_by_canceling_the_oldest) {
         Host h;
         host_init(&h);
@@ -306,12 +333,83 @@ TEST(a_queue_made_again_counts_on_and_old_ids_are_stale) {
         host_done(&h);
 }
 
+static void wait_done(TaskWait *w, bool timed_out) {
+        ck_assert(!timed_out);
+        n_order++;
+}
+
+TEST(a_task_that_somebody_waits_for_survives_the_removal_of_its_queue) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "q", NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 }), *other = host_task(&h, "default", (EqSubmit) { 0 });
+        EqIdRef id = { .id = task_record_id(t) };
+        TaskWait *w;
+        bool over;
+        ck_assert_int_eq(
+                task_wait_new(h.m, (TaskRecord *[]) { t, other }, 2, false, USEC_NEVER, wait_done, NULL, &w, &over), 0);
+        ck_assert(!over);
+        RemoveWaiter r = { .done = removed };
+        list_init(&r.link);
+        host_end(&h, t, TASK_OK);
+        ck_assert_int_eq(manager_queue_rm(h.m, q, true, &r, &h.refusal), 0);
+        host_advance(&h, 1);
+        ck_assert_int_eq(n_order, 1);
+        ck_assert_ptr_null(manager_queue(h.m, eq_str("q")));
+        ck_assert_uint_eq(h.m->n_finished, 0);
+
+        Caller a = anna(&h);
+        TaskRecord *found;
+        ck_assert_int_eq(manager_find_task(h.m, &a, &id, &found, &h.refusal), -ENOENT);
+        ck_assert_int_eq(h.refusal.code, EQ_E_STALE);
+        host_queue(&h, "q", NULL);
+        host_end(&h, other, TASK_OK);
+        ck_assert_int_eq(n_order, 2);
+        TaskView view;
+        view_task(h.m, w->waiters[0].task, &view);
+        ck_assert(eq_bytes_eq(view.row.state, eq_str("DONE")));
+        ck_assert(eq_bytes_eq(view.row.queue, eq_str("q")));
+        task_wait_free(w);
+        host_done(&h);
+}
+
+TEST(a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out) {
+        Host h;
+        host_init(&h);
+        Caller c = root(&h);
+        QueueRecord *q;
+        EqArray none = { 0 };
+        long nth = 0;
+        int r;
+        do {
+                fault_set(FAULT_ALLOC, ++nth, false);
+                r = manager_queue_create(h.m, &c, eq_str("q"), &none, false, &q, &h.refusal);
+                fault_set(FAULT_ALLOC, 0, false);
+                ck_assert(r == 0 || r == -ENOMEM);
+                ck_assert_int_eq(manager_queue(h.m, eq_str("q")) != NULL, r == 0);
+        } while (r != 0);
+        ck_assert_int_gt(nth, 2);
+
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        RemoveWaiter w = { .done = removed };
+        list_init(&w.link);
+        fault_set(FAULT_ALLOC, 1, true);
+        ck_assert_int_eq(manager_queue_rm(h.m, q, true, &w, &h.refusal), 0);
+        host_end(&h, t, TASK_STOPPED);
+        host_advance(&h, 1);
+        fault_set(FAULT_ALLOC, 0, false);
+        ck_assert_int_eq(n_order, 1);
+        host_queue(&h, "q", NULL);
+        ck_assert_uint_eq(host_task(&h, "q", (EqSubmit) { 0 })->task.seq, 2);
+        host_done(&h);
+}
+
 TEST(history_keeps_the_latest_and_what_somebody_waits_for) {
         Host h;
         host_init(&h);
         const QueueRecord *q = host_queue(&h, "q", (const char *const[]) { "history=3", "history_age=1h", NULL });
         TaskRecord *first = host_task(&h, "q", (EqSubmit) { 0 });
-        first->n_pins++;
+        task_record_pin(first);
         for (int i = 0; i < 10; i++)
                 host_task(&h, "q", (EqSubmit) { 0 });
         while (h.m->commands->n_running > 0)
@@ -339,6 +437,19 @@ TEST(retry_by_hand_runs_it_again_under_its_id) {
         ck_assert_uint_eq(t->task.attempt, 2);
         host_end(&h, t, TASK_OK);
         ck_assert_state(t, DONE);
+        host_done(&h);
+}
+
+/* ---- output ---- */
+
+TEST(output_null_keeps_none) {
+        Host h;
+        host_init(&h);
+        host_queue(&h, "quiet", (const char *const[]) { "output=null", NULL });
+        host_task(&h, "quiet", (EqSubmit) { 0 });
+        ck_assert_ptr_null(h.m->commands->last_setup.log);
+        host_task(&h, "default", (EqSubmit) { 0 });
+        ck_assert_ptr_nonnull(h.m->commands->last_setup.log);
         host_done(&h);
 }
 
@@ -388,6 +499,9 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_a_chain_of_a_hundred_thousand_falls_without_recursion,
           test_another_users_task_is_out_of_reach_and_an_administrator_reaches_all,
           test_an_eqd_without_the_capabilities_refuses_other_users_clearly, test_limits_are_per_user,
+          test_descriptors_are_limited_per_user_and_given_back,
+          test_a_task_that_somebody_waits_for_survives_the_removal_of_its_queue,
+          test_a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out, test_output_null_keeps_none,
           test_drop_oldest_makes_room_by_canceling_the_oldest,
           test_blocked_submits_get_in_first_come_first_served_or_time_out,
           test_a_queue_made_again_counts_on_and_old_ids_are_stale,

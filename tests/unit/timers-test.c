@@ -106,5 +106,33 @@ TEST(setting_without_memory_is_an_error_and_moving_is_not) {
         fixture_done(&f);
 }
 
+TEST(a_standing_timer_is_set_without_memory_and_stands_again_when_it_has_fired) {
+        Fixture f;
+        fixture_init(&f);
+        Timer *t = &f.probes[0].timer;
+        ck_assert_int_eq(timer_stand(&f.timers, t), 0);
+        ck_assert(!timer_is_set(t));
+        timers_run(&f.timers);
+        ck_assert_int_eq(n_fired, 0);
+        fault_set(FAULT_ALLOC, 1, true);
+        for (int i = 1; i <= 3; i++) {
+                set(&f, 0, -1);
+                ck_assert(timer_is_set(t));
+                timers_run(&f.timers);
+                ck_assert_int_eq(n_fired, i);
+                ck_assert(!timer_is_set(t));
+        }
+        set(&f, 0, -1);
+        timer_unset(&f.timers, t);
+        ck_assert(!timer_is_set(t));
+        timers_run(&f.timers);
+        ck_assert_int_eq(n_fired, 3);
+        fault_set(FAULT_ALLOC, 0, false);
+        timer_drop(&f.timers, t);
+        ck_assert(!heap_contains(&t->item));
+        fixture_done(&f);
+}
+
 RUN_TESTS("timers", 20, test_due_timers_fire_in_order_and_others_do_not, test_a_moved_timer_fires_once_at_its_new_time,
-          test_a_timer_may_set_another_from_its_callback, test_setting_without_memory_is_an_error_and_moving_is_not)
+          test_a_timer_may_set_another_from_its_callback, test_setting_without_memory_is_an_error_and_moving_is_not,
+          test_a_standing_timer_is_set_without_memory_and_stands_again_when_it_has_fired)
