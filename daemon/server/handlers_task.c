@@ -95,9 +95,9 @@ static EqBytes options_of(EqBytes params) {
         EqBytes last = { 0 };
         if (eq_get_array(params, &it) < 0 || it.n == 0)
                 return last;
-        while (eq_next_raw(&it, &last) > 0)
-                ;
-        return eq_is_map(last) ? last : (EqBytes) { 0 };
+        while (it.n > 1)
+                (void)eq_next_raw(&it, &last); /* decoded before, so it can be skipped */
+        return eq_is_map(it.raw) ? it.raw : (EqBytes) { 0 };
 }
 
 static void submit_one(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b) {
