@@ -505,6 +505,8 @@ static uint32_t add_environment(EqBuffer *b, const Run *r, const EqSubmit *s) {
         return n;
 }
 
+_Static_assert((int)IDENTITY_GROUPS_MAX == (int)SPAWN_GROUPS_MAX, "a user's groups fit a request");
+
 static void set_identity(const Run *r, SpawnStart *m) {
         const Identity *id = r->setup.run_as;
         if (!r->executor->ready.any_identity)

@@ -25,7 +25,8 @@ int identity_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups, I
 }
 
 Identity *identity_ref(Identity *id) {
-        id->n_refs++;
+        if (id)
+                id->n_refs++;
         return id;
 }
 

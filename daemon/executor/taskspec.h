@@ -10,7 +10,9 @@
 
 #include "proto/codec.h"
 
-/* User, group and supplementary groups of a connection at accept. Immutable, counted: sessions, tasks share one. */
+enum { IDENTITY_GROUPS_MAX = 256 }; /* as many as the spawner takes; what a connection has beyond is left out */
+
+/* User, group and supplementary groups of a connection at accept, or of a queue's fixed user. Immutable, counted: sessions, tasks share one. */
 typedef struct Identity {
         unsigned n_refs;
         uid_t uid;
@@ -20,7 +22,7 @@ typedef struct Identity {
 } Identity;
 
 int identity_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups, Identity **ret);
-Identity *identity_ref(Identity *id);
+Identity *identity_ref(Identity *id);   /* NULL is fine */
 Identity *identity_unref(Identity *id); /* returns NULL; NULL is fine */
 bool identity_in_group(const Identity *id, gid_t gid);
 

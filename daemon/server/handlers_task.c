@@ -181,6 +181,11 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
                         request_error(rq, EQ_E_INVALID, "task %u: %s", i + 1, error.text);
                         return -EINVAL;
                 }
+                if (a->submit->attach) {
+                        request_error(rq, EQ_E_INVALID,
+                                      "task %u: attach: not here; submit it alone, or follow its logs", i + 1);
+                        return -EINVAL;
+                }
         }
         return 0;
 }
