@@ -304,6 +304,31 @@ int ctl_fail(Ctl *ctl, int r) {
         return EXIT_NO_DAEMON;
 }
 
+int ctl_list_each(Ctl *ctl, EqList *list, CtlTaskFn fn, void *userdata) {
+        EqDecodeError error;
+        EqBytes row;
+        bool end;
+
+        do {
+                _cleanup_reply_ eq_reply *reply = NULL;
+                int status = ctl_call(ctl, EQ_METHOD_LIST, list, &reply);
+                if (status)
+                        return status;
+                EqArray rows = reply_rows(reply);
+                end = reply_is_last_page(reply);
+                while (eq_next_raw(&rows, &row) == 1) {
+                        EqTask t = { 0 };
+                        if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                                return ctl_fail(ctl, -EBADMSG);
+                        EQ_SET(list, List, from, (EqIdRef) { .id = t.id.id });
+                        status = fn(ctl, &t, userdata);
+                        if (status)
+                                return status;
+                }
+        } while (!end);
+        return 0;
+}
+
 int ctl_params(EqMethodId method, const void *params, EqBuffer *ret) {
         static const EqNothing nothing;
         msgpack_packer pk = eq_packer(ret);
