@@ -6,6 +6,7 @@
 #include "eqctl/ctl.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -245,16 +247,29 @@ int ctl_init(Ctl *ctl, int argc, char **argv) {
 
 /* ---- connection ---- */
 
+static int denied(const Ctl *ctl, int error) {
+        struct stat st;
+        const struct group *gr =
+                stat(ctl->socket, &st) == 0 && st.st_mode & S_IWGRP && st.st_gid != 0 ? getgrgid(st.st_gid) : NULL;
+
+        if (gr)
+                ctl_error(ctl,
+                          "not permitted to use %s: %s. It is for the members of group %s; root makes you one with "
+                          "`usermod -aG %s USER`, which counts from your next login on",
+                          ctl->socket, strerror(error), gr->gr_name, gr->gr_name);
+        else
+                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(error));
+        return EXIT_NO_PERMISSION;
+}
+
 int ctl_connect(Ctl *ctl) {
         if (ctl->client)
                 return 0;
         int r = eq_client_open(&ctl->client, ctl->socket);
         if (r == 0)
                 return 0;
-        if (r == -EACCES || r == -EPERM) {
-                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(-r));
-                return EXIT_NO_PERMISSION;
-        }
+        if (r == -EACCES || r == -EPERM)
+                return denied(ctl, -r);
         ctl_error(ctl,
                   "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
                   "or name another socket with -S or EQD_SOCKET",
