@@ -392,7 +392,7 @@ static int start(Daemon *d) {
         log_set_level(d->options.log_level >= 0 ? d->options.log_level : (int)config->daemon.log_level);
         char cgroup[PATH_MAX];
         const char *wanted = d->options.cgroup ? d->options.cgroup : config->daemon.cgroup;
-        bool cgroups = privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
+        bool cgroups = config->daemon.commands && privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
         ManagerConfig mc = {
                 .loop = &d->loop,
                 .clock = &clock_system,
@@ -410,7 +410,20 @@ static int start(Daemon *d) {
         d->handlers.manager = d->manager;
         raise_fd_limit();
         r = listen_on(d);
-        return r < 0 ? r : privilege_drop();
+        if (r >= 0)
+                r = privilege_drop();
+        if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
+                on_ready(d);
+        return r;
+}
+
+/* Until it is told to stop. If the loop ends before there was nobody to wait for: no spawner, so no socket. */
+static int serve(Daemon *d) {
+        (void)uv_run(&d->loop, UV_RUN_DEFAULT);
+        if (d->stopping)
+                return 0;
+        log_error("cannot start: eqd-spawner does not run, see the messages before");
+        return -ECHILD;
 }
 
 static void finish(Daemon *d) {
@@ -451,7 +464,7 @@ int main(int argc, char **argv) {
         if (r >= 0)
                 r = start(&d);
         if (r >= 0)
-                (void)uv_run(&d.loop, UV_RUN_DEFAULT);
+                r = serve(&d);
         finish(&d);
         log_stop();
         return r == -EUCLEAN      ? EXIT_CONFIG_ERROR

@@ -375,6 +375,21 @@ def with_fixed_user_all_commands_are_eqds_and_users_are_refused():
     is_member(STATE / "made", "eqd", "eqd", 0o644)
 
 
+@case(start="eqd.socket", dropins=["no-commands"])
+def with_no_commands_eqd_is_one_process_and_still_knows_its_users():
+    eqctl("ping")
+    is_exposed_at_most(0.5)
+    equal(pids_in(cgroup()), [main_pid()])
+    equal(eqctl("stat", "--json").count('"identities":"none"'), 1)
+    fails(77, "eqctl", "submit", "--", "true", user="alice", says="commands=no")
+    eqctl("queue", "create", "hers")
+    fails(77, "eqctl", "queue", "rm", "hers", user="bob") # not the same `nobody`
+    systemctl("reload", "eqd.service")
+    eqctl("queue", "rm", "hers")
+    (CONFIG / "eqd.conf").write_text("[Daemon]\nStopTimeout=soon\n")
+    fails(None, "systemctl", "reload", "eqd.service")
+
+
 @case(start="eqd.service", dropins=["setuid-programs"])
 def with_setuid_programs_they_work():
     program = Path("/usr/local/bin/whoever")
