@@ -131,7 +131,14 @@ def the_service_is_active_only_when_the_spawner_is_ready():
 @case(start="eqd.service")
 def the_status_line_counts_queues_and_tasks():
     equal(unit("eqd.service", "StatusText"), "1 queues, 0 running, 0 pending")
-    contains(ok("systemctl", "status", "--no-pager", "eqd.service"), 'Status: "1 queues, 0 running, 0 pending"')
+    id_, waiting = submit("--", "sleep", "1000"), submit("--", "true")
+    eventually(lambda: unit("eqd.service", "StatusText") == "1 queues, 1 running, 1 pending",
+               lambda: unit("eqd.service", "StatusText"))
+    contains(ok("systemctl", "status", "--no-pager", "eqd.service"), 'Status: "1 queues, 1 running, 1 pending"')
+    eqctl("cancel", id_)
+    ends_as(waiting, "DONE")
+    eventually(lambda: unit("eqd.service", "StatusText") == "1 queues, 0 running, 0 pending",
+               lambda: unit("eqd.service", "StatusText"))
 
 
 @case(start="eqd.service")
