@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """What the units promise, proven with a real systemd. Inside tests/systemd/boot only; the frame is machine.py."""
 
+import contextlib
 import grp
 import os
 import pwd
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 from eqdtest import Skip, alive, comm, contains, descendants, equal, eventually, is_gone, proc_stat, status_fields
-from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, case, cgroup, cgroup_of, connect, ends_as,
+from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, WAIT_SECONDS, case, cgroup, cgroup_of, connect, ends_as,
                      fails, installed, is_state, journal, main, main_pid, messages, ok, pids_in, run, says,
                      start_process, submit, systemctl, task, unit)
 
@@ -158,6 +159,25 @@ def the_first_client_starts_the_service():
 
 
 @case(start="eqd.socket")
+def clients_that_come_while_it_starts_are_served():
+    clients = [start_process("eqctl", "ping", user="alice") for _ in range(20)]
+    for c in clients:
+        out, err = c.communicate(timeout=WAIT_SECONDS)
+        equal(c.returncode, 0, out + err)
+    equal(unit("eqd.service", "ActiveState", "NRestarts"), {"ActiveState": "active", "NRestarts": "0"})
+
+
+@case()
+def enabling_the_service_enables_its_socket():
+    systemctl("enable", "eqd.service")
+    for name in ("eqd.service", "eqd.socket"):
+        equal(systemctl("is-enabled", name), "enabled", name)
+    for target, name in (("multi-user", "eqd.service"), ("sockets", "eqd.socket")):
+        contains(unit(f"{target}.target", "Wants"), name)
+    systemctl("disable", "eqd.service")
+
+
+@case(start="eqd.socket")
 def the_socket_is_for_the_group_only():
     is_member(SOCKET, "root", "eqd", 0o660)
     eqctl("ping", user="alice")
@@ -220,6 +240,15 @@ def set_user_id_programs_gain_nothing():
     equal(eqctl("logs", id_), str(pwd.getpwnam("alice").pw_uid))
 
 
+@case(start="eqd.socket")
+def commands_are_inside_the_sandbox():
+    for what, command in (("RestrictRealtime=", ["chrt", "-f", "1", "true"]), ("LockPersonality=", ["setarch", "-R", "true"]),
+                          ("RestrictSUIDSGID=", ["sh", "-c", "touch ~/s && chmod u+s ~/s"])):
+        ok(*command, user="alice") if "-f" not in command else None # outside she may, but for real time
+        r = run("eqctl", "run", "--", *command, user="alice")
+        equal((r.rc != 0, "ermitted" in r.err), (True, True), f"{what}: {r}")
+
+
 # ---- reload ----
 
 @case(start="eqd.service", config={"queues.d/good.queue": "[Queue]\nMaxActive=2\n"})
@@ -237,6 +266,25 @@ def reload_applies_a_good_file_and_refuses_a_bad_one():
     contains(eqctl("queue", "show", "good"), "max_active=3")
     fails(66, "eqctl", "queue", "show", "bad", user="alice")
     is_state("active")
+    equal(main_pid(), before)
+
+
+@case(start="eqd.service", config={"queues.d/good.queue": "[Queue]\nMaxActive=2\n"})
+def a_hangup_reloads_too():
+    """Without an answer: systemd sees RELOADING=1 and READY=1, mistakes go to the journal only."""
+    before = main_pid()
+    good = CONFIG / "queues.d/good.queue"
+    with connect() as c:
+        c.call("subscribe", events=["config."])
+        good.write_text("[Queue]\nMaxActive=3\n")
+        systemctl("kill", "--kill-who=main", "-s", "HUP", "eqd.service")
+        event(c, "config.reloaded")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
+    good.write_text("[Queue]\nMaxActive=many\n")
+    systemctl("kill", "--kill-who=main", "-s", "HUP", "eqd.service")
+    eventually(lambda: f"{good}:2: " in messages("-u", "eqd.service"), lambda: messages("-u", "eqd.service"))
+    eventually(lambda: unit("eqd.service", "ActiveState") == "active", "it is not active again")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
     equal(main_pid(), before)
 
 
@@ -325,6 +373,18 @@ def a_killed_eqd_is_restarted_and_leaves_no_process():
     ends_as(submit("--", "true"), "DONE")
 
 
+@case(start="eqd.service")
+def a_service_that_dies_again_and_again_is_given_up():
+    for n in range(1, 6):
+        os.kill(main_pid(), signal.SIGKILL)
+        eventually(lambda: unit("eqd.service", "ActiveState") == "failed" or unit("eqd.service", "NRestarts") == str(n) and
+                   unit("eqd.service", "ActiveState") == "active", lambda: unit("eqd.service", "ActiveState", "NRestarts"))
+    equal(unit("eqd.service", "ActiveState"), "failed", "after five deaths within a minute")
+    contains(messages("-u", "eqd.service"), "Start request repeated too quickly")
+    run("systemctl", "stop", "eqd.socket")
+    systemctl("reset-failed")
+
+
 @case(start="eqd.service", config={"queues.d/p.queue": "[Queue]\nMaxActive=1\n"})
 def a_killed_spawner_worker_is_replaced_and_its_tasks_say_why():
     id_, waiting = submit("-q", "p", "-c", TREE), submit("-q", "p", "--", "id", "-un")
@@ -350,7 +410,8 @@ def after_the_death_of_both_spawner_processes_nothing_runs_as_eqd():
     with connect() as c:
         c.call("subscribe", events=["spawner."])
         for pid in spawners():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError): # the second one dies with the first
+                os.kill(pid, signal.SIGKILL)
         event(c, "spawner.back")
     ends_as(id_, "FAILED", reason="spawn-failed")
     all_gone(tree)
