@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -140,6 +141,20 @@ def the_status_line_counts_queues_and_tasks():
     ends_as(waiting, "DONE")
     eventually(lambda: unit("eqd.service", "StatusText") == "1 queues, 0 running, 0 pending",
                lambda: unit("eqd.service", "StatusText"))
+
+
+@case()
+def the_examples_are_a_configuration():
+    examples = installed("examples/eqd.conf").parent
+    (CONFIG / "queues.d").mkdir(parents=True)
+    for path in examples.glob("*.queue"):
+        shutil.copy(path, CONFIG / "queues.d")
+    # Commented lines are said to be the defaults: they must at least be right.
+    lines = [re.sub(r"^#(\w+=.)", r"\1", line) for line in (examples / "eqd.conf").read_text().splitlines()]
+    (CONFIG / "eqd.conf").write_text("\n".join(lines) + "\n")
+    systemctl("start", "eqd.service")
+    contains(eqctl("queue", "ls"), *(path.stem for path in examples.glob("*.queue")))
+    ends_as(submit("-q", "serial", "--", "true"), "DONE")
 
 
 @case(start="eqd.service")
@@ -491,6 +506,21 @@ def the_journal_has_eqds_records_under_its_unit():
         equal((r["_SYSTEMD_UNIT"], r["_TRANSPORT"], r["_CAP_EFFECTIVE"], r["_UID"]),
               ("eqd.service", "journal", "0", str(pwd.getpwnam("eqd").pw_uid)))
         equal([k for k in r if k.startswith("CODE_")], [], "they would name the logger, not who logs")
+
+
+@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nLogLevel=debug\n"})
+def a_journal_that_stands_still_stops_nobody():
+    journald = main_pid("systemd-journald.service")
+    with connect() as c:
+        os.kill(journald, signal.SIGSTOP)
+        try:
+            while c.call("stat")["log_dropped"] == 0: # each connection is a record
+                connect().close()
+            c.call("ping")
+        finally:
+            os.kill(journald, signal.SIGCONT)
+        connect().close() # its record tells of those that are missing
+        eventually(lambda: re.search(r"\d+ log records were dropped", messages("-t", "eqd")), "the loss is not told of")
 
 
 # ---- user instance ----
