@@ -22,6 +22,7 @@
 #include "notify.h"
 #include "privilege.h"
 #include "server/handlers.h"
+#include "status.h"
 
 typedef struct Options {
         bool system, user;
@@ -43,6 +44,7 @@ typedef struct Daemon {
         Manager *manager;
         Server *server;
         Handlers handlers;
+        Status status;
         int exit_status;
         bool stopping;
 } Daemon;
@@ -244,12 +246,6 @@ static int lock_state(const char *dir, int *ret_fd) {
 
 /* ---- signals ---- */
 
-static void fill_status(const Daemon *d, char *buf, size_t size) {
-        const Manager *m = d->manager;
-        snprintf(buf, size, "%zu queues, %zu running, %zu pending", m->engine.n_queues, m->pool->n_busy,
-                 m->n_pending - m->pool->n_busy);
-}
-
 static void close_handle(uv_handle_t *handle, void *arg) {
         if (!uv_is_closing(handle) && handle->type == UV_SIGNAL)
                 uv_close(handle, NULL);
@@ -265,6 +261,7 @@ static void stop(Daemon *d, int status) {
                 return;
         d->stopping = true;
         d->exit_status = status;
+        status_stop(&d->status);
         notify_stopping("Stopping: commands are being ended");
         if (d->server)
                 server_stop_listening(d->server);
@@ -284,7 +281,7 @@ static void on_sighup(uv_signal_t *handle, int signum) {
         notify_reloading();
         if (manager_reload(d->manager, &refusal) < 0)
                 log_error("configuration not loaded, the old one stays: %s", refusal.text);
-        fill_status(d, status, sizeof(status));
+        status_text(d->manager, status, sizeof(status));
         notify_ready(status);
 }
 
@@ -343,10 +340,11 @@ static void on_ready(void *host) {
         if (d->stopping)
                 return;
         server_start(d->server);
-        fill_status(d, status, sizeof(status));
+        status_text(d->manager, status, sizeof(status));
         log_info("ready on %s",
                  d->server->listener.path ? d->server->listener.path : "the socket of the service manager");
         notify_ready(status);
+        status_start(&d->status, &d->loop, d->manager);
 }
 
 static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready };
@@ -392,7 +390,7 @@ static int start(Daemon *d) {
         log_set_level(d->options.log_level >= 0 ? d->options.log_level : (int)config->daemon.log_level);
         char cgroup[PATH_MAX];
         const char *wanted = d->options.cgroup ? d->options.cgroup : config->daemon.cgroup;
-        bool cgroups = privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
+        bool cgroups = config->daemon.commands && privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
         ManagerConfig mc = {
                 .loop = &d->loop,
                 .clock = &clock_system,
@@ -410,10 +408,24 @@ static int start(Daemon *d) {
         d->handlers.manager = d->manager;
         raise_fd_limit();
         r = listen_on(d);
-        return r < 0 ? r : privilege_drop();
+        if (r >= 0)
+                r = privilege_drop();
+        if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
+                on_ready(d);
+        return r;
+}
+
+/* Until it is told to stop. If the loop ends before there was nobody to wait for: no spawner, so no socket. */
+static int serve(Daemon *d) {
+        (void)uv_run(&d->loop, UV_RUN_DEFAULT);
+        if (d->stopping)
+                return 0;
+        log_error("cannot start: eqd-spawner does not run, see the messages before");
+        return -ECHILD;
 }
 
 static void finish(Daemon *d) {
+        status_stop(&d->status);
         if (d->server)
                 d->server = server_free(d->server);
         d->manager = manager_free(d->manager);
@@ -451,7 +463,7 @@ int main(int argc, char **argv) {
         if (r >= 0)
                 r = start(&d);
         if (r >= 0)
-                (void)uv_run(&d.loop, UV_RUN_DEFAULT);
+                r = serve(&d);
         finish(&d);
         log_stop();
         return r == -EUCLEAN      ? EXIT_CONFIG_ERROR

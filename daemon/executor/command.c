@@ -705,8 +705,10 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->hooks = hooks;
         x->host = host;
         x->read_buffer = fault_malloc(READ_SIZE);
-        int r = x->read_buffer ? spawner_link_new(config, &link_events, x, &x->link) : -ENOMEM;
-        if (r >= 0)
+        int r = x->read_buffer ? 0 : -ENOMEM;
+        if (r >= 0 && config)
+                r = spawner_link_new(config, &link_events, x, &x->link);
+        if (r >= 0 && config)
                 r = watch_link(x);
         if (r < 0) {
                 command_executor_free(x);

@@ -47,6 +47,7 @@ typedef struct CommandHooks {
         void (*spawner_lost)(void *host);
 } CommandHooks;
 
+/* config NULL: there will be no spawner, and nothing can be started. The host does not let tasks come that far. */
 int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *config, const CommandHooks *hooks,
                          void *host, CommandExecutor **ret);
 CommandExecutor *command_executor_free(CommandExecutor *x); /* closes its handles; run the loop once more after it */

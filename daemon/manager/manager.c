@@ -190,7 +190,9 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
         };
-        return command_executor_new(m->loop, &m->engine, &spawner, &command_hooks, m, &m->commands);
+        m->no_commands = m->ready = !m->config->daemon.commands;
+        return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,
+                                    &m->commands);
 }
 
 static int fill(Manager *m, const ManagerConfig *c) {

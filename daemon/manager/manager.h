@@ -25,7 +25,9 @@ typedef struct Refusal {
 /* Things that happen, for subscribers; fields of *event are valid during the call. `owner` is the user it belongs to. */
 typedef struct ManagerHooks {
         void (*event)(void *host, const EqEvent *event, bool has_owner, uid_t owner);
-        void (*ready)(void *host); /* the spawner said READY for the first time */
+        /* The spawner said READY for the first time. Not called where Manager::ready is set from the beginning, because there
+         * is none to wait for. */
+        void (*ready)(void *host);
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -57,6 +59,7 @@ struct Manager {
         const ManagerHooks *hooks;
         void *host;
         bool want_events, stopping, ready;
+        bool no_commands;             /* commands=no when eqd started: there is no spawner */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         uint64_t jitter;              /* state of the back-off's random numbers */

@@ -91,6 +91,15 @@ static int check_identity(const Admission *a) {
         return 0;
 }
 
+/* Is there anything that can run its tasks? */
+static int check_executor(const Manager *m, const QueueRecord *q, Refusal *r) {
+        if (!m->no_commands)
+                return 0;
+        return refuse(r, EQ_E_DENIED, -EPERM,
+                      "commands are switched off here (commands=no in eqd.conf): this eqd cannot run tasks of queue %s",
+                      q->queue->name);
+}
+
 static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal *r) {
         if (m->stopping)
                 return refuse(r, EQ_E_STOPPING, -ESHUTDOWN, "eqd is stopping; try again when it is back");
@@ -293,6 +302,8 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
         int r = manager_find_queue(m, queue, &q, ret_refusal);
         if (r >= 0)
                 r = check_queue(m, caller, q, ret_refusal);
+        if (r >= 0)
+                r = check_executor(m, q, ret_refusal);
         if (r < 0)
                 return r;
 

@@ -364,7 +364,8 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
                 EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
-        }
+        } else if (m->no_commands)
+                EQ_SET(ret, Stat, identities, eq_str("none"));
         EQ_SET(ret, Stat, queues, m->engine.n_queues);
         EQ_SET(ret, Stat, clients, n_clients);
         EQ_SET(ret, Stat, running, m->pool->n_busy);

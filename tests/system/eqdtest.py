@@ -409,7 +409,7 @@ class Eqd(Place):
         self.socket.chmod(0o777) if os.geteuid() == 0 else None
         with self.connect() as c:
             stat = c.call("stat")
-        self.spawner_pid = stat["spawner_pid"]
+        self.spawner_pid = stat.get("spawner_pid") # none with commands=no
         self.descriptors = self.count_fds()
         self.loose = [] # processes that tests said will be left by nobody's fault
 

@@ -200,6 +200,15 @@ def tasks_of_root_can_be_refused(eqd):
 
 
 @test(root=True, other_users=True)
+def identity_own_refuses_others_from_the_next_reload_on(eqd):
+    as_a(eqd, "submit", "--", "true")
+    eqd.configure("eqd.conf", "[Commands]\nIdentity=own\n")
+    eqd.ok("reload")
+    eqd.fails(77, "submit", "--", "true", uid=USER_A, says="cannot run commands as uid")
+    eqd.submit("--", "true")
+
+
+@test(root=True, other_users=True)
 def reload_is_for_administrators(eqd):
     eqd.fails(77, "reload", uid=USER_A)
     eqd.ok("reload")

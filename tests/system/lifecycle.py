@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from eqdtest import FINISHED, contains, equal, eventually, is_gone, main, test
+from eqdtest import FINISHED, contains, descendants, equal, eventually, is_gone, main, test
 
 
 class Gate:
@@ -766,6 +766,21 @@ def stat_counts(eqd):
 def cpu_time_and_memory_are_accounted(eqd):
     shown = eqd.wait(eqd.sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"))
     equal(shown["utime_usec"] > 1000 and shown["maxrss_kib"] > 100, True, str(shown))
+
+
+@test(config={"eqd.conf": "[Commands]\nCommands=no\n"})
+def an_eqd_without_commands_starts_no_process_and_refuses_them(eqd):
+    equal(descendants(eqd.pid), [])
+    with eqd.connect() as c:
+        stat = c.call("stat")
+        equal((stat["identities"], stat.get("spawner_pid"), stat.get("trees")), ("none", None, None))
+    eqd.fails(77, "submit", "--", "true", says="commands=no")
+    eqd.fails(125, "run", "--", "true", says="commands=no") # nothing ran
+    eqd.ok("queue", "create", "q")
+    eqd.configure("eqd.conf", "[Commands]\nCommands=yes\n")
+    eqd.ok("reload") # takes effect when eqd is restarted, as eqd.conf(5) says
+    eqd.fails(77, "submit", "-q", "q", "--", "true", says="commands=no")
+    equal(eqd.ls("-A"), [])
 
 
 main()

@@ -65,6 +65,15 @@ def a_command_that_waited_for_the_dead_spawner_does_not_run_as_eqd(eqd):
     equal(eqd.logs(waiting), "")
 
 
+@test(eqd=False)
+def an_eqd_whose_spawner_never_runs_fails(place):
+    place.copy_programs()
+    (place.dir / "bin/daemon/spawner/eqd-spawner").write_text("#!/bin/sh\nexit 1\n")
+    r = place.run_eqd("--socket", place.socket)
+    equal(r.rc, 1, r.err)
+    contains(r.err, "cannot start", "eqd-spawner")
+
+
 @test()
 def the_worker_dies_again_and_again(eqd):
     for _ in range(5):

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """What the units promise, proven with a real systemd. Inside tests/systemd/boot only; the frame is machine.py."""
 
+import contextlib
 import grp
 import os
 import pwd
 import re
+import shutil
 import signal
 import stat
 import threading
@@ -13,7 +15,7 @@ import time
 from pathlib import Path
 
 from eqdtest import Skip, alive, comm, contains, descendants, equal, eventually, is_gone, proc_stat, status_fields
-from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, case, cgroup, cgroup_of, connect, ends_as,
+from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, WAIT_SECONDS, case, cgroup, cgroup_of, connect, ends_as,
                      fails, installed, is_state, journal, main, main_pid, messages, ok, pids_in, run, says,
                      start_process, submit, systemctl, task, unit)
 
@@ -131,7 +133,28 @@ def the_service_is_active_only_when_the_spawner_is_ready():
 @case(start="eqd.service")
 def the_status_line_counts_queues_and_tasks():
     equal(unit("eqd.service", "StatusText"), "1 queues, 0 running, 0 pending")
-    contains(ok("systemctl", "status", "--no-pager", "eqd.service"), 'Status: "1 queues, 0 running, 0 pending"')
+    id_, waiting = submit("--", "sleep", "1000"), submit("--", "true")
+    eventually(lambda: unit("eqd.service", "StatusText") == "1 queues, 1 running, 1 pending",
+               lambda: unit("eqd.service", "StatusText"))
+    contains(ok("systemctl", "status", "--no-pager", "eqd.service"), 'Status: "1 queues, 1 running, 1 pending"')
+    eqctl("cancel", id_)
+    ends_as(waiting, "DONE")
+    eventually(lambda: unit("eqd.service", "StatusText") == "1 queues, 0 running, 0 pending",
+               lambda: unit("eqd.service", "StatusText"))
+
+
+@case()
+def the_examples_are_a_configuration():
+    examples = installed("examples/eqd.conf").parent
+    (CONFIG / "queues.d").mkdir(parents=True)
+    for path in examples.glob("*.queue"):
+        shutil.copy(path, CONFIG / "queues.d")
+    # Commented lines are said to be the defaults: they must at least be right.
+    lines = [re.sub(r"^#(\w+=.)", r"\1", line) for line in (examples / "eqd.conf").read_text().splitlines()]
+    (CONFIG / "eqd.conf").write_text("\n".join(lines) + "\n")
+    systemctl("start", "eqd.service")
+    contains(eqctl("queue", "ls"), *(path.stem for path in examples.glob("*.queue")))
+    ends_as(submit("-q", "serial", "--", "true"), "DONE")
 
 
 @case(start="eqd.service")
@@ -148,6 +171,25 @@ def the_first_client_starts_the_service():
     is_state("inactive")
     eqctl("ping")
     is_state("active")
+
+
+@case(start="eqd.socket")
+def clients_that_come_while_it_starts_are_served():
+    clients = [start_process("eqctl", "ping", user="alice") for _ in range(20)]
+    for c in clients:
+        out, err = c.communicate(timeout=WAIT_SECONDS)
+        equal(c.returncode, 0, out + err)
+    equal(unit("eqd.service", "ActiveState", "NRestarts"), {"ActiveState": "active", "NRestarts": "0"})
+
+
+@case()
+def enabling_the_service_enables_its_socket():
+    systemctl("enable", "eqd.service")
+    for name in ("eqd.service", "eqd.socket"):
+        equal(systemctl("is-enabled", name), "enabled", name)
+    for target, name in (("multi-user", "eqd.service"), ("sockets", "eqd.socket")):
+        contains(unit(f"{target}.target", "Wants"), name)
+    systemctl("disable", "eqd.service")
 
 
 @case(start="eqd.socket")
@@ -213,6 +255,15 @@ def set_user_id_programs_gain_nothing():
     equal(eqctl("logs", id_), str(pwd.getpwnam("alice").pw_uid))
 
 
+@case(start="eqd.socket")
+def commands_are_inside_the_sandbox():
+    for what, command in (("LockPersonality=", ["setarch", "-R", "true"]),
+                          ("RestrictSUIDSGID=", ["sh", "-c", "touch ~/s && chmod u+s ~/s"])):
+        ok(*command, user="alice") # outside she may
+        r = run("eqctl", "run", "--", *command, user="alice")
+        equal((r.rc != 0, "ermitted" in r.err), (True, True), f"{what}: {r}")
+
+
 # ---- reload ----
 
 @case(start="eqd.service", config={"queues.d/good.queue": "[Queue]\nMaxActive=2\n"})
@@ -230,6 +281,25 @@ def reload_applies_a_good_file_and_refuses_a_bad_one():
     contains(eqctl("queue", "show", "good"), "max_active=3")
     fails(66, "eqctl", "queue", "show", "bad", user="alice")
     is_state("active")
+    equal(main_pid(), before)
+
+
+@case(start="eqd.service", config={"queues.d/good.queue": "[Queue]\nMaxActive=2\n"})
+def a_hangup_reloads_too():
+    """Without an answer: systemd sees RELOADING=1 and READY=1, mistakes go to the journal only."""
+    before = main_pid()
+    good = CONFIG / "queues.d/good.queue"
+    with connect() as c:
+        c.call("subscribe", events=["config."])
+        good.write_text("[Queue]\nMaxActive=3\n")
+        systemctl("kill", "--kill-who=main", "-s", "HUP", "eqd.service")
+        event(c, "config.reloaded")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
+    good.write_text("[Queue]\nMaxActive=many\n")
+    systemctl("kill", "--kill-who=main", "-s", "HUP", "eqd.service")
+    eventually(lambda: f"{good}:2: " in messages("-u", "eqd.service"), lambda: messages("-u", "eqd.service"))
+    eventually(lambda: unit("eqd.service", "ActiveState") == "active", "it is not active again")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
     equal(main_pid(), before)
 
 
@@ -318,6 +388,20 @@ def a_killed_eqd_is_restarted_and_leaves_no_process():
     ends_as(submit("--", "true"), "DONE")
 
 
+@case(start="eqd.service")
+def a_service_that_dies_again_and_again_is_given_up():
+    def state():
+        return unit("eqd.service", "ActiveState", "NRestarts")
+    for n in range(1, 6):
+        os.kill(main_pid(), signal.SIGKILL)
+        eventually(lambda: state() == {"ActiveState": "active", "NRestarts": str(n)} or
+                   state()["ActiveState"] == "failed", state)
+    equal(unit("eqd.service", "ActiveState"), "failed", "after five deaths within a minute")
+    contains(messages("-u", "eqd.service"), "Start request repeated too quickly")
+    run("systemctl", "stop", "eqd.socket")
+    systemctl("reset-failed")
+
+
 @case(start="eqd.service", config={"queues.d/p.queue": "[Queue]\nMaxActive=1\n"})
 def a_killed_spawner_worker_is_replaced_and_its_tasks_say_why():
     id_, waiting = submit("-q", "p", "-c", TREE), submit("-q", "p", "--", "id", "-un")
@@ -343,7 +427,8 @@ def after_the_death_of_both_spawner_processes_nothing_runs_as_eqd():
     with connect() as c:
         c.call("subscribe", events=["spawner."])
         for pid in spawners():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError): # the second one dies with the first
+                os.kill(pid, signal.SIGKILL)
         event(c, "spawner.back")
     ends_as(id_, "FAILED", reason="spawn-failed")
     all_gone(tree)
@@ -373,6 +458,21 @@ def with_fixed_user_all_commands_are_eqds_and_users_are_refused():
     contains(out, "Read-only file system")
     equal(out.splitlines()[1:], ["0", "eqd"])
     is_member(STATE / "made", "eqd", "eqd", 0o644)
+
+
+@case(start="eqd.socket", dropins=["no-commands"])
+def with_no_commands_eqd_is_one_process_and_still_knows_its_users():
+    eqctl("ping")
+    is_exposed_at_most(0.5)
+    equal(pids_in(cgroup()), [main_pid()])
+    equal(eqctl("stat", "--json").count('"identities":"none"'), 1)
+    fails(77, "eqctl", "submit", "--", "true", user="alice", says="commands=no")
+    eqctl("queue", "create", "hers")
+    fails(77, "eqctl", "queue", "rm", "hers", user="bob") # not the same `nobody`
+    systemctl("reload", "eqd.service")
+    eqctl("queue", "rm", "hers")
+    (CONFIG / "eqd.conf").write_text("[Daemon]\nStopTimeout=soon\n")
+    fails(None, "systemctl", "reload", "eqd.service")
 
 
 @case(start="eqd.service", dropins=["setuid-programs"])
@@ -408,6 +508,21 @@ def the_journal_has_eqds_records_under_its_unit():
         equal((r["_SYSTEMD_UNIT"], r["_TRANSPORT"], r["_CAP_EFFECTIVE"], r["_UID"]),
               ("eqd.service", "journal", "0", str(pwd.getpwnam("eqd").pw_uid)))
         equal([k for k in r if k.startswith("CODE_")], [], "they would name the logger, not who logs")
+
+
+@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nLogLevel=debug\n"})
+def a_journal_that_stands_still_stops_nobody():
+    journald = main_pid("systemd-journald.service")
+    with connect() as c:
+        os.kill(journald, signal.SIGSTOP)
+        try:
+            while c.call("stat")["log_dropped"] == 0: # each connection is a record
+                connect().close()
+            c.call("ping")
+        finally:
+            os.kill(journald, signal.SIGCONT)
+        connect().close() # its record tells of those that are missing
+        eventually(lambda: re.search(r"\d+ log records were dropped", messages("-t", "eqd")), "the loss is not told of")
 
 
 # ---- user instance ----

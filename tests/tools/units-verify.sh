@@ -3,9 +3,8 @@
 # usage: units-verify.sh BUILT_UNITS SOURCE_UNITS
 #
 # The units have no mistake that systemd sees, and eqd.service is hardened as far as we promise: a score of at most 5.0, with
-# the drop-in fixed-user of at most 2.6. systemd
-# wants to see the programs of ExecStart= and ExecReload=, which may not be installed: they are replaced by /bin/true,
-# nothing else is. 77: there is no systemd-analyze.
+# the drop-in fixed-user of at most 2.6, with no-commands of at most 0.5. systemd wants to see the programs of ExecStart= and
+# ExecReload=, which may not be installed: they are replaced by /bin/true, nothing else is. 77: there is no systemd-analyze.
 set -eu
 
 built=$(cd "$1" && pwd)
@@ -58,6 +57,7 @@ harden() {
 
 harden none 50
 harden fixed-user 26
+harden no-commands 5
 harden setuid-programs 95
 
 # It is there to let set-user-ID programs work: nothing that forbids them in a unit with User= may be left.

@@ -23,6 +23,7 @@ struct CommandExecutor {
         SpawnReady ready;
         Task *running[1024];
         size_t n_running;
+        bool no_spawner;
         bool refuse; /* start() fails as if no process could be made */
         int last_signal;
         CommandSetup last_setup; /* of the last start */
@@ -55,6 +56,7 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->hooks = hooks;
         x->host = host;
         x->ready = (SpawnReady) { .any_identity = true, .root_allowed = true, .pid = 1 };
+        x->no_spawner = !config;
         *ret = x;
         return 0;
 }
@@ -83,7 +85,7 @@ Executor *command_executor(CommandExecutor *x) {
 }
 
 const SpawnReady *command_executor_spawner(const CommandExecutor *x) {
-        return &x->ready;
+        return x->no_spawner ? NULL : &x->ready;
 }
 
 void command_executor_resume(CommandExecutor *x, Task *t) {
@@ -125,7 +127,8 @@ static inline void host_ready(void *userdata) {
 }
 static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready };
 
-static inline void host_init(Host *h) {
+/* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. */
+static inline void host_init_with(Host *h, void (*change)(Config *c)) {
         Config *config;
         char error[PARAM_ERROR_MAX];
         *h = (Host) { 0 };
@@ -134,6 +137,8 @@ static inline void host_init(Host *h) {
         ck_assert_int_eq(uv_loop_init(&h->loop), 0);
         fake_clock_init(&h->clock, 1000 * USEC_PER_SEC, UINT64_C(1700000000) * USEC_PER_SEC);
         ck_assert_int_eq(config_load(h->dir, false, &config, error, sizeof(error)), 0);
+        if (change)
+                change(config);
         ManagerConfig mc = { .loop = &h->loop, .clock = &h->clock.clock, .config_dir = h->dir, .config = config };
         ck_assert_int_eq(manager_new(&mc, &host_hooks, h, &h->m), 0);
         ck_assert_int_eq(identity_new(1001, 1001, NULL, 0, &h->anna), 0);
@@ -142,6 +147,10 @@ static inline void host_init(Host *h) {
         ck_assert_int_eq(user_get(&h->m->users, 1001, &h->anna_user), 0);
         ck_assert_int_eq(user_get(&h->m->users, 1002, &h->bob_user), 0);
         ck_assert_int_eq(user_get(&h->m->users, 0, &h->root_user), 0);
+}
+
+static inline void host_init(Host *h) {
+        host_init_with(h, NULL);
 }
 
 static inline void host_done(Host *h) {

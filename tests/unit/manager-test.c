@@ -197,6 +197,24 @@ TEST(an_eqd_without_the_capabilities_refuses_other_users_clearly) {
         host_done(&h);
 }
 
+static void without_commands(Config *c) {
+        c->daemon.commands = false;
+}
+
+TEST(without_commands_there_is_no_spawner_and_every_command_is_refused) {
+        Host h;
+        TaskRecord *t;
+        host_init_with(&h, without_commands);
+        ck_assert(h.m->ready); /* nobody to wait for */
+        ck_assert_ptr_null(command_executor_spawner(h.m->commands));
+        ck_assert_int_eq(host_submit(&h, root(&h), "default", (EqSubmit) { 0 }, &t), -EPERM);
+        ck_assert_int_eq(h.refusal.code, EQ_E_DENIED);
+        ck_assert_ptr_nonnull(strstr(h.refusal.text, "commands=no"));
+        h.m->config->daemon.commands = true; /* a reload does not bring the spawner back */
+        ck_assert_int_eq(host_submit(&h, root(&h), "default", (EqSubmit) { 0 }, &t), -EPERM);
+        host_done(&h);
+}
+
 TEST(limits_are_per_user) {
         Host h;
         TaskRecord *t;
@@ -498,7 +516,8 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_after_lets_go_or_cancels_by_how_the_other_ended, test_after_an_unknown_task_is_refused,
           test_a_chain_of_a_hundred_thousand_falls_without_recursion,
           test_another_users_task_is_out_of_reach_and_an_administrator_reaches_all,
-          test_an_eqd_without_the_capabilities_refuses_other_users_clearly, test_limits_are_per_user,
+          test_an_eqd_without_the_capabilities_refuses_other_users_clearly,
+          test_without_commands_there_is_no_spawner_and_every_command_is_refused, test_limits_are_per_user,
           test_descriptors_are_limited_per_user_and_given_back,
           test_a_task_that_somebody_waits_for_survives_the_removal_of_its_queue,
           test_a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out, test_output_null_keeps_none,

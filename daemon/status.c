@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* A change that comes within a second of the last line waits for the timer, which tells what is true by then. */
+
+#include "status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "notify.h"
+
+enum { INTERVAL_MSEC = 1000 };
+
+static StatusNumbers numbers(const Manager *m) {
+        return (StatusNumbers) {
+                .n_queues = m->engine.n_queues,
+                .n_running = m->pool->n_busy,
+                .n_pending = m->n_pending - m->pool->n_busy,
+        };
+}
+
+void status_text(const Manager *m, char *buf, size_t size) {
+        StatusNumbers n = numbers(m);
+        (void)snprintf(buf, size, "%zu queues, %zu running, %zu pending", n.n_queues, n.n_running, n.n_pending);
+}
+
+static bool is_true(const Status *s) {
+        StatusNumbers n = numbers(s->manager);
+        return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending;
+}
+
+static void tell(Status *s) {
+        char text[128];
+        if (is_true(s))
+                return;
+        status_text(s->manager, text, sizeof(text));
+        notify_status(text);
+        s->told = numbers(s->manager);
+        s->told_msec = uv_now(s->timer.loop);
+}
+
+static void on_timer(uv_timer_t *timer) {
+        tell(timer->data);
+}
+
+static void on_check(uv_check_t *check) {
+        Status *s = check->data;
+        if (uv_is_active((const uv_handle_t *)&s->timer) || is_true(s))
+                return;
+        uint64_t passed = uv_now(check->loop) - s->told_msec;
+        if (passed >= INTERVAL_MSEC)
+                tell(s);
+        else
+                (void)uv_timer_start(&s->timer, on_timer, INTERVAL_MSEC - passed, 0); /* fails for closing ones only */
+}
+
+void status_start(Status *s, uv_loop_t *loop, const Manager *m) {
+        if (s->running || !getenv("NOTIFY_SOCKET"))
+                return;
+        s->manager = m;
+        s->told = numbers(m);
+        s->told_msec = uv_now(loop);
+        (void)uv_check_init(loop, &s->check); /* these cannot fail */
+        (void)uv_timer_init(loop, &s->timer);
+        s->check.data = s->timer.data = s;
+        (void)uv_check_start(&s->check, on_check);
+        uv_unref((uv_handle_t *)&s->check);
+        uv_unref((uv_handle_t *)&s->timer);
+        s->running = true;
+}
+
+void status_stop(Status *s) {
+        if (!s->running)
+                return;
+        s->running = false;
+        uv_close((uv_handle_t *)&s->check, NULL);
+        uv_close((uv_handle_t *)&s->timer, NULL);
+}

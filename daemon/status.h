@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Keeps the line that `systemctl status` shows true: queues, running and pending tasks. After a change it is told anew, at
+ * most once a second; while nothing changes the loop is not woken. Without a service manager nothing is done. Loop. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "manager/manager.h"
+
+typedef struct StatusNumbers {
+        size_t n_queues, n_running, n_pending;
+} StatusNumbers;
+
+typedef struct Status {
+        uv_check_t check;       /* looks after each turn of the loop, which is when numbers have changed */
+        uv_timer_t timer;       /* set while a change waits for its second */
+        const Manager *manager; /* borrowed; outlives status_stop() */
+        StatusNumbers told;
+        uint64_t told_msec;
+        bool running;
+} Status;
+
+void status_text(const Manager *m, char *buf, size_t size);      /* the line as of now */
+void status_start(Status *s, uv_loop_t *loop, const Manager *m); /* READY=1 has just told the first line */
+void status_stop(Status *s); /* closes its handles; repeatable, also before status_start() */
