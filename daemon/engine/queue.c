@@ -191,12 +191,15 @@ static void unplace(Queue *q, Task *t) {
 static Task *backoff_before(const Queue *q, const Task *t) {
         if (q->params.max_active != 1)
                 return NULL;
-        Task *first = task_line_first(&q->lines[QUEUE_BACKOFF][t->lane]);
+        const TaskLine *backoffs = &q->lines[QUEUE_BACKOFF][t->lane];
+        Task *first = backoffs->n > 0 ? task_line_first(backoffs) : NULL;
         return first && first->seq < t->seq ? first : NULL;
 }
 
 static Task *next_of_lane(const Queue *q, TaskLane lane) {
-        Task *t = task_line_first(ready(q, lane));
+        const TaskLine *line = ready(q, lane);
+        Task *t = line->n > 0 ? task_line_first(line)
+                              : NULL; /* asked several times per task, and mostly of an empty one */
         return t && !backoff_before(q, t) ? t : NULL;
 }
 
@@ -387,14 +390,18 @@ void queue_task_due(Queue *q, Task *t) {
 
 /* ---- running ---- */
 
+static Task *startable(const Queue *q) {
+        return q->pauses == 0 && q->n_running < q->params.max_active ? next_task(q) : NULL;
+}
+
 bool queue_has_startable(const Queue *q) {
-        return q->pauses == 0 && q->n_running < q->params.max_active && next_task(q);
+        return startable(q) != NULL;
 }
 
 Task *queue_claim(Queue *q) {
-        if (!queue_has_startable(q))
+        Task *t = startable(q);
+        if (!t)
                 return NULL;
-        Task *t = next_task(q);
         unplace(q, t);
         engine_disarm_task(q->engine, t);
         task_set_state(t, TASK_EV_START);
