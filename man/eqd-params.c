@@ -5,26 +5,13 @@
  * as configuration files have them by custom, MaxActive for max_active. */
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/util.h"
 #include "manager/attributes.h"
-
-/* Text as roff has it: hyphens that can be copied, no requests by accident. */
-static void print_text(const char *text) {
-        if (*text == '.' || *text == '\'')
-                fputs("\\&", stdout);
-        for (; *text; text++)
-                if (*text == '-')
-                        fputs("\\-", stdout);
-                else if (*text == '\\')
-                        fputs("\\e", stdout);
-                else
-                        putchar(*text);
-}
+#include "proto/page.h"
 
 static void print_key(const char *name) {
         for (bool upper = true; *name; name++) {
@@ -40,14 +27,14 @@ static void print_row(const Param *p, const char *unless_settable) {
         printf(".TP\n.B ");
         print_key(p->name);
         printf("=\n");
-        print_text(p->doc);
+        page_text(p->doc);
         printf(".\n");
         param_print_range(p, range, sizeof(range));
         range[0] = (char)toupper((unsigned char)range[0]);
-        print_text(range);
+        page_text(range);
         if (*p->fallback) {
                 printf("; default\n.BR ");
-                print_text(p->fallback);
+                page_text(p->fallback);
                 printf(" .\n");
         } else
                 printf("; default: not set.\n");
@@ -76,41 +63,12 @@ static bool print_section(const char *section, size_t len) {
         return found;
 }
 
-static void print_line(const char *line) {
-        static const char mark[] = "@VERSION@";
-        const char *at;
-
-        for (; (at = strstr(line, mark)); line = at + strlen(mark))
-                printf("%.*s%s", (int)(at - line), line, EQD_VERSION);
-        fputs(line, stdout);
-}
-
-static int print_page(const char *path) {
-        char line[1024];
-        int r = 0;
-        FILE *f = fopen(path, "re");
-
-        if (!f) {
-                fprintf(stderr, "eqd-params: %s: %s\n", path, strerror(errno));
-                return -1;
-        }
-        while (r == 0 && fgets(line, sizeof(line), f)) {
-                size_t n = strcspn(line, "\n");
-                if (n < 3 || line[0] != '@' || line[n - 1] != '@')
-                        print_line(line);
-                else if (!print_section(line + 1, n - 2)) {
-                        fprintf(stderr, "eqd-params: %s: there is no section %.*s\n", path, (int)n, line);
-                        r = -1;
-                }
-        }
-        fclose(f);
-        return r;
-}
-
 int main(int argc, char *argv[]) {
         if (argc != 2) {
                 fprintf(stderr, "usage: eqd-params FILE\n");
                 return EXIT_FAILURE;
         }
-        return print_page(argv[1]) == 0 && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
+        return page_print("eqd-params", argv[1], print_section) == 0 && fflush(stdout) == 0 && !ferror(stdout)
+                       ? EXIT_SUCCESS
+                       : EXIT_FAILURE;
 }

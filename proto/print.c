@@ -7,12 +7,12 @@
  *
  * So a page describes the wire with the words of the table that the daemon decodes by. Not installed. */
 
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "page.h"
 #include "schema.h"
 
 /* ---- the rows that no table of schema.h keeps ---- */
@@ -95,37 +95,18 @@ static const struct {
 
 /* ---- man(7) ---- */
 
-/* Text of a table in running text: what roff would take for its own is escaped, and - is a minus, as people type it. */
-static void man_text(const char *s) {
-        for (; *s; s++)
-                if (*s == '\\')
-                        fputs("\\e", stdout);
-                else if (*s == '-')
-                        fputs("\\-", stdout);
-                else if (*s == '\'')
-                        fputs("\\(aq", stdout);
-                else if (*s == '~')
-                        fputs("\\(ti", stdout);
-                else if (*s == '^')
-                        fputs("\\(ha", stdout);
-                else
-                        putchar(*s);
-}
-
-/* A sentence on a line of its own: a dot in front would make it a request. */
+/* A sentence on a line of its own. */
 static void man_line(const char *s) {
         size_t n = strlen(s);
 
-        if (*s == '.')
-                fputs("\\&", stdout);
-        man_text(s);
+        page_text(s);
         puts(n > 0 && strchr(".?!", s[n - 1]) ? "" : ".");
 }
 
 /* "word" is bold, then the rest of the tag's line follows. */
 static void man_tag(const char *word) {
         printf(".TP\n\\fB");
-        man_text(word);
+        page_text(word);
         printf("\\fR");
 }
 
@@ -385,42 +366,11 @@ static bool print_fragment(const char *name, size_t len) {
         return false;
 }
 
-static void print_line(const char *line) {
-        static const char mark[] = "@VERSION@";
-        const char *at;
-
-        for (; (at = strstr(line, mark)); line = at + strlen(mark))
-                printf("%.*s%s", (int)(at - line), line, EQD_VERSION);
-        fputs(line, stdout);
-}
-
-static int print_page(const char *path) {
-        char line[1024];
-        FILE *f = fopen(path, "re");
-        int r = 0;
-
-        if (!f) {
-                fprintf(stderr, "eqd-tables: %s: %s\n", path, strerror(errno));
-                return -1;
-        }
-        while (r == 0 && fgets(line, sizeof(line), f)) {
-                size_t n = strcspn(line, "\n");
-                if (n < 3 || line[0] != '@' || line[n - 1] != '@')
-                        print_line(line);
-                else if (!print_fragment(line + 1, n - 2)) {
-                        fprintf(stderr, "eqd-tables: %s: no fragment %.*s\n", path, (int)n, line);
-                        r = -1;
-                }
-        }
-        fclose(f);
-        return r;
-}
-
 int main(int argc, char *argv[]) {
         bool ok = argc == 2 && print_fragment(argv[1], strlen(argv[1]));
 
         if (argc == 3 && strcmp(argv[1], "man") == 0)
-                ok = print_page(argv[2]) == 0;
+                ok = page_print("eqd-tables", argv[2], print_fragment) == 0;
         else if (!ok)
                 fprintf(stderr, "usage: eqd-tables json | FRAGMENT | man FILE\n");
         return ok && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;

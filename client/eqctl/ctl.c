@@ -6,6 +6,7 @@
 #include "eqctl/ctl.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -245,16 +247,29 @@ int ctl_init(Ctl *ctl, int argc, char **argv) {
 
 /* ---- connection ---- */
 
+static int denied(const Ctl *ctl, int error) {
+        struct stat st;
+        const struct group *gr =
+                stat(ctl->socket, &st) == 0 && st.st_mode & S_IWGRP && st.st_gid != 0 ? getgrgid(st.st_gid) : NULL;
+
+        if (gr)
+                ctl_error(ctl,
+                          "not permitted to use %s: %s. It is for the members of group %s; root makes you one with "
+                          "`usermod -aG %s USER`, which counts from your next login on",
+                          ctl->socket, strerror(error), gr->gr_name, gr->gr_name);
+        else
+                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(error));
+        return EXIT_NO_PERMISSION;
+}
+
 int ctl_connect(Ctl *ctl) {
         if (ctl->client)
                 return 0;
         int r = eq_client_open(&ctl->client, ctl->socket);
         if (r == 0)
                 return 0;
-        if (r == -EACCES || r == -EPERM) {
-                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(-r));
-                return EXIT_NO_PERMISSION;
-        }
+        if (r == -EACCES || r == -EPERM)
+                return denied(ctl, -r);
         ctl_error(ctl,
                   "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
                   "or name another socket with -S or EQD_SOCKET",
@@ -302,6 +317,31 @@ int ctl_fail(Ctl *ctl, int r) {
         else
                 ctl_error(ctl, "lost the connection to eqd at %s: %s", ctl->socket, strerror(-r));
         return EXIT_NO_DAEMON;
+}
+
+int ctl_list_each(Ctl *ctl, EqList *list, CtlTaskFn fn, void *userdata) {
+        EqDecodeError error;
+        EqBytes row;
+        bool end;
+
+        do {
+                _cleanup_reply_ eq_reply *reply = NULL;
+                int status = ctl_call(ctl, EQ_METHOD_LIST, list, &reply);
+                if (status)
+                        return status;
+                EqArray rows = reply_rows(reply);
+                end = reply_is_last_page(reply);
+                while (eq_next_raw(&rows, &row) == 1) {
+                        EqTask t = { 0 };
+                        if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                                return ctl_fail(ctl, -EBADMSG);
+                        EQ_SET(list, List, from, (EqIdRef) { .id = t.id.id });
+                        status = fn(ctl, &t, userdata);
+                        if (status)
+                                return status;
+                }
+        } while (!end);
+        return 0;
 }
 
 int ctl_params(EqMethodId method, const void *params, EqBuffer *ret) {

@@ -77,6 +77,10 @@ int ctl_call_waiting(Ctl *ctl, EqMethodId method, const void *params, eq_reply *
 int ctl_try(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret);
 /* Says what went wrong with r of a call; the exit status. */
 int ctl_fail(Ctl *ctl, int r);
+/* Calls fn for every task that the filter takes, page by page, until it returns not 0, and returns that; or the exit status
+ * of a call that failed. *t lives during the call of fn. Changes `from` of *list. */
+typedef int (*CtlTaskFn)(Ctl *ctl, const EqTask *t, void *userdata);
+int ctl_list_each(Ctl *ctl, EqList *list, CtlTaskFn fn, void *userdata);
 int ctl_params(EqMethodId method, const void *params, EqBuffer *ret); /* packed params; 0 or -ENOMEM */
 
 /* Result of a reply; and the same as rows of a list: an empty array if it is none. */

@@ -340,33 +340,24 @@ static int set_rlimits(Submission *s) {
         return s->rlimits.failed ? ctl_no_memory(s->ctl) : 0;
 }
 
+static int keep_last(Ctl *ctl, const EqTask *t, void *userdata) {
+        eq_task_id *last = userdata;
+        if (t->id.id.seq > last->seq)
+                *last = t->id.id;
+        return 0;
+}
+
 /* The last id that this user submitted to the queue, as after_ok. */
 static int add_last(Submission *s, uint32_t n_ids[3]) {
-        EqDecodeError error;
         EqList rec = { 0 };
         eq_task_id last = { 0, 0 };
-        bool end;
 
         EQ_SET(&rec, List, queue, eq_str(s->queue));
         EQ_SET(&rec, List, uid, getuid());
         EQ_SET(&rec, List, finished, 1);
-        do {
-                _cleanup_reply_ eq_reply *reply = NULL;
-                EqBytes row;
-                int status = ctl_call(s->ctl, EQ_METHOD_LIST, &rec, &reply);
-                if (status)
-                        return status;
-                EqArray rows = reply_rows(reply);
-                end = reply_is_last_page(reply);
-                while (eq_next_raw(&rows, &row) == 1) {
-                        EqTask t = { 0 };
-                        if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
-                                return ctl_fail(s->ctl, -EBADMSG);
-                        EQ_SET(&rec, List, from, (EqIdRef) { .id = t.id.id });
-                        if (t.id.id.seq > last.seq)
-                                last = t.id.id;
-                }
-        } while (!end);
+        int status = ctl_list_each(s->ctl, &rec, keep_last, &last);
+        if (status)
+                return status;
         if (last.seq == 0) {
                 ctl_error(s->ctl, "--after-last: you have no task in %s", s->queue);
                 return EXIT_NOT_FOUND;

@@ -125,34 +125,6 @@ static int parse_filters(Ctl *ctl, EqBuffer *states, EqList *list) {
         return status;
 }
 
-/* Every task that the filter takes, page by page. Records live during the call of fn only. */
-typedef int (*TaskFn)(Ctl *ctl, const EqTask *t, void *userdata);
-
-static int list_each(Ctl *ctl, EqList *list, TaskFn fn, void *userdata) {
-        EqDecodeError error;
-        EqBytes row;
-        bool end;
-
-        do {
-                _cleanup_reply_ eq_reply *reply = NULL;
-                int status = ctl_call(ctl, EQ_METHOD_LIST, list, &reply);
-                if (status)
-                        return status;
-                EqArray rows = reply_rows(reply);
-                end = reply_is_last_page(reply);
-                while (eq_next_raw(&rows, &row) == 1) {
-                        EqTask t = { 0 };
-                        if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
-                                return ctl_fail(ctl, -EBADMSG);
-                        EQ_SET(list, List, from, (EqIdRef) { .id = t.id.id });
-                        status = fn(ctl, &t, userdata);
-                        if (status)
-                                return status;
-                }
-        } while (!end);
-        return 0;
-}
-
 typedef struct Listing {
         Rows rows;
         Counts counts;
@@ -220,7 +192,7 @@ static int ls_limit(Ctl *ctl, const EqList *list, Listing *l) {
         int status = ctl_get_number(ctl, FLAG_limit, 1, INT64_MAX, &limit);
         if (status || limit == 0)
                 return status;
-        status = list_each(ctl, &copy, ls_count, l);
+        status = ctl_list_each(ctl, &copy, ls_count, l);
         l->skip = l->skip > (uint64_t)limit ? l->skip - (uint64_t)limit : 0;
         return status;
 }
@@ -242,7 +214,7 @@ int verb_ls(Ctl *ctl) {
         if (ctl->options.n_operands > 0)
                 status = operands_each(ctl, show_rows, &l);
         else
-                status = list_each(ctl, &list, ls_task, &l);
+                status = ctl_list_each(ctl, &list, ls_task, &l);
         status = rows_end(&l.rows, status);
         if (!status)
                 print_summary(ctl, &l.counts);
@@ -592,7 +564,7 @@ static int cancel_filter(Ctl *ctl, Bulk *b, EqList *list) {
         Texts texts = { .running = ctl_has(ctl, FLAG_running) };
 
         EQ_SET(list, List, finished, 0);
-        int status = list_each(ctl, list, collect, &texts);
+        int status = ctl_list_each(ctl, list, collect, &texts);
         if (!status && texts.n > 1 && !ctl_has(ctl, FLAG_yes)) {
                 ctl_error(ctl, "this would cancel %zu tasks; add --yes to do it", texts.n);
                 status = EXIT_USAGE;

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/uio.h>
+#define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE= and its like would name this file in every record */
 #include <systemd/sd-journal.h>
 #include <time.h>
 

@@ -307,11 +307,17 @@ static void explain_failure(const Run *r, const SpawnEnded *m, CommandResult *c)
                 explain_exec(&s, m->error, c);
                 return;
         }
+        c->exit = COMMAND_EXIT_SETUP;
+        if (m->stage == SPAWN_STAGE_REQUEST && m->error == EPERM) {
+                snprintf(c->error, sizeof(c->error),
+                         "not started: eqd cannot run commands as uid %u any more; when it has been restarted it can",
+                         (unsigned)r->setup.run_as->uid);
+                return;
+        }
         EqBytes what = m->stage == SPAWN_STAGE_CWD      ? s.cwd
                        : m->stage == SPAWN_STAGE_STDOUT ? s.stdout_path
                        : m->stage == SPAWN_STAGE_STDERR ? s.stderr_path
                                                         : (EqBytes) { 0 };
-        c->exit = COMMAND_EXIT_SETUP;
         snprintf(c->error, sizeof(c->error), "not started: %s%s%.*s: %s",
                  m->stage < ELEMENTSOF(stage_texts) && stage_texts[m->stage] ? stage_texts[m->stage] : "?",
                  what.len ? ": " : "", (int)MIN(what.len, 60u), what.len ? what.data : "", strerror(m->error));
@@ -503,10 +509,12 @@ static uint32_t add_environment(EqBuffer *b, const Run *r, const EqSubmit *s) {
         return n;
 }
 
+_Static_assert((int)IDENTITY_GROUPS_MAX == (int)SPAWN_GROUPS_MAX, "a user's groups fit a request");
+
+/* Always asked for: a spawner that may become nobody else refuses what is not its own user's, which may have waited since
+ * before it lost that right, and never runs it as its own. */
 static void set_identity(const Run *r, SpawnStart *m) {
         const Identity *id = r->setup.run_as;
-        if (!r->executor->ready.any_identity)
-                return;
         m->flags |= SPAWN_SET_IDENTITY;
         m->uid = id->uid;
         m->gid = id->gid;

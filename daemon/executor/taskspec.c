@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A million tasks may be pending, so a spec keeps the bytes that came in, in one allocation, and decodes them again each
+/* A million tasks may be pending, so a spec keeps the bytes that came in, behind the record that embeds it, and decodes them again each
  * time somebody needs them. The decoder has accepted them once at admission; a field that fails now is left out. */
 
 #include "executor/taskspec.h"
@@ -25,7 +25,8 @@ int identity_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups, I
 }
 
 Identity *identity_ref(Identity *id) {
-        id->n_refs++;
+        if (id)
+                id->n_refs++;
         return id;
 }
 
@@ -62,37 +63,26 @@ SharedOptions *shared_options_unref(SharedOptions *o) {
         return NULL;
 }
 
-int task_spec_init(TaskSpec *s, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
-                   int stdin_fd, uint64_t submitted_usec) {
-        size_t n = (size_t)payload.len + options.len;
-        char *data = NULL;
-
-        if (n && !(data = fault_malloc(n)))
-                return -ENOMEM;
-        if (payload.len)
-                memcpy(data, payload.data, payload.len);
-        if (options.len)
-                memcpy(data + payload.len, options.data, options.len);
+void task_spec_init(TaskSpec *s, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
+                    uint64_t submitted_usec) {
+        s->identity = identity_ref(identity);
+        s->common = common;
         if (common)
                 common->n_refs++;
-        *s = (TaskSpec) {
-                .identity = identity_ref(identity),
-                .common = common,
-                .submitted_usec = submitted_usec,
-                .payload_len = payload.len,
-                .options_len = options.len,
-                .stdin_fd = stdin_fd,
-                .data = data,
-        };
-        return 0;
+        s->submitted_usec = submitted_usec;
+        s->payload_len = payload.len;
+        s->options_len = options.len;
+        s->stdin_fd = -1;
+        if (payload.len)
+                memcpy(s->data, payload.data, payload.len);
+        if (options.len)
+                memcpy(s->data + payload.len, options.data, options.len);
 }
 
 void task_spec_deinit(TaskSpec *s) {
         s->identity = identity_unref(s->identity);
         s->common = shared_options_unref(s->common);
         s->stdin_fd = close_fd(s->stdin_fd);
-        free(s->data);
-        *s = (TaskSpec)TASK_SPEC_NULL;
 }
 
 EqBytes task_spec_payload(const TaskSpec *s) {

@@ -10,7 +10,9 @@
 
 #include "proto/codec.h"
 
-/* User, group and supplementary groups of a connection at accept. Immutable, counted: sessions, tasks share one. */
+enum { IDENTITY_GROUPS_MAX = 256 }; /* as many as the spawner takes; what a connection has beyond is left out */
+
+/* User, group and supplementary groups of a connection at accept, or of a queue's fixed user. Immutable, counted: sessions, tasks share one. */
 typedef struct Identity {
         unsigned n_refs;
         uid_t uid;
@@ -20,7 +22,7 @@ typedef struct Identity {
 } Identity;
 
 int identity_new(uid_t uid, gid_t gid, const gid_t *groups, unsigned n_groups, Identity **ret);
-Identity *identity_ref(Identity *id);
+Identity *identity_ref(Identity *id);   /* NULL is fine */
 Identity *identity_unref(Identity *id); /* returns NULL; NULL is fine */
 bool identity_in_group(const Identity *id, gid_t gid);
 
@@ -37,16 +39,14 @@ typedef struct TaskSpec {
         uint64_t submitted_usec; /* wall clock */
         uint32_t payload_len, options_len;
         int stdin_fd; /* -1; else owned, and at most once */
-        char *data;   /* payload, then the encoded map of options (may be 0 bytes); owned */
+        char data[];  /* payload, then the encoded map of options (may be 0 bytes) */
 } TaskSpec;
-#define TASK_SPEC_NULL                                                                                                 \
-        { .stdin_fd = -1 }
 
-/* Copies payload and options. `common` may be NULL, is referenced; `identity` is referenced; stdin_fd is taken over on
- * success. 0 or -ENOMEM. */
-int task_spec_init(TaskSpec *s, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
-                   int stdin_fd, uint64_t submitted_usec);
-void task_spec_deinit(TaskSpec *s);
+/* Copies payload and options into s, which has room for payload.len + options.len bytes of data. `common` may be NULL, is
+ * referenced; `identity` is referenced. The caller sets stdin_fd once it hands a descriptor over. */
+void task_spec_init(TaskSpec *s, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
+                    uint64_t submitted_usec);
+void task_spec_deinit(TaskSpec *s); /* repeatable */
 
 /* The options, common ones first, then its own. ret->queue is not set; ret->payload is. Slices live as long as s. */
 void task_spec_decode(const TaskSpec *s, EqSubmit *ret);

@@ -57,6 +57,7 @@ typedef struct File {
         bool is_queue;
         Config *config;                  /* borrowed */
         QueueAttributes *attributes;     /* borrowed: of the queue, or the defaults */
+        Identity **run_as;               /* borrowed: of the queue, or the defaults */
         const QueueAttributes *defaults; /* borrowed; NULL: the built-in ones */
         Entry entry;
         int result;
@@ -119,36 +120,49 @@ static int lookup_group(const char *name, uint32_t *ret) {
 
 static const ParamLookup lookup = { .user = lookup_user, .group = lookup_group };
 
-static int primary_group(uid_t uid, uint32_t *ret) {
+/* The groups of a user, with *gid as the primary one; NO_ID: the one of the user database, and *gid becomes that. -ENOENT:
+ * the database does not know the user, *ret_n is 0. */
+static int groups_of(uid_t uid, uint32_t *gid, gid_t *groups, int n, int *ret_n) {
         _cleanup_free_ char *buffer = fault_malloc(LOOKUP_BYTES);
         struct passwd entry, *found = NULL;
 
+        *ret_n = 0;
         if (!buffer)
                 return -ENOMEM;
         int e = getpwuid_r(uid, &entry, buffer, LOOKUP_BYTES, &found);
         if (!found)
                 return e == 0 ? -ENOENT : -e;
-        *ret = entry.pw_gid;
-        return 0;
+        if (*gid == PARAM_NO_ID)
+                *gid = entry.pw_gid;
+        *ret_n = n;
+        return getgrouplist(entry.pw_name, *gid, groups, ret_n) < 0 ? -E2BIG : 0;
 }
 
-/* A queue with a user and no group of its own gets the user's. Such a group has no text: it is found anew each time, also
- * where it comes with the defaults and the queue names another user. */
-static int settle_group(const char *path, QueueAttributes *a, Report *to) {
-        if (a->group.text) {
-                if (a->user.id == PARAM_NO_ID)
-                        return report(to, -EINVAL, "%s: group: is set without user; set both, or user alone", path);
-                return 0;
-        }
-        a->group.id = PARAM_NO_ID;
+/* As whom the tasks of a queue run: the user with the groups that a login gives him. A group that was not set has no text:
+ * it is found anew each time, also where the user comes with the defaults and the queue names another. */
+static int settle_user(const char *path, QueueAttributes *a, Identity **run_as, Report *to) {
+        gid_t groups[IDENTITY_GROUPS_MAX];
+        int n;
+
+        *run_as = identity_unref(*run_as);
+        if (a->group.text && a->user.id == PARAM_NO_ID)
+                return report(to, -EINVAL, "%s: group: is set without user; set both, or user alone", path);
+        if (!a->group.text)
+                a->group.id = PARAM_NO_ID;
         if (a->user.id == PARAM_NO_ID)
                 return 0;
-        int r = primary_group(a->user.id, &a->group.id);
+        int r = groups_of(a->user.id, &a->group.id, groups, IDENTITY_GROUPS_MAX, &n);
+        if (r == -E2BIG)
+                return report(to, -EINVAL, "%s: user: %s is in %d groups; eqd takes %d", path, a->user.text, n,
+                              IDENTITY_GROUPS_MAX);
+        if (r == -ENOENT && a->group.text)
+                r = 0; /* a number that the database need not know */
         if (r < 0)
                 return report(to, r == -ENOENT ? -EINVAL : r,
                               "%s: user: %s has no primary group in the system's user database (%s); set group too",
                               path, a->user.text, strerror(-r));
-        return 0;
+        r = identity_new(a->user.id, a->group.id, groups, (unsigned)n, run_as);
+        return r < 0 ? report(to, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
 /* ---- one entry ---- */
@@ -462,7 +476,7 @@ static int load_with_dropins(const char *path, const File *target, uint64_t *dig
                 r = report(target->report, -ENAMETOOLONG, "%s: the path is too long", path);
         if (r == 0)
                 r = each_file(dir, is_dropin, load_dropin, &d, target->report);
-        return r == 0 ? settle_group(path, target->attributes, target->report) : r;
+        return r == 0 ? settle_user(path, target->attributes, target->run_as, target->report) : r;
 }
 
 /* ---- queues ---- */
@@ -514,6 +528,7 @@ static int load_queue(void *userdata, const char *path, const char *name) {
                 .is_queue = true,
                 .config = all->config,
                 .attributes = &q->attributes,
+                .run_as = &q->run_as,
                 .defaults = &all->config->queue_defaults,
                 .report = all->report,
         };
@@ -523,7 +538,7 @@ static int load_queue(void *userdata, const char *path, const char *name) {
 /* ---- all ---- */
 
 static int load_all(Config *c, const char *dir, Report *to) {
-        File target = { .config = c, .attributes = &c->queue_defaults, .report = to };
+        File target = { .config = c, .attributes = &c->queue_defaults, .run_as = &c->default_run_as, .report = to };
         Queues all = { .config = c, .report = to };
         char path[PATH_MAX];
 
@@ -575,10 +590,12 @@ Config *config_free(Config *c) {
                 return NULL;
         for (size_t i = 0; i < c->n_queues; i++) {
                 queue_attributes_deinit(&c->queues[i].attributes);
+                identity_unref(c->queues[i].run_as);
                 free(c->queues[i].file);
         }
         free(c->queues);
         queue_attributes_deinit(&c->queue_defaults);
+        identity_unref(c->default_run_as);
         params_deinit(&daemon_settings_table, &c->daemon);
         free(c);
         return NULL;

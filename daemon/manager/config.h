@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/util.h"
+#include "executor/taskspec.h"
 #include "manager/attributes.h"
 #include "proto/codec.h"
 
@@ -23,6 +24,7 @@ enum { CONFIG_FILE_MAX = 1 << 20 }; /* bytes of one file */
 typedef struct ConfigQueue {
         char name[EQ_NAME_MAX + 1];
         QueueAttributes attributes; /* defaults included */
+        Identity *run_as;           /* user= with his groups; NULL: whoever submits */
         char *file;                 /* path, for messages */
         uint64_t digest;            /* of what the file and its drop-ins hold: unchanged files have the same */
 } ConfigQueue;
@@ -31,6 +33,7 @@ typedef struct Config {
         bool system; /* as it was loaded */
         DaemonSettings daemon;
         QueueAttributes queue_defaults;
+        Identity *default_run_as;
         ConfigQueue *queues; /* sorted by name */
         size_t n_queues;
 } Config;

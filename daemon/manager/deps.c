@@ -21,10 +21,16 @@ static void dep_free(Dep *d) {
 }
 
 void deps_drop(TaskRecord *t) {
-        LIST_FOREACH_SAFE (l, &t->deps)
+        if (!t->links)
+                return;
+        LIST_FOREACH_SAFE (l, &t->links->deps)
                 dep_free(LIST_ENTRY(l, Dep, of_owner));
-        LIST_FOREACH_SAFE (l, &t->dependents)
+        LIST_FOREACH_SAFE (l, &t->links->dependents)
                 dep_free(LIST_ENTRY(l, Dep, of_target));
+}
+
+static bool has_deps(const TaskRecord *t) {
+        return t->links && !list_is_empty(&t->links->deps);
 }
 
 static int add_one(TaskRecord *t, TaskRecord *target, DepKind kind, Refusal *r) {
@@ -33,14 +39,14 @@ static int add_one(TaskRecord *t, TaskRecord *target, DepKind kind, Refusal *r) 
                         t->end_note = TASK_NOTE_DEPS; /* ends as CANCELED as soon as it has its id */
                 return 0;
         }
-        Dep *d = fault_calloc(1, sizeof(*d));
+        Dep *d = task_links(t) && task_links(target) ? fault_calloc(1, sizeof(*d)) : NULL;
         if (!d)
                 return refuse(r, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         d->owner = t;
         d->target = target;
         d->kind = kind;
-        list_append(&t->deps, &d->of_owner);
-        list_append(&target->dependents, &d->of_target);
+        list_append(&t->links->deps, &d->of_owner);
+        list_append(&target->links->dependents, &d->of_target);
         return 0;
 }
 
@@ -65,34 +71,35 @@ int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s,
                 e = add_all(m, caller, t, s->after_any, DEP_ANY, r);
         if (e >= 0 && EQ_HAS(s, Submit, after_fail))
                 e = add_all(m, caller, t, s->after_fail, DEP_FAIL, r);
-        if (!list_is_empty(&t->deps) || t->end_note == TASK_NOTE_DEPS)
+        if (has_deps(t) || t->end_note == TASK_NOTE_DEPS)
                 t->task.wait |= TASK_WAIT_AFTER;
         return e;
 }
 
 const TaskRecord *deps_first(const TaskRecord *t) {
-        const List *l = list_first(&t->deps);
-        return l ? LIST_ENTRY(l, Dep, of_owner)->target : NULL;
+        return has_deps(t) ? LIST_ENTRY(t->links->deps.next, Dep, of_owner)->target : NULL;
 }
 
 static void doom(Manager *m, TaskRecord *t) {
         t->end_note = TASK_NOTE_DEPS;
-        if (list_is_empty(&t->doomed_link))
-                list_append(&m->doomed, &t->doomed_link);
+        if (list_is_empty(&t->links->doomed_link)) /* it had an edge, so it has links */
+                list_append(&m->doomed, &t->links->doomed_link);
 }
 
 void deps_settle(Manager *m, TaskRecord *t) {
-        LIST_FOREACH_SAFE (l, &t->deps) /* it ended itself, and waits for nobody any more */
+        if (!t->links)
+                return;
+        LIST_FOREACH_SAFE (l, &t->links->deps) /* it ended itself, and waits for nobody any more */
                 dep_free(LIST_ENTRY(l, Dep, of_owner));
 
-        for (List *l; (l = list_first(&t->dependents));) {
+        for (List *l; (l = list_first(&t->links->dependents));) {
                 Dep *d = LIST_ENTRY(l, Dep, of_target);
                 TaskRecord *owner = d->owner;
                 bool ok = satisfied(d->kind, t->task.state);
                 dep_free(d);
                 if (!ok)
                         doom(m, owner);
-                else if (list_is_empty(&owner->deps) && list_is_empty(&owner->doomed_link))
+                else if (!has_deps(owner) && list_is_empty(&owner->links->doomed_link))
                         (void)queue_wait_clear(owner->task.queue, &owner->task,
                                                TASK_WAIT_AFTER); /* pending by the edge */
         }
@@ -101,7 +108,7 @@ void deps_settle(Manager *m, TaskRecord *t) {
                 return;
         m->dooming = true;
         for (List *l; (l = list_first(&m->doomed));) {
-                TaskRecord *owner = LIST_ENTRY(l, TaskRecord, doomed_link);
+                TaskRecord *owner = LIST_ENTRY(l, TaskLinks, doomed_link)->task;
                 list_remove(l);
                 (void)queue_cancel(owner->task.queue,
                                    &owner->task); /* calls back into here, which only adds to the list */

@@ -124,7 +124,10 @@ static void on_running(void *host, Task *task, pid_t pid) {
 
 static bool on_output(void *host, Task *task, uint8_t stream, const char *data, size_t n) {
         bool clogged = false;
-        LIST_FOREACH_SAFE (l, &task_record(task)->followers) {
+        TaskLinks *links = task_record(task)->links;
+        if (!links)
+                return false;
+        LIST_FOREACH_SAFE (l, &links->followers) {
                 Follower *f = LIST_ENTRY(l, Follower, link);
                 if (f->output(f, stream, data, n) && f->must)
                         clogged = true;

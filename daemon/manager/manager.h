@@ -52,7 +52,7 @@ struct Manager {
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
         List recent;         /* of TaskRecord::recent_link */
-        List doomed;         /* of TaskRecord::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
+        List doomed;         /* of TaskLinks::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
         bool dooming;
         const ManagerHooks *hooks;
         void *host;
@@ -126,7 +126,7 @@ void task_record_unpin(TaskRecord *t);
 /* ---- wait for tasks ---- */
 typedef struct TaskWait TaskWait;
 typedef struct TaskWaiter {
-        List link;        /* TaskRecord::waiters */
+        List link;        /* TaskLinks::waiters */
         TaskRecord *task; /* pinned */
         TaskWait *wait;
 } TaskWaiter;
@@ -148,13 +148,13 @@ TaskWait *task_wait_free(TaskWait *w);
 /* ---- follow output ---- */
 typedef struct Follower Follower;
 struct Follower {
-        List link;        /* TaskRecord::followers */
+        List link;        /* TaskLinks::followers */
         TaskRecord *task; /* NULL once it has ended */
         bool must;        /* the task's pipes are not read while it is clogged */
         bool (*output)(Follower *f, uint8_t stream, const char *data, size_t n); /* true: clogged */
         void (*end)(Follower *f); /* no more output; the follower is out of the list */
 };
-void manager_follow(Manager *m, TaskRecord *t, Follower *f);
+int manager_follow(Manager *m, TaskRecord *t, Follower *f); /* t has not finished. 0 or -ENOMEM */
 void manager_unfollow(Manager *m, Follower *f);
 void manager_follower_unclogged(Manager *m, Follower *f);
 

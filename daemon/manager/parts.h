@@ -16,6 +16,7 @@ void space_fell_free(Manager *m, QueueRecord *q);
 
 /* tasks.c */
 TaskRecord *task_record_free(TaskRecord *t); /* out of every list and the index; returns NULL */
+TaskLinks *task_links(TaskRecord *t);        /* made if need be; NULL: no memory */
 void task_waits_settle(Manager *m, TaskRecord *t);
 void followers_end(TaskRecord *t);
 

@@ -94,18 +94,9 @@ static void remove_fire(Timer *timer) {
         }
 }
 
-static int fixed_identity(const QueueAttributes *a, Identity **ret) {
-        *ret = NULL;
-        if (a->user.id == PARAM_NO_ID)
-                return 0;
-        return identity_new(a->user.id, a->group.id, NULL, 0, ret);
-}
-
 /* What can fail of making a queue. */
 static int fill_record(Manager *m, QueueRecord *q, const char *name, const QueueAttributes *attributes) {
         int r = tombstone_get(m, name, &q->tombstone);
-        if (r >= 0)
-                r = fixed_identity(attributes, &q->fixed);
         if (r >= 0)
                 r = timer_stand(&m->timers, &q->remove_timer);
         if (r >= 0)
@@ -118,8 +109,8 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, const Queue
 }
 
 /* Takes *attributes over on success. */
-static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, QueueOrigin origin,
-                            uid_t creator, QueueRecord **ret) {
+static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
+                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
         QueueRecord *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
@@ -135,10 +126,10 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
                 queue_free(q->queue);
-                identity_unref(q->fixed);
                 free(q);
                 return r;
         }
+        q->fixed = identity_ref(run_as);
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
         *ret = q;
@@ -221,7 +212,7 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
                 return r;
         char text[EQ_NAME_MAX + 1] = "";
         memcpy(text, name.data, name.len);
-        r = queue_record_new(m, text, &a, QUEUE_FROM_CLIENT, caller->identity->uid, ret);
+        r = queue_record_new(m, text, &a, m->config->default_run_as, QUEUE_FROM_CLIENT, caller->identity->uid, ret);
         if (r == -ENOSPC)
                 return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
         if (r < 0)
@@ -293,21 +284,26 @@ int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refu
 
 /* ---- from files ---- */
 
-static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
-        if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest) {
-                /* The same file; the defaults below it may have changed, for what neither it nor a client has set. */
-                if (queue_attributes_rebase(&q->attributes, &file->attributes) < 0)
-                        log_error("out of memory: queue %s keeps some old defaults", file->name);
-                queue_set_params(q->queue, &q->attributes.engine);
-                return;
-        }
-        Identity *fixed;
-        if (fixed_identity(&file->attributes, &fixed) < 0) {
-                log_error("out of memory: queue %s keeps its old attributes", file->name);
-                return;
-        }
+static void set_fixed(QueueRecord *q, Identity *run_as) {
         identity_unref(q->fixed);
-        q->fixed = fixed;
+        q->fixed = identity_ref(run_as);
+}
+
+/* The defaults below it may have changed, for what neither its file nor a client has set. */
+static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
+        if (queue_attributes_rebase(&q->attributes, base) < 0)
+                log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+        queue_set_params(q->queue, &q->attributes.engine);
+        history_trim(m, q);
+        space_fell_free(m, q);
+}
+
+static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
+        set_fixed(q, file->run_as);
+        if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest) {
+                rebase(m, q, &file->attributes);
+                return;
+        }
         q->origin = QUEUE_FROM_FILE;
         q->overridden = false;
         q->digest = file->digest;
@@ -316,7 +312,7 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
 
 static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
         QueueRecord *q;
-        int e = queue_record_new(m, file->name, &file->attributes, QUEUE_FROM_FILE, geteuid(), &q);
+        int e = queue_record_new(m, file->name, &file->attributes, file->run_as, QUEUE_FROM_FILE, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
         q->digest = file->digest;
@@ -346,7 +342,7 @@ static int make_default(Manager *m, Refusal *r) {
         QueueAttributes a;
         int e = queue_attributes_init(&a, &m->config->queue_defaults);
         if (e >= 0)
-                e = queue_record_new(m, "default", &a, QUEUE_FROM_CLIENT, geteuid(), &q);
+                e = queue_record_new(m, "default", &a, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
         return 0;
@@ -388,7 +384,10 @@ int queues_apply_config(Manager *m, Config *config, Refusal *r) {
         }
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next)
-        if (q->origin == QUEUE_FROM_FILE && !q->removing && !has_file(config, q->queue->name))
+        if (q->origin == QUEUE_FROM_CLIENT) {
+                set_fixed(q, config->default_run_as);
+                rebase(m, q, &config->queue_defaults);
+        } else if (!q->removing && !has_file(config, q->queue->name))
                 file_gone(m, q);
         return make_default(m, r);
 }

@@ -56,8 +56,8 @@ typedef struct TaskRun {
 /* One edge of `after`. */
 typedef enum DepKind { DEP_OK, DEP_ANY, DEP_FAIL } DepKind;
 typedef struct Dep {
-        List of_owner;  /* TaskRecord::deps */
-        List of_target; /* TaskRecord::dependents */
+        List of_owner;  /* TaskLinks::deps */
+        List of_target; /* TaskLinks::dependents */
         TaskRecord *owner, *target;
         DepKind kind;
 } Dep;
@@ -73,16 +73,22 @@ typedef enum TaskEndNote {
         _TASK_NOTE_MAX,
 } TaskEndNote;
 
+/* What few tasks have: made when it is first needed, freed with the task. */
+typedef struct TaskLinks {
+        List deps, dependents; /* of Dep; owned by the owner side */
+        List waiters;          /* of TaskWaiter::link */
+        List followers;        /* of Follower::link */
+        List doomed_link;      /* Manager::doomed */
+        TaskRecord *task;
+} TaskLinks;
+
+/* In one piece of memory with its payload and options: a million of them may be pending. */
 struct TaskRecord {
         Task task;
-        TaskSpec spec;
         QueueRecord *queue;     /* borrowed: the queue owns its tasks */
         User *user;             /* charged while not finished */
         TaskRun *run;           /* owned; NULL before the first start */
-        List deps, dependents;  /* of Dep; owned by the owner side */
-        List waiters;           /* of TaskWaiter::link */
-        List followers;         /* of Follower::link */
-        List doomed_link;       /* Manager::doomed */
+        TaskLinks *links;       /* owned; NULL: never needed */
         List history_link;      /* QueueRecord::history, once finished */
         List recent_link;       /* Manager::recent, once finished; by time of its end */
         uint64_t finished_usec; /* wall clock; once finished */
@@ -93,6 +99,7 @@ struct TaskRecord {
         bool has_fd;          /* its standard input is a descriptor: one attempt only */
         bool shown;           /* view.c: marked as one of the latest finished */
         bool lost_in_history; /* dropped from history while pinned; freed with the last pin */
+        TaskSpec spec;        /* last, since its bytes follow */
 };
 
 static inline TaskRecord *task_record(const Task *t) {

@@ -210,29 +210,21 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
 /* A record that is ready to be pushed but for its SEQ. */
 static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_usec, TaskRecord **ret) {
         const EqSubmit *s = args->submit;
-        TaskRecord *t = fault_calloc(1, sizeof(*t));
+        TaskRecord *t = fault_malloc(sizeof(*t) + s->payload.len + args->options.len);
         if (!t)
                 return refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        memset(t, 0, sizeof(*t));
         t->queue = a->queue;
-        list_init(&t->deps);
-        list_init(&t->dependents);
-        list_init(&t->waiters);
-        list_init(&t->followers);
-        list_init(&t->doomed_link);
         list_init(&t->history_link);
         list_init(&t->recent_link);
-        int r = task_spec_init(&t->spec, a->caller->identity, args->common, s->payload, args->options, -1, now_usec);
-        if (r < 0) {
-                free(t);
-                return refuse(a->refusal, EQ_E_NO_MEMORY, r, "out of memory");
-        }
+        task_spec_init(&t->spec, a->caller->identity, args->common, s->payload, args->options, now_usec);
         t->retries = (uint16_t)(EQ_HAS(s, Submit, retries) ? s->retries : a->queue->attributes.retries);
         t->has_fd = args->stdin_fd >= 0;
         if (t->has_fd)
                 t->retries = 0; /* what was read is gone */
         task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, s->payload.len + args->options.len, t);
         set_times(a->manager, &t->task, s);
-        r = deps_add(a->manager, a->caller, t, s, a->refusal);
+        int r = deps_add(a->manager, a->caller, t, s, a->refusal);
         if (r < 0) {
                 task_record_free(t);
                 return r;

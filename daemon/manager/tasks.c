@@ -12,7 +12,9 @@ TaskRecord *task_record_free(TaskRecord *t) {
         Manager *m = t->queue->manager;
         deps_drop(t);
         followers_end(t);
-        list_remove(&t->doomed_link);
+        if (t->links)
+                list_remove(&t->links->doomed_link);
+        free(t->links);
         history_remove(m, t);
         if (t->task.seq != 0 && seq_index_get(&t->queue->tasks, t->task.seq) == t)
                 seq_index_remove(&t->queue->tasks, t->task.seq);
@@ -25,6 +27,20 @@ TaskRecord *task_record_free(TaskRecord *t) {
         user_unref(t->user);
         free(t);
         return NULL;
+}
+
+TaskLinks *task_links(TaskRecord *t) {
+        if (t->links)
+                return t->links;
+        TaskLinks *l = fault_malloc(sizeof(*l));
+        if (!l)
+                return NULL;
+        List *lists[] = { &l->deps, &l->dependents, &l->waiters, &l->followers, &l->doomed_link };
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++)
+                list_init(lists[i]);
+        l->task = t;
+        t->links = l;
+        return l;
 }
 
 /* ---- find ---- */
@@ -174,7 +190,7 @@ static void wait_time_over(Timer *timer) {
 }
 
 void task_waits_settle(Manager *m, TaskRecord *t) {
-        for (List *l; (l = list_first(&t->waiters));) {
+        for (List *l; t->links && (l = list_first(&t->links->waiters));) {
                 TaskWaiter *waiter = LIST_ENTRY(l, TaskWaiter, link);
                 TaskWait *w = waiter->wait;
                 list_remove(l);
@@ -197,7 +213,13 @@ int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint
                 if (task_record_finished(tasks[i]))
                         continue;
                 w->n_left++;
-                list_append(&tasks[i]->waiters, &w->waiters[i].link);
+                TaskLinks *l = task_links(tasks[i]);
+                if (!l) {
+                        w->n = i + 1;
+                        task_wait_free(w);
+                        return -ENOMEM;
+                }
+                list_append(&l->waiters, &w->waiters[i].link);
         }
         bool over = w->n_left == 0 || (any && w->n_left < n);
         if (over)
@@ -231,9 +253,13 @@ TaskWait *task_wait_free(TaskWait *w) {
 
 /* ---- follow ---- */
 
-void manager_follow(Manager *m, TaskRecord *t, Follower *f) {
+int manager_follow(Manager *m, TaskRecord *t, Follower *f) {
+        TaskLinks *l = task_links(t);
+        if (!l)
+                return -ENOMEM;
         f->task = t;
-        list_append(&t->followers, &f->link);
+        list_append(&l->followers, &f->link);
+        return 0;
 }
 
 void manager_unfollow(Manager *m, Follower *f) {
@@ -250,7 +276,7 @@ void manager_follower_unclogged(Manager *m, Follower *f) {
 }
 
 void followers_end(TaskRecord *t) {
-        for (List *l; (l = list_first(&t->followers));) {
+        for (List *l; t->links && (l = list_first(&t->links->followers));) {
                 Follower *f = LIST_ENTRY(l, Follower, link);
                 list_remove(l);
                 f->task = NULL;

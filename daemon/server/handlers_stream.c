@@ -88,8 +88,10 @@ int stream_attach(Handlers *h, Session *s, TaskRecord *t, bool must) {
         list_append(&sub->followers, &sf->link_of_session);
         if (task_record_finished(t))
                 follower_end(&sf->follower);
-        else
-                manager_follow(h->manager, t, &sf->follower);
+        else if (manager_follow(h->manager, t, &sf->follower) < 0) {
+                follower_free(sf);
+                return -ENOMEM;
+        }
         return 0;
 }
 

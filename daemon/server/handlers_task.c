@@ -95,9 +95,9 @@ static EqBytes options_of(EqBytes params) {
         EqBytes last = { 0 };
         if (eq_get_array(params, &it) < 0 || it.n == 0)
                 return last;
-        while (eq_next_raw(&it, &last) > 0)
-                ;
-        return eq_is_map(last) ? last : (EqBytes) { 0 };
+        while (it.n > 1)
+                (void)eq_next_raw(&it, &last); /* decoded before, so it can be skipped */
+        return eq_is_map(it.raw) ? it.raw : (EqBytes) { 0 };
 }
 
 static void submit_one(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b) {
@@ -179,6 +179,11 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
                 a->stdin_fd = -1;
                 if (decode_element(raw, &common, &b->submits[i], &a->options, &error) < 0) {
                         request_error(rq, EQ_E_INVALID, "task %u: %s", i + 1, error.text);
+                        return -EINVAL;
+                }
+                if (a->submit->attach) {
+                        request_error(rq, EQ_E_INVALID,
+                                      "task %u: attach: not here; submit it alone, or follow its logs", i + 1);
                         return -EINVAL;
                 }
         }

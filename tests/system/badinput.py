@@ -168,7 +168,7 @@ def strings_with_a_zero_byte_do_not_reach_a_command(eqd):
 @test()
 def batches_are_taken_whole_or_not_at_all(eqd):
     with eqd.connect() as c:
-        for bad in ({"argv": []}, {"argv": ["true"], "nice": 99}, 7):
+        for bad in ({"argv": []}, {"argv": ["true"], "nice": 99}, {"argv": ["true"], "attach": True}, 7):
             try:
                 c.call("submit_many", "default", [{"argv": ["true"]}, bad])
                 raise AssertionError(f"{bad} was taken")

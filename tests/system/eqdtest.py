@@ -356,13 +356,16 @@ def str_or_bytes(arg):
 
 
 class Eqd(Place):
-    """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as."""
+    """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
+    before it is started."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
         try:
             self.prepare(config or {}, uid, other_users)
+            if change:
+                change(self)
             self.start(args, env or {}, nofile)
         except BaseException:
             self.kill()

@@ -3,8 +3,10 @@
 """Who a task runs as, and who may see what. Needs root, who alone can become several users."""
 
 import os
+import subprocess
+from pathlib import Path
 
-from eqdtest import (USER_A, USER_B, RpcError, command_line, contains, descendants, equal, in_child, main,
+from eqdtest import (USER_A, USER_B, RpcError, Skip, command_line, contains, descendants, equal, in_child, main,
                      status_fields, test)
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
@@ -155,6 +157,31 @@ def allow_submit_names_who_may(eqd):
     as_a(eqd, "submit", "-q", "closed", "--", "true")
     eqd.fails(77, "submit", "-q", "closed", "--", "true", uid=USER_B)
     eqd.ok("submit", "-q", "closed", "--", "true")
+
+
+def with_own_user_database(place):
+    """An eqd that sees /etc/passwd and /etc/group with a user `clerk` in three groups."""
+    if subprocess.run(["unshare", "-m", "true"], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise Skip("no mount name space can be made here")
+    etc = place.dir / "etc"
+    etc.mkdir()
+    for name, line in (("passwd", f"clerk:x:{USER_B}:{USER_B}::/:/bin/sh"),
+                       ("group", "papers:x:7001:clerk\npens:x:7002:nobody,clerk")):
+        (etc / name).write_text(Path("/etc", name).read_text() + line + "\n")
+    eqd = place.dir / "bin/daemon/eqd"
+    real = eqd.rename(eqd.with_name("eqd.real"))
+    binds = "; ".join(f"mount --bind {etc / name} /etc/{name}" for name in ("passwd", "group"))
+    eqd.write_text(f"#!/bin/sh\nexec unshare -m sh -ec '{binds}; exec {real} \"$@\"' sh \"$@\"\n")
+    eqd.chmod(0o755)
+
+
+@test(root=True, other_users=True, change=with_own_user_database,
+      config={"queues.d/fixed.queue": "[Queue]\nUser=clerk\n"})
+def a_fixed_user_has_the_groups_that_a_login_gives_him(eqd):
+    task = as_a(eqd, "submit", "-q", "fixed", "-c", "id -u; id -G")
+    eqd.ends_as(task, "DONE")
+    uid, groups = eqd.logs(task).splitlines()
+    equal((uid, set(groups.split())), (str(USER_B), {str(USER_B), "7001", "7002"}))
 
 
 @test(root=True, other_users=True, config={"queues.d/fixed.queue": f"[Queue]\nUser={USER_B}\nGroup={USER_B}\n"})

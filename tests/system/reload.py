@@ -73,6 +73,19 @@ def what_was_set_by_hand_lasts_until_the_file_changes(eqd):
     equal(eqd.queue("encode")["origin"], "file")
 
 
+@test()
+def changed_defaults_reach_every_queue_where_nothing_else_was_set(eqd):
+    eqd.ok("queue", "create", "mine", "history=5")
+    eqd.configure("eqd.conf", "[Queue]\nMaxActive=4\nHistory=50\n")
+    eqd.ok("reload")
+    for queue, history in (("default", "50"), ("mine", "5")):
+        equal(attribute(eqd, queue, "max_active"), "4")
+        equal(attribute(eqd, queue, "history"), history)
+    eqd.configure("eqd.conf", "")
+    eqd.ok("reload")
+    equal(attribute(eqd, "default", "max_active"), "1")
+
+
 @test(config={"queues.d/encode.queue": GOOD})
 def a_removed_file_drains_its_queue(eqd):
     events = eqd.events(events=["queue.removed"])

@@ -5,7 +5,7 @@
 import os
 import signal
 
-from eqdtest import alive, comm, contains, descendants, equal, eventually, is_gone, main, proc_stat, test
+from eqdtest import USER_A, alive, comm, contains, descendants, equal, eventually, is_gone, main, proc_stat, test
 
 
 def spawners(eqd):
@@ -49,6 +49,20 @@ def the_worker_dies(eqd):
 @test()
 def the_keeper_dies(eqd):
     run_and_kill(eqd, spawners(eqd)[0])
+
+
+@test(root=True, other_users=True, config={"queues.d/q.queue": "[Queue]\nMaxActive=1\n"})
+def a_command_that_waited_for_the_dead_spawner_does_not_run_as_eqd(eqd):
+    """It did: the new keeper has no capabilities, was not asked to become its user, and so ran it as its own."""
+    first = eqd.submit("-q", "q", "--", "sleep", "1000", uid=USER_A)
+    waiting = eqd.submit("-q", "q", "-c", "id -u", uid=USER_A)
+    eqd.until_state(first, "RUNNING")
+    events = eqd.events(events=["spawner."])
+    os.kill(spawners(eqd)[0], signal.SIGKILL)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    shown = eqd.ends_as(waiting, "FAILED", reason="identity")
+    contains(shown["error"], str(USER_A), "restarted")
+    equal(eqd.logs(waiting), "")
 
 
 @test()

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <grp.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -295,6 +296,27 @@ TEST(a_user_without_a_group_brings_his_own) {
         ck_assert_uint_eq(c->queues[1].attributes.group.id, gid);
         ck_assert_ptr_null(c->queues[1].attributes.group.text);
         ck_assert_uint_eq(c->queues[2].attributes.group.id, 12345);
+        ck_assert_uint_eq(c->default_run_as->uid, 0);
+        ck_assert_uint_eq(c->queues[2].run_as->uid, nobody->pw_uid);
+        ck_assert_uint_eq(c->queues[2].run_as->gid, 12345);
+}
+
+TEST(a_user_brings_the_groups_that_a_login_gives_him) {
+        gid_t groups[IDENTITY_GROUPS_MAX];
+        int n = IDENTITY_GROUPS_MAX;
+        ck_assert_int_ge(getgrouplist("nobody", 7, groups, &n), 1);
+        DIRECTORY();
+        put("queues.d/a.queue", "[Queue]\nUser=nobody\nGroup=7\n");
+        put("queues.d/b.queue", "[Queue]\nUser=4294967290\nGroup=7\n");
+        put("queues.d/c.queue", "");
+        _cleanup_(config_freep) Config *c = load();
+        const Identity *a = c->queues[0].run_as, *b = c->queues[1].run_as;
+        ck_assert_uint_eq(a->n_groups, n);
+        for (int i = 0; i < n; i++)
+                ck_assert(identity_in_group(a, groups[i]));
+        ck_assert_uint_eq(b->n_groups, 0);
+        ck_assert_uint_eq(b->gid, 7);
+        ck_assert_ptr_null(c->queues[2].run_as);
 }
 
 TEST(the_digest_changes_with_the_file_and_with_its_dropins_only) {
@@ -345,4 +367,5 @@ RUN_TESTS("config", 30, test_nothing_at_all_is_a_good_configuration,
           test_what_is_no_file_of_text_is_refused,
           test_who_tasks_run_as_is_taken_only_from_files_that_nobody_else_can_write,
           test_a_system_instance_takes_it_from_files_of_root_only, test_a_user_without_a_group_brings_his_own,
+          test_a_user_brings_the_groups_that_a_login_gives_him,
           test_the_digest_changes_with_the_file_and_with_its_dropins_only, test_without_memory_loading_fails_whole)

@@ -1,0 +1,445 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What the units promise, proven with a real systemd. Inside tests/systemd/boot only; the frame is machine.py."""
+
+import grp
+import os
+import pwd
+import re
+import signal
+import stat
+import threading
+import time
+from pathlib import Path
+
+from eqdtest import Skip, alive, comm, contains, descendants, equal, eventually, is_gone, proc_stat, status_fields
+from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, case, cgroup, cgroup_of, connect, ends_as,
+                     fails, installed, is_state, journal, main, main_pid, messages, ok, pids_in, run, says,
+                     start_process, submit, systemctl, task, unit)
+
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+# A command that stays, a child of it, and one that left its session; says when all three are there.
+TREE = "sleep 1000 & setsid sleep 1000 & echo ready; wait"
+
+
+def eqctl(*args, user="alice", **options):
+    return ok("eqctl", *args, user=user, **options)
+
+
+def is_member(path, owner, group, mode):
+    s = path.stat()
+    got = (pwd.getpwuid(s.st_uid).pw_name, grp.getgrgid(s.st_gid).gr_name, stat.S_IMODE(s.st_mode))
+    equal(got, (owner, group, mode), f"owner, group and mode of {path}")
+
+
+def tree_of(id_):
+    """The processes of a task that runs, by its cgroup."""
+    says(id_, "ready")
+    found = pids_in(Path("/sys/fs/cgroup") / cgroup_of(task(id_)["pid"]).lstrip("/"))
+    equal(len(found) >= 3, True, f"processes of {id_}: {alive(found)}")
+    return found
+
+
+def all_gone(pids):
+    eventually(lambda: all(is_gone(p) for p in pids), lambda: f"left: {alive(pids)}")
+
+
+def spawners():
+    """(keeper, worker): the keeper is eqd's child, the worker the keeper's."""
+    main_process = main_pid()
+    found = [p for p in descendants(main_process) if comm(p) == "eqd-spawner"]
+    keeper = [p for p in found if proc_stat(p)[1] == main_process]
+    worker = [p for p in found if proc_stat(p)[1] in keeper]
+    equal((len(keeper), len(worker)), (1, 1), f"spawner processes {alive(found)}")
+    return keeper[0], worker[0]
+
+
+def event(connection, name):
+    connection.note(lambda method, params: method == "event" and params[0]["event"] == name)
+
+
+# ---- installation: the first case, which the others need ----
+
+@case()
+def what_is_installed_makes_user_group_and_directory():
+    ok("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", seconds=60)
+    ok("ldconfig")
+    ok("systemd-sysusers")
+    ok("systemd-tmpfiles", "--create", installed("tmpfiles.d/eqd.conf"))
+    systemctl("daemon-reload")
+    eqd = pwd.getpwnam("eqd")
+    equal((grp.getgrgid(eqd.pw_gid).gr_name, eqd.pw_shell), ("eqd", "/usr/sbin/nologin"))
+    is_member(SOCKET.parent, "root", "root", 0o755)
+    for user in ("alice", "bob"):
+        ok("usermod", "-aG", "eqd", user)
+    for name in ("eqd.service", "eqd.socket"):
+        equal(unit(name, "LoadState", "NeedDaemonReload"), {"LoadState": "loaded", "NeedDaemonReload": "no"})
+
+
+@case()
+def the_installed_units_have_no_mistake():
+    for mode, name in (("system", "eqd.service"), ("system", "eqd.socket"), ("user", "eqd.service"),
+                       ("user", "eqd.socket")):
+        r = run("systemd-analyze", f"--{mode}", "verify", installed(f"systemd/{mode}/{name}"),
+                env={"XDG_RUNTIME_DIR": "/run"})
+        wrong = [line for line in (r.out + r.err).splitlines() if "eqd" in line]
+        equal((r.rc, wrong), (0, []), f"{mode} {name}: {r}")
+
+
+def exposure():
+    """What `systemd-analyze security` says of the running configuration."""
+    out = ok("systemd-analyze", "security", "--no-pager", "eqd.service")
+    return float(re.search(r"Overall exposure level for eqd.service: ([0-9.]+)", out)[1])
+
+
+def is_exposed_at_most(limit):
+    score = exposure()
+    print(f"# exposure {score}, limit {limit}")
+    equal(score <= limit, True, f"exposure {score}, limit {limit}")
+
+
+@case(start="eqd.service")
+def the_service_is_exposed_by_at_most_5():
+    is_exposed_at_most(5.0)
+
+
+# ---- start ----
+
+@case()
+def the_service_is_active_only_when_the_spawner_is_ready():
+    """The spawner is held up: it is replaced by a script that waits to be told to go on."""
+    spawner, gate = installed("eqd/eqd-spawner"), Path("/run/gate")
+    real = spawner.with_name("eqd-spawner.real")
+    spawner.rename(real)
+    os.mkfifo(gate)
+    gate.chmod(0o644)
+    try:
+        spawner.write_text(f"#!/bin/sh\nread -r go <{gate}\nexec {real} \"$@\"\n")
+        spawner.chmod(0o755)
+        systemctl("start", "--no-block", "eqd.service")
+        with open(gate, "w") as f: # waits for the script
+            equal(unit("eqd.service", "ActiveState", "SubState"), {"ActiveState": "activating", "SubState": "start"})
+            f.write("go\n")
+        systemctl("start", "eqd.service")
+        is_state("active")
+        eqctl("ping")
+    finally:
+        gate.unlink()
+        real.rename(spawner)
+
+
+@case(start="eqd.service")
+def the_status_line_counts_queues_and_tasks():
+    equal(unit("eqd.service", "StatusText"), "1 queues, 0 running, 0 pending")
+    contains(ok("systemctl", "status", "--no-pager", "eqd.service"), 'Status: "1 queues, 0 running, 0 pending"')
+
+
+@case(start="eqd.service")
+def eqd_itself_holds_no_capability_and_its_state_is_its_own():
+    fields = status_fields(main_pid())
+    for name in CAPABILITY_SETS:
+        equal(int(fields[name], 16), 0, f"{name} of eqd")
+    equal(fields["NoNewPrivs"], "1")
+    is_member(STATE, "eqd", "eqd", 0o700)
+
+
+@case(start="eqd.socket")
+def the_first_client_starts_the_service():
+    is_state("inactive")
+    eqctl("ping")
+    is_state("active")
+
+
+@case(start="eqd.socket")
+def the_socket_is_for_the_group_only():
+    is_member(SOCKET, "root", "eqd", 0o660)
+    eqctl("ping", user="alice")
+    fails(77, "eqctl", "ping", user=STRANGER, says=(str(SOCKET), "group eqd"))
+
+
+# ---- commands ----
+
+@case(start="eqd.socket")
+def a_command_runs_as_its_user_in_its_slot_without_capabilities():
+    id_ = submit("-c", "id; grep -E '^(Cap|NoNew)' /proc/self/status; cat /proc/self/cgroup; echo mine >~/made")
+    ends_as(id_, "DONE")
+    out = eqctl("logs", id_)
+    alice = pwd.getpwnam("alice")
+    contains(out, f"uid={alice.pw_uid}(alice) gid={alice.pw_gid}(alice)", "(eqd)", "NoNewPrivs:\t1")
+    equal(sorted(re.findall(r"^(Cap\w+):\t0{16}$", out, re.M)), sorted(CAPABILITY_SETS))
+    equal(re.findall(r"^0::(.*)$", out, re.M), ["/system.slice/eqd.service/slots/0"])
+    is_member(Path("/home/alice/made"), "alice", "alice", 0o644)
+
+
+@case(start="eqd.socket")
+def the_cgroups_of_eqd_and_of_its_commands_are_apart():
+    id_ = submit("-c", TREE)
+    tree = tree_of(id_)
+    equal({cgroup_of(p) for p in tree}, {"/system.slice/eqd.service/slots/0"})
+    equal({cgroup_of(p) for p in (main_pid(), *spawners())}, {"/system.slice/eqd.service/daemon"})
+    eqctl("cancel", id_)
+    ends_as(id_, "CANCELED")
+    all_gone(tree)
+
+
+@case(start="eqd.socket")
+def tasks_of_another_user_are_out_of_reach():
+    id_ = submit("-c", "echo secret; echo ready; sleep 1000")
+    says(id_, "ready")
+    for args in (["show"], ["why"], ["logs"], ["cancel"], ["kill"], ["hold"], ["retry"]):
+        r = fails(77, "eqctl", *args, id_, user="bob", says="belongs to another user")
+        equal("secret" in r.out, False)
+    equal(eqctl("ls", "-A", "-o", "id", user="bob"), "")
+    equal(task(id_)["state"], "RUNNING")
+    eqctl("cancel", id_)
+    ends_as(id_, "CANCELED")
+
+
+@case(start="eqd.socket")
+def a_timeout_ends_the_whole_tree():
+    id_ = submit("-t", "500ms", "--grace", "100ms", "-c", f"trap '' TERM; {TREE}")
+    tree = tree_of(id_)
+    ends_as(id_, "TIMEOUT")
+    all_gone(tree)
+
+
+@case(start="eqd.socket")
+def set_user_id_programs_gain_nothing():
+    program = Path("/usr/local/bin/whoever")
+    program.write_bytes(Path("/usr/bin/id").read_bytes())
+    program.chmod(0o4755)
+    id_ = submit("--", program, "-u")
+    ends_as(id_, "DONE")
+    equal(eqctl("logs", id_), str(pwd.getpwnam("alice").pw_uid))
+
+
+# ---- reload ----
+
+@case(start="eqd.service", config={"queues.d/good.queue": "[Queue]\nMaxActive=2\n"})
+def reload_applies_a_good_file_and_refuses_a_bad_one():
+    eqctl("queue", "show", "good")
+    before = main_pid()
+    (CONFIG / "queues.d/good.queue").write_text("[Queue]\nMaxActive=3\n")
+    systemctl("reload", "eqd.service")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
+    bad = CONFIG / "queues.d/bad.queue"
+    bad.write_text("[Queue]\n\nMaxActive=many\n")
+    (CONFIG / "queues.d/good.queue").write_text("[Queue]\nMaxActive=4\n")
+    fails(None, "systemctl", "reload", "eqd.service")
+    contains(messages("-u", "eqd.service"), f"{bad}:3: ", "MaxActive")
+    contains(eqctl("queue", "show", "good"), "max_active=3")
+    fails(66, "eqctl", "queue", "show", "bad", user="alice")
+    is_state("active")
+    equal(main_pid(), before)
+
+
+@case(config={"eqd.conf": "[Daemon]\nStopTimeout=soon\n"})
+def a_bad_file_keeps_the_service_from_starting_and_is_named():
+    fails(None, "systemctl", "start", "eqd.service")
+    eventually(lambda: unit("eqd.service", "ActiveState") == "failed", "the unit has not failed")
+    equal(unit("eqd.service", "ExecMainStatus", "NRestarts"), {"ExecMainStatus": "78", "NRestarts": "0"})
+    contains(messages("-u", "eqd.service"), f"{CONFIG}/eqd.conf:2: ")
+    run("systemctl", "reset-failed", "eqd.service")
+
+
+# ---- stop, restart, death ----
+
+@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=2s\n",
+                                   "queues.d/p.queue": "[Queue]\nMaxActive=2\n"})
+def stop_gives_commands_their_grace_and_leaves_nothing():
+    polite = submit("-q", "p", "-c", "trap 'echo bye >~/bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
+    stubborn = submit("-q", "p", "-c", f"trap '' TERM; {TREE}")
+    says(polite, "ready")
+    tree = tree_of(stubborn)
+    began = time.monotonic()
+    systemctl("stop", "eqd.service", "eqd.socket")
+    took = time.monotonic() - began
+    print(f"# stop took {took:.2f} s")
+    equal(1.5 < took < 6, True, f"the stop took {took} s: the grace of stubborn is 1.6 s, the bound is 2 s")
+    equal(unit("eqd.service", "Result"), "success")
+    text = messages("-u", "eqd.service")
+    equal([word for word in ("did not end in time", "Killing process", "timed out") if word in text], [], text)
+    equal(Path("/home/alice/bye").read_text(), "bye\n")
+    all_gone(tree)
+    equal(cgroup().exists(), False)
+
+
+@case(start="eqd.socket")
+def restart_keeps_the_socket_and_refuses_nobody():
+    eqctl("ping")
+    inode, entered, first = SOCKET.stat().st_ino, unit("eqd.socket", "ActiveEnterTimestampMonotonic"), main_pid()
+    refused, through, n_good = [], threading.Event(), 0
+
+    def knock():
+        nonlocal n_good
+        while not through.is_set():
+            try:
+                with connect() as c:
+                    c.call("ping")
+                n_good += 1
+            except (ConnectionRefusedError, FileNotFoundError) as e:
+                refused.append(repr(e))
+            except Exception: # an eqd that ends closes the connections that it has
+                pass
+    knocker = threading.Thread(target=knock)
+    knocker.start()
+    try:
+        systemctl("restart", "eqd.service")
+        eqctl("ping")
+    finally:
+        through.set()
+        knocker.join()
+    equal(refused, [])
+    equal(n_good > 0, True, "nobody was answered")
+    equal((SOCKET.stat().st_ino, unit("eqd.socket", "ActiveEnterTimestampMonotonic")), (inode, entered))
+    equal(main_pid() != first, True, "it was not restarted")
+    is_member(SOCKET, "root", "eqd", 0o660)
+
+
+@case(start="eqd.socket")
+def a_stopped_service_comes_back_with_the_next_client():
+    eqctl("ping")
+    run("systemctl", "stop", "eqd.service")
+    is_state("inactive")
+    is_state("active", "eqd.socket")
+    eqctl("ping")
+    is_state("active")
+
+
+@case(start="eqd.service")
+def a_killed_eqd_is_restarted_and_leaves_no_process():
+    tree = tree_of(submit("-c", TREE))
+    first, old = main_pid(), [main_pid(), *spawners(), *tree]
+    os.kill(first, signal.SIGKILL)
+    eventually(lambda: unit("eqd.service", "NRestarts") == "1" and unit("eqd.service", "ActiveState") == "active",
+               lambda: f"not restarted: {unit('eqd.service', 'ActiveState', 'SubState', 'Result', 'NRestarts')}")
+    equal(main_pid() != first, True)
+    all_gone(old)
+    ends_as(submit("--", "true"), "DONE")
+
+
+@case(start="eqd.service", config={"queues.d/p.queue": "[Queue]\nMaxActive=1\n"})
+def a_killed_spawner_worker_is_replaced_and_its_tasks_say_why():
+    id_, waiting = submit("-q", "p", "-c", TREE), submit("-q", "p", "--", "id", "-un")
+    tree = tree_of(id_)
+    first = main_pid()
+    with connect() as c:
+        c.call("subscribe", events=["spawner."])
+        os.kill(spawners()[1], signal.SIGKILL)
+        event(c, "spawner.back")
+    ends_as(id_, "FAILED", reason="spawn-failed")
+    contains(fails(125, "eqctl", "wait", id_, user="alice").err, "spawn")
+    all_gone(tree)
+    ends_as(waiting, "DONE")
+    equal(eqctl("logs", waiting), "alice")
+    equal((main_pid(), unit("eqd.service", "NRestarts")), (first, "0"))
+
+
+@case(start="eqd.service", config={"queues.d/p.queue": "[Queue]\nMaxActive=1\n"})
+def after_the_death_of_both_spawner_processes_nothing_runs_as_eqd():
+    """The new ones have no capabilities. A command of alice's that waited must not run as anybody else."""
+    id_, waiting = submit("-q", "p", "-c", TREE), submit("-q", "p", "-c", "id -un")
+    tree = tree_of(id_)
+    with connect() as c:
+        c.call("subscribe", events=["spawner."])
+        for pid in spawners():
+            os.kill(pid, signal.SIGKILL)
+        event(c, "spawner.back")
+    ends_as(id_, "FAILED", reason="spawn-failed")
+    all_gone(tree)
+    shown = ends_as(waiting, "FAILED", reason="identity")
+    equal(eqctl("logs", waiting), "", f"{shown}")
+    fails(77, "eqctl", "submit", "--", "true", user="alice", says="uid")
+    contains(messages("-u", "eqd.service"), "Restart eqd")
+    systemctl("restart", "eqd.service")
+    ends_as(submit("--", "true"), "DONE")
+
+
+# ---- profiles ----
+
+@case(start="eqd.service", dropins=["fixed-user"])
+def with_fixed_user_all_commands_are_eqds_and_users_are_refused():
+    is_exposed_at_most(2.6)
+    equal(ok("eqctl", "run", "-C", "/", "--", "id", "-un"), "eqd")
+    fails(77, "eqctl", "submit", "--", "true", user="alice", says="allow_submit")
+    id_ = submit("-C", "/", "-c", TREE, user="root")
+    tree = tree_of(id_)
+    equal({cgroup_of(p) for p in tree}, {"/system.slice/eqd.service/slots/0"})
+    equal({status_fields(p)["CapBnd"].strip("0") for p in (main_pid(), *spawners(), *tree)}, {""})
+    ok("eqctl", "cancel", id_)
+    ends_as(id_, "CANCELED")
+    all_gone(tree)
+    out = ok("eqctl", "run", "-C", "/", "-c", "touch /etc/x 2>&1; ls -A /home | wc -l; touch /var/lib/eqd/made; id -un")
+    contains(out, "Read-only file system")
+    equal(out.splitlines()[1:], ["0", "eqd"])
+    is_member(STATE / "made", "eqd", "eqd", 0o644)
+
+
+@case(start="eqd.service", dropins=["setuid-programs"])
+def with_setuid_programs_they_work():
+    program = Path("/usr/local/bin/whoever")
+    program.write_bytes(Path("/usr/bin/id").read_bytes())
+    program.chmod(0o4755)
+    id_ = submit("--", program, "-u")
+    ends_as(id_, "DONE")
+    equal(eqctl("logs", id_), "0")
+    own = submit("-c", "grep -E '^Cap(Prm|Eff|Inh|Amb)' /proc/self/status")
+    ends_as(own, "DONE")
+    equal(len(re.findall(r"\t0{16}$", eqctl("logs", own), re.M)), 4)
+    roots = ok("eqctl", "run", "--", "grep", "-E", "^Cap(Prm|Eff)|NoNew", "/proc/self/status")
+    contains(roots, "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1")
+
+
+# ---- journal ----
+
+STARTED, STOPPED = "39f53479d3a045ac8e11786248231fbf", "9d1aaa27d60140bd96365438aad20286"
+
+
+@case(start="eqd.service")
+def the_journal_has_eqds_records_under_its_unit():
+    systemctl("stop", "eqd.service", "eqd.socket")
+    records = journal("-u", "eqd.service")
+    ids = [r.get("MESSAGE_ID") for r in records if r.get("UNIT") == "eqd.service"]
+    equal([i for i in ids if i in (STARTED, STOPPED)], [STARTED, STOPPED])
+    own = [r for r in records if r.get("SYSLOG_IDENTIFIER") == "eqd"]
+    equal([r["MESSAGE"].split()[0] for r in own], ["ready", "got"])
+    equal([r["PRIORITY"] for r in own], ["6", "5"])
+    for r in own:
+        equal((r["_SYSTEMD_UNIT"], r["_TRANSPORT"], r["_CAP_EFFECTIVE"], r["_UID"]),
+              ("eqd.service", "journal", "0", str(pwd.getpwnam("eqd").pw_uid)))
+        equal([k for k in r if k.startswith("CODE_")], [], "they would name the logger, not who logs")
+
+
+# ---- user instance ----
+
+@case()
+def a_user_instance_runs_under_the_users_manager():
+    if not list(Path("/lib").glob("*/security/pam_systemd.so")):
+        raise Skip("libpam-systemd is not installed")
+    uid = pwd.getpwnam(STRANGER).pw_uid
+    manager = f"user@{uid}.service"
+    env = {"XDG_RUNTIME_DIR": f"/run/user/{uid}"}
+    systemctl("start", manager)
+    try:
+        ok("systemctl", "--user", "start", "eqd.socket", user=STRANGER, env=env)
+        path = Path(f"/run/user/{uid}/eqd/eqd.sock")
+        is_member(path, STRANGER, STRANGER, 0o600)
+        ok("eqctl", "ping", user=STRANGER, env=env)
+        equal(ok("systemctl", "--user", "is-active", "eqd.service", user=STRANGER, env=env), "active")
+        out = ok("eqctl", "run", "-c", "id -un; cat /proc/self/cgroup", user=STRANGER, env=env)
+        contains(out, STRANGER, f"user@{uid}.service/app.slice/eqd.service/slots/0")
+        id_ = ok("eqctl", "submit", "-c", TREE, user=STRANGER, env=env)
+        with start_process("eqctl", "logs", "-f", id_, user=STRANGER, env=env) as p:
+            equal(p.stdout.readline(), "ready\n")
+            p.kill()
+        tree = pids_in(Path(f"/sys/fs/cgroup/user.slice/user-{uid}.slice/{manager}/app.slice/eqd.service/slots"))
+        equal(len(tree) >= 3, True, f"{alive(tree)}")
+        ok("systemctl", "--user", "reload", "eqd.service", user=STRANGER, env=env)
+        ok("systemctl", "--user", "stop", "eqd.service", user=STRANGER, env=env)
+        all_gone(tree)
+        equal(Path(f"/home/{STRANGER}/.local/state/eqd").is_dir(), True)
+    finally:
+        run("systemctl", "stop", manager, seconds=60)
+
+
+main()
