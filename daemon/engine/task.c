@@ -29,7 +29,7 @@ static const struct {
 #undef TO
 };
 
-void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, void *body) {
+void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes) {
         *t = (Task) {
                 .order_item = HEAP_ITEM_NULL,
                 .due_item = HEAP_ITEM_NULL,
@@ -38,7 +38,6 @@ void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, void *body)
                 .state = EQ_STATE_WAITING,
                 .lane = (uint8_t)lane,
                 .where = TASK_NOWHERE,
-                .body = body,
         };
         list_init(&t->link);
 }

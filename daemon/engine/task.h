@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One unit of work in a queue, as the engine sees it: a place, a state, a reason. What the task does is `body`, which
- * the engine never looks into.
+/* One unit of work in a queue, as the engine sees it: a place, a state, a reason. What the task does the engine never
+ * learns: the manager embeds the Task in what it keeps of it.
  *
  *                   submit, not eligible          submit
  *                           |                       |
@@ -65,8 +65,8 @@ typedef enum TaskWhere {
         TASK_IN_RUNNING,
 } TaskWhere;
 
-/* Allocated and freed by the manager; between queue_push() and the `finished` callback the engine owns every field
- * above `body`. Type-stable memory: the inbox of the execution queue relies on that. */
+/* Allocated and freed by the manager; between queue_push() and the `finished` callback the engine owns every field.
+ * Type-stable memory: the inbox of the execution queue relies on that. */
 typedef struct Task {
         List link;           /* TaskLine::list or Queue::running; one at a time */
         HeapItem order_item; /* TaskLine::early, instead of `link` */
@@ -85,15 +85,13 @@ typedef struct Task {
         uint8_t where;        /* TaskWhere */
         bool canceling;       /* RUNNING, and the executor was asked to stop it */
         bool ending;          /* RUNNING, and the executor is done with it: the host is being asked what comes next */
-
-        void *body; /* the manager's; the engine passes it on */
 } Task;
 
 /* Every pending task costs this much; think twice before it grows. */
-_Static_assert(sizeof(Task) <= 120, "a task has grown");
+_Static_assert(sizeof(Task) <= 112, "a task has grown");
 
 /* t is WAITING and in no queue. due_usec, expire_usec and wait are 0: the caller sets them before queue_push(). */
-void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, void *body);
+void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes);
 
 /* Moves the state by the table; asserts that the table has the move. Returns the new state. Loop. */
 eq_state task_set_state(Task *t, TaskEvent ev);

@@ -96,7 +96,7 @@ static Task *submit(Bench *b, size_t i, TaskLane lane) {
         Queue *q = b->queues[i % b->n_queues];
         uint64_t seq;
         must(queue_reserve(q, 1, 100, &seq));
-        task_init(&b->tasks[i], seq, lane, 100, NULL);
+        task_init(&b->tasks[i], seq, lane, 100);
         queue_push(q, &b->tasks[i]);
         return &b->tasks[i];
 }

@@ -454,7 +454,7 @@ static void call_reserve(void) {
         m->lane = dice(3) == 0 ? TASK_LANE_URGENT : TASK_LANE_NORMAL;
         m->born = ++W.n_born;
         W.models[W.n_models++] = m;
-        task_init(&m->task, seq, m->lane, m->bytes, m);
+        task_init(&m->task, seq, m->lane, m->bytes);
 }
 
 static Model *reserved_of(size_t i, bool newest) {

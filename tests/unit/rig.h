@@ -154,7 +154,7 @@ static inline void rig_freep(Rig **r) {
 static inline Task *rig_make(Rig *r, uint64_t seq, TaskLane lane, uint32_t bytes) {
         Task *t = calloc(1, sizeof(*t));
         ck_assert_uint_lt(r->n_tasks, RIG_TASKS_MAX);
-        task_init(t, seq, lane, bytes, r);
+        task_init(t, seq, lane, bytes);
         r->tasks[r->n_tasks++] = t;
         return t;
 }

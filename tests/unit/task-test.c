@@ -8,7 +8,7 @@
 
 static Task task_in(eq_state state) {
         Task t;
-        task_init(&t, 1, TASK_LANE_NORMAL, 0, NULL);
+        task_init(&t, 1, TASK_LANE_NORMAL, 0);
         t.state = state;
         return t;
 }

@@ -28,7 +28,7 @@ static void check_any_order_comes_out_sorted(void) {
         task_line_init(&l);
         shuffle(order, N, 7);
         for (size_t i = 0; i < N; i++) {
-                task_init(&tasks[order[i]], order[i], TASK_LANE_NORMAL, 0, NULL);
+                task_init(&tasks[order[i]], order[i], TASK_LANE_NORMAL, 0);
                 task_line_insert(&l, &tasks[order[i]]);
         }
         for (size_t i = 0; i < N; i += 7)
@@ -60,7 +60,7 @@ TEST(tasks_in_order_need_no_memory) {
         TaskLine l;
         task_line_init(&l);
         for (size_t i = 0; i < N; i++) { /* appended, and put back before the first one */
-                task_init(&tasks[i], i + 1, TASK_LANE_NORMAL, 0, NULL);
+                task_init(&tasks[i], i + 1, TASK_LANE_NORMAL, 0);
                 task_line_insert(&l, &tasks[i]);
                 task_line_remove(&l, &tasks[0]);
                 task_line_insert(&l, &tasks[0]);
