@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Sift up, sift down; every move writes the index back into the item. Memory is halved when three quarters are unused. */
+/* Sift up, sift down; every move writes the index back into the item. Memory is halved when three quarters are unused
+ * and not reserved. */
 
 #include "base/heap.h"
 
@@ -7,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/util.h"
 
 static void put(Heap *h, size_t i, HeapItem *item) {
         h->items[i] = item;
@@ -37,7 +39,17 @@ void heap_done(Heap *h) {
         *h = (Heap)HEAP_NULL;
 }
 
-int heap_reserve(Heap *h, size_t n) {
+static void give_back(Heap *h) {
+        if (h->cap <= 1024 || MAX(h->n, h->n_reserved) > h->cap / 4)
+                return;
+        HeapItem **items = realloc(h->items, h->cap / 2 * sizeof(HeapItem *));
+        if (!items)
+                return; /* stays larger than need be */
+        h->items = items;
+        h->cap /= 2;
+}
+
+static int grow(Heap *h, size_t n) {
         if (n <= h->cap)
                 return 0;
         size_t cap = h->cap ? h->cap : 16;
@@ -51,24 +63,23 @@ int heap_reserve(Heap *h, size_t n) {
         return 0;
 }
 
+int heap_reserve(Heap *h, size_t n) {
+        int r = grow(h, n);
+        if (r < 0)
+                return r;
+        h->n_reserved = n;
+        give_back(h);
+        return 0;
+}
+
 int heap_push(Heap *h, HeapItem *item, uint64_t key) {
-        int r = heap_reserve(h, h->n + 1);
+        int r = grow(h, h->n + 1);
         if (r < 0)
                 return r;
         item->key = key;
         put(h, h->n++, item);
         sift_up(h, item->index);
         return 0;
-}
-
-static void give_back(Heap *h) {
-        if (h->cap <= 1024 || h->n > h->cap / 4)
-                return;
-        HeapItem **items = realloc(h->items, h->cap / 2 * sizeof(HeapItem *));
-        if (!items)
-                return; /* stays larger than need be */
-        h->items = items;
-        h->cap /= 2;
 }
 
 void heap_remove(Heap *h, HeapItem *item) {

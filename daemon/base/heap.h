@@ -20,12 +20,15 @@ typedef struct HeapItem {
 typedef struct Heap {
         HeapItem **items;
         size_t n, cap;
+        size_t n_reserved; /* memory for so many is not given back */
 } Heap;
 #define HEAP_NULL                                                                                                      \
         { 0 }
 
-void heap_done(Heap *h);             /* the items are their owners' */
-int heap_reserve(Heap *h, size_t n); /* room for n items in all, so that heap_push() cannot fail; 0 or -ENOMEM */
+void heap_done(Heap *h); /* the items are their owners' */
+/* Room for n items in all, so that heap_push() cannot fail, until the next call says otherwise; 0 or -ENOMEM. A smaller
+ * n than before never fails, and gives memory back. */
+int heap_reserve(Heap *h, size_t n);
 int heap_push(Heap *h, HeapItem *item, uint64_t key); /* item is in no heap; 0 or -ENOMEM */
 void heap_remove(Heap *h, HeapItem *item);            /* also when it is in no heap */
 void heap_update(Heap *h, HeapItem *item, uint64_t key);

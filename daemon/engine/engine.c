@@ -1,217 +1,246 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of queues by id, the heap of due times, and the end of attempts.
+/* The table of queues, one heap for everything that has a time, and the end of attempts.
  *
- * An id is slot | generation << 20. A slot's generation goes up with every queue that gets it, so an id of a queue that is
- * gone meets another generation and finds nothing.
+ * A queue id is its slot in the table and the generation of that slot. Slots are reused, generations only grow, so an
+ * id names one queue for ever and the look-up is one comparison. A slot whose generations are used up stays empty.
  *
- * The due heap can always take every task that may need it: room is made when a task is reserved and for every slot of a
- * pool, where failing is still possible. */
+ * A task has at most one item in the heap, for the earlier of its due time and its expiry; room for it is reserved at
+ * admission, so nothing that happens to the task later can fail for want of memory. */
 
 #include "engine/engine.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
 
-enum { SLOT_BITS = 20, SLOTS_MAX = 1 << SLOT_BITS };
+#define GENERATION_MAX ((UINT64_C(1) << 33) - 1)
+
+static size_t slot_of(uint64_t id) {
+        return id & ((UINT64_C(1) << ENGINE_SLOT_BITS) - 1);
+}
 
 int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *host) {
-        *e = (Engine) { .clock = clock, .hooks = hooks, .host = host, .next_armed_usec = USEC_NEVER };
+        *e = (Engine) {
+                .clock = clock,
+                .hooks = hooks,
+                .host = host,
+                .due = HEAP_NULL,
+                .next_armed_usec = USEC_NEVER,
+        };
         list_init(&e->pools);
         return 0;
 }
 
 void engine_deinit(Engine *e) {
+        if (!e || !e->clock)
+                return;
         for (size_t i = 0; i < e->n_slots; i++)
-                queue_free(e->queues[i]);
-        if (e->hooks) /* else it was never set up */
-                for (List *l; (l = list_first(&e->pools));)
-                        pool_free(LIST_ENTRY(l, Pool, link));
-        free(e->queues);
-        free(e->generations);
+                queue_free(e->slots[i].queue);
+        for (List *link; (link = list_first(&e->pools));)
+                pool_free(LIST_ENTRY(link, Pool, link));
+        free(e->slots);
         heap_done(&e->due);
-        memset(e, 0, sizeof(*e));
+        *e = (Engine) { 0 };
 }
 
 uint64_t engine_now(const Engine *e) {
         return clock_monotonic(e->clock);
 }
 
-/* ---- queues by id ---- */
+/* ---- the table of queues ---- */
 
-static int grow(Engine *e, size_t n) {
-        size_t cap = e->cap_slots ? e->cap_slots : 16;
-        if (n > SLOTS_MAX)
-                return -ENOSPC;
-        while (cap < n)
-                cap *= 2;
-        if (cap == e->cap_slots)
-                return 0;
-        Queue **queues = fault_realloc(e->queues, cap * sizeof(queues[0]));
-        if (!queues)
+Queue *engine_queue(const Engine *e, uint64_t id) {
+        size_t i = slot_of(id);
+        if (i >= e->n_slots || !e->slots[i].queue || e->slots[i].queue->id != id)
+                return NULL;
+        return e->slots[i].queue;
+}
+
+static void put_free(Engine *e, size_t i) {
+        e->slots[i].next_free = e->first_free;
+        e->first_free = i + 1;
+}
+
+static int grow_table(Engine *e, size_t n) {
+        n = MIN(MAX(n, e->n_slots * 2), (size_t)ENGINE_QUEUES_MAX);
+        EngineSlot *slots = fault_realloc(e->slots, n * sizeof(EngineSlot));
+        if (!slots)
                 return -ENOMEM;
-        e->queues = queues;
-        uint32_t *generations = fault_realloc(e->generations, cap * sizeof(generations[0]));
-        if (!generations)
-                return -ENOMEM;
-        e->generations = generations;
-        memset(queues + e->cap_slots, 0, (cap - e->cap_slots) * sizeof(queues[0]));
-        memset(generations + e->cap_slots, 0, (cap - e->cap_slots) * sizeof(generations[0]));
-        e->cap_slots = cap;
+        memset(slots + e->n_slots, 0, (n - e->n_slots) * sizeof(EngineSlot));
+        e->slots = slots;
+        for (size_t i = n; i-- > e->n_slots;) /* the lowest is the first to be used */
+                put_free(e, i);
+        e->n_slots = n;
         return 0;
 }
 
 int engine_add_queue(Engine *e, Queue *q) {
-        size_t i = e->first_free;
-        while (i < e->n_slots && (e->queues[i] || e->generations[i] == UINT32_MAX))
-                i++;
-        if (i == e->n_slots) {
-                int r = grow(e, i + 1);
+        for (;;) {
+                while (e->first_free) {
+                        size_t i = e->first_free - 1;
+                        e->first_free = e->slots[i].next_free;
+                        if (e->slots[i].generation == GENERATION_MAX)
+                                continue;
+                        e->slots[i].queue = q;
+                        q->id = ++e->slots[i].generation << ENGINE_SLOT_BITS | i;
+                        e->n_queues++;
+                        return 0;
+                }
+                if (e->n_slots == ENGINE_QUEUES_MAX)
+                        return -ENOSPC;
+                int r = grow_table(e, MAX(e->n_slots + 1, (size_t)16));
                 if (r < 0)
                         return r;
-                e->n_slots++;
         }
-        e->first_free = i + 1;
-        e->queues[i] = q;
-        e->n_queues++;
-        q->id = (uint64_t)++e->generations[i] << SLOT_BITS | i;
-        return 0;
 }
 
 void engine_remove_queue(Engine *e, Queue *q) {
-        size_t i = q->id & (SLOTS_MAX - 1);
-        e->queues[i] = NULL;
+        size_t i = slot_of(q->id);
+        assert(engine_queue(e, q->id) == q);
+        e->slots[i].queue = NULL;
+        put_free(e, i);
         e->n_queues--;
-        if (i < e->first_free)
-                e->first_free = i;
-}
-
-Queue *engine_queue(const Engine *e, uint64_t id) {
-        size_t i = id & (SLOTS_MAX - 1);
-        return i < e->n_slots && e->queues[i] && e->queues[i]->id == id ? e->queues[i] : NULL;
 }
 
 int engine_seed_generation(Engine *e, uint64_t last_queue_id) {
-        size_t i = last_queue_id & (SLOTS_MAX - 1);
-        uint64_t generation = last_queue_id >> SLOT_BITS;
-        if (generation > UINT32_MAX)
+        size_t i = slot_of(last_queue_id);
+        uint64_t generation = last_queue_id >> ENGINE_SLOT_BITS;
+        if (i >= ENGINE_QUEUES_MAX || generation == 0 || generation > GENERATION_MAX)
                 return -EINVAL;
-        int r = grow(e, i + 1);
-        if (r < 0)
-                return r;
-        if (i >= e->n_slots)
-                e->n_slots = i + 1;
-        if (generation > e->generations[i])
-                e->generations[i] = (uint32_t)generation;
+        if (i >= e->n_slots) {
+                int r = grow_table(e, i + 1);
+                if (r < 0)
+                        return r;
+        }
+        if (e->slots[i].generation >= generation)
+                return 0;
+        if (e->slots[i].queue)
+                return -EBUSY;
+        e->slots[i].generation = generation;
         return 0;
 }
 
-/* ---- due times ---- */
+/* ---- time ---- */
 
-int engine_reserve_due(Engine *e, size_t n) {
-        int r = heap_reserve(&e->due, e->due.n + e->n_due_reserved + n);
+int engine_reserve_tasks(Engine *e, uint64_t n) {
+        int r = heap_reserve(&e->due, e->n_tasks + n);
         if (r < 0)
                 return r;
-        e->n_due_reserved += n;
+        e->n_tasks += n;
         return 0;
 }
 
-void engine_unreserve_due(Engine *e, size_t n) {
-        assert(e->n_due_reserved >= n);
-        e->n_due_reserved -= n;
+void engine_release_tasks(Engine *e, uint64_t n) {
+        e->n_tasks -= n;
+        (void)heap_reserve(&e->due, e->n_tasks); /* less than before: cannot fail */
 }
 
-void engine_rearm(Engine *e, uint64_t usec) {
+void engine_arm(Engine *e, uint64_t usec) {
         if (usec >= e->next_armed_usec)
                 return;
         e->next_armed_usec = usec;
-        e->hooks->rearm(e->host, usec);
+        if (e->hooks->rearm)
+                e->hooks->rearm(e->host, usec);
 }
 
-void engine_set_due(Engine *e, Task *t) {
-        uint64_t due = t->wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF) ? t->due_usec : USEC_NEVER;
-        if (t->expire_usec && t->attempt == 0 && t->expire_usec < due)
-                due = t->expire_usec;
-        heap_remove(&e->due, &t->due_item);
-        if (due == USEC_NEVER)
+static uint64_t task_next_usec(const Task *t) {
+        uint64_t usec = USEC_NEVER;
+        if (t->wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
+                usec = t->due_usec;
+        if (t->expire_usec != 0 && t->attempt == 0)
+                usec = MIN(usec, t->expire_usec);
+        return usec;
+}
+
+void engine_arm_task(Engine *e, Task *t) {
+        uint64_t usec = task_next_usec(t);
+        if (usec == USEC_NEVER) {
+                heap_remove(&e->due, &t->due_item);
                 return;
-        int r = heap_push(&e->due, &t->due_item, due);
-        assert(r == 0); /* its room was reserved */
-        (void)r;
-        engine_rearm(e, due);
+        }
+        if (heap_contains(&t->due_item))
+                heap_update(&e->due, &t->due_item, usec);
+        else {
+                int r = heap_push(&e->due, &t->due_item, usec);
+                assert(r == 0); /* room was reserved with the task */
+                (void)r;
+        }
+        engine_arm(e, usec);
+}
+
+void engine_disarm_task(Engine *e, Task *t) {
+        heap_remove(&e->due, &t->due_item);
 }
 
 uint64_t engine_next_usec(const Engine *e) {
         const HeapItem *item = heap_peek(&e->due);
-        uint64_t next = item ? item->key : USEC_NEVER;
-        LIST_FOREACH (l, &e->pools) {
-                const Pool *p = LIST_ENTRY(l, Pool, link);
-                if (p->blocked_until_usec != 0 && p->blocked_until_usec < next)
-                        next = p->blocked_until_usec;
+        uint64_t usec = item ? item->key : USEC_NEVER;
+        LIST_FOREACH (link, &e->pools) {
+                const Pool *p = LIST_ENTRY(link, Pool, link);
+                if (p->blocked_until_usec != 0)
+                        usec = MIN(usec, p->blocked_until_usec);
         }
-        return next;
+        return usec;
 }
 
 uint64_t engine_run_due(Engine *e) {
         uint64_t now = engine_now(e);
-        e->next_armed_usec = 0; /* nothing needs to be armed meanwhile */
+        e->next_armed_usec = 0;
+        e->n_holds++;
         for (HeapItem *item; (item = heap_peek(&e->due)) && item->key <= now;) {
                 Task *t = HEAP_ENTRY(item, Task, due_item);
-                heap_remove(&e->due, item);
-                queue_due(t->queue, t, now);
+                queue_task_due(t->queue, t);
         }
-        LIST_FOREACH (l, &e->pools) {
-                Pool *p = LIST_ENTRY(l, Pool, link);
-                if (p->blocked_until_usec == 0 || p->blocked_until_usec > now)
-                        continue;
-                pool_unblock(p);
+        e->n_holds--;
+        LIST_FOREACH (link, &e->pools) {
+                Pool *p = LIST_ENTRY(link, Pool, link);
+                if (!pool_is_blocked(p))
+                        pool_unblock(p);
                 pool_run(p);
         }
-        e->next_armed_usec = engine_next_usec(e);
-        return e->next_armed_usec;
+        return e->next_armed_usec = engine_next_usec(e);
 }
 
-/* ---- ends ---- */
+/* ---- the end of an attempt ---- */
 
-static void apply_fate(Queue *q, Task *t, TaskFate fate) {
-        if (fate.event == TASK_EV_RETRY)
-                queue_retry_later(q, t, fate.due_usec);
-        else if (fate.event == TASK_EV_RETURN)
-                queue_unclaim(q, t, true);
-        else
-                queue_finish(q, t, fate.event);
+static TaskFate decide(Engine *e, Task *t, const TaskResult *result) {
+        if (result->verdict == TASK_OK) {
+                if (e->hooks->ended_well)
+                        e->hooks->ended_well(e->host, t, result);
+                return (TaskFate) { .event = TASK_EV_FINISH };
+        }
+        if (result->verdict == TASK_NOT_STARTED && !t->canceling)
+                return (TaskFate) { .event = TASK_EV_RETURN };
+        return e->hooks->ended(e->host, t, result);
 }
 
 void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
+        assert(t->where == TASK_IN_RUNNING && !t->ending);
         Queue *q = t->queue;
-        Pool *p = q->pool;
-        assert(t->state == EQ_STATE_RUNNING && t->slot);
-
-        if (p->starting == t) { /* a synchronous executor: begin and end in this order */
-                p->starting = NULL;
-                if (result->verdict != TASK_NOT_STARTED)
-                        e->hooks->started(e->host, t);
+        Slot *slot = t->slot;
+        Pool *p = slot->pool;
+        t->ending = true;
+        queue_enter(q);
+        if (result->verdict != TASK_NOT_STARTED)
+                pool_announce(p, slot);
+        TaskFate fate = decide(e, t, result);
+        pool_release(p, slot); /* only now: the details may be in it */
+        if (result->verdict == TASK_NOT_STARTED) {
+                t->attempt--;
+                pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE);
         }
-        pool_release(p, t->slot);
-        t->slot = NULL;
-        if (result->verdict == TASK_NOT_STARTED)
-                queue_unclaim(q, t, false);
-        else if (result->verdict == TASK_OK) {
-                e->hooks->ended_well(e->host, t, result);
-                queue_finish(q, t, TASK_EV_FINISH);
-        } else
-                apply_fate(q, t, e->hooks->ended(e->host, t, result));
-        pool_run(p);
+        queue_task_ended(q, t, fate.event, fate.due_usec);
+        queue_leave(q);
 }
 
 int engine_task_stop(Engine *e, Task *t, int signal, uint64_t grace_usec) {
-        if (t->state != EQ_STATE_RUNNING || !t->slot)
+        (void)e;
+        if (t->where != TASK_IN_RUNNING || t->ending)
                 return -1;
-        Executor *x = t->queue->pool->executor;
         t->canceling = true;
+        Executor *x = t->slot->pool->executor;
         x->ops->cancel(x, t->slot, t, signal, grace_usec);
         return 0;
 }

@@ -20,12 +20,13 @@ typedef struct TaskFate {
 } TaskFate;
 
 /* Called from inside engine calls, on their thread. They may call the engine, except engine_deinit() and queue_free()
- * of the queue concerned. */
+ * of the queue concerned. started, ended_well, space and rearm may be NULL. */
 typedef struct EngineHooks {
-        /* t was claimed and the executor has it. */
+        /* t was claimed and the executor has it. Told before its `ended`, also if the executor was done at once. */
         void (*started)(void *host, Task *t);
         /* An attempt ended. The host looks at *result (details live until it returns) and decides; not asked for
-         * TASK_OK (FINISH) and TASK_NOT_STARTED (RETURN, attempt not counted). */
+         * TASK_OK (FINISH) and TASK_NOT_STARTED (RETURN, attempt not counted), unless a stop of the latter was asked
+         * for. */
         TaskFate (*ended)(void *host, Task *t, const TaskResult *result);
         /* Told for every attempt that ended well, before `finished`, so that details can be kept. */
         void (*ended_well)(void *host, Task *t, const TaskResult *result);
@@ -37,21 +38,34 @@ typedef struct EngineHooks {
         void (*rearm)(void *host, uint64_t next_usec);
 } EngineHooks;
 
+enum {
+        ENGINE_SLOT_BITS = 20,
+        ENGINE_QUEUES_MAX = (1 << ENGINE_SLOT_BITS) - 1,
+};
+
+/* A place in the table of queues. Its generation counts the queues that had it: an id is both. */
+typedef struct EngineSlot {
+        Queue *queue; /* NULL: free */
+        uint64_t generation;
+        size_t next_free; /* index + 1; 0: the last */
+} EngineSlot;
+
 struct Engine {
         const Clock *clock;
         const EngineHooks *hooks;
         void *host;
-        List pools;
-        Heap due; /* of Task::due_item */
-        uint64_t next_armed_usec;
+        List pools;               /* of Pool::link */
+        Heap due;                 /* of Task::due_item; room for n_tasks is reserved */
+        size_t n_tasks;           /* in all queues, with reservations */
+        uint64_t next_armed_usec; /* what the host knows; 0: it is about to be told */
+        unsigned n_holds;         /* nothing is started while positive */
 
-        Queue **queues; /* by slot; NULL: free */
-        uint32_t *generations;
-        size_t n_queues, n_slots, cap_slots; /* of queues: in use, ever used, allocated */
-        size_t first_free;                   /* no free slot is below */
-        size_t n_due_reserved; /* room in `due` for tasks that are reserved, and for every slot of every pool */
+        EngineSlot *slots;
+        size_t n_slots, first_free; /* first_free: index + 1 */
+        size_t n_queues;
 };
 
+/* Borrows all four. 0 or negative errno. */
 int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *host);
 void engine_deinit(Engine *e); /* frees queues and pools; no task may be left. NULL-safe, half-built too */
 
@@ -63,21 +77,25 @@ Queue *engine_queue(const Engine *e, uint64_t id);
 /* Executors answer here, once per start. result is read, not kept. May start other tasks before it returns. */
 void engine_task_ended(Engine *e, Task *t, const TaskResult *result);
 
-/* Stops a running task through its executor. signal, grace_usec as in ExecutorOps::cancel. 0, or -1: it does not run. */
+/* Stops a running task through its executor. signal, grace_usec as in ExecutorOps::cancel. 0 (t may have ended already, and
+ * be gone), or -1: it does not run. */
 int engine_task_stop(Engine *e, Task *t, int signal, uint64_t grace_usec);
 
-/* Monotonic time of the next due task, UINT64_MAX: none. */
+/* Monotonic time of the next due task or end of a pool's block, UINT64_MAX: none. */
 uint64_t engine_next_usec(const Engine *e);
-/* Delays that are over, back-offs, expiries. Returns the next time, as engine_next_usec(). */
+/* Delays that are over, back-offs, expiries, pools that were blocked. What is due takes its place before anything starts.
+ * Returns the next time, as engine_next_usec(). */
 uint64_t engine_run_due(Engine *e);
 
-/* Restores what a restart must not lose: generations of queue slots. For the store. */
+/* Restores what a restart must not lose: the slot of that id gives only later ones. For the store, before queues are made.
+ * 0, -EINVAL: no such id can exist, -EBUSY: the slot is in use by an older one, -ENOMEM. */
 int engine_seed_generation(Engine *e, uint64_t last_queue_id);
 
-/* ---- for queue.c and pool.c ---- */
-int engine_reserve_due(Engine *e, size_t n); /* so that n more tasks can have a due time; 0 or -ENOMEM */
-void engine_unreserve_due(Engine *e, size_t n);
-void engine_set_due(Engine *e, Task *t); /* by its wait, due_usec, expire_usec */
-void engine_rearm(Engine *e, uint64_t usec);
-int engine_add_queue(Engine *e, Queue *q); /* gives it its id. 0, -ENOSPC, -ENOMEM */
+/* For queue.c and pool.c. */
+int engine_add_queue(Engine *e, Queue *q); /* gives q->id. 0, -ENOMEM, -ENOSPC */
 void engine_remove_queue(Engine *e, Queue *q);
+int engine_reserve_tasks(Engine *e, uint64_t n); /* so that engine_arm_task() cannot fail. 0 or -ENOMEM */
+void engine_release_tasks(Engine *e, uint64_t n);
+void engine_arm_task(Engine *e, Task *t); /* by what the task says; also disarms */
+void engine_disarm_task(Engine *e, Task *t);
+void engine_arm(Engine *e, uint64_t usec); /* engine_next_usec() may have become this */

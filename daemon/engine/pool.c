@@ -1,35 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* Slots and the loop that fills them. pool_run() is entered once: whatever it sets off (an executor that answers at once, a
- * host that submits from a hook) asks for another round instead of nesting. */
+/* Slots and the loop that fills them.
+ *
+ * pool_run() is the only place where tasks start. Executors and hooks may call back into the engine from inside it, and
+ * so into pool_run() again; the inner call returns at once and the outer loop sees what it would have seen. So a
+ * synchronous executor needs the stack of one task, however many run. */
 
 #include "engine/pool.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
 #include "engine/engine.h"
 
-enum { START_RETRY_USEC = 1000000 }; /* after an executor refused and did not say for how long */
-
 int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, size_t n_slots_max, Pool **ret) {
+        assert(strlen(name) <= EQ_NAME_MAX);
         Pool *p = fault_calloc(1, sizeof(*p));
         if (!p)
                 return -ENOMEM;
-        int r = engine_reserve_due(e, n_slots_max); /* a running task may come back to wait for its next attempt */
-        if (r < 0) {
-                free(p);
-                return r;
-        }
-        assert(strlen(name) < sizeof(p->name));
-        strcpy(p->name, name);
         p->engine = e;
         p->kind = kind;
         p->executor = executor;
+        p->n_slots_max = n_slots_max;
         p->sched = &sched_fifo;
-        p->n_slots_max = p->n_due_reserved = n_slots_max;
+        strcpy(p->name, name);
         list_init(&p->runnable);
         list_init(&p->idle);
         list_append(&e->pools, &p->link);
@@ -40,76 +35,134 @@ int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, siz
 Pool *pool_free(Pool *p) {
         if (!p)
                 return NULL;
-        assert(p->n_busy == 0 && p->n_runnable == 0);
+        assert(p->n_queues == 0 && p->n_busy == 0 && !p->running);
+        list_remove(&p->link);
         for (size_t i = 0; i < p->n_slots; i++)
                 free(p->slots[i]);
         free(p->slots);
-        engine_unreserve_due(p->engine, p->n_due_reserved);
-        list_remove(&p->link);
         free(p);
         return NULL;
 }
 
 void pool_set_max(Pool *p, size_t n_slots_max) {
-        if (n_slots_max > p->n_due_reserved) {
-                if (engine_reserve_due(p->engine, n_slots_max - p->n_due_reserved) < 0)
-                        return; /* stays as it is */
-                p->n_due_reserved = n_slots_max;
-        }
         p->n_slots_max = n_slots_max;
         pool_run(p);
 }
 
 /* ---- slots ---- */
 
-static int slot_new(Pool *p, Slot **ret) {
-        Slot **slots = fault_realloc(p->slots, (p->n_slots + 1) * sizeof(Slot *));
-        if (!slots)
+static int add_slot(Pool *p) {
+        if (p->n_slots == p->n_slots_cap) {
+                size_t cap = p->n_slots_cap ? 2 * p->n_slots_cap : 8;
+                Slot **slots = fault_realloc(p->slots, cap * sizeof(Slot *));
+                if (!slots)
+                        return -ENOMEM;
+                p->slots = slots;
+                p->n_slots_cap = cap;
+        }
+        Slot *slot = fault_calloc(1, sizeof(*slot));
+        if (!slot)
                 return -ENOMEM;
-        p->slots = slots;
-        Slot *s = fault_calloc(1, sizeof(*s));
-        if (!s)
-                return -ENOMEM;
-        s->pool = p;
-        s->index = p->n_slots;
-        list_init(&s->link);
-        p->slots[p->n_slots++] = s;
-        *ret = s;
+        slot->pool = p;
+        slot->index = p->n_slots;
+        p->slots[p->n_slots++] = slot;
+        list_init(&slot->link);
+        list_append(&p->idle, &slot->link);
         return 0;
 }
 
-/* The one used last comes first: its cgroup and memory are warm. */
-static int slot_take(Pool *p, Slot **ret) {
-        List *l = list_first(&p->idle);
-        if (!l)
-                return slot_new(p, ret);
-        list_remove(l);
-        *ret = LIST_ENTRY(l, Slot, link);
-        return 0;
+static void take_slot(Pool *p, Slot *slot, Task *t) {
+        list_remove(&slot->link);
+        p->n_busy++;
+        slot->task = t;
+        slot->started_usec = engine_now(p->engine);
+        slot->announced = false;
+        t->slot = slot;
 }
 
 void pool_release(Pool *p, Slot *slot) {
+        slot->task->slot = NULL;
         slot->task = NULL;
-        list_insert_before(p->idle.next, &slot->link);
         p->n_busy--;
+        list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
 }
 
-/* ---- run ---- */
-
-bool pool_is_blocked(const Pool *p) {
-        return p->blocked_until_usec != 0 && engine_now(p->engine) < p->blocked_until_usec;
-}
+/* ---- blocks ---- */
 
 void pool_block(Pool *p, eq_reason reason, uint64_t until_usec) {
         p->blocked_reason = reason;
         p->blocked_until_usec = until_usec;
-        if (until_usec != USEC_NEVER)
-                engine_rearm(p->engine, until_usec);
+        engine_arm(p->engine, until_usec);
 }
 
 void pool_unblock(Pool *p) {
-        p->blocked_until_usec = 0;
         p->blocked_reason = EQ_REASON_NONE;
+        p->blocked_until_usec = 0;
+}
+
+bool pool_is_blocked(const Pool *p) {
+        return p->blocked_until_usec != 0 &&
+               (p->blocked_until_usec == USEC_NEVER || p->blocked_until_usec > engine_now(p->engine));
+}
+
+void pool_cool_down(Pool *p, eq_reason reason) {
+        if (!pool_is_blocked(p)) /* else somebody, mostly the executor, knows better for how long */
+                pool_block(p, reason, engine_now(p->engine) + POOL_COOLDOWN_USEC);
+}
+
+eq_reason pool_reason(const Pool *p) {
+        if (pool_is_blocked(p))
+                return p->blocked_reason;
+        if (p->n_busy < p->n_slots_max)
+                return EQ_REASON_NONE;
+        return p->kind == POOL_REMOTE && p->n_slots_max == 0 ? EQ_REASON_NO_WORKER : EQ_REASON_SLOTS;
+}
+
+/* ---- starting ---- */
+
+void pool_announce(Pool *p, Slot *slot) {
+        if (slot->announced)
+                return;
+        slot->announced = true;
+        if (p->engine->hooks->started)
+                p->engine->hooks->started(p->engine->host, slot->task);
+}
+
+static void start(Pool *p, Queue *q, Task *t) {
+        Slot *slot = LIST_ENTRY(p->idle.next, Slot, link);
+        take_slot(p, slot, t);
+        int r = p->executor->ops->start(p->executor, slot, t);
+        bool ended = slot->task != t; /* a synchronous executor: t may be gone */
+        assert(r >= 0 || !ended);
+        if (r < 0) {
+                pool_release(p, slot);
+                queue_unclaim(q, t);
+                pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
+        } else if (!ended)
+                pool_announce(p, slot);
+}
+
+/* One task of the queue whose turn it is. The queue enters the class again, at the end, when it is left. */
+static void run_one(Pool *p) {
+        Queue *q = p->sched->pick(p);
+        queue_enter(q);
+        Task *t = queue_claim(q);
+        if (t) /* else a hook has paused it, or the like, and is not back yet */
+                start(p, q, t);
+        queue_leave(q);
+}
+
+void pool_run(Pool *p) {
+        if (p->running)
+                return;
+        p->running = true;
+        while (p->engine->n_holds == 0 && p->n_runnable > 0 && p->n_busy < p->n_slots_max && !pool_is_blocked(p)) {
+                if (list_is_empty(&p->idle) && add_slot(p) < 0)
+                        pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
+                else
+                        run_one(p);
+        }
+        p->running = false;
 }
 
 void pool_queue_changed(Pool *p, Queue *q) {
@@ -118,58 +171,4 @@ void pool_queue_changed(Pool *p, Queue *q) {
                 p->sched->enqueue(p, q);
         else if (!startable && q->runnable)
                 p->sched->dequeue(p, q);
-}
-
-static void start_failed(Pool *p, Slot *slot, Task *t) {
-        t->slot = NULL;
-        pool_release(p, slot);
-        queue_unclaim(t->queue, t, false);
-        if (!pool_is_blocked(p))
-                pool_block(p, EQ_REASON_CREATE_FAILURE, engine_now(p->engine) + START_RETRY_USEC);
-}
-
-static void start_one(Pool *p, Queue *q) {
-        Engine *e = p->engine;
-        Slot *slot;
-        if (slot_take(p, &slot) < 0) {
-                pool_block(p, EQ_REASON_CREATE_FAILURE, engine_now(e) + START_RETRY_USEC);
-                pool_queue_changed(p, q);
-                return;
-        }
-        Task *t = queue_claim(q);
-        assert(t); /* runnable queues have something to start */
-        slot->task = t;
-        slot->started_usec = engine_now(e);
-        t->slot = slot;
-        p->n_busy++;
-        pool_queue_changed(p, q);
-
-        p->starting = t;
-        int r = p->executor->ops->start(p->executor, slot, t);
-        bool told = p->starting != t; /* it has ended already, and t may be gone */
-        p->starting = NULL;
-        if (r < 0)
-                start_failed(p, slot, t);
-        else {
-                if (!told)
-                        e->hooks->started(e->host, t);
-                e->hooks->space(e->host, q);
-        }
-}
-
-void pool_run(Pool *p) {
-        p->rerun = true;
-        if (p->in_run)
-                return;
-        p->in_run = true;
-        while (p->rerun) {
-                p->rerun = false;
-                while (p->n_busy < p->n_slots_max && !pool_is_blocked(p)) {
-                        Queue *q = p->sched->pick(p);
-                        if (!q)
-                                break;
-                        start_one(p, q);
-                }
-        }
-        p->in_run = false;
 }

@@ -8,7 +8,9 @@
 
 #include <stddef.h>
 
+#include "base/clock.h"
 #include "base/list.h"
+#include "base/util.h"
 #include "engine/executor.h"
 
 typedef struct Engine Engine;
@@ -34,6 +36,7 @@ struct Slot {
         List link;           /* Pool::idle */
         void *executor_data; /* the executor's own; survives from task to task */
         uint64_t started_usec;
+        bool announced; /* the host was told that `task` started */
 };
 
 struct Pool {
@@ -47,30 +50,37 @@ struct Pool {
         size_t n_runnable;
 
         Slot **slots; /* n_slots of them, allocated one by one: their addresses are stable */
-        size_t n_slots, n_slots_max, n_busy;
-        List idle;
+        size_t n_slots, n_slots_cap, n_slots_max, n_busy;
+        List idle; /* of Slot::link, the last used first */
+        size_t n_queues;
+        bool running; /* pool_run() is active: calls from inside it leave the work to it */
 
-        bool in_run, rerun;          /* pool_run() is on the stack; and was called again meanwhile */
-        Task *starting;              /* its executor's start() is on the stack, and `started` was not told yet */
-        size_t n_due_reserved;       /* in Engine::due, for as many slots as there ever may be */
-        uint64_t blocked_until_usec; /* nothing is started before: the executor refused one */
+        uint64_t blocked_until_usec; /* nothing is started before; 0: not blocked */
         eq_reason blocked_reason;
 };
 
-/* n_slots_max slots at most; they are made when first needed. */
+/* How long a pool starts nothing after its executor refused a task and did not block it, or no slot could be made. */
+#define POOL_COOLDOWN_USEC USEC_PER_SEC
+
+/* n_slots_max slots at most; they are made when first needed. 0 or -ENOMEM. */
 int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, size_t n_slots_max, Pool **ret);
-Pool *pool_free(Pool *p);                       /* no queue may be left in it. NULL is fine */
+Pool *pool_free(Pool *p); /* no queue may be left in it. NULL is fine */
+DEFINE_CLEANUP(Pool, pool_free)
 void pool_set_max(Pool *p, size_t n_slots_max); /* fewer than busy: takes effect as slots fall free */
 
 /* Starts tasks while there are free slots and runnable queues. Called by the engine after everything that may have
  * changed either; the host calls it after pool_unblock(). */
 void pool_run(Pool *p);
-void pool_block(Pool *p, eq_reason reason, uint64_t until_usec); /* UINT64_MAX: until unblocked */
+/* Until then nothing is started, and `reason` is why. UINT64_MAX: until unblocked. The last call counts. */
+void pool_block(Pool *p, eq_reason reason, uint64_t until_usec);
 void pool_unblock(Pool *p);
-
-/* The queue's runnability may have changed: enters or leaves the scheduling class. */
-void pool_queue_changed(Pool *p, Queue *q);
-
-/* For engine.c: the slot of a task that has ended is free again. */
-void pool_release(Pool *p, Slot *slot);
 bool pool_is_blocked(const Pool *p);
+
+/* Why the pool starts nothing more, EQ_REASON_NONE if it can. */
+eq_reason pool_reason(const Pool *p);
+
+/* For queue.c and engine.c. */
+void pool_queue_changed(Pool *p, Queue *q);     /* its runnability may have: enters or leaves the scheduling class */
+void pool_announce(Pool *p, Slot *slot);        /* tells the host that the slot's task started, unless it was told */
+void pool_release(Pool *p, Slot *slot);         /* its task ended */
+void pool_cool_down(Pool *p, eq_reason reason); /* for POOL_COOLDOWN_USEC, unless it is blocked already */

@@ -1,250 +1,258 @@
 /* SPDX-License-Identifier: MIT */
-/* The straight execution queue: plain lists, one thread (the loop). A task is in exactly one place, `where`:
+/* The execution queue on one thread.
  *
- *      lanes[l]   QUEUED, came in order: a list by SEQ               early[l]   QUEUED, became eligible after its place had
- *      backoffs   WAITING for its next attempt; blocks its lane                 passed: a heap by SEQ, looked at first
- *                 on a serial queue                                  deferred   WAITING otherwise; blocks nobody
- *      running    claimed
+ *      reserve          push                    claim              ended
+ *     ---------> SEQ ---------> lines[][] ---------------> running -------> out: `finished`
+ *                                 |  ^                        |
+ *                                 |  `--- return, retry ------'
+ *                                 `--- cancel, expire ----------------------> out: `finished`
  *
- * Next to start: the urgent lane before the normal one, in each the lower SEQ of the list's head and the heap's top. When a
- * heap cannot grow, the task is put into the list at its place instead: slower, never lost. */
+ * A pending task is in exactly one line: READY if eligible, BACKOFF if it waits for its back-off and nothing else, else
+ * DEFERRED. Each line is in order of SEQ, so a task that becomes eligible late is at its place by being put there.
+ *
+ * Hooks may call back into any function here. So each public function brings the queue into order before it calls one,
+ * and what concerns others (the pool, waiters, those who want space) happens when the outermost call leaves.
+ *
+ * Flush: tasks carry the ordinal of their push, a flusher marks the ordinal of the last reservation. Each flusher counts
+ * the tasks between the mark before and its own only, so that the end of a task touches one of them. */
 
 #include "engine/queue.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
 #include "engine/engine.h"
+#include "engine/pool.h"
 
-typedef enum TaskWhere { WHERE_NONE, WHERE_LANE, WHERE_EARLY, WHERE_BACKOFF, WHERE_DEFERRED, WHERE_RUNNING } TaskWhere;
+static const TaskWhere line_where[_QUEUE_LINE_MAX] = {
+        [QUEUE_READY] = TASK_IN_READY,
+        [QUEUE_BACKOFF] = TASK_IN_BACKOFF,
+        [QUEUE_DEFERRED] = TASK_IN_DEFERRED,
+};
 
-static Task *task_of(const List *l) {
-        return l ? LIST_ENTRY(l, Task, link) : NULL;
+static QueueWaiter *waiter_of(List *link) {
+        return LIST_ENTRY(link, QueueWaiter, link);
 }
 
-/* ---- place ---- */
-
-static void insert_by_seq(List *lane, Task *t) {
-        List *after = lane->prev;
-        while (after != lane && LIST_ENTRY(after, Task, link)->seq > t->seq)
-                after = after->prev;
-        list_insert_before(after->next, &t->link);
-}
-
-static void place_queued(Queue *q, Task *t) {
-        List *lane = &q->lanes[t->lane];
-        bool in_order = list_is_empty(lane) || LIST_ENTRY(lane->prev, Task, link)->seq < t->seq;
-        q->n_lane[t->lane]++;
-        if (!in_order && heap_push(&q->early[t->lane], &t->order_item, t->seq) == 0) {
-                t->where = WHERE_EARLY;
-                return;
-        }
-        t->where = WHERE_LANE;
-        insert_by_seq(lane, t);
-}
-
-/* A pending task goes where its waits say; its state follows. Counted in n_bytes by the caller. */
-static void place(Queue *q, Task *t) {
-        if (t->wait == 0) {
-                if (t->state == EQ_STATE_WAITING)
-                        task_set_state(t, TASK_EV_ELIGIBLE);
-                q->n_queued++;
-                place_queued(q, t);
-        } else {
-                if (t->state == EQ_STATE_QUEUED)
-                        task_set_state(t, TASK_EV_DEFER);
-                q->n_waiting++;
-                bool backoff = t->wait == TASK_WAIT_BACKOFF;
-                t->where = backoff ? WHERE_BACKOFF : WHERE_DEFERRED;
-                q->n_backoff[t->lane] += backoff;
-                list_append(backoff ? &q->backoffs : &q->deferred, &t->link);
-        }
-        engine_set_due(q->engine, t);
-}
-
-static void unplace(Queue *q, Task *t) {
-        switch (t->where) {
-        case WHERE_LANE:
-        case WHERE_EARLY:
-                list_remove(&t->link);
-                heap_remove(&q->early[t->lane], &t->order_item);
-                q->n_lane[t->lane]--;
-                q->n_queued--;
-                break;
-        case WHERE_BACKOFF:
-                q->n_backoff[t->lane]--;
-                list_remove(&t->link);
-                q->n_waiting--;
-                break;
-        case WHERE_DEFERRED:
-                list_remove(&t->link);
-                q->n_waiting--;
-                break;
-        default:
-                assert(!"a task that is not pending has no place");
-        }
-        heap_remove(&q->engine->due, &t->due_item);
-        t->where = WHERE_NONE;
-}
-
-static bool is_pending(const Task *t) {
-        return t->where == WHERE_LANE || t->where == WHERE_EARLY || t->where == WHERE_BACKOFF ||
-               t->where == WHERE_DEFERRED;
-}
-
-static bool lane_is_blocked(const Queue *q, TaskLane lane) {
-        return q->params.max_active == 1 && q->n_backoff[lane] > 0;
-}
-
-static Task *lane_head(const Queue *q, TaskLane lane) {
-        Task *in_order = task_of(list_first(&q->lanes[lane]));
-        HeapItem *item = heap_peek(&q->early[lane]);
-        Task *early = item ? HEAP_ENTRY(item, Task, order_item) : NULL;
-        if (early && (!in_order || early->seq < in_order->seq))
-                return early;
-        return in_order;
-}
-
-static Task *head(const Queue *q) {
-        for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++) {
-                Task *t = lane_is_blocked(q, lane) ? NULL : lane_head(q, lane);
-                if (t)
-                        return t;
-        }
-        return NULL;
-}
-
-/* ---- changes as others see them ---- */
-
-static void changed(Queue *q) {
-        pool_queue_changed(q->pool, q);
-        pool_run(q->pool);
-}
-
-static void tell_space(Queue *q) {
-        q->engine->hooks->space(q->engine->host, q);
-}
-
-static void call_all(List *waiters) {
-        List taken;
-        list_take_all(waiters, &taken);
-        for (List *l; (l = list_first(&taken));) {
-                list_remove(l);
-                QueueWaiter *w = LIST_ENTRY(l, QueueWaiter, link);
-                w->done(w);
-        }
-}
-
-bool queue_is_empty(const Queue *q) {
-        return q->n_reserved + q->n_waiting + q->n_queued + q->n_running == 0;
-}
-
-/* Drain and stop are through when nothing is left. */
-static void settle(Queue *q) {
-        if (!queue_is_empty(q))
-                return;
-        if (q->stopping)
-                q->stopped = true;
-        if (q->draining) {
-                q->draining = false;
-                call_all(&q->drainers);
-        }
-        if (q->stopped && queue_is_empty(q))
-                call_all(&q->joiners);
-}
-
-static bool flush_counts(const QueueWaiter *w, const Task *t) {
-        return t->again ? t->again <= w->generation : t->seq <= w->seq_max;
-}
-
-static void flush_step(Queue *q, const Task *t) {
-        List *l = q->flushers.next, done;
-        list_init(&done);
-        while (l != &q->flushers) {
-                QueueWaiter *w = LIST_ENTRY(l, QueueWaiter, link);
-                l = l->next;
-                if (!flush_counts(w, t) || --w->n_left > 0)
-                        continue;
-                list_remove(&w->link);
-                list_append(&done, &w->link);
-        }
-        call_all(&done);
-}
-
-/* Out of every container and in a finished state: the host's again. */
-static void finished(Queue *q, Task *t) {
-        Task copy = *t; /* the host may free it */
-        if (t->state == EQ_STATE_DONE)
-                q->n_done++;
-        else
-                q->n_failed++;
-        q->engine->hooks->finished(q->engine->host, t);
-        flush_step(q, &copy);
-        settle(q);
+static const TaskLine *ready(const Queue *q, TaskLane lane) {
+        return &q->lines[QUEUE_READY][lane];
 }
 
 /* ---- life ---- */
 
 int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret) {
-        Queue *q = fault_calloc(1, sizeof(*q));
+        assert(strlen(name) <= EQ_NAME_MAX);
+        _cleanup_free_ Queue *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
         q->engine = e;
         q->pool = pool;
+        strcpy(q->name, name);
         q->params = *params;
         q->last_seq = last_seq;
-        assert(strlen(name) < sizeof(q->name));
-        strcpy(q->name, name);
-        List *lists[] = { &q->lanes[0], &q->lanes[1], &q->backoffs, &q->deferred, &q->running,
-                          &q->run_link, &q->drainers, &q->joiners,  &q->flushers };
-        for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-                list_init(lists[i]);
+        for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++)
+                for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
+                        task_line_init(&q->lines[line][lane]);
+        list_init(&q->running);
+        list_init(&q->run_link);
+        list_init(&q->drainers);
+        list_init(&q->joiners);
+        list_init(&q->flushers);
+
         int r = engine_add_queue(e, q);
-        if (r < 0) {
-                free(q);
+        if (r < 0)
                 return r;
-        }
-        *ret = q;
+        pool->n_queues++;
+        *ret = TAKE_PTR(q);
         return 0;
+}
+
+static void move_waiters(List *from, List *to) {
+        for (List *link; (link = list_first(from));) {
+                waiter_of(link)->flushing = NULL;
+                list_remove(link);
+                list_append(to, link);
+        }
+}
+
+static void call_waiters(List *over) {
+        for (List *link; (link = list_first(over));) {
+                list_remove(link);
+                waiter_of(link)->done(waiter_of(link));
+        }
 }
 
 Queue *queue_free(Queue *q) {
         if (!q)
                 return NULL;
-        assert(q->n_waiting + q->n_queued + q->n_running == 0);
-        call_all(&q->drainers);
-        call_all(&q->joiners);
-        call_all(&q->flushers);
+        assert(queue_is_empty(q) && q->depth == 0);
+        List over;
+        list_init(&over);
+        move_waiters(&q->flushers, &over);
+        move_waiters(&q->drainers, &over);
+        move_waiters(&q->joiners, &over);
+
         if (q->runnable)
                 q->pool->sched->dequeue(q->pool, q);
-        for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
-                heap_done(&q->early[lane]);
+        q->pool->n_queues--;
         engine_remove_queue(q->engine, q);
+        for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++)
+                for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
+                        task_line_deinit(&q->lines[line][lane]);
         free(q);
+        call_waiters(&over);
         return NULL;
 }
 
 void queue_set_params(Queue *q, const QueueParams *params) {
+        queue_enter(q);
+        q->has_room = q->has_room || params->max_tasks > q->params.max_tasks || params->max_bytes > q->params.max_bytes;
         q->params = *params;
-        changed(q);
-        tell_space(q);
+        queue_leave(q);
 }
 
-/* ---- in ---- */
+/* ---- entering and leaving ---- */
 
-static int admit(Queue *q, uint64_t n, uint64_t n_bytes) {
-        uint64_t tasks = q->n_reserved + q->n_queued + q->n_waiting, bytes = q->n_reserved_bytes + q->n_bytes;
+void queue_enter(Queue *q) {
+        q->depth++;
+}
+
+static void collect_waiters(Queue *q, List *over) {
+        for (List *link; (link = list_first(&q->flushers)) && waiter_of(link)->n_left == 0;) {
+                waiter_of(link)->flushing = NULL;
+                list_remove(link);
+                list_append(over, link);
+        }
+        if (!queue_is_empty(q))
+                return;
+        if (q->draining) {
+                q->draining = false;
+                move_waiters(&q->drainers, over);
+        }
+        if (q->stopping) {
+                q->stopped = true;
+                move_waiters(&q->joiners, over);
+        }
+}
+
+void queue_leave(Queue *q) {
+        while (q->depth == 1 && q->has_room) {
+                q->has_room = false;
+                if (q->engine->hooks->space)
+                        q->engine->hooks->space(q->engine->host, q);
+        }
+        if (--q->depth > 0)
+                return;
+
+        Pool *pool = q->pool;
+        List over;
+        list_init(&over);
+        collect_waiters(q, &over);
+        pool_queue_changed(pool, q);
+        call_waiters(&over); /* may free q */
+        pool_run(pool);
+}
+
+/* ---- places ---- */
+
+static QueueLine line_for(const Task *t) {
+        if (t->wait == 0)
+                return QUEUE_READY;
+        return t->wait == TASK_WAIT_BACKOFF ? QUEUE_BACKOFF : QUEUE_DEFERRED;
+}
+
+/* Puts a task that was nowhere to its place. */
+static void place(Queue *q, Task *t) {
+        if (t->wait == 0 && t->state == EQ_STATE_WAITING)
+                task_set_state(t, TASK_EV_ELIGIBLE);
+        else if (t->wait != 0 && t->state == EQ_STATE_QUEUED)
+                task_set_state(t, TASK_EV_DEFER);
+
+        QueueLine line = line_for(t);
+        task_line_insert(&q->lines[line][t->lane], t);
+        t->where = line_where[line];
+        *(line == QUEUE_READY ? &q->n_queued : &q->n_waiting) += 1;
+        q->n_bytes += t->bytes;
+        engine_arm_task(q->engine, t);
+}
+
+static void unplace(Queue *q, Task *t) {
+        QueueLine line = line_for(t);
+        assert(t->where == line_where[line]);
+        task_line_remove(&q->lines[line][t->lane], t);
+        t->where = TASK_NOWHERE;
+        *(line == QUEUE_READY ? &q->n_queued : &q->n_waiting) -= 1;
+        q->n_bytes -= t->bytes;
+}
+
+/* The task whose back-off keeps the place before t, or NULL. */
+static Task *backoff_before(const Queue *q, const Task *t) {
+        if (q->params.max_active != 1)
+                return NULL;
+        const TaskLine *backoffs = &q->lines[QUEUE_BACKOFF][t->lane];
+        Task *first = backoffs->n > 0 ? task_line_first(backoffs) : NULL;
+        return first && first->seq < t->seq ? first : NULL;
+}
+
+static Task *next_of_lane(const Queue *q, TaskLane lane) {
+        const TaskLine *line = ready(q, lane);
+        Task *t = line->n > 0 ? task_line_first(line)
+                              : NULL; /* asked several times per task, and mostly of an empty one */
+        return t && !backoff_before(q, t) ? t : NULL;
+}
+
+static Task *next_task(const Queue *q) {
+        Task *t = next_of_lane(q, TASK_LANE_URGENT);
+        return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
+}
+
+/* ---- flush ---- */
+
+static void flush_count_end(Queue *q, const Task *t) {
+        if (list_is_empty(&q->flushers) || waiter_of(q->flushers.prev)->mark < t->accepted)
+                return;
+        List *link = q->flushers.next;
+        while (waiter_of(link)->mark < t->accepted)
+                link = link->next;
+        waiter_of(link)->n_left--;
+        q->n_flushing--;
+}
+
+/* The newest reservations were given back; n_accepted is what is left. */
+static void flush_forget_above(Queue *q, uint64_t n_accepted) {
+        uint64_t counted = n_accepted;
+        LIST_FOREACH (link, &q->flushers) {
+                QueueWaiter *w = waiter_of(link);
+                if (w->mark <= n_accepted)
+                        continue;
+                w->n_left -= w->mark - counted;
+                q->n_flushing -= w->mark - counted;
+                counted = w->mark;
+                w->mark = n_accepted;
+        }
+}
+
+static uint64_t n_unended(const Queue *q) {
+        return q->n_queued + q->n_waiting + q->n_running + q->n_reserved;
+}
+
+/* ---- admission ---- */
+
+static bool would_overflow(uint64_t used, uint64_t more, uint64_t max) {
+        return used > max || more > max - used;
+}
+
+static int reserve(Queue *q, uint64_t n, uint64_t n_bytes) {
         if (q->stopping)
                 return QUEUE_E_STOPPED;
         if (q->draining)
                 return QUEUE_E_DRAINING;
-        if (n > q->params.max_tasks || tasks > q->params.max_tasks - n || n_bytes > q->params.max_bytes ||
-            bytes > q->params.max_bytes - n_bytes)
+        if (would_overflow(q->n_queued + q->n_waiting + q->n_reserved, n, q->params.max_tasks) ||
+            would_overflow(q->n_bytes + q->n_reserved_bytes, n_bytes, q->params.max_bytes))
                 return QUEUE_E_FULL;
-        int r = engine_reserve_due(q->engine, n);
+        int r = engine_reserve_tasks(q->engine, n);
         if (r < 0)
                 return r;
         q->n_reserved += n;
@@ -253,7 +261,8 @@ static int admit(Queue *q, uint64_t n, uint64_t n_bytes) {
 }
 
 int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
-        int r = q->last_seq > EQ_SEQ_MAX - n ? QUEUE_E_STOPPED : admit(q, n, n_bytes);
+        assert(n > 0);
+        int r = would_overflow(q->last_seq, n, EQ_SEQ_MAX) ? QUEUE_E_STOPPED : reserve(q, n, n_bytes);
         if (r != 0) {
                 q->n_refused += n;
                 return r;
@@ -264,98 +273,102 @@ int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_se
 }
 
 int queue_reserve_again(Queue *q, uint64_t n_bytes) {
-        return admit(q, 1, n_bytes);
-}
-
-static void take_reservation(Queue *q, uint64_t n, uint64_t n_bytes) {
-        assert(q->n_reserved >= n && q->n_reserved_bytes >= n_bytes);
-        q->n_reserved -= n;
-        q->n_reserved_bytes -= n_bytes;
-        engine_unreserve_due(q->engine, n);
+        return reserve(q, 1, n_bytes);
 }
 
 void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes) {
-        take_reservation(q, n, n_bytes);
-        tell_space(q);
-        settle(q);
+        assert(n <= q->n_reserved && n_bytes <= q->n_reserved_bytes);
+        queue_enter(q);
+        q->n_reserved -= n;
+        q->n_reserved_bytes -= n_bytes;
+        engine_release_tasks(q->engine, n);
+        flush_forget_above(q, q->n_pushed + q->n_reserved);
+        q->has_room = true;
+        queue_leave(q);
 }
 
-static void enter(Queue *q, Task *t) {
-        take_reservation(q, 1, t->bytes);
-        q->n_bytes += t->bytes;
+static void push(Queue *q, Task *t) {
+        assert(t->where == TASK_NOWHERE && t->state == EQ_STATE_WAITING);
+        assert(q->n_reserved > 0 && t->bytes <= q->n_reserved_bytes);
+        q->n_reserved--;
+        q->n_reserved_bytes -= t->bytes;
+        t->accepted = ++q->n_pushed;
         t->queue = q;
         place(q, t);
-        changed(q);
 }
 
 void queue_push(Queue *q, Task *t) {
-        assert(t->state == EQ_STATE_WAITING && t->where == WHERE_NONE);
+        queue_enter(q);
         q->n_accepted++;
-        enter(q, t);
+        push(q, t);
+        queue_leave(q);
 }
 
 void queue_push_again(Queue *q, Task *t) {
+        queue_enter(q);
         task_set_state(t, TASK_EV_AGAIN);
-        t->again = q->flush_generation + 1;
-        t->canceling = false;
-        enter(q, t);
+        push(q, t);
+        queue_leave(q);
 }
 
-/* ---- out, before the start ---- */
+/* ---- ends of tasks ---- */
 
-/* What others see is right at once: hooks that are called next may run the pool. */
-static void leave(Queue *q, Task *t) {
+/* t is nowhere; the host owns it when this returns. */
+static void finish(Queue *q, Task *t, TaskEvent ev) {
+        eq_state state = task_set_state(t, ev);
+        q->n_done += state == EQ_STATE_DONE;
+        q->n_failed += state != EQ_STATE_DONE;
+        engine_disarm_task(q->engine, t);
+        engine_release_tasks(q->engine, 1);
+        flush_count_end(q, t);
+        q->engine->hooks->finished(q->engine->host, t);
+}
+
+static void finish_pending(Queue *q, Task *t, TaskEvent ev) {
+        queue_enter(q);
         unplace(q, t);
-        q->n_bytes -= t->bytes;
-        pool_queue_changed(q->pool, q);
-}
-
-Task *queue_oldest(Queue *q) {
-        for (int lane = TASK_LANE_NORMAL; lane >= TASK_LANE_URGENT; lane--) {
-                Task *t = lane_head(q, (TaskLane)lane);
-                if (t)
-                        return t;
-        }
-        List *l = list_first(&q->deferred);
-        return task_of(l ? l : list_first(&q->backoffs));
+        t->wait = 0;
+        q->has_room = true;
+        finish(q, t, ev);
+        queue_leave(q);
 }
 
 int queue_cancel(Queue *q, Task *t) {
-        if (t->state == EQ_STATE_RUNNING)
+        if (t->where == TASK_IN_RUNNING)
                 return 1;
-        if (!is_pending(t))
+        if (t->where == TASK_NOWHERE)
                 return -1;
-        leave(q, t);
-        task_set_state(t, TASK_EV_CANCEL);
-        finished(q, t);
-        changed(q); /* a back-off that is gone frees its lane */
-        tell_space(q);
+        finish_pending(q, t, TASK_EV_CANCEL);
         return 0;
 }
 
-void queue_due(Queue *q, Task *t, uint64_t now) {
-        if (t->expire_usec && t->attempt == 0 && t->expire_usec <= now) {
-                leave(q, t);
-                task_set_state(t, TASK_EV_EXPIRE);
-                finished(q, t);
-                changed(q);
-                tell_space(q);
-                return;
+Task *queue_oldest(Queue *q) {
+        static const TaskLane by_lane[] = { TASK_LANE_NORMAL, TASK_LANE_URGENT };
+        for (size_t i = 0; i < ELEMENTSOF(by_lane); i++) {
+                Task *oldest = NULL;
+                for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++) {
+                        Task *t = task_line_first(&q->lines[line][by_lane[i]]);
+                        if (t && (!oldest || t->seq < oldest->seq))
+                                oldest = t;
+                }
+                if (oldest)
+                        return oldest;
         }
-        (void)queue_wait_clear(q, t, TASK_WAIT_AT | TASK_WAIT_BACKOFF);
+        return NULL;
 }
 
+/* ---- waiting ---- */
+
 static int set_wait(Queue *q, Task *t, uint8_t wait) {
-        if (t->state == EQ_STATE_RUNNING)
+        if (t->where == TASK_IN_RUNNING)
                 return 1;
-        if (!is_pending(t))
+        if (t->where == TASK_NOWHERE)
                 return -1;
-        if (wait != t->wait) {
-                unplace(q, t);
-                t->wait = wait;
-                place(q, t);
-                changed(q);
-        }
+        queue_enter(q);
+        unplace(q, t);
+        t->wait = wait;
+        place(q, t);
+        queue_leave(q);
         return 0;
 }
 
@@ -364,188 +377,217 @@ int queue_wait_set(Queue *q, Task *t, uint8_t bits) {
 }
 
 int queue_wait_clear(Queue *q, Task *t, uint8_t bits) {
-        return set_wait(q, t, (uint8_t)(t->wait & ~bits));
+        return set_wait(q, t, t->wait & (uint8_t)~bits);
 }
 
-/* ---- verbs ---- */
+void queue_task_due(Queue *q, Task *t) {
+        uint64_t now = engine_now(q->engine);
+        if (t->attempt == 0 && t->expire_usec != 0 && t->expire_usec <= now)
+                finish_pending(q, t, TASK_EV_EXPIRE);
+        else
+                (void)queue_wait_clear(q, t, TASK_WAIT_AT | TASK_WAIT_BACKOFF); /* it is pending */
+}
+
+/* ---- running ---- */
+
+static Task *startable(const Queue *q) {
+        return q->pauses == 0 && q->n_running < q->params.max_active ? next_task(q) : NULL;
+}
+
+bool queue_has_startable(const Queue *q) {
+        return startable(q) != NULL;
+}
+
+Task *queue_claim(Queue *q) {
+        Task *t = startable(q);
+        if (!t)
+                return NULL;
+        unplace(q, t);
+        engine_disarm_task(q->engine, t);
+        task_set_state(t, TASK_EV_START);
+        t->attempt += t->attempt < UINT16_MAX;
+        t->where = TASK_IN_RUNNING;
+        list_append(&q->running, &t->link);
+        q->n_running++;
+        q->has_room = true;
+        return t;
+}
+
+static void stop_running(Queue *q, Task *t) {
+        assert(t->where == TASK_IN_RUNNING);
+        list_remove(&t->link);
+        q->n_running--;
+        t->where = TASK_NOWHERE;
+        t->slot = NULL;
+        t->canceling = t->ending = false;
+}
+
+void queue_unclaim(Queue *q, Task *t) {
+        t->attempt--;
+        queue_task_ended(q, t, TASK_EV_RETURN, 0);
+}
+
+void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec) {
+        queue_enter(q);
+        stop_running(q, t);
+        if (ev == TASK_EV_RETURN || ev == TASK_EV_RETRY) {
+                task_set_state(t, ev);
+                t->wait = ev == TASK_EV_RETRY ? TASK_WAIT_BACKOFF : 0;
+                t->due_usec = due_usec;
+                place(q, t);
+        } else
+                finish(q, t, ev);
+        queue_leave(q);
+}
+
+/* ---- control ---- */
 
 void queue_pause(Queue *q) {
+        queue_enter(q);
         q->pauses++;
-        pool_queue_changed(q->pool, q);
+        queue_leave(q);
 }
 
 int queue_resume(Queue *q) {
         if (q->pauses == 0)
                 return 1;
+        queue_enter(q);
         q->pauses--;
-        changed(q);
+        queue_leave(q);
         return 0;
 }
 
 void queue_drain(Queue *q, QueueWaiter *w) {
-        list_append(&q->drainers, &w->link);
+        queue_enter(q);
         q->draining = true;
-        settle(q);
+        w->flushing = NULL;
+        list_append(&q->drainers, &w->link);
+        queue_leave(q);
 }
 
 void queue_stop(Queue *q) {
+        queue_enter(q);
         q->stopping = true;
-        settle(q);
+        queue_leave(q);
 }
 
 void queue_join(Queue *q, QueueWaiter *w) {
+        queue_enter(q);
+        w->flushing = NULL;
         list_append(&q->joiners, &w->link);
-        settle(q);
+        queue_leave(q);
 }
 
 void queue_flush(Queue *q, QueueWaiter *w) {
-        w->seq_max = q->last_seq;
-        w->generation = ++q->flush_generation;
-        w->n_left = q->n_reserved + q->n_waiting + q->n_queued + q->n_running;
+        queue_enter(q);
+        w->flushing = q;
+        w->mark = q->n_pushed + q->n_reserved;
+        w->n_left = n_unended(q) - q->n_flushing;
+        q->n_flushing += w->n_left;
         list_append(&q->flushers, &w->link);
-        if (w->n_left == 0) {
-                list_remove(&w->link);
-                w->done(w);
-        }
+        queue_leave(q);
 }
 
 void queue_waiter_cancel(QueueWaiter *w) {
-        list_remove(&w->link);
+        Queue *q = w->flushing;
+        if (q) { /* the next one counts what this one counted */
+                if (w->link.next != &q->flushers)
+                        waiter_of(w->link.next)->n_left += w->n_left;
+                else
+                        q->n_flushing -= w->n_left;
+                w->flushing = NULL;
+        }
+        if (w->link.next)
+                list_remove(&w->link);
 }
 
-/* ---- run ---- */
+/* ---- questions ---- */
 
-bool queue_has_startable(const Queue *q) {
-        return q->pauses == 0 && q->n_running < q->params.max_active && head(q) != NULL;
+bool queue_is_empty(const Queue *q) {
+        return n_unended(q) == 0;
 }
-
-Task *queue_claim(Queue *q) {
-        Task *t = queue_has_startable(q) ? head(q) : NULL;
-        if (!t)
-                return NULL;
-        unplace(q, t);
-        q->n_bytes -= t->bytes;
-        task_set_state(t, TASK_EV_START);
-        t->attempt++;
-        t->where = WHERE_RUNNING;
-        list_append(&q->running, &t->link);
-        q->n_running++;
-        return t;
-}
-
-static void leave_running(Queue *q, Task *t) {
-        assert(t->where == WHERE_RUNNING);
-        list_remove(&t->link);
-        q->n_running--;
-        t->where = WHERE_NONE;
-        t->canceling = false;
-        pool_queue_changed(q->pool, q);
-}
-
-void queue_unclaim(Queue *q, Task *t, bool counted) {
-        leave_running(q, t);
-        task_set_state(t, TASK_EV_RETURN);
-        if (!counted)
-                t->attempt--;
-        q->n_bytes += t->bytes;
-        place(q, t);
-        pool_queue_changed(q->pool, q);
-}
-
-void queue_retry_later(Queue *q, Task *t, uint64_t due_usec) {
-        leave_running(q, t);
-        task_set_state(t, TASK_EV_RETRY);
-        t->wait = TASK_WAIT_BACKOFF;
-        t->due_usec = due_usec;
-        q->n_bytes += t->bytes;
-        place(q, t);
-        pool_queue_changed(q->pool, q);
-}
-
-void queue_finish(Queue *q, Task *t, TaskEvent ev) {
-        leave_running(q, t);
-        task_set_state(t, ev);
-        finished(q, t);
-}
-
-/* ---- why ---- */
 
 const char *queue_state_name(const Queue *q) {
-        if (q->stopped)
-                return "stopped";
-        if (q->stopping)
-                return "stopping";
-        if (q->draining)
-                return "draining";
-        return q->pauses ? "paused" : "open";
+        return q->stopped      ? "stopped"
+               : q->stopping   ? "stopping"
+               : q->draining   ? "draining"
+               : q->pauses > 0 ? "paused"
+                               : "open";
 }
 
 static eq_reason wait_reason(uint8_t wait) {
-        if (wait & TASK_WAIT_HELD)
-                return EQ_REASON_HELD;
-        if (wait & TASK_WAIT_AFTER)
-                return EQ_REASON_AFTER;
-        return wait & TASK_WAIT_AT ? EQ_REASON_AT : EQ_REASON_BACKOFF;
-}
-
-static const Task *first_backoff(const Queue *q, TaskLane lane) {
-        LIST_FOREACH (l, &q->backoffs)
-                if (task_of(l)->lane == lane)
-                        return task_of(l);
-        return NULL;
+        static const struct {
+                uint8_t bit;
+                eq_reason reason;
+        } reasons[] = {
+                { TASK_WAIT_HELD, EQ_REASON_HELD },
+                { TASK_WAIT_AFTER, EQ_REASON_AFTER },
+                { TASK_WAIT_AT, EQ_REASON_AT },
+                { TASK_WAIT_BACKOFF, EQ_REASON_BACKOFF },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(reasons); i++)
+                if (wait & reasons[i].bit)
+                        return reasons[i].reason;
+        return EQ_REASON_NONE;
 }
 
 eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
-        *ret_by = NULL;
-        if (!is_pending(t))
+        const Task *ignored;
+        const Task **by = ret_by ? ret_by : &ignored;
+        *by = NULL;
+        if (!task_is_pending(t))
                 return EQ_REASON_NONE;
-        if (t->wait)
+        if (t->wait != 0)
                 return wait_reason(t->wait);
-        if (q->pauses)
+        if (q->pauses > 0)
                 return EQ_REASON_PAUSED;
         if (pool_is_blocked(q->pool))
                 return q->pool->blocked_reason;
         if (q->n_running >= q->params.max_active) {
-                *ret_by = task_of(list_first(&q->running));
+                if (q->n_running == 1)
+                        *by = LIST_ENTRY(q->running.next, Task, link);
                 return q->params.max_active == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
         }
-        if (lane_is_blocked(q, t->lane)) {
-                *ret_by = first_backoff(q, t->lane);
+        if ((*by = backoff_before(q, t)))
                 return EQ_REASON_BACKOFF;
-        }
-        const Task *first = head(q);
-        if (first != t) {
-                *ret_by = first;
+        const Task *next = next_task(q);
+        if (t != next) {
+                *by = next;
                 return EQ_REASON_PRIO;
         }
-        return q->pool->n_busy >= q->pool->n_slots_max ? EQ_REASON_SLOTS : EQ_REASON_NONE;
+        return pool_reason(q->pool);
+}
+
+/* Where none is eligible: a back-off before others, because it may be what blocks a lane. */
+static const Task *next_waiting(const Queue *q) {
+        for (QueueLine line = QUEUE_BACKOFF; line < _QUEUE_LINE_MAX; line++)
+                for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++) {
+                        const Task *t = task_line_first(&q->lines[line][lane]);
+                        if (t)
+                                return t;
+                }
+        return NULL;
 }
 
 eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **ret_by) {
-        const Task *by, *next = head(q);
-        for (TaskLane lane = 0; !next && lane < _TASK_LANE_MAX; lane++)
-                next = lane_head(q, lane); /* behind a back-off */
-        *ret_by = NULL;
+        const Task *ignored;
+        const Task *t = next_task(q);
+        if (!t)
+                t = next_waiting(q);
         if (ret_next)
-                *ret_next = next;
-        if (!next)
-                return EQ_REASON_NONE;
-        eq_reason reason = queue_reason(q, next, &by);
-        *ret_by = by;
-        return reason;
-}
-
-static bool is_before(const Task *a, const Task *b) {
-        return a->lane != b->lane ? a->lane < b->lane : a->seq < b->seq;
+                *ret_next = t;
+        if (t)
+                return queue_reason(q, t, ret_by ? ret_by : &ignored);
+        if (ret_by)
+                *ret_by = NULL;
+        return EQ_REASON_NONE;
 }
 
 uint64_t queue_n_ahead(const Queue *q, const Task *t) {
-        uint64_t n = 0;
-        for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++) {
-                LIST_FOREACH (l, &q->lanes[lane])
-                        n += is_before(task_of(l), t);
-                for (size_t i = 0; i < q->early[lane].n; i++)
-                        n += is_before(HEAP_ENTRY(q->early[lane].items[i], Task, order_item), t);
-        }
+        uint64_t n = task_line_count_before(ready(q, t->lane), t->seq);
+        if (q->params.max_active == 1)
+                n += task_line_count_before(&q->lines[QUEUE_BACKOFF][t->lane], t->seq);
+        if (t->lane == TASK_LANE_NORMAL)
+                n += ready(q, TASK_LANE_URGENT)->n;
         return n;
 }

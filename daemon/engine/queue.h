@@ -4,14 +4,15 @@
 /* The execution queue: an ordering domain with attributes. It owns no workers.
  *
  * Place: eligible tasks of a lane start in SEQ order, urgent before normal. Tasks that are not eligible yet block nobody
- * and take their place by SEQ when they become eligible. Exception: back-off on a serial queue (max_active = 1) blocks
- * the lane; urgent tasks pass.
+ * and take their place by SEQ when they become eligible. Exception: a task in back-off on a serial queue (max_active = 1)
+ * keeps its place and blocks those behind it in its lane; urgent tasks pass a normal one.
  *
- * All calls: loop, unless stated. Nothing blocks. */
+ * All calls: loop, unless stated. Nothing blocks. Calls may start tasks, and call hooks and waiters, before they return. */
 
-#include "base/heap.h"
 #include "base/list.h"
+#include "base/util.h"
 #include "engine/task.h"
+#include "engine/taskline.h"
 
 typedef struct Engine Engine;
 typedef struct Pool Pool;
@@ -34,15 +35,18 @@ enum {
         QUEUE_E_DRAINING,
 };
 
-/* Answer of a wait for drain, join or flush; called once, from inside engine calls. Embed it in the waiter. */
+/* Answer of a wait for drain, join or flush; called once, from inside engine calls, when the queue is done with its hooks:
+ * done() may free the waiter and the queue. Embed it in what waits. */
 typedef struct QueueWaiter QueueWaiter;
 struct QueueWaiter {
-        List link;        /* Queue::drainers, joiners or Queue::flushers */
-        uint64_t seq_max; /* flush: counts tasks up to this SEQ */
-        uint64_t n_left;  /* flush: of those, how many have not ended */
-        uint32_t generation;
+        List link;       /* Queue::drainers, joiners or flushers; NULL before the first use */
+        Queue *flushing; /* set while in its list of flushers */
+        uint64_t mark;   /* flush: waits for tasks accepted up to this count */
+        uint64_t n_left; /* flush: of those, how many have not ended; without those that the flushers before count */
         void (*done)(QueueWaiter *w);
 };
+
+typedef enum QueueLine { QUEUE_READY, QUEUE_BACKOFF, QUEUE_DEFERRED, _QUEUE_LINE_MAX } QueueLine;
 
 struct Queue {
         Engine *engine;
@@ -52,53 +56,64 @@ struct Queue {
         QueueParams params;
         void *owner; /* the manager's */
 
-        List lanes[_TASK_LANE_MAX]; /* QUEUED tasks that came in order, by SEQ */
-        Heap early[_TASK_LANE_MAX]; /* QUEUED tasks that became eligible later than their place, by SEQ */
-        List backoffs;              /* WAITING after a failed attempt */
-        List deferred;              /* WAITING otherwise */
-        List running;
-        size_t n_queued, n_waiting, n_running, n_lane[_TASK_LANE_MAX], n_backoff[_TASK_LANE_MAX];
+        TaskLine lines[_QUEUE_LINE_MAX][_TASK_LANE_MAX]; /* QUEUED; WAITING for back-off only; WAITING otherwise */
+        List running;                                    /* of Task::link, in order of start */
+        size_t n_queued, n_waiting, n_running;
         uint64_t n_bytes;                      /* of WAITING and QUEUED tasks */
         uint64_t n_reserved, n_reserved_bytes; /* charged, not pushed yet */
         uint64_t last_seq;
 
         List run_link; /* Pool::runnable */
-        bool runnable;
+        bool runnable; /* in there */
         unsigned pauses;
         bool draining, stopping, stopped;
-        List drainers, joiners, flushers; /* of QueueWaiter */
-        uint32_t flush_generation;
+        List drainers, joiners; /* of QueueWaiter */
+        List flushers;          /* of QueueWaiter, by mark */
+        uint64_t n_pushed;      /* Task::accepted of the last one pushed */
+        uint64_t n_flushing;    /* sum of QueueWaiter::n_left */
 
-        uint64_t n_accepted, n_done, n_failed, n_refused; /* since the queue was made in this process */
+        unsigned depth; /* calls that are inside; effects on others wait for the outermost to leave */
+        bool has_room;  /* room fell free since the `space` hook was called */
+
+        /* Since the queue was made in this process. accepted: without retries by hand; failed: ended otherwise than DONE. */
+        uint64_t n_accepted, n_done, n_failed, n_refused;
 };
 
-/* The name must be valid and unused, checked by the caller. first_seq: the SEQ before the first one to be given. */
+/* The name must be valid and unused, checked by the caller. last_seq: the SEQ before the first one to be given. 0, -ENOMEM,
+ * or -ENOSPC: 2^20 - 1 queues exist. */
 int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret);
-Queue *queue_free(Queue *q); /* no task may be in it. Ends its waiters' waits by calling them. NULL is fine */
+/* No task may be in it. Ends its waiters' waits by calling them, when its id is stale already. Not from inside a hook for
+ * this queue. NULL is fine. Returns NULL. */
+Queue *queue_free(Queue *q);
+DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
 
-/* Admission: reserves room for n tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each is
- * pushed, in order, or given back by queue_unreserve(). 0, or QUEUE_E_*. */
+/* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each
+ * is pushed, in the order of the reservations, or given back by queue_unreserve(). 0, -ENOMEM, or QUEUE_E_*: FULL also for
+ * what is larger than the whole queue, STOPPED also when no SEQ is left. */
 int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq);
 void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes);
 
 /* Hands t over; it was task_init()ed with its reserved SEQ, and due_usec, expire_usec, wait set. Never fails: what can
- * fail has been done before. (Wait-free and for any thread once the inbox of DESIGN section 5 is in.) */
+ * fail has been done before, and nothing that happens to t later needs memory. (Wait-free and for any thread once the
+ * inbox of DESIGN section 5 is in.) */
 void queue_push(Queue *q, Task *t);
 
 /* The oldest pending task of the normal lane, else of the urgent one, for drop-oldest; NULL if none is pending. */
 Task *queue_oldest(Queue *q);
 
-/* 0: canceled and out of the queue (state CANCELED, `finished` was called); 1: it runs; -1: it has ended. O(1). */
+/* 0: canceled and out of the queue (state CANCELED, `finished` was called: t may be gone); 1: it runs; -1: it has ended, or
+ * was not pushed. O(1), and O(log n) for one with a time or a late place. */
 int queue_cancel(Queue *q, Task *t);
 
-/* Sets or clears TASK_WAIT_* bits of a pending task: the last one cleared makes it eligible, the first set defers it.
- * 0; 1 if it runs; -1 if it has ended. */
+/* Sets or clears TASK_WAIT_* bits of a pending task: the last one cleared makes it eligible, the first set defers it. For
+ * AT and BACKOFF the caller has set due_usec. 0; 1 if it runs; -1 as above. */
 int queue_wait_set(Queue *q, Task *t, uint8_t bits);
 int queue_wait_clear(Queue *q, Task *t, uint8_t bits);
 
 /* A finished task of this queue becomes pending again at its own place: retry by hand. Needs a reservation made with
- * queue_reserve_again(), which gives no SEQ. */
+ * queue_reserve_again(), which gives no SEQ. wait, due_usec and expire_usec are looked at as by queue_push(): an EXPIRED
+ * task expires again unless expire_usec was changed; attempt goes on unless it was set to 0. */
 int queue_reserve_again(Queue *q, uint64_t n_bytes);
 void queue_push_again(Queue *q, Task *t);
 
@@ -114,18 +129,23 @@ bool queue_is_empty(const Queue *q); /* nothing reserved, waiting, queued, runni
 bool queue_has_startable(const Queue *q);
 const char *queue_state_name(const Queue *q); /* open paused draining stopping stopped */
 
-/* Why t does not run; *ret_by is the task it waits for, where that is one task of this queue, else NULL. */
+/* Why t does not run: what holds the task itself, else the queue, the pool, what runs, what is ahead, the slots. *ret_by,
+ * which may be NULL, is the task it waits for, where that is one task of this queue, else NULL; of those ahead, the one
+ * that starts next. O(1): lists of many tasks ask for each. */
 eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by);
-/* Why the next task does not start; EQ_REASON_NONE if none is pending or one is about to. *ret_next may be NULL. */
+/* Why the next task does not start; EQ_REASON_NONE if none is pending or one is about to. *ret_next is that task, NULL if
+ * none is pending. ret_next and ret_by may be NULL. */
 eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **ret_by);
-/* Tasks that start before t. O(pending) */
+/* Tasks that start before t if it becomes eligible now; without those that run. O(pending) */
 uint64_t queue_n_ahead(const Queue *q, const Task *t);
 
-/* ---- for pool.c and engine.c ---- */
+/* For engine.c and pool.c. Calls that change a queue stand between enter and leave; the outermost leave tells the pool
+ * and calls `space` and those waiters whose wait is over. q may be gone after it. */
+void queue_enter(Queue *q);
+void queue_leave(Queue *q);
 
-/* Claims the next startable task (state RUNNING, attempt counted, in `running`), or NULL. */
-Task *queue_claim(Queue *q);
-void queue_unclaim(Queue *q, Task *t, bool counted); /* back to its place; the attempt counts or does not */
-void queue_retry_later(Queue *q, Task *t, uint64_t due_usec);
-void queue_finish(Queue *q, Task *t, TaskEvent ev); /* a running one */
-void queue_due(Queue *q, Task *t, uint64_t now);    /* its due_item came up: expires, or has waited long enough */
+Task *queue_claim(Queue *q);            /* the next startable task, now RUNNING with its attempt counted; or NULL */
+void queue_unclaim(Queue *q, Task *t);  /* claimed, not started: back to its place, uncounted */
+void queue_task_due(Queue *q, Task *t); /* its due_item's time has come */
+/* An attempt ended: RUNNING and `ev` by the table. due_usec: of RETRY. t may be gone afterwards. */
+void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* The scheduling class fifo: runnable queues take turns, one task each. A queue that still has something to start goes to the
- * end, so that one that is fed all the time keeps nobody else waiting for more than a turn. */
+/* The scheduling class `fifo`: one run queue for the pool, round robin. A queue gets one task started, then stands at the
+ * end again: a queue that is fed for ever delays each other one by one task. */
 
-#include "engine/engine.h"
+#include "engine/pool.h"
+#include "engine/queue.h"
 
 static void fifo_enqueue(Pool *p, Queue *q) {
         list_append(&p->runnable, &q->run_link);
@@ -17,10 +18,10 @@ static void fifo_dequeue(Pool *p, Queue *q) {
 }
 
 static Queue *fifo_pick(Pool *p) {
-        List *l = list_first(&p->runnable);
-        if (!l)
+        List *link = list_first(&p->runnable);
+        if (!link)
                 return NULL;
-        Queue *q = LIST_ENTRY(l, Queue, run_link);
+        Queue *q = LIST_ENTRY(link, Queue, run_link);
         fifo_dequeue(p, q);
         return q;
 }

@@ -1,71 +1,58 @@
 /* SPDX-License-Identifier: MIT */
-/* The state table of a task. */
+/* The life of a task as a table: rows are states, columns events, a cell is the next state and an empty one a mistake of
+ * the caller. Nothing else in the daemon writes Task::state. */
 
 #include "engine/task.h"
 
 #include <assert.h>
+#include <stddef.h>
 
-#include "base/clock.h"
-
-enum { NEVER = 0 }; /* an empty cell; states are stored plus one */
-#define TO(STATE) (EQ_STATE_##STATE + 1)
-
-static const uint8_t task_next[_EQ_STATE_MAX][_TASK_EV_MAX] = {
-        [EQ_STATE_WAITING] = {
-                [TASK_EV_ELIGIBLE] = TO(QUEUED),
-                [TASK_EV_CANCEL] = TO(CANCELED),
-                [TASK_EV_EXPIRE] = TO(EXPIRED),
-        },
-        [EQ_STATE_QUEUED] = {
-                [TASK_EV_DEFER] = TO(WAITING),
-                [TASK_EV_START] = TO(RUNNING),
-                [TASK_EV_CANCEL] = TO(CANCELED),
-                [TASK_EV_EXPIRE] = TO(EXPIRED),
-        },
-        [EQ_STATE_RUNNING] = {
-                [TASK_EV_RETURN] = TO(QUEUED),
-                [TASK_EV_RETRY] = TO(WAITING),
-                [TASK_EV_FINISH] = TO(DONE),
-                [TASK_EV_FAIL] = TO(FAILED),
-                [TASK_EV_TIME_OUT] = TO(TIMEOUT),
-                [TASK_EV_GIVE_UP] = TO(DEAD),
-                [TASK_EV_CANCEL] = TO(CANCELED),
-        },
-        [EQ_STATE_DONE] = { [TASK_EV_AGAIN] = TO(WAITING) },
-        [EQ_STATE_FAILED] = { [TASK_EV_AGAIN] = TO(WAITING) },
-        [EQ_STATE_TIMEOUT] = { [TASK_EV_AGAIN] = TO(WAITING) },
-        [EQ_STATE_CANCELED] = { [TASK_EV_AGAIN] = TO(WAITING) },
-        [EQ_STATE_EXPIRED] = { [TASK_EV_AGAIN] = TO(WAITING) },
-        [EQ_STATE_DEAD] = { [TASK_EV_AGAIN] = TO(WAITING) },
+static const struct {
+        const char *name;
+        uint8_t next[_EQ_STATE_MAX]; /* state + 1; 0: this event cannot happen in that state */
+} events[_TASK_EV_MAX] = {
+#define TO(from, to) [EQ_STATE_##from] = EQ_STATE_##to + 1
+        [TASK_EV_ELIGIBLE] = { "eligible", { TO(WAITING, QUEUED) } },
+        [TASK_EV_DEFER] = { "defer", { TO(QUEUED, WAITING) } },
+        [TASK_EV_START] = { "start", { TO(QUEUED, RUNNING) } },
+        [TASK_EV_RETURN] = { "return", { TO(RUNNING, QUEUED) } },
+        [TASK_EV_RETRY] = { "retry", { TO(RUNNING, WAITING) } },
+        [TASK_EV_FINISH] = { "finish", { TO(RUNNING, DONE) } },
+        [TASK_EV_FAIL] = { "fail", { TO(RUNNING, FAILED) } },
+        [TASK_EV_TIME_OUT] = { "time-out", { TO(RUNNING, TIMEOUT) } },
+        [TASK_EV_GIVE_UP] = { "give-up", { TO(RUNNING, DEAD) } },
+        [TASK_EV_CANCEL] = { "cancel", { TO(WAITING, CANCELED), TO(QUEUED, CANCELED), TO(RUNNING, CANCELED) } },
+        [TASK_EV_EXPIRE] = { "expire", { TO(WAITING, EXPIRED), TO(QUEUED, EXPIRED) } },
+        [TASK_EV_AGAIN] = { "again",
+                            { TO(DONE, WAITING), TO(FAILED, WAITING), TO(TIMEOUT, WAITING), TO(CANCELED, WAITING),
+                              TO(EXPIRED, WAITING), TO(DEAD, WAITING) } },
+#undef TO
 };
 
-static const char *const event_names[_TASK_EV_MAX] = {
-        [TASK_EV_ELIGIBLE] = "eligible", [TASK_EV_DEFER] = "defer",       [TASK_EV_START] = "start",
-        [TASK_EV_RETURN] = "return",     [TASK_EV_RETRY] = "retry",       [TASK_EV_FINISH] = "finish",
-        [TASK_EV_FAIL] = "fail",         [TASK_EV_TIME_OUT] = "time-out", [TASK_EV_GIVE_UP] = "give-up",
-        [TASK_EV_CANCEL] = "cancel",     [TASK_EV_EXPIRE] = "expire",     [TASK_EV_AGAIN] = "again",
-};
-
-void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, void *body) {
+void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes) {
         *t = (Task) {
                 .order_item = HEAP_ITEM_NULL,
                 .due_item = HEAP_ITEM_NULL,
                 .seq = seq,
-                .lane = (uint8_t)lane,
                 .bytes = bytes,
                 .state = EQ_STATE_WAITING,
-                .body = body,
+                .lane = (uint8_t)lane,
+                .where = TASK_NOWHERE,
         };
         list_init(&t->link);
 }
 
 eq_state task_set_state(Task *t, TaskEvent ev) {
-        uint8_t next = task_next[t->state][ev];
-        assert(next != NEVER);
+        uint8_t next = events[ev].next[t->state];
+        assert(next != 0);
         t->state = next - 1;
         return t->state;
 }
 
+bool task_is_pending(const Task *t) {
+        return t->where == TASK_IN_READY || t->where == TASK_IN_BACKOFF || t->where == TASK_IN_DEFERRED;
+}
+
 const char *task_event_name(TaskEvent ev) {
-        return event_names[ev];
+        return events[ev].name;
 }

@@ -35,8 +35,7 @@ enum {
         FDS_MAX = 4,
         AGAIN_MSEC = 10, /* the line was full */
         KILL_AGAIN_MSEC = 1000,
-        START_AGAIN_USEC = 20000,  /* the line was full when starting */
-        FORK_AGAIN_USEC = 1000000, /* fork was refused */
+        START_AGAIN_USEC = 20000, /* the line was full when starting */
         RESTARTS_MAX = 5,
 };
 
@@ -342,7 +341,6 @@ static void on_ended(void *userdata, const SpawnEnded *m) {
         if (!r || !r->task || r->number != m->header.run)
                 return;
         if (m->stage == SPAWN_STAGE_FORK && !r->canceled) {
-                pool_block(x->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + FORK_AGAIN_USEC);
                 answer(r, &(TaskResult) { .verdict = TASK_NOT_STARTED, .reason = EQ_REASON_CREATE_FAILURE });
                 return;
         }

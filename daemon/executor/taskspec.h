@@ -2,7 +2,7 @@
 #pragma once
 
 /* What a task does, and for whom: the immutable part of a task, kept as the wire form it came in and decoded when it is
- * needed. Made by the manager at admission; Task::body points to what embeds it. Loop. */
+ * needed. Made by the manager at admission, which embeds it beside the Task. Loop. */
 
 #include <stdbool.h>
 #include <stdint.h>

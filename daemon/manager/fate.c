@@ -41,7 +41,8 @@ static void keep_reason(TaskRecord *t, const TaskResult *result) {
 
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         run_keep_result(m, t, result);
-        if (result->verdict == TASK_STOPPED) {
+        if (result->verdict == TASK_STOPPED ||
+            result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
                         t->end_note = TASK_NOTE_SHUTDOWN;
                         t->end_reason = EQ_REASON_DRAINING;

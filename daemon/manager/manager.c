@@ -24,11 +24,9 @@ static void announce(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
 }
 
-static void on_started(void *host, Task *t) {
-}
-
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
-        announce(host, task_record(t));
+        if (result->verdict != TASK_NOT_STARTED)
+                announce(host, task_record(t));
         return fate_decide(host, task_record(t), result);
 }
 
@@ -72,7 +70,6 @@ static void on_rearm(void *host, uint64_t next_usec) {
 }
 
 static const EngineHooks engine_hooks = {
-        .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .finished = on_finished,

@@ -103,7 +103,7 @@ struct TaskRecord {
 };
 
 static inline TaskRecord *task_record(const Task *t) {
-        return t->body;
+        return LIST_ENTRY(t, TaskRecord, task);
 }
 static inline QueueRecord *queue_record(const Queue *q) {
         return q->owner;

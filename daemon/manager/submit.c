@@ -231,7 +231,7 @@ static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_u
         t->has_fd = args->stdin_fd >= 0;
         if (t->has_fd)
                 t->retries = 0; /* what was read is gone */
-        task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, s->payload.len + args->options.len, t);
+        task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, s->payload.len + args->options.len);
         set_times(a->manager, &t->task, s);
         int r = deps_add(a->manager, a->caller, t, s, a->refusal);
         if (r < 0) {

@@ -50,5 +50,27 @@ TEST(push_without_memory_leaves_the_heap_as_it_was) {
         heap_done(&h);
 }
 
+TEST(a_reservation_holds_whatever_is_removed) {
+        static HeapItem items[N];
+        Heap h = HEAP_NULL;
+
+        for (size_t i = 0; i < N; i++)
+                items[i] = (HeapItem)HEAP_ITEM_NULL;
+        ck_assert_int_eq(heap_reserve(&h, N), 0);
+        fault_set(FAULT_ALLOC, 1, true);
+        ck_assert_int_eq(heap_push(&h, &items[0], 0), 0);
+        heap_remove(&h, &items[0]);
+        for (size_t i = 0; i < N; i++)
+                ck_assert_int_eq(heap_push(&h, &items[i], i), 0);
+        for (size_t i = 0; i < N; i++)
+                heap_remove(&h, &items[i]);
+        ck_assert_int_eq(heap_reserve(&h, 0), 0);
+        fault_set(FAULT_ALLOC, 0, false);
+        for (int i = 0; i < 10; i++)
+                ck_assert_int_eq(heap_reserve(&h, 0), 0);
+        ck_assert_uint_le(h.cap, 1024); /* and goes when it is not wanted any more */
+        heap_done(&h);
+}
+
 RUN_TESTS("heap", 10, test_items_come_out_in_order_whatever_was_removed_between,
-          test_push_without_memory_leaves_the_heap_as_it_was)
+          test_push_without_memory_leaves_the_heap_as_it_was, test_a_reservation_holds_whatever_is_removed)

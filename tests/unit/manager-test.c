@@ -97,6 +97,21 @@ TEST(a_running_task_that_is_canceled_ends_canceled_unless_it_was_quicker) {
         host_done(&h);
 }
 
+TEST(a_task_that_could_not_start_after_its_cancel_is_canceled_whatever_its_retries) {
+        Host h;
+        EqSubmit s = { 0 };
+        host_init(&h);
+        EQ_SET(&s, Submit, retries, 3);
+        TaskRecord *t = host_task(&h, "default", s);
+        h.m->want_events = true;
+        h.n_events = 0;
+        ck_assert_int_eq(manager_cancel(h.m, t, true, 0, USEC_NEVER), 1);
+        host_end(&h, t, TASK_NOT_STARTED);
+        ck_assert_state(t, CANCELED);
+        ck_assert_uint_eq(h.n_events, 1); /* that it finished, not that it started */
+        host_done(&h);
+}
+
 /* ---- after ---- */
 
 static EqSubmit after(Host *h, EqBuffer *b, const TaskRecord *target, int kind) {
@@ -513,6 +528,7 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass,
           test_crashes_are_counted_apart_and_end_a_task_before_its_retries,
           test_a_running_task_that_is_canceled_ends_canceled_unless_it_was_quicker,
+          test_a_task_that_could_not_start_after_its_cancel_is_canceled_whatever_its_retries,
           test_after_lets_go_or_cancels_by_how_the_other_ended, test_after_an_unknown_task_is_refused,
           test_a_chain_of_a_hundred_thousand_falls_without_recursion,
           test_another_users_task_is_out_of_reach_and_an_administrator_reaches_all,
