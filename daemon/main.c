@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
+#include "base/event.h"
 #include "base/fault.h"
 #include "base/log.h"
 #include "notify.h"
@@ -270,7 +271,7 @@ static void stop(Daemon *d, int status) {
 
 static void on_stop_signal(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
-        log_notice("got signal %d: stopping; commands get TERM, then KILL", signum);
+        log_event(STOPPING, (0), signum);
         stop(d, EXIT_SUCCESS);
 }
 
@@ -279,8 +280,7 @@ static void on_sighup(uv_signal_t *handle, int signum) {
         Refusal refusal;
         char status[128];
         notify_reloading();
-        if (manager_reload(d->manager, &refusal) < 0)
-                log_error("configuration not loaded, the old one stays: %s", refusal.text);
+        (void)manager_reload(d->manager, &refusal); /* has logged what is wrong */
         status_text(d->manager, status, sizeof(status));
         notify_ready(status);
 }
@@ -325,7 +325,7 @@ static int listen_on(Daemon *d) {
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
                            error, sizeof(error), &d->server);
         if (r < 0) {
-                log_error("%s", error);
+                log_event(START_FAILED, (.error = error), error);
                 return -EADDRINUSE; /* whatever it was: there is nothing to listen on */
         }
         d->handlers.server = d->server;
@@ -341,8 +341,8 @@ static void on_ready(void *host) {
                 return;
         server_start(d->server);
         status_text(d->manager, status, sizeof(status));
-        log_info("ready on %s",
-                 d->server->listener.path ? d->server->listener.path : "the socket of the service manager");
+        log_event(READY, (0),
+                  d->server->listener.path ? d->server->listener.path : "the socket of the service manager");
         notify_ready(status);
         status_start(&d->status, &d->loop, d->manager);
 }
@@ -420,7 +420,8 @@ static int serve(Daemon *d) {
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);
         if (d->stopping)
                 return 0;
-        log_error("cannot start: eqd-spawner does not run, see the messages before");
+        const char *error = "eqd-spawner does not run, see the messages before";
+        log_event(START_FAILED, (.error = error), error);
         return -ECHILD;
 }
 

@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 #include <sys/xattr.h>
 
-#include "base/log.h"
+#include "base/event.h"
 
 /* capset() is not called in vain: the filter of a tight sandbox refuses it, even where nothing is given up. */
 static int drop_sets(void) {
@@ -93,9 +93,7 @@ bool privilege_find_cgroup(const char *wanted, char *ret, size_t size) {
                 snprintf(procs, sizeof(procs), "%s/cgroup.procs", wanted);
                 if (access(procs, W_OK) == 0 && snprintf(ret, size, "%s", wanted) < (int)size)
                         return true;
-                log_warning(
-                        "cgroup %s: no cgroup2 directory that may be written; task trees are held by process groups",
-                        wanted);
+                log_event(NO_CGROUPS, (0), wanted);
                 return false;
         }
         return own_cgroup(ret, size) == 0 && is_delegated(ret) && move_to_leaf(ret);

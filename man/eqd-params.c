@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Build-time program: prints a page of the manual, FILE.in, with what the tables of parameters say. A line @Limits@ stands
- * for the settings of that section, @Queue@ for the attributes of queues; @VERSION@ is replaced anywhere. Keys are printed
+ * for the settings of that section, @Queue@ for the attributes of queues, @events@ and @fields@ for what the journal gets;
+ * @VERSION@ is replaced anywhere. Keys are printed
  * as configuration files have them by custom, MaxActive for max_active. */
 
 #include <ctype.h>
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/util.h"
 #include "manager/attributes.h"
 #include "proto/page.h"
@@ -42,6 +44,48 @@ static void print_row(const Param *p, const char *unless_settable) {
                 printf("%s\n", unless_settable);
 }
 
+/* What a format leaves open is an ellipsis for people. */
+static void print_format(const char *format) {
+        char text[512];
+        size_t n = 0;
+        for (; *format && n + 4 < sizeof(text); format++) {
+                if (*format != '%') {
+                        text[n++] = *format;
+                        continue;
+                }
+                while (!strchr("dsucx", *++format))
+                        ;
+                memcpy(text + n, "...", 3);
+                n += 3;
+        }
+        text[n] = '\0';
+        page_text(text);
+}
+
+static void print_events(void) {
+        for (int i = 0; i < _EVENT_MAX; i++) {
+                printf(".TP\n.B ");
+                page_text(event_rows[i].name);
+                printf("\nPriority %d: \\(lq", event_rows[i].priority);
+                print_format(event_rows[i].format);
+                printf("\\(rq\n");
+        }
+}
+
+static void print_fields(void) {
+        for (size_t i = 0; i < n_event_fields; i++) {
+                printf(".TP\n.B ");
+                page_text(event_fields[i].key);
+                printf("\n");
+                page_text(event_fields[i].doc);
+                printf(".\n");
+        }
+}
+
+static bool is(const char *section, size_t len, const char *name) {
+        return strlen(name) == len && memcmp(name, section, len) == 0;
+}
+
 static bool print_section(const char *section, size_t len) {
         static const struct {
                 const ParamTable *table;
@@ -52,10 +96,18 @@ static bool print_section(const char *section, size_t len) {
         };
         bool found = false;
 
+        if (is(section, len, "events")) {
+                print_events();
+                return true;
+        }
+        if (is(section, len, "fields")) {
+                print_fields();
+                return true;
+        }
         for (size_t t = 0; t < ELEMENTSOF(tables); t++)
                 for (size_t i = 0; i < tables[t].table->n; i++) {
                         const Param *p = &tables[t].table->rows[i];
-                        if (strlen(p->section) != len || memcmp(p->section, section, len) != 0)
+                        if (!is(section, len, p->section))
                                 continue;
                         print_row(p, tables[t].unless_settable);
                         found = true;

@@ -7,16 +7,21 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #define SD_JOURNAL_SUPPRESS_LOCATION /* CODE_FILE= and its like would name this file in every record */
 #include <systemd/sd-journal.h>
 #include <time.h>
+
+#include "base/event.h"
+#include "base/fault.h"
 
 enum { RING = 1024, FIELDS_MAX = 32, TEXT_MAX = 2048 };
 
@@ -34,7 +39,7 @@ static struct {
         Record *ring[RING];
         size_t head, n;
         bool running, stopping, writing;
-        bool journal;
+        bool journal, terminal; /* what standard error is */
         atomic_int max_level;
         atomic_uint_fast64_t dropped;
         uint64_t reported; /* log thread */
@@ -59,7 +64,7 @@ static Record *record_new(int level, const char *const *fields, unsigned n, cons
         int len = vsnprintf(text, sizeof(text), fmt, ap);
         if (len < 0)
                 return NULL;
-        Record *r = calloc(1, sizeof(*r));
+        Record *r = fault_calloc(1, sizeof(*r));
         if (!r)
                 return NULL;
         r->level = level;
@@ -87,17 +92,29 @@ static void record_write(const Record *r) {
                 if (sd_journal_sendv(iov, (int)r->n_fields) == 0)
                         return;
         }
-        fprintf(stderr, "eqd: %s\n", r->fields[0] + strlen("MESSAGE="));
+        const char *text = r->fields[0] + strlen("MESSAGE=");
+        if (logger.terminal)
+                fprintf(stderr, "eqd: %s\n", text);
+        else
+                fprintf(stderr, "<%d>eqd: %s\n", r->level, text);
 }
 
+/* In front of the next record, and not through the ring, which is full. */
 static void report_dropped(void) {
+        const EventRow *row = &event_rows[EVENT_RECORDS_DROPPED];
         uint64_t dropped = atomic_load(&logger.dropped);
-        if (dropped == logger.reported)
+        uint64_t n = dropped - logger.reported;
+        if (n == 0)
                 return;
-        char message[80], priority[] = "PRIORITY=4";
-        snprintf(message, sizeof(message), "MESSAGE=%llu log records were dropped: the journal was slow",
-                 (unsigned long long)(dropped - logger.reported));
-        record_write(&(Record) { .level = LOG_WARNING, .n_fields = 2, .fields = { message, priority } });
+        char message[128], priority[16], id[64], event[64], count[48];
+        size_t prefix = (size_t)snprintf(message, sizeof(message), "MESSAGE=");
+        snprintf(message + prefix, sizeof(message) - prefix, event_format_RECORDS_DROPPED, n);
+        snprintf(priority, sizeof(priority), "PRIORITY=%d", row->priority);
+        snprintf(id, sizeof(id), "MESSAGE_ID=%s", row->message_id);
+        snprintf(event, sizeof(event), "EQD_EVENT=%s", row->name);
+        snprintf(count, sizeof(count), "EQD_DROPPED=%" PRIu64, n);
+        record_write(
+                &(Record) { .level = row->priority, .n_fields = 5, .fields = { message, priority, id, event, count } });
         logger.reported = dropped;
 }
 
@@ -125,10 +142,22 @@ static void *log_thread(void *arg) {
         return arg;
 }
 
+/* The variable is inherited by programs whose standard error is another one: the file itself says whether it is meant. */
+static bool stderr_is_journal(void) {
+        const char *stream = getenv("JOURNAL_STREAM");
+        unsigned long long dev, ino;
+        struct stat st;
+        return stream && sscanf(stream, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+               st.st_dev == dev && st.st_ino == ino;
+}
+
 int log_start(int max_level) {
         log_set_level(max_level);
-        logger.journal = getenv("JOURNAL_STREAM") != NULL;
+        logger.journal = stderr_is_journal();
+        logger.terminal = isatty(STDERR_FILENO);
         logger.stopping = false;
+        if (fault_hit(FAULT_THREAD))
+                return -EAGAIN;
         int r = pthread_create(&logger.thread, NULL, log_thread, NULL);
         if (r != 0)
                 return -r;
@@ -160,6 +189,10 @@ void log_set_level(int max_level) {
         atomic_store(&logger.max_level, max_level);
 }
 
+bool log_wants(int level) {
+        return level <= atomic_load_explicit(&logger.max_level, memory_order_relaxed);
+}
+
 uint64_t log_dropped(void) {
         return atomic_load(&logger.dropped);
 }
@@ -183,7 +216,7 @@ static void submit(Record *r) {
 }
 
 static void write_va(int level, const char *const *fields, unsigned n, const char *fmt, va_list ap) {
-        if (level > atomic_load_explicit(&logger.max_level, memory_order_relaxed))
+        if (!log_wants(level))
                 return;
         int saved = errno;
         Record *r = record_new(level, fields, n, fmt, ap);

@@ -6,20 +6,24 @@
  *
  * Lower floors log at LOG_DEBUG only; `server` and main.c log an error, once. */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <syslog.h>
 
 #include "base/util.h"
 
-/* Starts the thread. max_level: LOG_DEBUG.. Journal if standard error is connected to it (JOURNAL_STREAM), else stderr.
- * 0 or negative errno. Before it, and after log_stop(), records are written directly. Main thread. */
+/* Starts the thread. max_level: LOG_DEBUG.. Into the journal if standard error is connected to it: JOURNAL_STREAM names the
+ * very file. Else to standard error, with the priority as <N> before each line where that is no terminal, as service
+ * managers and containers read it. 0 or negative errno. Before it, and after log_stop(), records are written directly.
+ * Main thread. */
 int log_start(int max_level);
 void log_stop(void);               /* writes what is queued, for at most a second. Main thread */
 void log_set_level(int max_level); /* any thread */
+bool log_wants(int level);         /* would a record of that level be written? Any thread */
 
 /* Any thread, never blocks, keeps errno. */
 void log_write(int level, const char *fmt, ...) _printf_(2, 3);
-/* n strings KEY=value beside the message, for the journal. */
+/* n strings KEY=value beside the message, for the journal; base/event.h makes them. */
 void log_write_fields(int level, const char *const *fields, unsigned n, const char *fmt, ...) _printf_(4, 5);
 uint64_t log_dropped(void); /* any thread */
 

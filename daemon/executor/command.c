@@ -22,8 +22,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "base/util.h"
 #include "executor/rlimits.h"
 
@@ -448,12 +448,9 @@ static void on_closed(void *userdata) {
         if (r >= 0)
                 r = watch_link(x);
         if (r < 0)
-                log_error("eqd-spawner cannot be kept running (%s): commands wait until eqd is restarted",
-                          strerror(-r));
+                log_event(SPAWNER_GONE, (.error = strerror(-r)), strerror(-r));
         else
-                log_warning("eqd-spawner ended; it was started again without eqd's former capabilities. Restart eqd if "
-                            "it is to "
-                            "run commands of several users");
+                log_event(SPAWNER_REDUCED, (0));
 }
 
 static const SpawnerEvents link_events = {

@@ -10,8 +10,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "manager/parts.h"
 
 /* ---- what the engine tells ---- */
@@ -138,8 +138,7 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_event(SPAWNER_BACK, (.pid = (uint64_t)ready->pid), (int)ready->pid, ready->killed);
                 manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
                 return;
         }
@@ -149,7 +148,7 @@ static void on_spawner_ready(void *host, const SpawnReady *ready) {
 
 static void on_spawner_lost(void *host) {
         Manager *m = host;
-        log_error("the spawner died; tasks that were running have ended with reason spawn-failed");
+        log_event(SPAWNER_LOST, (.inflight = m->pool->n_busy));
         manager_event_daemon(m, EQ_EVENT_SPAWNER_LOST, NULL);
 }
 
@@ -170,10 +169,9 @@ static void stop_fire(Timer *timer) {
                 return;
         }
         if (m->pool->n_busy > 0)
-                log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
+                log_event(STOP_KILLS, (.inflight = m->pool->n_busy), m->pool->n_busy);
         if (m->n_pending > m->pool->n_busy)
-                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - m->pool->n_busy);
+                log_event(STOP_LOSES, (.pending = m->n_pending - m->pool->n_busy), m->n_pending - m->pool->n_busy);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -233,7 +231,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         if (r >= 0) {
                 r = queues_apply_config(m, m->config, &refusal);
                 if (r < 0)
-                        log_error("%s", refusal.text);
+                        log_event(START_FAILED, (.error = refusal.text), refusal.text);
         }
         if (r < 0) {
                 m->config = NULL; /* stays the caller's */
@@ -282,13 +280,17 @@ int manager_reload(Manager *m, Refusal *ret) {
         Config *config;
         int r = config_load(m->config_dir, m->config->system, &config, error, sizeof(error));
         if (r < 0)
-                return refuse(ret, EQ_E_CONFIG, r, "%s", error);
-        r = queues_apply_config(m, config, ret);
-        if (r < 0) {
-                if (config != m->config)
+                (void)refuse(ret, EQ_E_CONFIG, r, "%s", error);
+        else {
+                r = queues_apply_config(m, config, ret);
+                if (r < 0 && config != m->config)
                         config_free(config);
+        }
+        if (r < 0) {
+                log_event(CONFIG_REFUSED, (.error = ret->text), ret->text);
                 return r;
         }
+        log_event(CONFIG_RELOADED, (0));
         manager_event_daemon(m, EQ_EVENT_CONFIG_RELOADED, NULL);
         return 0;
 }

@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "manager/parts.h"
 
 /* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
@@ -292,7 +292,7 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
 /* The defaults below it may have changed, for what neither its file nor a client has set. */
 static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         if (queue_attributes_rebase(&q->attributes, base) < 0)
-                log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+                log_event(DEFAULT_LOST, (.queue = q->queue->name), q->queue->name);
         queue_set_params(q->queue, &q->attributes.engine);
         history_trim(m, q);
         space_fell_free(m, q);
@@ -328,7 +328,7 @@ static bool has_file(const Config *c, const char *name) {
 }
 
 static void file_gone(Manager *m, QueueRecord *q) {
-        log_notice("queue %s: its file is gone; it runs what it has and is removed", q->queue->name);
+        log_event(QUEUE_FILE_GONE, (.queue = q->queue->name), q->queue->name);
         q->removing = true;
         queue_stop(q->queue);
         queue_record_settle(m, q);

@@ -15,11 +15,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "base/util.h"
 
-enum { LOG_INTERVAL_MSEC = 10 * 1000, GROUPS_GUESS = 32 };
+enum { GROUPS_GUESS = 32 };
 
 DEFINE_CLEANUP(Identity, identity_unref)
 DEFINE_CLEANUP(User, user_unref)
@@ -38,13 +38,8 @@ static void refuse(Server *s, int fd, const char *text) {
         eq_buffer_done(&b);
 }
 
-static void log_sometimes(Server *s, const char *text) {
-        uint64_t now = uv_now(s->loop);
-
-        if (s->logged_msec != 0 && now - s->logged_msec < LOG_INTERVAL_MSEC)
-                return;
-        s->logged_msec = MAX(now, (uint64_t)1);
-        log_warning("%s; %llu connections refused since the start", text, (unsigned long long)s->n_refused);
+static void log_refused(const Server *s, const char *text) {
+        log_event(CONNECTIONS_REFUSED, (.error = text), text, s->n_refused);
 }
 
 static void refuse_over_limit(Server *s, int fd, const User *user) {
@@ -54,7 +49,7 @@ static void refuse_over_limit(Server *s, int fd, const User *user) {
                        (unsigned long)user->uid, (unsigned long long)user->used[USER_CONNECTIONS],
                        user_resource_name(USER_CONNECTIONS));
         refuse(s, fd, text);
-        log_sometimes(s, text);
+        log_refused(s, text);
 }
 
 /* ---- who is it? ---- */
@@ -118,7 +113,7 @@ static void admit(Server *s, int accepted) {
                 r = user_get(s->users, identity->uid, &user);
         if (r < 0) {
                 refuse(s, fd, "eqd is out of memory; try again later");
-                log_sometimes(s, "cannot accept a connection: out of memory");
+                log_refused(s, "cannot accept a connection: out of memory");
                 return;
         }
         if (!user_charge(user, USER_CONNECTIONS, 1)) {
@@ -129,7 +124,7 @@ static void admit(Server *s, int accepted) {
         if (r < 0) {
                 user_refund(user, USER_CONNECTIONS, 1);
                 refuse(s, fd, "eqd is out of memory; try again later");
-                log_sometimes(s, "cannot accept a connection: out of memory");
+                log_refused(s, "cannot accept a connection: out of memory");
                 return;
         }
         log_debug("session %llu: uid %lu connected", (unsigned long long)session->number, (unsigned long)identity->uid);
@@ -184,7 +179,7 @@ static void pause_accepting(Server *s, int error) {
                         break;
         (void)snprintf(text, sizeof(text), "cannot accept connections: %s%s", strerror(-error),
                        error == -EMFILE ? "; raise LimitNOFILE= of the unit" : "");
-        log_sometimes(s, text);
+        log_refused(s, text);
         (void)uv_poll_stop(&s->poll);
         (void)uv_timer_start(&s->accept_retry, on_accept_retry, SERVER_ACCEPT_PAUSE_MSEC, 0);
 }

@@ -54,8 +54,7 @@ struct Server {
         uv_prepare_t flush; /* runs at the end of every turn of the loop while to_flush has members */
         uv_idle_t turn;     /* keeps the loop from sleeping while to_serve has members */
         uv_timer_t accept_retry;
-        int reserve_fd;       /* given up to refuse politely when descriptors are exhausted */
-        uint64_t logged_msec; /* when accepting last failed into the log */
+        int reserve_fd; /* given up to refuse politely when descriptors are exhausted */
         bool freeing;
 };
 

@@ -4,6 +4,7 @@
 
 import contextlib
 import grp
+import json
 import os
 import pwd
 import re
@@ -508,6 +509,25 @@ def the_journal_has_eqds_records_under_its_unit():
         equal((r["_SYSTEMD_UNIT"], r["_TRANSPORT"], r["_CAP_EFFECTIVE"], r["_UID"]),
               ("eqd.service", "journal", "0", str(pwd.getpwnam("eqd").pw_uid)))
         equal([k for k in r if k.startswith("CODE_")], [], "they would name the logger, not who logs")
+
+
+@case(start="eqd.service")
+def events_are_found_by_their_fields_and_explained_by_the_catalog():
+    ok("journalctl", "--update-catalog")
+    (CONFIG / "queues.d").mkdir(parents=True, exist_ok=True)
+    (CONFIG / "queues.d/post.queue").write_text("[Queue]\nMaxActive=2\n")
+    systemctl("reload", "eqd.service")
+    (CONFIG / "queues.d/post.queue").unlink()
+    systemctl("reload", "eqd.service")
+    query = ["journalctl", "--sync", "--no-pager", "-u", "eqd.service", "EQD_QUEUE=post"]
+    ok(*query[:2])
+    record = json.loads(ok(query[0], *query[2:], "-o", "json"))
+    equal({k: record[k] for k in ("EQD_EVENT", "PRIORITY", "MESSAGE_ID")},
+          {"EQD_EVENT": "queue-file-gone", "PRIORITY": "5", "MESSAGE_ID": "92e80099eea7424590465a48121d4a84"})
+    equal([r["EQD_EVENT"] for r in journal() if "EQD_EVENT" in r],
+          ["ready", "config-reloaded", "queue-file-gone", "config-reloaded"])
+    contains(ok(query[0], *query[2:], "-x"), "Subject: eqd: queue-file-gone",
+             "The file of queue post was taken away.", "run `eqctl reload`")
 
 
 @case(start="eqd.service", config={"eqd.conf": "[Daemon]\nLogLevel=debug\n"})
