@@ -30,6 +30,7 @@ int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *h
                 .next_armed_usec = USEC_NEVER,
         };
         list_init(&e->pools);
+        watch_init(&e->watch);
         return 0;
 }
 
@@ -42,6 +43,7 @@ void engine_deinit(Engine *e) {
                 pool_free(LIST_ENTRY(link, Pool, link));
         free(e->slots);
         heap_done(&e->due);
+        watch_deinit(&e->watch);
         *e = (Engine) { 0 };
 }
 

@@ -12,6 +12,7 @@
 #include "engine/pool.h"
 #include "engine/queue.h"
 #include "engine/task.h"
+#include "engine/watch.h"
 
 /* What the host decides after an attempt that did not end well. */
 typedef struct TaskFate {
@@ -59,6 +60,7 @@ struct Engine {
         size_t n_tasks;           /* in all queues, with reservations */
         uint64_t next_armed_usec; /* what the host knows; 0: it is about to be told */
         unsigned n_holds;         /* nothing is started while positive */
+        Watch watch;              /* how things stand, for another thread */
 
         EngineSlot *slots;
         size_t n_slots, first_free; /* first_free: index + 1 */

@@ -16,8 +16,11 @@
 
 int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, size_t n_slots_max, Pool **ret) {
         assert(strlen(name) <= EQ_NAME_MAX);
-        Pool *p = fault_calloc(1, sizeof(*p));
+        _cleanup_free_ Pool *p = fault_calloc(1, sizeof(*p));
         if (!p)
+                return -ENOMEM;
+        p->watch = watch_pool_new(&e->watch, name, n_slots_max);
+        if (!p->watch)
                 return -ENOMEM;
         p->engine = e;
         p->kind = kind;
@@ -28,7 +31,7 @@ int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, siz
         list_init(&p->runnable);
         list_init(&p->idle);
         list_append(&e->pools, &p->link);
-        *ret = p;
+        *ret = TAKE_PTR(p);
         return 0;
 }
 
@@ -37,8 +40,11 @@ Pool *pool_free(Pool *p) {
                 return NULL;
         assert(p->n_queues == 0 && p->n_busy == 0 && !p->running);
         list_remove(&p->link);
-        for (size_t i = 0; i < p->n_slots; i++)
+        for (size_t i = 0; i < p->n_slots; i++) {
+                watch_slot_free(&p->engine->watch, p->slots[i]->watch);
                 free(p->slots[i]);
+        }
+        watch_pool_free(&p->engine->watch, p->watch);
         free(p->slots);
         free(p);
         return NULL;
@@ -46,6 +52,7 @@ Pool *pool_free(Pool *p) {
 
 void pool_set_max(Pool *p, size_t n_slots_max) {
         p->n_slots_max = n_slots_max;
+        WATCH_SET(p->watch->n_slots_max, n_slots_max);
         pool_run(p);
 }
 
@@ -63,6 +70,11 @@ static int add_slot(Pool *p) {
         Slot *slot = fault_calloc(1, sizeof(*slot));
         if (!slot)
                 return -ENOMEM;
+        slot->watch = watch_slot_new(&p->engine->watch, p->watch, p->n_slots);
+        if (!slot->watch) {
+                free(slot);
+                return -ENOMEM;
+        }
         slot->pool = p;
         slot->index = p->n_slots;
         p->slots[p->n_slots++] = slot;
@@ -78,11 +90,19 @@ static void take_slot(Pool *p, Slot *slot, Task *t) {
         slot->started_usec = engine_now(p->engine);
         slot->announced = false;
         t->slot = slot;
+
+        WatchQueue *queue = t->queue->watch;
+        WATCH_SET(queue->started_usec, slot->started_usec);
+        WATCH_SET(slot->watch->queue, queue);
+        WATCH_SET(slot->watch->seq, t->seq);
+        WATCH_SET(slot->watch->deadline_usec, USEC_NEVER);
+        atomic_store_explicit(&slot->watch->started_usec, slot->started_usec, memory_order_release);
 }
 
 void pool_release(Pool *p, Slot *slot) {
         slot->task->slot = NULL;
         slot->task = NULL;
+        WATCH_SET(slot->watch->started_usec, 0);
         p->n_busy--;
         list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
 }
@@ -92,12 +112,15 @@ void pool_release(Pool *p, Slot *slot) {
 void pool_block(Pool *p, eq_reason reason, uint64_t until_usec) {
         p->blocked_reason = reason;
         p->blocked_until_usec = until_usec;
+        WATCH_SET(p->watch->blocked_reason, reason);
+        WATCH_SET(p->watch->blocked_until_usec, until_usec);
         engine_arm(p->engine, until_usec);
 }
 
 void pool_unblock(Pool *p) {
         p->blocked_reason = EQ_REASON_NONE;
         p->blocked_until_usec = 0;
+        WATCH_SET(p->watch->blocked_until_usec, 0);
 }
 
 bool pool_is_blocked(const Pool *p) {

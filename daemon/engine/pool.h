@@ -16,6 +16,8 @@
 typedef struct Engine Engine;
 typedef struct Pool Pool;
 typedef struct Queue Queue;
+typedef struct WatchPool WatchPool;
+typedef struct WatchSlot WatchSlot;
 
 typedef enum PoolKind { POOL_COMMAND, POOL_THREAD, POOL_REMOTE } PoolKind;
 
@@ -36,7 +38,8 @@ struct Slot {
         List link;           /* Pool::idle */
         void *executor_data; /* the executor's own; survives from task to task */
         uint64_t started_usec;
-        bool announced; /* the host was told that `task` started */
+        bool announced;   /* the host was told that `task` started */
+        WatchSlot *watch; /* the watch's */
 };
 
 struct Pool {
@@ -57,6 +60,7 @@ struct Pool {
 
         uint64_t blocked_until_usec; /* nothing is started before; 0: not blocked */
         eq_reason blocked_reason;
+        WatchPool *watch; /* the watch's */
 };
 
 /* How long a pool starts nothing after its executor refused a task and did not block it, or no slot could be made. */

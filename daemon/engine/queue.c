@@ -40,6 +40,31 @@ static const TaskLine *ready(const Queue *q, TaskLane lane) {
         return &q->lines[QUEUE_READY][lane];
 }
 
+/* ---- for the watch ---- */
+
+static Task *next_task(const Queue *q);
+
+/* Eligible tasks that cannot start because of a back-off before them are rare, and wait for a time, not for anybody. */
+static bool is_backing_off(const Queue *q) {
+        return q->n_waiting > 0 && q->n_queued > 0 && q->n_running == 0 && !next_task(q);
+}
+
+static void show(const Queue *q) {
+        WatchQueue *c = q->watch;
+        WATCH_SET(c->n_ready, q->n_queued);
+        WATCH_SET(c->n_running, q->n_running);
+        WATCH_SET(c->n_ends, q->n_done + q->n_failed);
+        WATCH_SET(c->backing_off, is_backing_off(q));
+}
+
+static void show_params(const Queue *q) {
+        WatchQueue *c = q->watch;
+        WATCH_SET(c->max_active, q->params.max_active);
+        WATCH_SET(c->stall_usec, q->params.stall_thresh_usec);
+        WATCH_SET(c->expected_usec, q->params.expected_runtime_usec);
+        WATCH_SET(c->hung_task, (uint8_t)q->params.hung_task);
+}
+
 /* ---- life ---- */
 
 int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret) {
@@ -61,9 +86,16 @@ int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params
         list_init(&q->joiners);
         list_init(&q->flushers);
 
+        q->watch = watch_queue_new(&e->watch);
+        if (!q->watch)
+                return -ENOMEM;
         int r = engine_add_queue(e, q);
-        if (r < 0)
+        if (r < 0) {
+                watch_queue_free(&e->watch, q->watch);
                 return r;
+        }
+        show_params(q);
+        watch_queue_publish(q->watch, q->id, q->name, pool->watch);
         pool->n_queues++;
         *ret = TAKE_PTR(q);
         return 0;
@@ -98,6 +130,7 @@ Queue *queue_free(Queue *q) {
                 q->pool->sched->dequeue(q->pool, q);
         q->pool->n_queues--;
         engine_remove_queue(q->engine, q);
+        watch_queue_free(&q->engine->watch, q->watch);
         for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++)
                 for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
                         task_line_deinit(&q->lines[line][lane]);
@@ -110,6 +143,7 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_enter(q);
         q->has_room = q->has_room || params->max_tasks > q->params.max_tasks || params->max_bytes > q->params.max_bytes;
         q->params = *params;
+        show_params(q);
         queue_leave(q);
 }
 
@@ -149,6 +183,7 @@ void queue_leave(Queue *q) {
         Pool *pool = q->pool;
         List over;
         list_init(&over);
+        show(q);
         collect_waiters(q, &over);
         pool_queue_changed(pool, q);
         call_waiters(&over); /* may free q */
@@ -445,6 +480,7 @@ void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec) {
 void queue_pause(Queue *q) {
         queue_enter(q);
         q->pauses++;
+        WATCH_SET(q->watch->paused, true);
         queue_leave(q);
 }
 
@@ -453,6 +489,7 @@ int queue_resume(Queue *q) {
                 return 1;
         queue_enter(q);
         q->pauses--;
+        WATCH_SET(q->watch->paused, q->pauses > 0);
         queue_leave(q);
         return 0;
 }

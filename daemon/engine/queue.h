@@ -17,6 +17,7 @@
 typedef struct Engine Engine;
 typedef struct Pool Pool;
 typedef struct Queue Queue;
+typedef struct WatchQueue WatchQueue;
 
 typedef enum QueueFull { QUEUE_FULL_REJECT, QUEUE_FULL_BLOCK, QUEUE_FULL_DROP_OLDEST } QueueFull;
 
@@ -26,6 +27,8 @@ typedef struct QueueParams {
         uint64_t max_tasks;
         uint64_t max_bytes;
         QueueFull on_full;
+        uint64_t stall_thresh_usec, expected_runtime_usec; /* UINT64_MAX: infinity */
+        unsigned hung_task;                                /* HungTask */
 } QueueParams;
 
 /* Positive: a condition for the direct caller. */
@@ -74,6 +77,8 @@ struct Queue {
 
         unsigned depth; /* calls that are inside; effects on others wait for the outermost to leave */
         bool has_room;  /* room fell free since the `space` hook was called */
+
+        WatchQueue *watch; /* the watch's */
 
         /* Since the queue was made in this process. accepted: without retries by hand; failed: ended otherwise than DONE. */
         uint64_t n_accepted, n_done, n_failed, n_refused;

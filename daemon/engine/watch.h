@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What the watchdog thread may see of the engine: a cell per pool, queue, slot and part of the daemon. The loop writes how
+ * things stand with plain relaxed stores as they change; engine/stall.h looks at them from its own thread.
+ *
+ * Law of memory. Cells are type-stable: a table only grows, a cell never moves, and one that is given back is used again. So
+ * the reader may look at any cell at any time. Each field is an atomic of its own, written by the loop only, read relaxed:
+ * two fields of a cell may be of two moments, and what is judged by them must hold for a while before it counts. Where a
+ * mixture would mislead there is an order:
+ *   - a cell is published by Table::n (release), so its constant fields are there;
+ *   - WatchQueue::id is 0 while the other fields are changed for a new queue; a reader whose id is the same before and
+ *     after has read one queue;
+ *   - WatchSlot::started_usec is 0 between two tasks, and released after queue and seq: a reader that finds it the same
+ *     before and after has read one task.
+ * No read-modify-write, no lock, no fence on the side of the loop (a release store is a plain one on x86). */
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "proto/eq-types.h"
+
+enum {
+        WATCH_NAME_WORDS = 4,
+        WATCH_CHUNK = 256, /* cells of the first chunk; the others double the table */
+        WATCH_CHUNKS_MAX = 14,
+        WATCH_PARTS_MAX = 4,
+};
+
+/* Names of queues and pools, EQ_NAME_MAX bytes and a NUL. */
+typedef struct WatchName {
+        _Atomic uint64_t words[WATCH_NAME_WORDS];
+} WatchName;
+
+typedef enum HungTask { HUNG_TASK_NONE, HUNG_TASK_LIFE, HUNG_TASK_WALL } HungTask;
+
+/* How long something has been stalled, as the reader keeps it. Of the watchdog thread alone. */
+typedef struct WatchEpisode {
+        uint64_t number;     /* 0: not stalled */
+        uint64_t since_usec; /* of the last progress before it */
+        uint64_t told_usec;  /* last report */
+        uint64_t n_reports;
+} WatchEpisode;
+
+typedef struct WatchPool {
+        WatchName name;                                                   /* constant */
+        _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason; /* as of Pool */
+        _Atomic uint64_t stall_usec;                                      /* threshold; 0: off */
+        _Atomic bool used;
+
+        struct { /* watchdog thread only */
+                uint64_t progress_usec, touched_usec;
+                uint64_t tick; /* the numbers below are of this one */
+                uint64_t n_busy, n_startable;
+                struct WatchQueue *waiting; /* a queue that could start something: the one that waits longest */
+                struct WatchSlot *stale;    /* its task in flight that showed life longest ago */
+                WatchEpisode episode;
+        } judge;
+} WatchPool;
+
+typedef struct WatchQueue {
+        _Atomic uint64_t id;                 /* 0: none */
+        _Atomic uint64_t n_ready, n_running; /* eligible; in flight */
+        _Atomic uint64_t n_ends;             /* counts tasks that have ended */
+        _Atomic uint64_t started_usec;       /* of the last task that was started */
+        _Atomic uint64_t max_active;
+        _Atomic bool paused, backing_off; /* backing_off: what is eligible stands behind a back-off */
+        _Atomic uint8_t hung_task;        /* HungTask */
+        _Atomic(WatchPool *) pool;
+        _Atomic uint64_t stall_usec, expected_usec; /* stall_thresh, expected_runtime */
+        WatchName name;
+
+        struct { /* watchdog thread only */
+                uint64_t id, n_ends, tick;
+                uint64_t progress_usec, touched_usec;
+                bool waited; /* something was startable, or could not be started, at the tick before */
+                struct WatchSlot *stale, *oldest;
+                struct WatchQueue *next_busy;
+                WatchEpisode episode;
+        } judge;
+} WatchQueue;
+
+typedef struct WatchSlot {
+        _Atomic uint64_t started_usec; /* 0: idle */
+        _Atomic(WatchQueue *) queue;
+        _Atomic uint64_t seq;
+        _Atomic uint64_t deadline_usec; /* it is past helping then: it was killed and is still there; UINT64_MAX */
+        _Atomic(WatchPool *) pool;
+        _Atomic uint64_t index, pid; /* Slot::index; the process, for executors that have one, 0: not known */
+
+        struct { /* watchdog thread only */
+                uint64_t started_usec, seq;
+                WatchQueue *queue;
+                uint64_t life_usec;             /* its last sign of life */
+                uint64_t cpu_usec, looked_usec; /* CPU time when it was last looked at, UINT64_MAX: not yet */
+                uint64_t hung_usec;             /* when it was last reported as hung; 0: not */
+        } judge;
+} WatchSlot;
+
+/* A part of the daemon that answers when it is asked: the spawner, later the store. */
+typedef struct WatchPart {
+        _Atomic(const char *) name; /* a literal; NULL: no such part */
+        eq_reason reason;           /* what its standing still does to tasks; constant once there is a name */
+        _Atomic uint64_t n_asked, n_answered;
+
+        struct { /* watchdog thread only */
+                uint64_t n_answered, progress_usec;
+                bool waited;
+                WatchEpisode episode;
+        } judge;
+} WatchPart;
+
+typedef struct WatchTable {
+        _Atomic(void *) chunks[WATCH_CHUNKS_MAX];
+        _Atomic size_t n;
+        size_t cell_size;
+        void **spare; /* cells that were given back; loop only. Room for all cells that there are */
+        size_t n_spare, cap_spare;
+} WatchTable;
+
+typedef struct Watch {
+        WatchTable pools, queues, slots;
+        WatchPart parts[WATCH_PARTS_MAX];
+} Watch;
+
+/* ---- loop ---- */
+
+void watch_init(Watch *w);
+void watch_deinit(Watch *w); /* no reader may be left. Fine for a zeroed one */
+
+/* New cells, all zero but for what is said. NULL: no memory. */
+WatchPool *watch_pool_new(Watch *w, const char *name, size_t n_slots_max);
+WatchSlot *watch_slot_new(Watch *w, WatchPool *pool, size_t index);
+WatchQueue *watch_queue_new(Watch *w);
+/* The queue is there: id and name are shown. */
+void watch_queue_publish(WatchQueue *c, uint64_t id, const char *name, WatchPool *pool);
+void watch_queue_free(Watch *w, WatchQueue *c); /* given back; NULL is fine */
+void watch_pool_free(Watch *w, WatchPool *c);
+void watch_slot_free(Watch *w, WatchSlot *c);
+/* Names a part, whose n_asked and n_answered the caller then moves. */
+WatchPart *watch_part_add(Watch *w, const char *name, eq_reason reason);
+
+#define WATCH_SET(field, value) atomic_store_explicit(&(field), value, memory_order_relaxed)
+#define WATCH_GET(field) atomic_load_explicit(&(field), memory_order_relaxed)
+
+/* ---- any thread ---- */
+
+size_t watch_table_n(const WatchTable *t);
+void *watch_table_at(const WatchTable *t, size_t i); /* i < watch_table_n() */
+/* ret: EQ_NAME_MAX + 1 bytes; a name while the cell changes hands may be of neither. */
+void watch_name_get(const WatchName *n, char ret[EQ_NAME_MAX + 1]);
