@@ -24,6 +24,7 @@
 #include "privilege.h"
 #include "server/handlers.h"
 #include "status.h"
+#include "watchdog.h"
 
 typedef struct Options {
         bool system, user;
@@ -39,6 +40,7 @@ typedef struct Places {
 typedef struct Daemon {
         uv_loop_t loop;
         uv_signal_t sigterm, sigint, sighup;
+        uv_timer_t extend; /* while it stops */
         Options options;
         Places places;
         int lock_fd, listen_fd;
@@ -46,11 +48,13 @@ typedef struct Daemon {
         Server *server;
         Handlers handlers;
         Status status;
+        Watchdog *watchdog;
         int exit_status;
         bool stopping;
 } Daemon;
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
+enum { EXTEND_MSEC = 5000 }; /* between two requests for more time to stop */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
 static void usage(FILE *f) {
@@ -248,13 +252,20 @@ static int lock_state(const char *dir, int *ret_fd) {
 /* ---- signals ---- */
 
 static void close_handle(uv_handle_t *handle, void *arg) {
-        if (!uv_is_closing(handle) && handle->type == UV_SIGNAL)
+        const Daemon *d = arg;
+        bool own = handle->type == UV_SIGNAL || handle == (const uv_handle_t *)&d->extend;
+        if (!uv_is_closing(handle) && own)
                 uv_close(handle, NULL);
 }
 
 static void on_stopped(void *host) {
         Daemon *d = host;
         uv_stop(&d->loop);
+}
+
+/* Commands may take longer to end than TimeoutStopSec= of the unit, if StopTimeout= lets them. */
+static void on_extend(uv_timer_t *timer) {
+        notify_extend(2 * EXTEND_MSEC * USEC_PER_MSEC);
 }
 
 static void stop(Daemon *d, int status) {
@@ -264,6 +275,7 @@ static void stop(Daemon *d, int status) {
         d->exit_status = status;
         status_stop(&d->status);
         notify_stopping("Stopping: commands are being ended");
+        (void)uv_timer_start(&d->extend, on_extend, 0, EXTEND_MSEC); /* fails for closing handles only */
         if (d->server)
                 server_stop_listening(d->server);
         manager_stop(d->manager, on_stopped);
@@ -278,7 +290,7 @@ static void on_stop_signal(uv_signal_t *handle, int signum) {
 static void on_sighup(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
         Refusal refusal;
-        char status[128];
+        char status[STATUS_MAX];
         notify_reloading();
         (void)manager_reload(d->manager, &refusal); /* has logged what is wrong */
         status_text(d->manager, status, sizeof(status));
@@ -302,6 +314,8 @@ static int watch_signals(Daemon *d) {
                 rows[i].handle->data = d;
                 uv_unref((uv_handle_t *)rows[i].handle);
         }
+        (void)uv_timer_init(&d->loop, &d->extend); /* cannot fail */
+        uv_unref((uv_handle_t *)&d->extend);
         return 0;
 }
 
@@ -336,7 +350,7 @@ static int listen_on(Daemon *d) {
 /* The spawner is up: now commands can run, so now clients are let in. */
 static void on_ready(void *host) {
         Daemon *d = host;
-        char status[128];
+        char status[STATUS_MAX];
         if (d->stopping)
                 return;
         server_start(d->server);
@@ -347,7 +361,42 @@ static void on_ready(void *host) {
         status_start(&d->status, &d->loop, d->manager);
 }
 
-static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready };
+static void on_configured(void *host) {
+        Daemon *d = host;
+        if (!d->watchdog) /* it is not started yet, and gets the configuration then */
+                return;
+        StallConfig stall = manager_stall_config(d->manager);
+        watchdog_set_config(d->watchdog, &stall, d->manager->config->daemon.panic_timeout_usec);
+}
+
+static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready, .configured = on_configured };
+
+static void on_stall(void *host, const StallReport *r, bool logged) {
+        Daemon *d = host;
+        manager_take_stall(d->manager, r, logged);
+}
+
+static void on_asked(void *host) {
+        Daemon *d = host;
+        if (d->manager->n_pending > 0) /* else nobody misses it */
+                command_executor_ask(d->manager->commands);
+}
+
+static const WatchdogHooks watchdog_hooks = { .report = on_stall, .asked = on_asked, .die = abort };
+
+static int start_watchdog(Daemon *d, const char *cgroup) {
+        WatchdogConfig config = {
+                .loop = &d->loop,
+                .watch = &d->manager->engine.watch,
+                .cgroup = cgroup,
+                .stall = manager_stall_config(d->manager),
+                .panic_timeout_usec = d->manager->config->daemon.panic_timeout_usec,
+        };
+        int r = watchdog_start(&config, &watchdog_hooks, d, &d->watchdog);
+        if (r < 0)
+                log_event(START_FAILED, (.error = strerror(-r)), strerror(-r));
+        return r;
+}
 
 /* Directory for the socket, where it is eqd's to make: the default of a user instance. */
 static void make_socket_dir(const Daemon *d) {
@@ -410,6 +459,8 @@ static int start(Daemon *d) {
         r = listen_on(d);
         if (r >= 0)
                 r = privilege_drop();
+        if (r >= 0)
+                r = start_watchdog(d, cgroups ? cgroup : NULL);
         if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
                 on_ready(d);
         return r;
@@ -427,10 +478,11 @@ static int serve(Daemon *d) {
 
 static void finish(Daemon *d) {
         status_stop(&d->status);
+        d->watchdog = watchdog_stop(d->watchdog);
         if (d->server)
                 d->server = server_free(d->server);
         d->manager = manager_free(d->manager);
-        uv_walk(&d->loop, close_handle, NULL);
+        uv_walk(&d->loop, close_handle, d);
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&d->loop) != 0)
                 log_error("handles were left open");

@@ -20,6 +20,18 @@ void notify_stopping(const char *status) {
         (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", status);
 }
 
-void notify_status(const char *status) {
-        (void)sd_notifyf(0, "STATUS=%s", status);
+void notify_extend(uint64_t usec) {
+        (void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)usec);
+}
+
+void notify_status(const char *status, bool stalled) {
+        (void)sd_notifyf(0, "STATUS=%s\nX_EQD_STALLED=%d", status, stalled);
+}
+
+void notify_alive(void) {
+        (void)sd_notify(0, "WATCHDOG=1");
+}
+
+bool notify_trigger(const char *status) {
+        return sd_notifyf(0, "STATUS=%s\nWATCHDOG=trigger", status) > 0;
 }

@@ -1,9 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What eqd tells the service manager. Without NOTIFY_SOCKET nothing happens. Main thread; a datagram each, never waits. */
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What eqd tells the service manager. Without NOTIFY_SOCKET nothing happens. Main thread but for what is said; a datagram
+ * each, never waits. */
 
 void notify_ready(const char *status);    /* READY=1 */
 void notify_reloading(void);              /* RELOADING=1 with MONOTONIC_USEC; notify_ready() follows */
 void notify_stopping(const char *status); /* STOPPING=1 */
-void notify_status(const char *status);   /* one line */
+void notify_extend(uint64_t usec);        /* EXTEND_TIMEOUT_USEC: it still works, and will say so again in that time */
+void notify_status(const char *status, bool stalled); /* one line; with X_EQD_STALLED */
+
+/* From the watchdog thread, which alone sends these. */
+void notify_alive(void); /* WATCHDOG=1 */
+/* STATUS and WATCHDOG=trigger in one datagram: the service manager logs the one with the other. False: nobody listens. */
+bool notify_trigger(const char *status);

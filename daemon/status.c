@@ -5,36 +5,61 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "notify.h"
 
 enum { INTERVAL_MSEC = 1000 };
 
 static StatusNumbers numbers(const Manager *m) {
+        const StallReport *stall = stalls_worst(&m->stalls);
         return (StatusNumbers) {
                 .n_queues = m->engine.n_queues,
                 .n_running = m->pool->n_busy,
                 .n_pending = m->n_pending - m->pool->n_busy,
+                .stall_episode = stall ? stall->episode : 0,
+                .stall_usec = stall ? stall->stuck_usec : 0,
         };
+}
+
+/* "STALLED pool command 42s (queue mail: slots, 340 pending); " */
+static void stall_status(const StallReport *r, char *buf, size_t size) {
+        unsigned long long seconds = r->stuck_usec / USEC_PER_SEC, n = r->n_ready;
+        if (r->kind == STALL_PART)
+                (void)snprintf(buf, size, "STALLED %s %llus; ", r->part, seconds);
+        else if (r->kind == STALL_POOL)
+                (void)snprintf(buf, size, "STALLED pool %s %llus (queue %s: %s, %llu pending); ", r->pool, seconds,
+                               r->queue, eq_reason_name(r->reason), n);
+        else
+                (void)snprintf(buf, size, "STALLED queue %s %llus (%s, %llu pending); ", r->queue, seconds,
+                               eq_reason_name(r->reason), n);
 }
 
 void status_text(const Manager *m, char *buf, size_t size) {
         StatusNumbers n = numbers(m);
-        (void)snprintf(buf, size, "%zu queues, %zu running, %zu pending", n.n_queues, n.n_running, n.n_pending);
+        const StallReport *stall = stalls_worst(&m->stalls);
+        size_t used = 0;
+        if (stall) {
+                stall_status(stall, buf, size);
+                used = strlen(buf);
+        }
+        (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending", n.n_queues, n.n_running,
+                       n.n_pending);
 }
 
 static bool is_true(const Status *s) {
         StatusNumbers n = numbers(s->manager);
-        return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending;
+        return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending &&
+               n.stall_episode == s->told.stall_episode && n.stall_usec == s->told.stall_usec;
 }
 
 static void tell(Status *s) {
-        char text[128];
+        char text[STATUS_MAX];
         if (is_true(s))
                 return;
         status_text(s->manager, text, sizeof(text));
-        notify_status(text);
         s->told = numbers(s->manager);
+        notify_status(text, s->told.stall_episode != 0);
         s->told_msec = uv_now(s->timer.loop);
 }
 

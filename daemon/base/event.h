@@ -44,7 +44,9 @@ extern const size_t n_event_fields;
         __attribute__((unused)) static const char event_format_##ID[] = format;
 #include "base/events.def"
 
-/* log_event(SPAWNER_BACK, (.pid = pid), pid, n): any thread, never blocks, keeps errno. */
+/* log_event(SPAWNER_BACK, (.pid = pid), pid, n): any thread, never blocks, keeps errno. log_event_fields() takes a pointer
+ * to the fields. */
+#define log_event_fields(ID, fields, ...) event_write(EVENT_##ID, fields, event_format_##ID, ##__VA_ARGS__)
 #define log_event(ID, fields, ...)                                                                                     \
         event_write(EVENT_##ID, &(const EventFields) { EVENT_UNPACK fields }, event_format_##ID, ##__VA_ARGS__)
 #define EVENT_UNPACK(...) __VA_ARGS__

@@ -17,6 +17,7 @@ typedef enum FaultSeam {
         FAULT_PIPE,   /* -EMFILE: pipes, memfds, sockets */
         FAULT_ACCEPT, /* -EMFILE from accept */
         FAULT_THREAD, /* -EAGAIN: no thread */
+        FAULT_LOOP,   /* the loop stands still for good when it is asked for a sign of life */
         _FAULT_MAX,
 } FaultSeam;
 

@@ -20,6 +20,7 @@
 #include <systemd/sd-journal.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/event.h"
 #include "base/fault.h"
 
@@ -165,16 +166,29 @@ int log_start(int max_level) {
         return 0;
 }
 
+/* With the lock. 0, or ETIMEDOUT. */
+static int wait_idle(uint64_t usec) {
+        struct timespec until;
+        int r = 0;
+        (void)clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += (time_t)(usec / USEC_PER_SEC);
+        while (r == 0 && (logger.n > 0 || logger.writing))
+                r = pthread_cond_timedwait(&logger.idle, &logger.lock, &until);
+        return r;
+}
+
+bool log_flush(uint64_t usec) {
+        pthread_mutex_lock(&logger.lock);
+        int r = wait_idle(usec);
+        pthread_mutex_unlock(&logger.lock);
+        return r == 0;
+}
+
 void log_stop(void) {
         if (!logger.running)
                 return;
-        struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_sec += 1;
         pthread_mutex_lock(&logger.lock);
-        int r = 0;
-        while (r == 0 && (logger.n > 0 || logger.writing))
-                r = pthread_cond_timedwait(&logger.idle, &logger.lock, &until);
+        int r = wait_idle(USEC_PER_SEC);
         logger.stopping = true;
         logger.running = false;
         pthread_cond_signal(&logger.wake);

@@ -17,6 +17,7 @@
  * managers and containers read it. 0 or negative errno. Before it, and after log_stop(), records are written directly.
  * Main thread. */
 int log_start(int max_level);
+bool log_flush(uint64_t usec);     /* waits until what is queued was written; false: not in that time. Not the loop */
 void log_stop(void);               /* writes what is queued, for at most a second. Main thread */
 void log_set_level(int max_level); /* any thread */
 bool log_wants(int level);         /* would a record of that level be written? Any thread */

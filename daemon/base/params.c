@@ -137,17 +137,29 @@ static int accept_number(const Input *in, int r, const char *rest, uint64_t u, c
 static int uint_read(const Input *in, Member *ret) {
         const char *p = in->text;
         uint64_t u = 0;
+
+        if (in->row->max == PARAM_INFINITY && strcmp(p, "infinity") == 0)
+                return accept_number(in, 0, "", PARAM_INFINITY, "", ret);
         int r = read_digits(&p, &u);
+        if (u == PARAM_INFINITY)
+                r = -ERANGE;
         return accept_number(in, r, p, u, "is no number", ret);
 }
 
 static void uint_print(const Param *p, const Member *m, char *ret, size_t size) {
-        snprintf(ret, size, "%llu", (unsigned long long)m->number);
+        if (p->max == PARAM_INFINITY && m->number == PARAM_INFINITY)
+                snprintf(ret, size, "infinity");
+        else
+                snprintf(ret, size, "%llu", (unsigned long long)m->number);
 }
 
 static void uint_range(const Param *p, char *ret, size_t size) {
-        snprintf(ret, size, "%llu..%llu%s%s", (unsigned long long)p->min, (unsigned long long)p->max,
-                 *p->unit ? " " : "", p->unit);
+        const char *unit = *p->unit ? " " : "";
+        if (p->max == PARAM_INFINITY)
+                snprintf(ret, size, "%llu or more%s%s, or infinity", (unsigned long long)p->min, unit, p->unit);
+        else
+                snprintf(ret, size, "%llu..%llu%s%s", (unsigned long long)p->min, (unsigned long long)p->max, unit,
+                         p->unit);
 }
 
 static int size_read(const Input *in, Member *ret) {

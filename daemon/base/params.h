@@ -7,7 +7,7 @@
  *   PARAM(name, TYPE, min, max, "default", "unit", settable, "what it does")
  *
  *   TYPE    text                                      member
- *   UINT    decimal number                            uint64_t name
+ *   UINT    decimal number, or infinity               uint64_t name
  *   SIZE    bytes; suffix K M G T, powers of 1024     uint64_t name
  *   USEC    10s 5m 1h30m 2d 500ms 100us infinity;     uint64_t name_usec, PARAM_INFINITY
  *           a bare number is seconds
@@ -19,7 +19,7 @@
  *   GROUP   name or number of a group                 ParamId name
  *   ACCESS  users and @groups, at most `max` of them  ParamAccess name
  *
- * min and max bound numbers; for USEC max UINT64_MAX allows infinity. `settable`: may be changed while eqd runs.
+ * min and max bound numbers; for UINT and USEC max UINT64_MAX allows infinity. `settable`: may be changed while eqd runs.
  *
  * A struct is filled by params_init(), its members changed by param_set(), and it ends with params_deinit(). No function
  * here keeps state or blocks, but for what a ParamLookup does. */

@@ -76,26 +76,84 @@ int procfs_environ_has(pid_t pid, const char *variable) {
         return 0;
 }
 
-unsigned long long procfs_start_ticks(pid_t pid) {
-        enum { FIELD_STATE = 3, FIELD_START = 22 };
-        char buf[1024];
-
-        _cleanup_close_ int fd = open_pid_file(pid, "stat");
-        if (fd < 0)
-                return 0;
-        ssize_t n = read(fd, buf, sizeof(buf) - 1);
+/* A file of /proc that is one line or little more. */
+static bool read_pid_file(pid_t pid, const char *name, char *buf, size_t size) {
+        _cleanup_close_ int fd = open_pid_file(pid, name);
+        ssize_t n = fd < 0 ? -1 : read(fd, buf, size - 1);
         if (n <= 0)
-                return 0;
+                return false;
         buf[n] = '\0';
-        char *p = strrchr(buf, ')'); /* the name in front may hold anything */
-        if (!p || p[1] != ' ')
-                return 0;
-        p += 2;
-        for (int field = FIELD_STATE; field < FIELD_START; field++) {
+        return true;
+}
+
+enum { FIELD_STATE = 3, FIELD_UTIME = 14, FIELD_CSTIME = 17, FIELD_START = 22, STAT_MAX = 1024 };
+
+/* Fields of /proc/PID/stat from the third on; NULL: hidden, or gone. */
+static const char *read_stat(pid_t pid, char buf[STAT_MAX]) {
+        if (!read_pid_file(pid, "stat", buf, STAT_MAX))
+                return NULL;
+        const char *p = strrchr(buf, ')'); /* the name in front may hold anything */
+        return p && p[1] == ' ' ? p + 2 : NULL;
+}
+
+static const char *stat_field(const char *p, int field) {
+        for (int i = FIELD_STATE; p && i < field; i++) {
                 p = strchr(p, ' ');
-                if (!p)
-                        return 0;
-                p++;
+                p = p ? p + 1 : NULL;
         }
-        return strtoull(p, NULL, 10);
+        return p;
+}
+
+unsigned long long procfs_start_ticks(pid_t pid) {
+        char buf[STAT_MAX];
+        const char *p = stat_field(read_stat(pid, buf), FIELD_START);
+        return p ? strtoull(p, NULL, 10) : 0;
+}
+
+static uint64_t cpu_ticks(pid_t pid) {
+        char buf[STAT_MAX];
+        const char *p = stat_field(read_stat(pid, buf), FIELD_UTIME);
+        uint64_t sum = 0;
+        for (int field = FIELD_UTIME; p && field <= FIELD_CSTIME; field++, p = stat_field(p, FIELD_STATE + 1))
+                sum += strtoull(p, NULL, 10);
+        return sum;
+}
+
+uint64_t procfs_tree_cpu_usec(pid_t pid) {
+        enum { TREE_MAX = 256 };
+        pid_t pids[TREE_MAX] = { pid };
+        uint64_t ticks = 0;
+        int n = 1;
+
+        for (int i = 0; i < n; i++) {
+                char name[64];
+                ticks += cpu_ticks(pids[i]);
+                (void)snprintf(name, sizeof(name), "task/%d/children", (int)pids[i]);
+                _cleanup_close_ int fd = open_pid_file(pids[i], name);
+                int more = fd < 0 ? 0 : procfs_read_children(fd, pids + n, (size_t)(TREE_MAX - n));
+                n += MAX(more, 0);
+        }
+        return ticks * 1000000 / (uint64_t)sysconf(_SC_CLK_TCK);
+}
+
+int procfs_cgroup_cpu_usec(const char *dir, uint64_t *ret) {
+        char path[4200], buf[512];
+        (void)snprintf(path, sizeof(path), "%s/cpu.stat", dir);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+        if (n < 0)
+                return -errno;
+        buf[n] = '\0';
+        if (strncmp(buf, "usage_usec ", 11) != 0)
+                return -EBADMSG;
+        *ret = strtoull(buf + 11, NULL, 10);
+        return 0;
+}
+
+char procfs_state(pid_t pid, char *ret_wchan, size_t size) {
+        char buf[STAT_MAX];
+        const char *p = read_stat(pid, buf);
+        if (!read_pid_file(pid, "wchan", ret_wchan, size) || strcmp(ret_wchan, "0") == 0)
+                *ret_wchan = '\0';
+        return p ? *p : '\0';
 }

@@ -4,6 +4,7 @@
 /* The little that eqd and its spawner need to know from /proc about processes below them. Never blocks. */
 
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* A descriptor that procfs_read_children() reads again and again; of the calling thread, so not across a fork. Or
@@ -16,6 +17,16 @@ int procfs_read_children(int fd, pid_t *ret_pids, size_t max);
 /* 1 if `variable` (NAME=VALUE) is in the environment that pid was started with, 0 if not, negative errno if that must
  * not or cannot be known: -EACCES for other users' processes. Looks at the first 256 KiB. */
 int procfs_environ_has(pid_t pid, const char *variable);
+
+/* CPU time that pid and all below it have used so far, those that were waited for included, in steps of a clock tick. Looks
+ * at 256 processes at most, and at children of main threads only: for a sign of life, not for a bill. 0: it is gone. */
+uint64_t procfs_tree_cpu_usec(pid_t pid);
+/* The same for a cgroup2 directory, exactly. 0, or negative errno. */
+int procfs_cgroup_cpu_usec(const char *dir, uint64_t *ret);
+
+/* The state letter of pid, as in proc(5), and the function of the kernel that it waits in, if that may be known: for people.
+ * '\0' and an empty text if not. */
+char procfs_state(pid_t pid, char *ret_wchan, size_t size);
 
 /* When pid was started, in clock ticks since boot; 0 if that is hidden. */
 unsigned long long procfs_start_ticks(pid_t pid);

@@ -225,6 +225,7 @@ static void tell_hung(Stall *s, const Flight *f, uint64_t lifeless_usec) {
         r.stuck_usec = lifeless_usec;
         r.queue_id = WATCH_GET(f->queue->id);
         watch_name_get(&f->queue->name, r.queue);
+        watch_name_get(&f->queue->name, r.task_queue);
         watch_name_get(&f->pool->name, r.pool);
         r.seq = f->seq;
         r.pid = WATCH_GET(f->slot->pid);
@@ -373,6 +374,7 @@ static bool is_draining(const WatchPool *p) {
 static void fill_task(const Stall *s, const WatchSlot *c, StallReport *r) {
         if (!c)
                 return;
+        watch_name_get(&c->judge.queue->name, r->task_queue);
         r->seq = c->judge.seq;
         r->task_usec = since_usec(c->judge.started_usec, s->now_usec);
         r->pid = WATCH_GET(c->pid);

@@ -66,6 +66,7 @@ typedef struct StallReport {
         eq_reason reason;
         char pool[EQ_NAME_MAX + 1], queue[EQ_NAME_MAX + 1], part[EQ_NAME_MAX + 1];
         uint64_t queue_id;
+        char task_queue[EQ_NAME_MAX + 1];
         uint64_t seq, task_usec, pid; /* the task that it waits for, or that hangs, and how long it has run */
         uint64_t n_ready, n_running;  /* of the queue; of a pool: of the one named, and in all */
         uint64_t n_slots;             /* of a pool */

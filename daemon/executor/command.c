@@ -36,6 +36,7 @@ enum {
         AGAIN_MSEC = 10, /* the line was full */
         KILL_AGAIN_MSEC = 1000,
         START_AGAIN_USEC = 20000, /* the line was full when starting */
+        KILLED_MSEC = 5000,       /* who is still there so long after SIGKILL hangs in the kernel */
         RESTARTS_MAX = 5,
 };
 
@@ -74,6 +75,7 @@ struct CommandExecutor {
         void *host;
         SpawnerLink *link;
         uv_poll_t *link_poll; /* owned by the loop once closed */
+        WatchPart *part;      /* the spawner, for the watch; the watch's. NULL: there is none */
         SpawnReady ready;
         bool was_ready;
         unsigned n_restarts;
@@ -220,6 +222,9 @@ static void take_step(Run *r) {
         if (e < 0)
                 set_timer(r, AGAIN_MSEC * USEC_PER_MSEC);
         else if (kill || r->signal == SIGKILL) {
+                if (WATCH_GET(r->slot->watch->deadline_usec) == USEC_NEVER)
+                        WATCH_SET(r->slot->watch->deadline_usec,
+                                  engine_now(r->executor->engine) + KILLED_MSEC * USEC_PER_MSEC);
                 r->step = STOP_KILL;
                 set_timer(r, KILL_AGAIN_MSEC * USEC_PER_MSEC);
         } else {
@@ -365,6 +370,7 @@ static void on_started(void *userdata, const SpawnStarted *m) {
         if (!r || !r->task || r->number != m->header.run)
                 return;
         r->started = true;
+        WATCH_SET(r->slot->watch->pid, (uint64_t)m->pid);
         x->hooks->running(x->host, r->task, m->pid);
         watch(r, EQ_STREAM_STDOUT);
         watch(r, EQ_STREAM_STDERR);
@@ -395,8 +401,20 @@ static void end_all(CommandExecutor *x, TaskVerdict verdict, eq_reason reason, c
         }
 }
 
+static void on_pong(void *userdata) {
+        CommandExecutor *x = userdata;
+        WATCH_SET(x->part->n_answered, WATCH_GET(x->part->n_asked));
+}
+
+void command_executor_ask(CommandExecutor *x) {
+        uint64_t n = x->part ? WATCH_GET(x->part->n_asked) : 0;
+        if (x->part && WATCH_GET(x->part->n_answered) == n && spawner_link_ping(x->link) >= 0)
+                WATCH_SET(x->part->n_asked, n + 1);
+}
+
 static void on_lost(void *userdata) {
         CommandExecutor *x = userdata;
+        on_pong(x); /* a dead one owes nothing; that the pool is blocked says what there is to say */
         if (x->pool)
                 pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
         x->hooks->spawner_lost(x->host);
@@ -453,9 +471,12 @@ static void on_closed(void *userdata) {
                 log_event(SPAWNER_REDUCED, (0));
 }
 
-static const SpawnerEvents link_events = {
-        .ready = on_ready, .started = on_started, .ended = on_ended, .lost = on_lost, .closed = on_closed
-};
+static const SpawnerEvents link_events = { .ready = on_ready,
+                                           .started = on_started,
+                                           .ended = on_ended,
+                                           .lost = on_lost,
+                                           .closed = on_closed,
+                                           .pong = on_pong };
 
 /* ---- start ---- */
 
@@ -670,6 +691,7 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         if (e >= 0) {
                 r->number++;
                 r->step = STOP_NONE;
+                WATCH_SET(slot->watch->pid, 0);
                 r->started = r->timed_out = r->canceled = r->signaled = r->clogged = false;
                 e = send_request(x, r);
                 if (e == -EAGAIN)
@@ -701,6 +723,8 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->host = host;
         x->read_buffer = fault_malloc(READ_SIZE);
         int r = x->read_buffer ? 0 : -ENOMEM;
+        if (config)
+                x->part = watch_part_add(&engine->watch, "eqd-spawner", EQ_REASON_SPAWN_FAILED);
         if (r >= 0 && config)
                 r = spawner_link_new(config, &link_events, x, &x->link);
         if (r >= 0 && config)

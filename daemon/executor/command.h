@@ -54,6 +54,8 @@ CommandExecutor *command_executor_free(CommandExecutor *x); /* closes its handle
 Executor *command_executor(CommandExecutor *x);
 const SpawnReady *command_executor_spawner(const CommandExecutor *x); /* NULL before the first READY */
 
+/* Asks the spawner for a sign of life, unless it owes one; the watch knows it as a part. Loop, now and then. */
+void command_executor_ask(CommandExecutor *x);
 void command_executor_resume(CommandExecutor *x, Task *t); /* reads its output again; also when it was not stopped */
 int command_executor_signal(CommandExecutor *x, Task *t, int signal); /* whole tree. 0, or -ESRCH: no process */
 

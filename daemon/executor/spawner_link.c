@@ -162,6 +162,8 @@ static void take(SpawnerLink *l, const AnyMessage *m, size_t n) {
                 l->events->started(l->userdata, &m->started);
         else if (m->header.type == SPAWN_ENDED && n == sizeof(m->ended))
                 l->events->ended(l->userdata, &m->ended);
+        else if (m->header.type == SPAWN_PONG)
+                l->events->pong(l->userdata);
 }
 
 void spawner_link_dispatch(SpawnerLink *l) {
@@ -221,6 +223,14 @@ int spawner_link_start(SpawnerLink *l, const SpawnStart *m, const char *strings,
                                 { .iov_base = (char *)strings, .iov_len = m->n_strings } };
         bool is_inline = !(m->flags & SPAWN_HAS_STRINGS);
         return send_parts(l, iov, is_inline ? 2 : 1, fds, n_fds);
+}
+
+int spawner_link_ping(SpawnerLink *l) {
+        if (!l->up || l->fd < 0)
+                return -EAGAIN;
+        SpawnHeader m = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_PING, .epoch = l->epoch };
+        struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+        return send_parts(l, &iov, 1, NULL, 0);
 }
 
 int spawner_link_signal(SpawnerLink *l, uint32_t slot, uint64_t run, int signal) {

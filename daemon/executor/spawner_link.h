@@ -26,6 +26,7 @@ typedef struct SpawnerEvents {
         void (*lost)(void *userdata);
         /* The keeper is gone too; the link is closed. The host decides whether to spawner_link_restart(). */
         void (*closed)(void *userdata);
+        void (*pong)(void *userdata); /* the answer to spawner_link_ping() */
 } SpawnerEvents;
 
 /* Starts the program with posix_spawn() (the daemon never forks itself). Must be called while the process still has the
@@ -40,4 +41,5 @@ void spawner_link_dispatch(SpawnerLink *l); /* takes all that is there, calls ev
 /* fds: in the order of the SPAWN_HAS_* flags, not taken over. 0; -EAGAIN: the line is full or the worker is not ready,
  * try later; other negative errno: cannot be sent. */
 int spawner_link_start(SpawnerLink *l, const SpawnStart *m, const char *strings, const int *fds, unsigned n_fds);
+int spawner_link_ping(SpawnerLink *l);
 int spawner_link_signal(SpawnerLink *l, uint32_t slot, uint64_t run, int signal);

@@ -537,6 +537,13 @@ static int load_queue(void *userdata, const char *path, const char *name) {
 
 /* ---- all ---- */
 
+/* The daemon's threshold is the default of all queues; what [Queue] sets is nearer to them. */
+static void follow_watchdog_thresh(Config *c) {
+        const Param *row = params_find(&queue_attributes_table, "stall_thresh", strlen("stall_thresh"));
+        if (!(c->queue_defaults.present >> params_index(&queue_attributes_table, row) & 1))
+                c->queue_defaults.engine.stall_thresh_usec = c->daemon.watchdog_thresh_usec;
+}
+
 static int load_all(Config *c, const char *dir, Report *to) {
         File target = { .config = c, .attributes = &c->queue_defaults, .run_as = &c->default_run_as, .report = to };
         Queues all = { .config = c, .report = to };
@@ -545,6 +552,7 @@ static int load_all(Config *c, const char *dir, Report *to) {
         int r = path_join(to, path, dir, "eqd.conf");
         if (r == 0)
                 r = load_with_dropins(path, &target, NULL);
+        follow_watchdog_thresh(c);
         if (r == 0)
                 r = path_join(to, path, dir, "queues.d");
         if (r == 0)

@@ -42,6 +42,38 @@ void manager_event_task(Manager *m, eq_event event, const TaskRecord *t) {
         m->hooks->event(m->host, &e, true, t->spec.identity->uid);
 }
 
+/* A hung task is its owner's business; that something is stalled concerns all who wait. */
+void manager_event_stall(Manager *m, eq_event event, const StallReport *r) {
+        char detail[160];
+        if (!m->want_events)
+                return;
+        EqEvent e = { 0 };
+        EQ_SET(&e, Event, event, eq_str(eq_event_name(event)));
+        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
+        EQ_SET(&e, Event, stall_usec, r->stuck_usec);
+        if (*r->queue)
+                EQ_SET(&e, Event, queue, eq_str(r->queue));
+        if (*r->pool)
+                EQ_SET(&e, Event, pool, eq_str(r->pool));
+        if (*r->part)
+                EQ_SET(&e, Event, part, eq_str(r->part));
+        if (r->reason != EQ_REASON_NONE)
+                EQ_SET(&e, Event, reason, eq_str(eq_reason_name(r->reason)));
+        const Queue *q = r->queue_id ? engine_queue(&m->engine, r->queue_id) : NULL;
+        const TaskRecord *t = q && r->seq > 0 ? seq_index_get(&queue_record(q)->tasks, r->seq) : NULL;
+        if (r->kind == STALL_HUNG) {
+                if (!t)
+                        return; /* it has ended meanwhile */
+                snprintf(detail, sizeof(detail), "it has run for %llus",
+                         (unsigned long long)(r->task_usec / USEC_PER_SEC));
+        } else
+                stall_describe(r, detail, sizeof(detail));
+        if (t && r->kind != STALL_POOL)
+                EQ_SET(&e, Event, id, (EqIdRef) { .id = task_record_id(t) });
+        EQ_SET(&e, Event, detail, eq_str(detail));
+        m->hooks->event(m->host, &e, r->kind == STALL_HUNG, t ? t->spec.identity->uid : 0);
+}
+
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail) {
         if (!m->want_events)
                 return;

@@ -73,6 +73,7 @@ void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {
         run->signal = c->signal;
         run->utime_usec = c->utime_usec;
         run->stime_usec = c->stime_usec;
+        t->queue->cpu_usec += c->utime_usec + c->stime_usec;
         run->maxrss_kib = c->maxrss_kib;
         free(run->error);
         run->error = c->error[0] ? strdup(c->error) : NULL; /* without memory: only the text is missing */

@@ -10,6 +10,7 @@
 #include "base/util.h"
 #include "manager/config.h"
 #include "manager/record.h"
+#include "manager/stalls.h"
 
 typedef struct Caller {
         Identity *identity;
@@ -28,6 +29,7 @@ typedef struct ManagerHooks {
         /* The spawner said READY for the first time. Not called where Manager::ready is set from the beginning, because there
          * is none to wait for. */
         void (*ready)(void *host);
+        void (*configured)(void *host); /* settings of the daemon have changed. NULL: nobody cares */
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -62,7 +64,8 @@ struct Manager {
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
-        uint64_t jitter;              /* state of the back-off's random numbers */
+        StallList stalls;
+        uint64_t jitter; /* state of the back-off's random numbers */
         void (*stopped)(void *host);
         Timer stop_timer;
         uint64_t stop_deadline_usec; /* monotonic */

@@ -11,6 +11,9 @@ void deps_drop(TaskRecord *t);                     /* its own edges and those to
 void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or cancels those that come after it */
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
 
+/* events.c */
+void manager_event_stall(Manager *m, eq_event event, const StallReport *r);
+
 /* submit.c */
 void space_fell_free(Manager *m, QueueRecord *q);
 

@@ -357,6 +357,9 @@ static void apply_daemon(Manager *m) {
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
         pool_set_max(m->pool, d->slots);
+        WATCH_SET(m->pool->watch->stall_usec, d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec);
+        if (m->hooks->configured)
+                m->hooks->configured(m->host);
 }
 
 int queues_apply_config(Manager *m, Config *config, Refusal *r) {

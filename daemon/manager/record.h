@@ -33,12 +33,14 @@ typedef struct QueueRecord {
         SeqIndex tasks;  /* of TaskRecord, owned */
         List history;    /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
-        size_t n_pins;               /* of its tasks together */
-        List space_waiters;          /* of SpaceWaiter::link */
-        List removers;               /* of RemoveWaiter::link */
-        struct Tombstone *tombstone; /* what its name keeps of it; the manager's */
-        Timer remove_timer;          /* frees the record outside engine calls */
-        Timer age_timer;             /* drops finished tasks that are too old */
+        size_t n_pins;                         /* of its tasks together */
+        List space_waiters;                    /* of SpaceWaiter::link */
+        List removers;                         /* of RemoveWaiter::link */
+        struct Tombstone *tombstone;           /* what its name keeps of it; the manager's */
+        Timer remove_timer;                    /* frees the record outside engine calls */
+        Timer age_timer;                       /* drops finished tasks that are too old */
+        uint64_t n_stalls, stalled_since_usec; /* monotonic; 0: it is not stalled */
+        uint64_t cpu_usec;                     /* of attempts that ended */
 } QueueRecord;
 
 /* The attempt that runs, or the last one: exists from the first start on. */

@@ -311,6 +311,10 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         EQ_SET(row, Queue, done, e->n_done);
         EQ_SET(row, Queue, failed, e->n_failed);
         EQ_SET(row, Queue, refused, e->n_refused);
+        EQ_SET(row, Queue, cpu_usec, q->cpu_usec);
+        EQ_SET(row, Queue, stalls, q->n_stalls);
+        if (q->stalled_since_usec)
+                EQ_SET(row, Queue, stalled_usec, clock_monotonic(m->clock) - q->stalled_since_usec);
         const TaskRecord *oldest = oldest_pending(q);
         uint64_t now = clock_realtime(m->clock);
         if (oldest)
@@ -374,6 +378,9 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());
+        EQ_SET(ret, Stat, stalls, m->stalls.n_begun);
+        EQ_SET(ret, Stat, stalled, m->stalls.n);
+        EQ_SET(ret, Stat, hung, m->stalls.n_hung);
         EQ_SET(ret, Stat, log_dropped, log_dropped());
 }
 

@@ -17,7 +17,7 @@
 
 enum {
         SPAWN_MAGIC = 0x65716470,
-        SPAWN_VERSION = 1,
+        SPAWN_VERSION = 2,
         SPAWN_SLOTS_MAX = 65536,
         SPAWN_GROUPS_MAX = 256,
         SPAWN_RLIMITS_MAX = 16,   /* RLIM_NLIMITS */
@@ -30,11 +30,13 @@ typedef enum SpawnType {
         /* eqd -> spawner */
         SPAWN_START = 1, /* SpawnStart, strings, descriptors */
         SPAWN_SIGNAL,    /* SpawnSignal */
+        SPAWN_PING,      /* SpawnHeader: SPAWN_PONG is the answer */
         /* spawner -> eqd */
         SPAWN_READY, /* SpawnReady: the worker is up, all slots are empty. Again after each restart of the worker */
         SPAWN_LOST, /* SpawnHeader: the worker died, and with it every run; READY follows when what was left is killed */
         SPAWN_STARTED, /* SpawnStarted: exec succeeded, and it still ran a moment later. Short runs have ENDED only */
         SPAWN_ENDED,   /* SpawnEnded: the leader has ended, or was never started */
+        SPAWN_PONG,    /* SpawnHeader */
 } SpawnType;
 
 typedef struct SpawnHeader {

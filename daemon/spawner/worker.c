@@ -98,7 +98,7 @@ typedef struct Worker {
         List by_pid[PID_BUCKETS];
         List young, draining, unsent;
         unsigned n_busy; /* YOUNG or RUNNING */
-        bool line_watched_out;
+        bool line_watched_out, pong_unsent;
         bool ending;
 } Worker;
 
@@ -188,7 +188,14 @@ static void watch_line(Worker *w, bool out) {
         (void)watch(w, EPOLL_CTL_MOD, w->config->line, EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0), EVENT_LINE, 0);
 }
 
+static void send_pong(Worker *w) {
+        SpawnHeader m = header(w, SPAWN_PONG, 0, 0);
+        w->pong_unsent = !send_message(w, &m, sizeof(m));
+}
+
 static void send_unsent(Worker *w) {
+        if (w->pong_unsent)
+                send_pong(w);
         LIST_FOREACH_SAFE (link, &w->unsent) {
                 Run *r = LIST_ENTRY(link, Run, unsent_link);
                 if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
@@ -199,7 +206,7 @@ static void send_unsent(Worker *w) {
                 r->ended_unsent = false;
                 list_remove(&r->unsent_link);
         }
-        watch_line(w, !list_is_empty(&w->unsent));
+        watch_line(w, w->pong_unsent || !list_is_empty(&w->unsent));
 }
 
 static void queue_unsent(Worker *w, Run *r) {
@@ -558,6 +565,10 @@ static void take_message(Worker *w, Request *q, size_t n, bool cut) {
                 return;
         if (h->type == SPAWN_SIGNAL && n == sizeof(SpawnSignal))
                 return signal_run(w, (const SpawnSignal *)(const void *)q->start);
+        if (h->type == SPAWN_PING && n == sizeof(*h)) {
+                w->pong_unsent = true;
+                return send_unsent(w);
+        }
         if (h->type != SPAWN_START)
                 return;
         if (n < sizeof(SpawnStart) || cut)

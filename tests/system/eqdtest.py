@@ -357,11 +357,13 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started."""
+    before it is started; notify: what it tells the service manager after READY=1 can be read by notified()."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None,
+                 notify=False):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if notify else None
         try:
             self.prepare(config or {}, uid, other_users)
             if change:
@@ -389,7 +391,7 @@ class Eqd(Place):
 
     def start(self, args, env, nofile):
         self.log = open(self.dir / "log", "w+b")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        with self.notify.dup() if self.notify else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.dir / "notify"))
             (self.dir / "notify").chmod(0o777)
 
@@ -423,6 +425,23 @@ class Eqd(Place):
                 raise AssertionError(f"eqd ended with {self.process.wait()} instead of READY=1\n{self.log_text()}")
             if not ready:
                 raise AssertionError(f"no READY=1 within {WAIT_SECONDS} s\n{self.log_text()}")
+
+    def notified(self, seconds=WAIT_SECONDS):
+        """The next datagram to the service manager, as a dict; None: none came in that time."""
+        if not select.select([self.notify], [], [], max(0, seconds))[0]:
+            return None
+        return dict(line.split("=", 1) for line in self.notify.recv(65536).decode().splitlines())
+
+    def until_notified(self, wanted, seconds=WAIT_SECONDS):
+        """The next datagram of which wanted() is true; with how many came before it."""
+        end, others = time.monotonic() + seconds, []
+        while True:
+            got = self.notified(end - time.monotonic())
+            if got is None:
+                raise AssertionError(f"not told the service manager within {seconds} s; it was told {others}")
+            if wanted(got):
+                return got
+            others.append(got)
 
     def log_text(self):
         return (self.dir / "log").read_bytes().decode(errors="replace")
@@ -561,6 +580,8 @@ class Eqd(Place):
     def kill(self):
         """Whatever is left, after a failure."""
         self.close_connections()
+        if self.notify:
+            self.notify.close()
         if self.process:
             family = descendants(self.pid)
             for pid in [self.pid, *family]:

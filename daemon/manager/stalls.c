@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/* Reports become records, events, and a list of what lasts. */
+
+#include "manager/stalls.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/event.h"
+#include "base/procfs.h"
+#include "manager/parts.h"
+
+/* ---- the journal ---- */
+
+/* 128 bits: which run of eqd, and which of its stalls. */
+static const char *episode_id(const StallReport *r, char ret[33]) {
+        static _Atomic uint64_t run;
+        uint64_t id = atomic_load(&run);
+        if (r->episode == 0)
+                return NULL;
+        if (id == 0) {
+                uint64_t fresh = 1, none = 0;
+                if (getrandom(&fresh, sizeof(fresh), GRND_NONBLOCK) < 0)
+                        fresh = r->now_usec; /* early in the boot: unique enough */
+                (void)atomic_compare_exchange_strong(&run, &none, fresh | 1);
+                id = atomic_load(&run);
+        }
+        snprintf(ret, 33, "%016" PRIx64 "%016" PRIx64, id, r->episode);
+        return ret;
+}
+
+static const char *task_name(const char *queue, uint64_t seq, char *ret, size_t size) {
+        if (seq == 0 || !*queue)
+                return NULL;
+        snprintf(ret, size, "%s/%" PRIu64, queue, seq);
+        return ret;
+}
+
+typedef struct StallTexts {
+        char episode[33], task[64], oldest[64];
+} StallTexts;
+
+static EventFields fields_of(const StallReport *r, const StallDetail *d, StallTexts *t) {
+        EventFields f = {
+                .queue = *r->queue ? r->queue : NULL,
+                .pool = *r->pool ? r->pool : NULL,
+                .part = *r->part ? r->part : NULL,
+                .task = task_name(r->task_queue, r->seq, t->task, sizeof(t->task)),
+                .task_usec = r->task_usec,
+                .pid = r->pid,
+                .reason = r->reason != EQ_REASON_NONE ? eq_reason_name(r->reason) : NULL,
+                .stall_usec = r->stuck_usec,
+                .stall_count = r->n_stalls,
+                .episode = episode_id(r, t->episode),
+                .pending = d ? d->n_pending : r->n_ready,
+                .inflight = r->n_running,
+                .max_workers = r->n_slots,
+        };
+        if (d && d->oldest_seq > 0) {
+                f.oldest = task_name(r->queue, d->oldest_seq, t->oldest, sizeof(t->oldest));
+                f.oldest_usec = d->oldest_usec;
+        }
+        return f;
+}
+
+/* ", oldest in-flight #77 for 95s" or nothing. */
+static const char *in_flight(const StallReport *r, char *ret, size_t size) {
+        *ret = '\0';
+        if (r->seq > 0)
+                snprintf(ret, size, ", oldest in-flight #%" PRIu64 " for %" PRIu64 "s", r->seq,
+                         r->task_usec / USEC_PER_SEC);
+        return ret;
+}
+
+static void log_pool(const StallReport *r, const StallDetail *d, const EventFields *f) {
+        char text[128] = "";
+        if (r->phase == STALL_END) {
+                log_event_fields(STALL_END, f, r->pool, r->stuck_usec / USEC_PER_SEC);
+                return;
+        }
+        if (*r->queue)
+                snprintf(text, sizeof(text), ", queue %s with %" PRIu64 " pending", r->queue,
+                         d ? d->n_pending : r->n_ready);
+        log_event_fields(STALL, f, r->pool, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason), text);
+}
+
+static void log_queue(const StallReport *r, const EventFields *f) {
+        char text[96];
+        if (r->phase == STALL_END)
+                log_event_fields(QUEUE_STALL_END, f, r->queue, r->stuck_usec / USEC_PER_SEC);
+        else
+                log_event_fields(QUEUE_STALL, f, r->queue, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason),
+                                 in_flight(r, text, sizeof(text)));
+}
+
+static void log_part(const StallReport *r, const EventFields *f) {
+        char wchan[64];
+        bool is_loop = strcmp(r->part, "loop") == 0;
+        if (is_loop && r->phase == STALL_END)
+                log_event_fields(LOOP_STALL_END, f, r->stuck_usec / USEC_PER_SEC);
+        else if (is_loop) {
+                char state = procfs_state(getpid(), wchan, sizeof(wchan)); /* the loop is the main thread */
+                log_event_fields(LOOP_STALL, f, r->stuck_usec / USEC_PER_SEC, state ? state : '?',
+                                 *wchan ? wchan : "not in the kernel");
+        } else if (r->phase == STALL_END)
+                log_event_fields(PART_STALL_END, f, r->part, r->stuck_usec / USEC_PER_SEC);
+        else
+                log_event_fields(PART_STALL, f, r->part, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason));
+}
+
+static void log_hung(const StallReport *r, const EventFields *f) {
+        char wchan[64], task[64] = "?", text[96] = "";
+        char state = r->pid > 0 ? procfs_state((pid_t)r->pid, wchan, sizeof(wchan)) : '\0';
+        if (state == 'D')
+                snprintf(text, sizeof(text), ", uninterruptible in %s", *wchan ? wchan : "the kernel");
+        snprintf(task, sizeof(task), "%s/#%" PRIu64, r->queue, r->seq);
+        log_event_fields(HUNG_TASK, f, task, r->pid, r->stuck_usec / USEC_PER_SEC, text);
+}
+
+void stall_log(const StallReport *r, const StallDetail *detail) {
+        StallTexts texts;
+        EventFields f = fields_of(r, detail, &texts);
+        switch (r->kind) {
+        case STALL_POOL:
+                log_pool(r, detail, &f);
+                break;
+        case STALL_QUEUE:
+                log_queue(r, &f);
+                break;
+        case STALL_PART:
+                log_part(r, &f);
+                break;
+        case STALL_HUNG:
+                log_hung(r, &f);
+                break;
+        case STALL_HUNG_SUPPRESSED:
+                log_event_fields(HUNG_SUPPRESSED, &f);
+                break;
+        case STALL_CLOCK_JUMP:
+                log_event_fields(CLOCK_JUMP, &f, r->stuck_usec / USEC_PER_SEC);
+                break;
+        case STALL_PANIC: /* daemon/watchdog.c */
+                break;
+        }
+}
+
+void stall_describe(const StallReport *r, char *ret, size_t size) {
+        if (r->kind == STALL_PART)
+                snprintf(ret, size, "%s does not answer", r->part);
+        else if (r->kind == STALL_POOL)
+                snprintf(ret, size, "pool %s: %s", r->pool, eq_reason_name(r->reason));
+        else
+                snprintf(ret, size, "queue %s: %s", r->queue, eq_reason_name(r->reason));
+}
+
+/* ---- what lasts ---- */
+
+uint64_t stall_since_usec(const StallReport *r) {
+        return r->now_usec - r->stuck_usec;
+}
+
+static bool is_worse(const StallReport *a, const StallReport *b) {
+        static const int rank[] = { [STALL_PART] = 2, [STALL_POOL] = 1, [STALL_QUEUE] = 0 };
+        if (rank[a->kind] != rank[b->kind])
+                return rank[a->kind] > rank[b->kind];
+        return stall_since_usec(a) < stall_since_usec(b);
+}
+
+const StallReport *stalls_worst(const StallList *l) {
+        const StallReport *worst = NULL;
+        for (size_t i = 0; i < l->n; i++)
+                if (!worst || is_worse(&l->stalls[i], worst))
+                        worst = &l->stalls[i];
+        return worst;
+}
+
+static StallReport *find_episode(StallList *l, uint64_t episode) {
+        for (size_t i = 0; i < l->n; i++)
+                if (l->stalls[i].episode == episode)
+                        return &l->stalls[i];
+        return NULL;
+}
+
+/* Keeps it while it lasts. An end gets the names from the begin: its queue may be gone. */
+static void keep(StallList *l, StallReport *r) {
+        StallReport *known = find_episode(l, r->episode);
+        l->n_begun += r->phase == STALL_BEGIN;
+        if (r->phase == STALL_END && known) {
+                if (!*r->queue)
+                        memcpy(r->queue, known->queue, sizeof(r->queue));
+                *known = l->stalls[--l->n];
+        } else if (r->phase != STALL_END && known)
+                *known = *r;
+        else if (r->phase != STALL_END && l->n < STALLS_KEPT)
+                l->stalls[l->n++] = *r;
+}
+
+/* ---- the loop's part ---- */
+
+static QueueRecord *queue_of(const Manager *m, const StallReport *r) {
+        Queue *q = r->queue_id ? engine_queue(&m->engine, r->queue_id) : NULL;
+        return q ? queue_record(q) : NULL;
+}
+
+static void look_closer(const Manager *m, const QueueRecord *q, StallDetail *ret) {
+        const Task *oldest = queue_oldest(q->queue);
+        uint64_t now = clock_realtime(m->clock);
+        *ret = (StallDetail) { .n_pending = q->queue->n_queued + q->queue->n_waiting };
+        if (!oldest)
+                return;
+        uint64_t then = task_record(oldest)->spec.submitted_usec;
+        ret->oldest_seq = oldest->seq;
+        ret->oldest_usec = now > then ? now - then : 0;
+}
+
+static eq_event event_of(const StallReport *r) {
+        static const eq_event by_phase[] = {
+                [STALL_BEGIN] = EQ_EVENT_STALL_BEGIN,
+                [STALL_REPEAT] = EQ_EVENT_STALL_REPEAT,
+                [STALL_END] = EQ_EVENT_STALL_END,
+        };
+        return r->kind == STALL_HUNG ? EQ_EVENT_TASK_HUNG : by_phase[r->phase];
+}
+
+void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
+        StallReport r = *report;
+        StallDetail detail = { 0 };
+        bool lasts = r.kind == STALL_POOL || r.kind == STALL_QUEUE || r.kind == STALL_PART;
+        m->stalls.n_hung += r.kind == STALL_HUNG;
+        if (lasts)
+                keep(&m->stalls, &r);
+        QueueRecord *q = queue_of(m, &r);
+        if (q) {
+                look_closer(m, q, &detail);
+                q->n_stalls += r.kind == STALL_QUEUE && r.phase == STALL_BEGIN;
+                if (r.kind == STALL_QUEUE)
+                        q->stalled_since_usec = r.phase == STALL_END ? 0 : stall_since_usec(&r);
+        }
+        if (!logged)
+                stall_log(&r, q ? &detail : NULL);
+        if (lasts || r.kind == STALL_HUNG)
+                manager_event_stall(m, event_of(&r), &r);
+}
+
+StallConfig manager_stall_config(const Manager *m) {
+        const DaemonSettings *d = &m->config->daemon;
+        uint64_t panic_time = d->panic_on_stall_time_usec;
+        return (StallConfig) {
+                .watchdog_usec = d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec,
+                .hung_usec = d->hung_task_timeout_secs_usec == PARAM_INFINITY ? 0 : d->hung_task_timeout_secs_usec,
+                .hung_warnings = d->hung_task_warnings > INT64_MAX ? -1 : (int64_t)d->hung_task_warnings,
+                .hung_panic = d->hung_task_panic,
+                .panic_on_stall = d->panic_on_stall,
+                .panic_time_usec = panic_time == PARAM_INFINITY ? 0 : panic_time,
+                .panic_scope = (PanicScope)d->panic_scope,
+        };
+}

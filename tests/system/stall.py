@@ -1,0 +1,255 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The stall watch of a running eqd: what subscribers, the log, the status line and the service manager get."""
+
+import json
+import os
+import re
+import select
+import signal
+import time
+
+from eqdtest import Eqd, Path, contains, equal, eventually, main, proc_stat, test
+
+# A second here is what a minute is in life: thresholds are small, bounds are theirs plus a second for detection.
+FAST = "[Watchdog]\nWatchdogThresh=1s\n"
+LIFELESS = "expected_runtime=0"
+
+
+def stall(connection, kind="stall.begin", seconds=20, **fields):
+    """The next event of that kind with these fields."""
+    def wanted(method, params):
+        return method == "event" and params[0]["event"] == kind and \
+            all(params[0].get(k) == v for k, v in fields.items())
+    return connection.note(wanted, seconds)[0]
+
+
+def nothing(connection, seconds):
+    """No stall event comes for so long: the one wait here that cannot end early."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        connection.receive(end - time.monotonic())
+    equal([params[0] for method, params in connection.notes if method == "event"], [])
+
+
+def blocker(eqd, queue, *attributes, **options):
+    """A task that stands in the way in a queue of its own; it shows no life unless the attributes say so."""
+    eqd.ok("queue", "create", queue, *(attributes or [LIFELESS]))
+    task = eqd.submit("-q", queue, "--", "sleep", "1000", **options)
+    eqd.until_state(task, "RUNNING")
+    return task
+
+
+def between(value, low, high, what):
+    equal(low <= value <= high, True, f"{what} is {value}, not within {low}..{high}")
+
+
+@test(config={"eqd.conf": FAST + "[Commands]\nSlots=1\n"}, notify=True)
+def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
+    c = eqd.events(events=["stall."])
+    task = blocker(eqd, "block")
+    began = time.monotonic()
+    waiting = eqd.submit("-q", "default", "--", "true")
+    first = stall(c, pool="command")
+    between(time.monotonic() - began, 0.99, 2.3, "seconds to the report")
+    equal((first["queue"], first["reason"]), ("default", "slots"))
+    between(first["stall_usec"], 1_000_000, 2_000_000, "stall_usec")
+    status = eqd.until_notified(lambda m: "STALLED" in m.get("STATUS", ""))
+    contains(status["STATUS"], "STALLED pool command 1s (queue default: slots, 1 pending); 2 queues, 1 running, 1 pending")
+    equal(status["X_EQD_STALLED"], "1")
+    between(stall(c, "stall.repeat", pool="command")["stall_usec"], 2_000_000, 3_300_000, "stall_usec of the repetition")
+    stat = json.loads(eqd.ok("stat", "--json"))
+    equal((stat["stalls"], stat["stalled"]), (1, 1))
+    eqd.ok("cancel", task)
+    end = stall(c, "stall.end", pool="command")
+    equal(end["stall_usec"] > 2_000_000, True, end)
+    eqd.ends_as(waiting, "DONE")
+    eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
+    log = eqd.log_text()
+    contains(log, "<2>eqd: BUG: workqueue lockup - pool command flags=0x0 nice=0 stuck for 1s! (slots, queue default with 1 pending)",
+             "<5>eqd: workqueue lockup over - pool command was stuck for")
+    equal(log.count("no forward progress"), 0, "the pool's report speaks for its queues")
+
+
+@test(config={"eqd.conf": FAST})
+def a_serial_queue_behind_a_lifeless_head_names_it(eqd):
+    c = eqd.events(events=["stall."])
+    task = blocker(eqd, "line")
+    for _ in range(5):
+        eqd.submit("-q", "line", "--", "true")
+    for _ in range(3): # the pool goes on with others
+        eqd.ok("run", "--", "true")
+    first = stall(c, queue="line")
+    equal((first["reason"], first["id"][1]), ("serial", int(task.partition("/")[2])))
+    shown = eqd.queue("line")
+    equal((shown["stalls"], shown["queued"]), (1, 5))
+    between(shown["stalled_usec"], 1_000_000, 10_000_000, "stalled_usec")
+    contains(eqd.log_text(), "<3>eqd: workqueue line: no forward progress for 1s (serial, oldest in-flight #1 for ")
+    eqd.ok("cancel", task)
+    stall(c, "stall.end", queue="line")
+    equal("stalled_usec" in eqd.queue("line"), False)
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=200ms\n[Commands]\nSlots=1\n"})
+def a_long_command_with_38_waiting_is_no_stall_and_neither_are_paused_and_future_tasks(eqd):
+    c = eqd.events(events=["stall."])
+    long = blocker(eqd, "convert", "max_active=1")
+    for _ in range(38):
+        eqd.submit("-q", "convert", "--", "true")
+    eqd.submit("--", "true") # the pool is full, too
+    eqd.ok("queue", "create", "paused", LIFELESS)
+    eqd.ok("queue", "pause", "paused")
+    eqd.submit("-q", "paused", "--", "true")
+    eqd.submit("--in", "1h", "--", "true")
+    eqd.submit("--hold", "--", "true")
+    nothing(c, 3)
+    equal(eqd.queue("convert")["queued"], 38)
+    eqd.kill_task_now(long)
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=700ms\n"})
+def cpu_time_is_a_sign_of_life(eqd):
+    """A child does the work: the shell itself waits."""
+    eqd.ok("queue", "create", "busy", LIFELESS)
+    task = eqd.sh("while :; do :; done & echo $!; wait", "-q", "busy")
+    eqd.until_state(task, "RUNNING")
+    eqd.submit("-q", "busy", "--", "true")
+    c = eqd.events(events=["stall."])
+    nothing(c, 3)
+    worker = int(eventually(lambda: eqd.logs(task), "the task has not said its child's number"))
+    os.kill(worker, signal.SIGSTOP)
+    equal(stall(c, queue="busy")["reason"], "serial")
+    os.kill(worker, signal.SIGCONT)
+    stall(c, "stall.end", queue="busy")
+    eqd.kill_task_now(task)
+
+
+@test(config={"eqd.conf": FAST})
+def a_runtime_beyond_what_was_expected_is_a_stall(eqd):
+    c = eqd.events(events=["stall."])
+    began = time.monotonic()
+    blocker(eqd, "q", "expected_runtime=1500ms")
+    eqd.submit("-q", "q", "--", "true")
+    stall(c, queue="q")
+    between(time.monotonic() - began, 2.4, 4.0, "seconds to the report")
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=0\n"})
+def thresholds_change_while_eqd_runs(eqd):
+    c = eqd.events(events=["stall."])
+    blocker(eqd, "q")
+    eqd.submit("-q", "q", "--", "true")
+    equal("stall_thresh=0s" in eqd.ok("queue", "show", "q"), True)
+    nothing(c, 1.5)
+    eqd.configure("eqd.conf", "[Watchdog]\nWatchdogThresh=500ms\n")
+    eqd.ok("reload")
+    stall(c, queue="q")
+    eqd.ok("queue", "set", "q", "stall_thresh=0")
+    stall(c, "stall.end", queue="q")
+    eqd.ok("queue", "set", "q", "stall_thresh=")
+    equal("stall_thresh=500ms" in eqd.ok("queue", "show", "q"), True)
+    stall(c, queue="q")
+
+
+@test(config={"eqd.conf": FAST})
+def an_eqd_that_was_stopped_blames_nobody_for_it(eqd):
+    c = eqd.events(events=["stall."])
+    eqd.ok("queue", "create", "q", "stall_thresh=3s", LIFELESS)
+    eqd.submit("-q", "q", "--", "sleep", "1000")
+    eqd.submit("-q", "q", "--", "true")
+    nothing(c, 1) # the watch has seen that it waits
+    os.kill(eqd.pid, signal.SIGSTOP)
+    eventually(lambda: proc_stat(eqd.pid)[0] == "T", "eqd is not stopped")
+    select.select([], [], [], 3.5) # what is waited for is time itself
+    os.kill(eqd.pid, signal.SIGCONT)
+    eventually(lambda: "clock-jump: eqd or the machine stood still for" in eqd.log_text(), eqd.log_text)
+    equal("no forward progress" in eqd.log_text(), False)
+    between(stall(c, queue="q")["stall_usec"], 6_000_000, 9_000_000, "stall_usec: the time counts on")
+
+
+@test(config={"eqd.conf": "[Watchdog]\nHungTaskTimeoutSecs=1\nHungTaskWarnings=2\n"})
+def hung_tasks_are_told_as_often_as_they_may_be(eqd):
+    eqd.ok("queue", "create", "q", "hung_task=wall", "max_active=5")
+    c = eqd.events(events=["task.hung"])
+    tasks = [eqd.submit("-q", "q", "--", "sleep", "1000") for _ in range(5)]
+    first = stall(c, "task.hung")
+    equal((first["queue"], first["uid"] if "uid" in first else os.geteuid()), ("q", os.geteuid()))
+    stall(c, "task.hung")
+    eventually(lambda: "HungTaskWarnings is used up" in eqd.log_text(), eqd.log_text)
+    pids = [eqd.show(t)["pid"] for t in tasks]
+    found = re.findall(r"INFO: task q/#(\d):(\d+) blocked for more than 1 seconds", eqd.log_text())
+    equal([(int(seq), int(pid)) for seq, pid in found], [(1, pids[0]), (2, pids[1])])
+
+
+@test(config={"eqd.conf": FAST + "[Commands]\nSlots=1\n"}, notify=True, env={"WATCHDOG_USEC": "1000000"})
+def stalls_of_tasks_and_of_the_spawner_do_not_stop_the_signs_of_life(eqd):
+    c = eqd.events(events=["stall."])
+    blocker(eqd, "block")
+    eqd.submit("--", "true")
+    stall(c, pool="command")
+    os.kill(eqd.spawner_pid, signal.SIGSTOP)
+    try:
+        equal(stall(c, part="eqd-spawner")["reason"], "spawn-failed")
+        eqd.until_notified(lambda m: m.get("STATUS", "").startswith("STALLED eqd-spawner"))
+        began = time.monotonic()
+        for _ in range(5):
+            eqd.until_notified(lambda m: m == {"WATCHDOG": "1"}, 5)
+        between(time.monotonic() - began, 1.5, 4, "seconds for five WATCHDOG=1")
+    finally:
+        os.kill(eqd.spawner_pid, signal.SIGCONT)
+    stall(c, "stall.end", part="eqd-spawner")
+    contains(eqd.log_text(), "eqd-spawner has not answered for 1s (spawn-failed)", "eqd-spawner answers again after")
+
+
+@test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "loop:8"})
+def a_loop_that_stands_still_gives_no_sign_of_life_and_is_told(eqd):
+    while (message := eqd.notified(3)) is not None:
+        equal(message.keys() <= {"WATCHDOG", "STATUS", "X_EQD_STALLED"}, True, message)
+    eventually(lambda: "<2>eqd: the main loop of eqd has not moved for 1s (state S, " in eqd.log_text(), eqd.log_text)
+    eqd.kill()
+
+
+def panics(eqd, want):
+    """The datagram of the panic, and that eqd ends itself when nobody does it."""
+    told = eqd.until_notified(lambda m: m.get("WATCHDOG") == "trigger")
+    contains(told["STATUS"], want)
+    log = eqd.log_text()
+    contains(log, "<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool command: workers=",
+             "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
+    eqd.expect_end(20, -signal.SIGABRT)
+
+
+@test(config={"eqd.conf": FAST + "PanicOnStall=3\nPanicTimeout=500ms\n[Commands]\nSlots=1\n"}, notify=True)
+def the_third_report_makes_eqd_give_up(eqd):
+    blocker(eqd, "block")
+    eqd.submit("--", "true")
+    began = time.monotonic()
+    panics(eqd, "3 stall(s) exceeded threshold 3 (queue default: slots)")
+    between(time.monotonic() - began, 3.0, 8.0, "seconds to the end")
+
+
+@test(config={"eqd.conf": FAST + "PanicOnStallTime=2s\nPanicTimeout=500ms\nPanicScope=queue\n"}, notify=True)
+def a_queue_that_is_stalled_for_too_long_makes_eqd_give_up(eqd):
+    blocker(eqd, "block")
+    eqd.submit("-q", "block", "--", "true")
+    panics(eqd, "stall lasted 2s, exceeding threshold 2s (queue block: serial)")
+
+
+@test(config={"eqd.conf": FAST}, env={"EQD_FAULT": "spawn:1+"})
+def when_no_process_can_be_made_the_pool_is_stalled_and_says_why(eqd):
+    c = eqd.events(events=["stall."])
+    eqd.submit("--", "true")
+    equal(stall(c, pool="command")["reason"], "create-failure")
+
+
+@test(config={"eqd.conf": FAST}, root=True, other_users=True)
+def hung_tasks_are_told_to_their_owner_only(eqd):
+    eqd.configure("eqd.conf", "[Watchdog]\nHungTaskTimeoutSecs=300ms\n[Queue]\nHungTask=wall\n")
+    eqd.ok("reload")
+    mine, other = eqd.events(uid=61001, events=["task."]), eqd.events(uid=61002, events=["task."])
+    eqd.submit("--", "sleep", "1000", uid=61001)
+    stall(mine, "task.hung")
+    nothing(other, 0.5)
+
+
+main()
