@@ -111,11 +111,13 @@ static void dump_pools(const Watch *watch) {
         }
 }
 
-static size_t dump_queues(const Watch *watch, size_t left) {
+static size_t dump_queues(const Stall *s, size_t left) {
+        const Watch *watch = s->watch;
         char name[EQ_NAME_MAX + 1], text[256];
         for (size_t i = 0; i < watch_table_n(&watch->queues) && left > 0; i++) {
                 const WatchQueue *q = watch_table_at(&watch->queues, i);
-                uint64_t n_ready = WATCH_GET(q->n_ready), n_running = WATCH_GET(q->n_running);
+                uint64_t n_ready = WATCH_GET(q->n_ready);
+                uint64_t n_running = q->judge.tick == s->tick ? q->judge.n_running : 0;
                 if (WATCH_GET(q->id) == 0 || n_ready + n_running == 0)
                         continue;
                 watch_name_get(&q->name, name);
@@ -194,7 +196,7 @@ static void panic(Watchdog *w, const StallReport *r) {
         panic_text(w, r, text, sizeof(text));
         log_event(STALL_DUMP, (0), "Showing busy workqueues and worker pools:");
         dump_pools(w->stall.watch);
-        dump_tasks(w->stall.watch, dump_queues(w->stall.watch, DUMP_MAX / 2) + DUMP_MAX / 2, now);
+        dump_tasks(w->stall.watch, dump_queues(&w->stall, DUMP_MAX / 2) + DUMP_MAX / 2, now);
         log_event_fields(PANIC, &fields, text);
         (void)log_flush(FLUSH_MAX_USEC);
         snprintf(status, sizeof(status), "PANIC workqueue: %s", text);

@@ -91,11 +91,8 @@ static void take_slot(Pool *p, Slot *slot, Task *t) {
         slot->announced = false;
         t->slot = slot;
 
-        WatchQueue *queue = t->queue->watch;
-        WATCH_SET(queue->started_usec, slot->started_usec);
-        WATCH_SET(slot->watch->queue, queue);
+        WATCH_SET(slot->watch->queue, t->queue->watch);
         WATCH_SET(slot->watch->seq, t->seq);
-        WATCH_SET(slot->watch->deadline_usec, USEC_NEVER);
         atomic_store_explicit(&slot->watch->started_usec, slot->started_usec, memory_order_release);
 }
 

@@ -50,11 +50,7 @@ static bool is_backing_off(const Queue *q) {
 }
 
 static void show(const Queue *q) {
-        WatchQueue *c = q->watch;
-        WATCH_SET(c->n_ready, q->n_queued);
-        WATCH_SET(c->n_running, q->n_running);
-        WATCH_SET(c->n_ends, q->n_done + q->n_failed);
-        WATCH_SET(c->backing_off, is_backing_off(q));
+        WATCH_SET(q->watch->n_ready, is_backing_off(q) ? 0 : q->n_queued);
 }
 
 static void show_params(const Queue *q) {
@@ -353,6 +349,7 @@ static void finish(Queue *q, Task *t, TaskEvent ev) {
         eq_state state = task_set_state(t, ev);
         q->n_done += state == EQ_STATE_DONE;
         q->n_failed += state != EQ_STATE_DONE;
+        WATCH_SET(q->watch->n_ends, q->n_done + q->n_failed);
         engine_disarm_task(q->engine, t);
         engine_release_tasks(q->engine, 1);
         flush_count_end(q, t);

@@ -267,11 +267,29 @@ static void pool_refresh(const Stall *s, WatchPool *p) {
         p->judge.stale = NULL;
 }
 
-static void queue_refresh(const Stall *s, WatchQueue *q) {
+/* Its name is another queue's by now: the host knows it by the episode. */
+static void end_of_removed(Stall *s, const WatchQueue *q) {
+        StallReport r = report_new(s, STALL_QUEUE);
+        r.phase = STALL_END;
+        r.episode = q->judge.episode.number;
+        r.queue_id = q->judge.id;
+        r.stuck_usec = since_usec(q->judge.episode.since_usec, s->now_usec);
+        tell(s, &r);
+}
+
+static void queue_refresh(Stall *s, WatchQueue *q) {
+        uint64_t id = atomic_load_explicit(&q->id, memory_order_acquire);
         if (q->judge.tick == s->tick)
                 return;
+        if (q->judge.id != id) {
+                if (q->judge.episode.number != 0)
+                        end_of_removed(s, q);
+                memset(&q->judge, 0, sizeof(q->judge));
+                q->judge.id = id;
+        }
         q->judge.tick = s->tick;
-        q->judge.stale = q->judge.oldest = NULL;
+        q->judge.started_usec = q->judge.n_running = 0;
+        q->judge.stale = NULL;
 }
 
 static void look_at_slots(Stall *s) {
@@ -286,7 +304,9 @@ static void look_at_slots(Stall *s) {
                 pool_refresh(s, f.pool);
                 queue_refresh(s, f.queue);
                 f.pool->judge.n_busy++;
+                f.queue->judge.n_running++;
                 f.pool->judge.progress_usec = MAX(f.pool->judge.progress_usec, f.started_usec);
+                f.queue->judge.started_usec = MAX(f.queue->judge.started_usec, f.started_usec);
                 if (!f.pool->judge.stale || c->judge.life_usec < f.pool->judge.stale->judge.life_usec)
                         f.pool->judge.stale = c;
                 if (!f.queue->judge.stale || c->judge.life_usec < f.queue->judge.stale->judge.life_usec)
@@ -300,50 +320,31 @@ static void look_at_slots(Stall *s) {
 /* ---- queues and pools ---- */
 
 static bool can_start(const WatchQueue *q) {
-        return WATCH_GET(q->n_running) < WATCH_GET(q->max_active);
+        return q->judge.n_running < WATCH_GET(q->max_active);
 }
 
-static void note_progress(Stall *s, WatchQueue *q, uint64_t id, bool waits) {
+static void note_progress(Stall *s, WatchQueue *q, bool waits) {
         uint64_t n_ends = WATCH_GET(q->n_ends);
-        if (q->judge.id != id) {
-                memset(&q->judge, 0, sizeof(q->judge));
-                q->judge.id = id;
-        } else if (q->judge.n_ends != n_ends || (waits && !q->judge.waited))
-                q->judge.progress_usec = s->now_usec;
-        if (q->judge.progress_usec == 0)
+        if (q->judge.n_ends != n_ends || (waits && !q->judge.waited) || q->judge.progress_usec == 0)
                 q->judge.progress_usec = s->now_usec;
         q->judge.n_ends = n_ends;
-        q->judge.progress_usec = MAX(q->judge.progress_usec, WATCH_GET(q->started_usec));
+        q->judge.progress_usec = MAX(q->judge.progress_usec, q->judge.started_usec);
         q->judge.waited = waits;
 }
 
-/* Its name is another queue's by now: the host knows it by the episode. */
-static void end_of_removed(Stall *s, const WatchQueue *q) {
-        StallReport r = report_new(s, STALL_QUEUE);
-        r.phase = STALL_END;
-        r.episode = q->judge.episode.number;
-        r.queue_id = q->judge.id;
-        r.stuck_usec = since_usec(q->judge.episode.since_usec, s->now_usec);
-        tell(s, &r);
-}
-
 static void look_at_queue(Stall *s, WatchQueue *q) {
-        uint64_t id = atomic_load_explicit(&q->id, memory_order_acquire);
-        bool waits = id != 0 && WATCH_GET(q->n_ready) > 0 && !WATCH_GET(q->paused) && !WATCH_GET(q->backing_off);
+        bool waits = WATCH_GET(q->id) != 0 && WATCH_GET(q->n_ready) > 0 && !WATCH_GET(q->paused);
         if (!waits && !q->judge.waited && q->judge.episode.number == 0)
                 return;
-        if (q->judge.id != id && q->judge.episode.number != 0)
-                end_of_removed(s, q);
-        note_progress(s, q, id, waits);
         queue_refresh(s, q);
+        note_progress(s, q, waits && q->judge.id != 0);
         q->judge.next_busy = s->busy;
         s->busy = q;
-        if (!waits || !can_start(q))
+        if (!q->judge.waited || !can_start(q))
                 return;
         WatchPool *p = WATCH_GET(q->pool);
         pool_refresh(s, p);
         p->judge.n_startable++;
-        p->judge.progress_usec = MAX(p->judge.progress_usec, WATCH_GET(q->started_usec));
         if (!p->judge.waiting || q->judge.progress_usec < p->judge.waiting->judge.progress_usec)
                 p->judge.waiting = q;
 }
@@ -384,7 +385,7 @@ static void fill_queue(WatchQueue *q, StallReport *r) {
         r->queue_id = WATCH_GET(q->id);
         watch_name_get(&q->name, r->queue);
         r->n_ready = WATCH_GET(q->n_ready);
-        r->n_running = WATCH_GET(q->n_running);
+        r->n_running = q->judge.n_running;
 }
 
 static void judge_pool(Stall *s, WatchPool *p) {

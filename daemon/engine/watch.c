@@ -142,6 +142,7 @@ WatchSlot *watch_slot_new(Watch *w, WatchPool *pool, size_t index) {
                 return NULL;
         WATCH_SET(c->pool, pool);
         WATCH_SET(c->index, index);
+        WATCH_SET(c->deadline_usec, UINT64_MAX);
         table_show(&w->slots, c);
         return c;
 }
@@ -158,11 +159,8 @@ WatchQueue *watch_queue_new(Watch *w) {
         if (!c)
                 return NULL;
         WATCH_SET(c->n_ready, 0);
-        WATCH_SET(c->n_running, 0);
         WATCH_SET(c->n_ends, 0);
-        WATCH_SET(c->started_usec, 0);
         WATCH_SET(c->paused, false);
-        WATCH_SET(c->backing_off, false);
         table_show(&w->queues, c);
         return c;
 }

@@ -61,22 +61,22 @@ typedef struct WatchPool {
 } WatchPool;
 
 typedef struct WatchQueue {
-        _Atomic uint64_t id;                 /* 0: none */
-        _Atomic uint64_t n_ready, n_running; /* eligible; in flight */
-        _Atomic uint64_t n_ends;             /* counts tasks that have ended */
-        _Atomic uint64_t started_usec;       /* of the last task that was started */
+        _Atomic uint64_t id;      /* 0: none */
+        _Atomic uint64_t n_ready; /* eligible and not behind a back-off; what is in flight the slots say */
+        _Atomic uint64_t n_ends;  /* changes when tasks end */
         _Atomic uint64_t max_active;
-        _Atomic bool paused, backing_off; /* backing_off: what is eligible stands behind a back-off */
-        _Atomic uint8_t hung_task;        /* HungTask */
+        _Atomic bool paused;
+        _Atomic uint8_t hung_task; /* HungTask */
         _Atomic(WatchPool *) pool;
         _Atomic uint64_t stall_usec, expected_usec; /* stall_thresh, expected_runtime */
         WatchName name;
 
         struct { /* watchdog thread only */
                 uint64_t id, n_ends, tick;
+                uint64_t n_running, started_usec; /* in flight at this look, and when the youngest was started */
                 uint64_t progress_usec, touched_usec;
                 bool waited; /* something was startable, or could not be started, at the tick before */
-                struct WatchSlot *stale, *oldest;
+                struct WatchSlot *stale;
                 struct WatchQueue *next_busy;
                 WatchEpisode episode;
         } judge;
@@ -86,7 +86,9 @@ typedef struct WatchSlot {
         _Atomic uint64_t started_usec; /* 0: idle */
         _Atomic(WatchQueue *) queue;
         _Atomic uint64_t seq;
-        _Atomic uint64_t deadline_usec; /* it is past helping then: it was killed and is still there; UINT64_MAX */
+        _Atomic uint64_t
+                deadline_usec; /* it is past helping then: it was killed and is still there. UINT64_MAX, which an
+                                         * executor that changes it restores when it starts the next task */
         _Atomic(WatchPool *) pool;
         _Atomic uint64_t index, pid; /* Slot::index; the process, for executors that have one, 0: not known */
 

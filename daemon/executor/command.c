@@ -692,6 +692,7 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
                 r->number++;
                 r->step = STOP_NONE;
                 WATCH_SET(slot->watch->pid, 0);
+                WATCH_SET(slot->watch->deadline_usec, USEC_NEVER);
                 r->started = r->timed_out = r->canceled = r->signaled = r->clogged = false;
                 e = send_request(x, r);
                 if (e == -EAGAIN)

@@ -2,11 +2,16 @@
 /* What a task costs in the engine alone, on one thread: no socket, no store, no process. Lines `bench NAME VALUE UNIT`,
  * the median of the rounds.
  *
- * Checks itself: each task runs once, in order within its queue. */
+ * Checks itself: each task runs once, in order within its queue.
+ *
+ * `bench-engine count MODE N` runs N tasks in one way and measures nothing, for `valgrind --tool=callgrind`, which counts
+ * instructions: MODE is direct (each runs inside its submit), backlog (all are submitted first) or none. What none takes is
+ * the setting up. */
 
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/util.h"
@@ -218,7 +223,24 @@ static void bench_memory(void) {
         bench_free(b);
 }
 
-int main(void) {
+/* The same work each time, so that two builds can be compared by their instructions. */
+static int count(const char *mode, size_t n) {
+        Bench *b = bench_new(64);
+        bool backlog = strcmp(mode, "backlog") == 0;
+        if (n > N_TASKS)
+                must(-1);
+        if (backlog)
+                pool_set_max(b->pool, 0);
+        for (size_t i = 0; i < n && strcmp(mode, "none") != 0; i++)
+                submit(b, i, TASK_LANE_NORMAL);
+        pool_set_max(b->pool, 1);
+        bench_free(b);
+        return EXIT_SUCCESS;
+}
+
+int main(int argc, char **argv) {
+        if (argc == 4 && strcmp(argv[1], "count") == 0)
+                return count(argv[2], strtoul(argv[3], NULL, 10));
         static const size_t n_queues[] = { 1, 64, 4096 };
         for (size_t i = 0; i < ELEMENTSOF(n_queues); i++) {
                 bench_backlog(n_queues[i]);
