@@ -230,6 +230,158 @@ const RowKind rows_queues = {
         .id = "name",
 };
 
+static void put_count(EqBuffer *b, uint64_t n) {
+        text_printf(b, "%" PRIu64, n);
+}
+
+static const char *monitor_total(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        put_count(b, q->done + q->failed);
+        return NULL;
+}
+
+static const char *monitor_infl(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_count(b, ((const EqQueue *)rec)->running);
+        return NULL;
+}
+
+static const char *monitor_pend(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_count(b, ((const EqQueue *)rec)->queued);
+        return NULL;
+}
+
+static const char *monitor_inact(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_count(b, ((const EqQueue *)rec)->waiting);
+        return NULL;
+}
+
+static const char *monitor_cpu(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        text_printf(b, "%.1f", (double)q->cpu_usec / 1e6);
+        return NULL;
+}
+
+static const char *monitor_none(Ctl *ctl, const void *rec, EqBuffer *b) {
+        text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *monitor_stall(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        if (!EQ_HAS(q, Queue, stalled_usec)) {
+                text_cstr(b, "-");
+                return NULL;
+        }
+        put_duration(b, q->stalled_usec);
+        return "1;31";
+}
+
+/* The columns of the kernel's wq_monitor, and four more. What eqd's queues do not have is -. */
+static const Column monitor_columns[] = {
+        { .name = "total", .header = "total", .cell = monitor_total, .right = true },
+        { .name = "infl", .header = "infl", .cell = monitor_infl, .right = true },
+        { .name = "cputime", .header = "CPUtime", .cell = monitor_cpu, .right = true },
+        { .name = "cpuitsv", .header = "CPUitsv", .cell = monitor_none, .right = true },
+        { .name = "cmw", .header = "CMW/RPR", .cell = monitor_none, .right = true },
+        { .name = "mayday", .header = "mayday", .cell = monitor_none, .right = true },
+        { .name = "rescued", .header = "rescued", .cell = monitor_none, .right = true },
+        { .name = "pend", .header = "pend", .cell = monitor_pend, .right = true },
+        { .name = "inact", .header = "inact", .cell = monitor_inact, .right = true },
+        { .name = "oldest", .header = "oldest", .cell = queue_oldest, .right = true },
+        { .name = "stall", .header = "stall", .cell = monitor_stall, .right = true },
+        { .name = NULL },
+};
+const RowKind rows_monitor = {
+        .schema = &eq_schema_Queue,
+        .columns = monitor_columns,
+        .table = "name,total,infl,cputime,cpuitsv,cmw,mayday,rescued,pend,inact,oldest,stall",
+        .wide = "name,total,infl,cputime,cpuitsv,cmw,mayday,rescued,pend,inact,oldest,stall",
+        .tsv = "name,done,failed,running,cpu_usec,queued,waiting,oldest_usec,stalls,stalled_usec",
+        .id = "name",
+};
+
+/* ---- pools, and what runs ---- */
+
+static const char *pool_slots(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqPool *p = rec;
+        text_printf(b, "%" PRIu64 "/%" PRIu64, p->busy, p->slots);
+        return NULL;
+}
+
+static const char *pool_stall(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqPool *p = rec;
+        if (!EQ_HAS(p, Pool, stalled_usec)) {
+                text_cstr(b, "-");
+                return NULL;
+        }
+        put_duration(b, p->stalled_usec);
+        return "1;31";
+}
+
+static const Column pool_columns[] = {
+        { .name = "run", .header = "BUSY/SLOTS", .cell = pool_slots, .right = true },
+        { .name = "stall", .header = "STALL", .cell = pool_stall, .right = true },
+        { .name = NULL },
+};
+const RowKind rows_pools = {
+        .schema = &eq_schema_Pool,
+        .columns = pool_columns,
+        .table = "name,kind,run,made,queues,startable,reason,stall",
+        .wide = "name,kind,run,made,queues,startable,reason,blocked_usec,stall",
+        .tsv = "name,kind,slots,made,busy,queues,startable,reason,blocked_usec,stalled_usec",
+        .id = "name",
+};
+
+static const char *flight_run(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_duration(b, ((const EqInFlight *)rec)->run_usec);
+        return NULL;
+}
+
+static const char *flight_user(Ctl *ctl, const void *rec, EqBuffer *b) {
+        ctl_user(ctl, b, ((const EqInFlight *)rec)->uid);
+        return NULL;
+}
+
+static const char *flight_where(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqInFlight *t = rec;
+        if (t->process.len == 0)
+                text_cstr(b, "-");
+        text_escaped(b, t->process);
+        if (t->wchan.len > 0) {
+                text_cstr(b, " ");
+                text_escaped(b, t->wchan);
+        }
+        return eq_bytes_eq(t->process, eq_str("D")) ? "31" : NULL;
+}
+
+static const char *flight_what(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqInFlight *t = rec;
+        EqArray it = t->argv;
+        EqBytes s;
+        text_escaped(b, t->label);
+        for (bool first = true; t->label.len == 0 && eq_next_bytes(&it, &s) == 1; first = false) {
+                text_cstr(b, first ? "" : " ");
+                text_quoted(b, s);
+        }
+        return NULL;
+}
+
+static const Column flight_columns[] = {
+        { .name = "run", .header = "RUN", .cell = flight_run, .right = true },
+        { .name = "user", .header = "USER", .cell = flight_user },
+        { .name = "where", .header = "WHERE", .cell = flight_where },
+        { .name = "what", .header = "LABEL / COMMAND", .cell = flight_what },
+        { .name = NULL },
+};
+const RowKind rows_flights = {
+        .schema = &eq_schema_InFlight,
+        .columns = flight_columns,
+        .table = "id,pool,slot,run,cpu_usec,pid,where,user,what",
+        .wide = "id,pool,slot,run,cpu_usec,attempt,pid,where,user,what",
+        .tsv = "id,pool,slot,run_usec,cpu_usec,attempt,pid,process,wchan,uid,label,argv",
+        .id = "id",
+};
+
 /* ---- reasons and events ---- */
 
 const RowKind rows_whys = {
@@ -244,6 +396,6 @@ const RowKind rows_events = {
         .schema = &eq_schema_Event,
         .table = "time_usec,event,queue,id,state,reason,detail",
         .wide = "time_usec,event,queue,id,state,reason,detail",
-        .tsv = "time_usec,event,queue,id,state,reason,uid,attempt,exit,signal,label,detail",
+        .tsv = "time_usec,event,queue,pool,part,id,state,reason,stall_usec,uid,attempt,exit,signal,label,detail",
         .id = "id",
 };

@@ -34,14 +34,19 @@ static void print_event(Watch *w, const EqEvent *e) {
                 ctl_id(&b, e->id, e->queue, w->ctl);
         else
                 text_escaped(&b, e->queue);
-        static const int fields[] = { EQ_IDX_Event_state,  EQ_IDX_Event_reason, EQ_IDX_Event_exit,
-                                      EQ_IDX_Event_signal, EQ_IDX_Event_label,  EQ_IDX_Event_detail };
+        static const struct {
+                int field;
+                const char *before;
+        } fields[] = {
+                { EQ_IDX_Event_state, "" },          { EQ_IDX_Event_pool, "pool " }, { EQ_IDX_Event_part, "" },
+                { EQ_IDX_Event_reason, "" },         { EQ_IDX_Event_exit, "exit " }, { EQ_IDX_Event_signal, "signal " },
+                { EQ_IDX_Event_stall_usec, "for " }, { EQ_IDX_Event_label, "" },     { EQ_IDX_Event_detail, "" },
+        };
         for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
                 size_t len = b.len;
-                text_printf(&b, fields[i] == EQ_IDX_Event_exit || fields[i] == EQ_IDX_Event_signal ? "  %s " : "  ",
-                            schema->fields[fields[i]].name);
+                text_printf(&b, "  %s", fields[i].before);
                 size_t before = b.len;
-                field_text(w->ctl, schema, e, fields[i], false, &b);
+                field_text(w->ctl, schema, e, fields[i].field, false, &b);
                 if (b.len == before)
                         b.len = len;
         }

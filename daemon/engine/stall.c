@@ -166,7 +166,8 @@ static void judge_part(Stall *s, WatchPart *p) {
 
 /* ---- slots ---- */
 
-/* What a slot holds, read as one. */
+/* What a slot holds, read as one: what is loaded between two equal started_usec is of that task, since each load acquires and
+ * so stays before the second. */
 typedef struct Flight {
         WatchSlot *slot;
         WatchQueue *queue;
@@ -179,11 +180,10 @@ static bool flight_read(WatchSlot *c, Flight *ret) {
         if (started == 0)
                 return false;
         *ret = (Flight) { .slot = c,
-                          .queue = WATCH_GET(c->queue),
-                          .pool = WATCH_GET(c->pool),
+                          .queue = atomic_load_explicit(&c->queue, memory_order_acquire),
+                          .pool = atomic_load_explicit(&c->pool, memory_order_acquire),
                           .started_usec = started,
-                          .seq = WATCH_GET(c->seq) };
-        atomic_thread_fence(memory_order_acquire);
+                          .seq = atomic_load_explicit(&c->seq, memory_order_acquire) };
         return WATCH_GET(c->started_usec) == started;
 }
 

@@ -29,6 +29,14 @@ void queue_view_done(QueueView *v);
 
 int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
 
+void view_pool(const Manager *m, const Pool *p, EqPool *ret);
+
+/* Calls each for running tasks that the caller may see, of q or (NULL) all queues, by pool and slot, without the first `skip`.
+ * limit is at most FLIGHTS_MAX, for each is looked up in /proc. */
+enum { FLIGHTS_MAX = 256 };
+void view_in_flight(const Manager *m, const Caller *caller, const QueueRecord *q, uint64_t skip, uint64_t limit,
+                    void (*each)(void *userdata, const EqInFlight *row), void *userdata);
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 
 /* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each for at most `limit` of them. */

@@ -43,6 +43,8 @@ void handle_list(void *host, const Request *rq, const void *params);
 void handle_show(void *host, const Request *rq, const void *params);
 void handle_why(void *host, const Request *rq, const void *params);
 void handle_stat(void *host, const Request *rq, const void *params);
+void handle_pool_list(void *host, const Request *rq, const void *params);
+void handle_in_flight(void *host, const Request *rq, const void *params);
 /* handlers_stream.c */
 void handle_logs(void *host, const Request *rq, const void *params);
 void handle_subscribe(void *host, const Request *rq, const void *params);

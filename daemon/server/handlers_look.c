@@ -50,6 +50,49 @@ void handle_stat(void *host, const Request *rq, const void *params) {
         request_reply_record(rq, &eq_schema_Stat, &stat);
 }
 
+void handle_pool_list(void *host, const Request *rq, const void *params) {
+        const Manager *m = ((Handlers *)host)->manager;
+        EqBuffer rows = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&rows);
+        uint32_t n = 0;
+        LIST_FOREACH (link, &m->engine.pools) {
+                EqPool row;
+                view_pool(m, LIST_ENTRY(link, Pool, link), &row);
+                eq_pack_record(&pk, &eq_schema_Pool, &row);
+                n++;
+        }
+        request_reply_rows(rq, &rows, n);
+}
+
+typedef struct FlightRows {
+        EqBuffer buffer;
+        msgpack_packer packer;
+        uint32_t n;
+} FlightRows;
+
+static void add_flight(void *userdata, const EqInFlight *row) {
+        FlightRows *w = userdata;
+        eq_pack_record(&w->packer, &eq_schema_InFlight, row);
+        w->n++;
+}
+
+void handle_in_flight(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        const EqInFlightList *p = params;
+        Caller caller = session_caller(rq->session);
+        QueueRecord *q = NULL;
+        Refusal refusal;
+        if (EQ_HAS(p, InFlightList, queue) && manager_find_queue(h->manager, p->queue, &q, &refusal) < 0) {
+                request_refused(rq, &refusal);
+                return;
+        }
+        FlightRows w = { .buffer = EQ_BUFFER_NULL };
+        w.packer = eq_packer(&w.buffer);
+        view_in_flight(h->manager, &caller, q, p->from, EQ_HAS(p, InFlightList, limit) ? p->limit : FLIGHTS_MAX,
+                       add_flight, &w);
+        request_reply_rows(rq, &w.buffer, w.n);
+}
+
 /* ---- list ---- */
 
 static int parse_states(EqArray states, uint32_t *ret, const Request *rq) {

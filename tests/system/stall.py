@@ -242,6 +242,67 @@ def when_no_process_can_be_made_the_pool_is_stalled_and_says_why(eqd):
     equal(stall(c, pool="command")["reason"], "create-failure")
 
 
+@test(config={"eqd.conf": FAST})
+def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
+    c = eqd.events(events=["stall."])
+    task = blocker(eqd, "q")
+    eqd.submit("-q", "q", "--", "true")
+    stall(c, queue="q")
+    pid = eqd.show(task)["pid"]
+    out = eqd.ok("dump")
+    tables = out.split("\n\n")
+    equal(len(tables), 3, out)
+    contains(tables[0], "BUSY/SLOTS", "command  command")
+    equal(re.search(r"^q +open +1/1 +1 ", tables[1], re.M) is not None, True, out)
+    equal("default" in tables[1], False, "queues with nothing in them are left out")
+    equal(re.search(rf"^{task} +command +0 +[0-9.]+s .* {pid} +S.* sleep 1000$", tables[2], re.M) is not None, True, out)
+    rows = [json.loads(line) for line in eqd.ok("dump", "--json").splitlines()]
+    equal([(r.get("kind"), r.get("name"), r.get("pid")) for r in rows],
+          [("command", "command", None), (None, "q", None), (None, None, pid)])
+    equal(rows[0]["busy"], 1)
+    equal((rows[2]["id"], rows[2]["process"], rows[2]["argv"]), (task, "S", ["sleep", "1000"]))
+    between(rows[2]["run_usec"], 1_000_000, 60_000_000, "run_usec")
+    eqd.fails(2, "dump", "--columns", "id", says="several tables")
+
+
+@test(config={"eqd.conf": FAST})
+def monitor_has_the_columns_of_the_kernel(eqd):
+    eqd.ok("queue", "create", "mail", LIFELESS)
+    eqd.ok("queue", "create", "other")
+    eqd.ok("run", "-q", "mail", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done")
+    task = eqd.submit("-q", "mail", "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    c = eqd.events(events=["stall."])
+    eqd.submit("-q", "mail", "--", "true")
+    stall(c, queue="mail")
+    head, row = (line.split() for line in eqd.ok("monitor", "-i", "0", "m*").splitlines())
+    equal(head, ["NAME", "total", "infl", "CPUtime", "CPUitsv", "CMW/RPR", "mayday", "rescued", "pend", "inact", "oldest",
+                 "stall"])
+    equal((row[:3], row[4:10]), (["mail", "1", "1"], ["-", "-", "-", "-", "1", "0"]))
+    equal(row[11].endswith("s"), True, row)
+    equal(eqd.queue("mail")["cpu_usec"] > 0, True)
+    twice = eqd.ok("monitor", "-i", "10ms", "-n", "2", "--json", "o*")
+    equal([json.loads(line)["name"] for line in twice.splitlines()], ["other", "other"])
+
+
+@test(root=True, other_users=True)
+def dump_shows_a_users_own_tasks_only(eqd):
+    task = eqd.submit("--", "sleep", "1000", uid=61001)
+    eqd.until_state(task, "RUNNING")
+    for uid, n in ((61001, 1), (61002, 0), (0, 1)):
+        out = eqd.ok("dump", "--json", uid=uid)
+        equal(out.count('"id":"'), n, f"{uid}: {out}")
+
+
+@test(config={"eqd.conf": FAST})
+def events_prints_stalls_for_people(eqd):
+    blocker(eqd, "q")
+    eqd.submit("-q", "q", "--", "true")
+    out = eqd.ok("events", "-f", "-n", "1", "-q", "q")
+    equal(re.search(r"  stall\.(begin|repeat)  q/1  pool command  serial  for \d+(\.\d+)?s  queue q: serial$", out) is not None,
+          True, out)
+
+
 @test(config={"eqd.conf": FAST}, root=True, other_users=True)
 def hung_tasks_are_told_to_their_owner_only(eqd):
     eqd.configure("eqd.conf", "[Watchdog]\nHungTaskTimeoutSecs=300ms\n[Queue]\nHungTask=wall\n")
