@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from eqdtest import Skip, alive, comm, contains, descendants, equal, eventually, is_gone, proc_stat, status_fields
-from machine import (BUILD, CONFIG, SOCKET, STATE, STRANGER, WAIT_SECONDS, case, cgroup, cgroup_of, connect, ends_as,
+from machine import (BUILD, CONFIG, DROPINS, SOCKET, STATE, STRANGER, WAIT_SECONDS, case, cgroup, cgroup_of, connect, ends_as,
                      fails, installed, is_state, journal, main, main_pid, messages, ok, pids_in, run, says,
                      start_process, submit, systemctl, task, unit)
 
@@ -489,6 +489,127 @@ def with_setuid_programs_they_work():
     equal(len(re.findall(r"\t0{16}$", eqctl("logs", own), re.M)), 4)
     roots = ok("eqctl", "run", "--", "grep", "-E", "^Cap(Prm|Eff)|NoNew", "/proc/self/status")
     contains(roots, "CapPrm:\t0000000000000000", "CapEff:\t0000000000000000", "NoNewPrivs:\t1")
+
+
+# ---- stalls, signs of life, the end that eqd gives itself ----
+
+FAST = "[Watchdog]\nWatchdogThresh=500ms\n"
+
+
+def with_unit_lines(lines):
+    """eqd.service is started with these lines, but a restart of it finds them gone."""
+    DROPINS.mkdir(parents=True)
+    (DROPINS / "case.conf").write_text("[Service]\nRestartSec=100ms\n" + lines)
+    systemctl("daemon-reload")
+    systemctl("start", "eqd.service")
+    shutil.rmtree(DROPINS)
+    systemctl("daemon-reload")
+
+
+def block(queue):
+    """A task without life in a queue of its own, and one that waits for it."""
+    eqctl("queue", "create", queue, "expected_runtime=0")
+    head = submit("-q", queue, "--", "sleep", "1000")
+    return head, submit("-q", queue, "--", "true")
+
+
+def stall_event(connection, name, **fields):
+    return connection.note(lambda method, params: method == "event" and params[0]["event"] == name and
+                           all(params[0].get(k) == v for k, v in fields.items()))[0]
+
+
+def restarted(n=1):
+    def state():
+        return unit("eqd.service", "ActiveState", "NRestarts")
+    eventually(lambda: state() == {"ActiveState": "active", "NRestarts": str(n)}, state)
+
+
+@case(start="eqd.service", config={"eqd.conf": FAST})
+def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
+    ok("journalctl", "--update-catalog")
+    with connect() as c:
+        c.call("subscribe", events=["stall."])
+        head, waiting = block("letters")
+        stall_event(c, "stall.begin", queue="letters")
+        eventually(lambda: unit("eqd.service", "StatusText").startswith("STALLED queue letters "),
+                   lambda: unit("eqd.service", "StatusText"))
+        eqctl("cancel", head)
+        stall_event(c, "stall.end", queue="letters")
+    ends_as(waiting, "DONE")
+    eventually(lambda: unit("eqd.service", "StatusText") == "2 queues, 0 running, 0 pending",
+               lambda: unit("eqd.service", "StatusText"))
+    ok("journalctl", "--sync")
+    query = ["journalctl", "--no-pager", "-u", "eqd.service", "EQD_QUEUE=letters"]
+    records = [json.loads(line) for line in ok(*query, "-o", "json").splitlines()]
+    equal([r["EQD_EVENT"] for r in (records[0], records[-1])], ["queue-stall", "queue-stall-end"])
+    first, last = records[0], records[-1]
+    equal({k: first[k] for k in ("PRIORITY", "EQD_REASON", "EQD_TASK", "EQD_POOL", "EQD_PENDING", "EQD_INFLIGHT",
+                                 "EQD_OLDEST")},
+          {"PRIORITY": "3", "EQD_REASON": "serial", "EQD_TASK": head, "EQD_POOL": "command", "EQD_PENDING": "1",
+           "EQD_INFLIGHT": "1", "EQD_OLDEST": waiting})
+    equal(500000 <= int(first["EQD_STALL_USEC"]) <= 1500000, True, first["EQD_STALL_USEC"])
+    equal((len(first["EQD_EPISODE"]), last["EQD_EPISODE"]), (32, first["EQD_EPISODE"]))
+    contains(ok(*query, "-x"), "Subject: eqd: queue-stall", "Tasks wait in queue letters", "Reason: serial",
+             "eqctl dump")
+
+
+@case(config={"eqd.conf": FAST + "[Commands]\nSlots=2\n"})
+def stalls_and_a_standing_journal_and_spawner_are_no_reason_for_a_restart():
+    with_unit_lines("WatchdogSec=1s\n")
+    pid, journald = main_pid(), main_pid("systemd-journald.service")
+    with connect() as c:
+        c.call("subscribe", events=["stall."])
+        block("letters")
+        stall_event(c, "stall.begin", queue="letters")
+        for stopped in (spawners()[1], journald):
+            os.kill(stopped, signal.SIGSTOP)
+        try:
+            stall_event(c, "stall.begin", part="eqd-spawner", reason="spawn-failed")
+            for _ in range(6): # more than two of the watchdog's limits
+                stall_event(c, "stall.repeat", queue="letters")
+        finally:
+            os.kill(journald, signal.SIGCONT)
+            os.kill(spawners()[1], signal.SIGCONT)
+        stall_event(c, "stall.end", part="eqd-spawner")
+    equal((main_pid(), unit("eqd.service", "NRestarts")), (pid, "0"))
+
+
+@case()
+def a_main_loop_that_stands_still_is_restarted():
+    with_unit_lines("WatchdogSec=2s\nEnvironment=EQD_FAULT=loop:3\n")
+    first = main_pid()
+    restarted()
+    equal(main_pid() != first, True)
+    contains(messages("-u", "eqd.service"), "Watchdog timeout (limit 2s)!")
+    ends_as(submit("--", "true"), "DONE")
+
+
+@case(start="eqd.service", config={"eqd.conf": FAST + "PanicOnStall=2\nPanicScope=queue\n"})
+def an_eqd_that_gives_up_says_why_and_is_restarted():
+    head, _ = block("letters")
+    pid = task(head)["pid"]
+    restarted()
+    all_gone([pid])
+    text = messages("-u", "eqd.service")
+    contains(text, "Watchdog request (last status: PANIC workqueue: 2 stall(s) exceeded threshold 2 (queue letters: serial))!",
+             "Showing busy workqueues and worker pools:", f"in-flight {head} pid {pid} for ",
+             "workqueue: 2 stall(s) exceeded threshold 2")
+    equal([r["PRIORITY"] for r in journal() if r.get("EQD_EVENT") == "panic"], ["0"])
+    ends_as(submit("--", "true"), "DONE")
+
+
+@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=6s\n"})
+def a_stop_may_take_as_long_as_its_setting_says():
+    """TimeoutStopSec= of the unit is shorter than what the command needs; eqd asks for more."""
+    DROPINS.mkdir(parents=True)
+    (DROPINS / "case.conf").write_text("[Service]\nTimeoutStopSec=2s\n")
+    systemctl("daemon-reload")
+    slow = submit("--grace", "10s", "-c", "trap 'sleep 4; echo through >~/through; exit 0' TERM; echo ready; "
+                                          "while :; do sleep 0.05; done")
+    says(slow, "ready")
+    systemctl("stop", "eqd.service", "eqd.socket")
+    equal(unit("eqd.service", "Result"), "success")
+    equal(Path("/home/alice/through").read_text(), "through\n")
 
 
 # ---- journal ----

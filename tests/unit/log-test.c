@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -18,7 +19,7 @@ static struct {
         pthread_mutex_t lock;
         char text[1 << 20]; /* a line per record, fields separated by | */
         size_t n;
-        bool blocked;
+        atomic_bool blocked;
         sem_t gate, came;
 } journal = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
