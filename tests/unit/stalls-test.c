@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: MIT */
+
+#include "manager/stalls.h"
+
+#include "manager-host.h"
+
+static StallReport report(StallKind kind, StallPhase phase, uint64_t episode, uint64_t stuck_usec) {
+        StallReport r = { .kind = kind,
+                          .phase = phase,
+                          .episode = episode,
+                          .now_usec = 1000 * USEC_PER_SEC,
+                          .stuck_usec = stuck_usec,
+                          .reason = EQ_REASON_SERIAL };
+        strcpy(r.pool, "command");
+        return r;
+}
+
+static void take(Host *h, StallReport r) {
+        manager_take_stall(h->m, &r, false);
+}
+
+static StallReport of_queue(const QueueRecord *q, StallReport r) {
+        strcpy(r.queue, q->queue->name);
+        r.queue_id = q->queue->id;
+        return r;
+}
+
+TEST(a_queue_shows_its_stall_until_it_ends) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "mail", NULL);
+        QueueView v = QUEUE_VIEW_NULL;
+        h.m->want_events = true;
+        StallReport r = of_queue(q, report(STALL_QUEUE, STALL_BEGIN, 1, 0));
+        r.now_usec = clock_monotonic(h.m->clock);
+        r.stuck_usec = 31 * USEC_PER_SEC;
+        take(&h, r);
+        ck_assert_uint_eq(h.n_events, 1);
+        host_advance(&h, 4 * USEC_PER_SEC);
+        ck_assert_int_eq(view_queue(h.m, q, &v), 0);
+        ck_assert(EQ_HAS(&v.row, Queue, stalled_usec));
+        ck_assert_uint_eq(v.row.stalled_usec, 35 * USEC_PER_SEC);
+        ck_assert_uint_eq(v.row.stalls, 1);
+        queue_view_done(&v);
+        r.phase = STALL_END;
+        take(&h, r);
+        ck_assert_uint_eq(h.n_events, 2);
+        v = (QueueView)QUEUE_VIEW_NULL;
+        ck_assert_int_eq(view_queue(h.m, q, &v), 0);
+        ck_assert(!EQ_HAS(&v.row, Queue, stalled_usec));
+        ck_assert_uint_eq(v.row.stalls, 1);
+        queue_view_done(&v);
+        EqStat stat;
+        view_stat(h.m, 0, &stat);
+        ck_assert_uint_eq(stat.stalls, 1);
+        ck_assert_uint_eq(stat.stalled, 0);
+        host_done(&h);
+}
+
+TEST(parts_are_worse_than_pools_and_those_than_queues_and_of_a_kind_the_longest) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "mail", NULL);
+        ck_assert_ptr_null(stalls_worst(&h.m->stalls));
+        take(&h, of_queue(q, report(STALL_QUEUE, STALL_BEGIN, 1, 500)));
+        take(&h, of_queue(q, report(STALL_QUEUE, STALL_BEGIN, 2, 900)));
+        ck_assert_uint_eq(stalls_worst(&h.m->stalls)->episode, 2);
+        take(&h, report(STALL_POOL, STALL_BEGIN, 3, 100));
+        ck_assert_uint_eq(stalls_worst(&h.m->stalls)->episode, 3);
+        take(&h, report(STALL_PART, STALL_BEGIN, 4, 10));
+        ck_assert_uint_eq(stalls_worst(&h.m->stalls)->episode, 4);
+        take(&h, report(STALL_PART, STALL_END, 4, 20));
+        take(&h, report(STALL_POOL, STALL_END, 3, 20));
+        ck_assert_uint_eq(stalls_worst(&h.m->stalls)->episode, 2);
+        take(&h, of_queue(q, report(STALL_QUEUE, STALL_REPEAT, 1, 5000)));
+        ck_assert_uint_eq(stalls_worst(&h.m->stalls)->episode, 1);
+        host_done(&h);
+}
+
+TEST(the_stall_of_a_removed_queue_ends_under_its_name) {
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "mail", NULL);
+        take(&h, of_queue(q, report(STALL_QUEUE, STALL_BEGIN, 1, 500)));
+        uint64_t id = q->queue->id;
+        queue_record_free(h.m, q);
+        StallReport end = report(STALL_QUEUE, STALL_END, 1, 900);
+        end.queue_id = id;
+        take(&h, end);
+        ck_assert_uint_eq(h.m->stalls.n, 0);
+        host_done(&h);
+}
+
+TEST(more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm) {
+        Host h;
+        host_init(&h);
+        for (uint64_t i = 1; i <= STALLS_KEPT + 10; i++)
+                take(&h, report(STALL_QUEUE, STALL_BEGIN, i, 500));
+        ck_assert_uint_eq(h.m->stalls.n, STALLS_KEPT);
+        ck_assert_uint_eq(h.m->stalls.n_begun, STALLS_KEPT + 10);
+        for (uint64_t i = STALLS_KEPT + 10; i > 0; i--)
+                take(&h, report(STALL_QUEUE, STALL_END, i, 500));
+        ck_assert_uint_eq(h.m->stalls.n, 0);
+        host_done(&h);
+}
+
+TEST(a_hung_task_that_has_ended_meanwhile_is_no_event) {
+        Host h;
+        host_init(&h);
+        h.m->want_events = true;
+        QueueRecord *q = host_queue(&h, "mail", NULL);
+        TaskRecord *t = host_task(&h, "mail", (EqSubmit) { 0 });
+        unsigned before = h.n_events;
+        StallReport r = of_queue(q, report(STALL_HUNG, STALL_BEGIN, 0, 500));
+        r.seq = t->task.seq;
+        take(&h, r);
+        ck_assert_uint_eq(h.n_events, before + 1);
+        r.seq = 99;
+        take(&h, r);
+        ck_assert_uint_eq(h.n_events, before + 1);
+        ck_assert_uint_eq(h.m->stalls.n_hung, 2);
+        host_end(&h, t, TASK_OK);
+        host_done(&h);
+}
+
+static void set_watchdog(Config *c) {
+        c->daemon.watchdog_thresh_usec = PARAM_INFINITY;
+        c->daemon.hung_task_warnings = PARAM_INFINITY;
+        c->daemon.panic_on_stall = 3;
+        c->daemon.panic_scope = PANIC_SCOPE_QUEUE;
+}
+
+TEST(infinite_settings_switch_off_or_never_end) {
+        Host h;
+        host_init_with(&h, set_watchdog);
+        StallConfig c = manager_stall_config(h.m);
+        ck_assert_uint_eq(c.watchdog_usec, 0);
+        ck_assert_int_eq(c.hung_warnings, -1);
+        ck_assert_uint_eq(c.panic_on_stall, 3);
+        ck_assert_int_eq(c.panic_scope, PANIC_SCOPE_QUEUE);
+        ck_assert_uint_eq(WATCH_GET(h.m->pool->watch->stall_usec), 0);
+        host_done(&h);
+}
+
+RUN_TESTS("stalls", 30, test_a_queue_shows_its_stall_until_it_ends,
+          test_parts_are_worse_than_pools_and_those_than_queues_and_of_a_kind_the_longest,
+          test_the_stall_of_a_removed_queue_ends_under_its_name,
+          test_more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm,
+          test_a_hung_task_that_has_ended_meanwhile_is_no_event, test_infinite_settings_switch_off_or_never_end)
