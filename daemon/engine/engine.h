@@ -48,6 +48,7 @@ typedef struct EngineSlot {
         Queue *queue; /* NULL: free */
         uint64_t generation;
         size_t next_free; /* index + 1; 0: the last */
+        bool listed;      /* in the list of free ones; a queue that was restored may stand in it all the same */
 } EngineSlot;
 
 struct Engine {
@@ -93,6 +94,8 @@ int engine_seed_generation(Engine *e, uint64_t last_queue_id);
 
 /* For queue.c and pool.c. */
 int engine_add_queue(Engine *e, Queue *q); /* gives q->id. 0, -ENOMEM, -ENOSPC */
+/* The same with the id that it has already. As engine_seed_generation(), and -EBUSY also where the id was given before. */
+int engine_restore_queue(Engine *e, Queue *q);
 void engine_remove_queue(Engine *e, Queue *q);
 int engine_reserve_tasks(Engine *e, uint64_t n); /* so that engine_arm_task() cannot fail. 0 or -ENOMEM */
 void engine_release_tasks(Engine *e, uint64_t n);
