@@ -233,6 +233,17 @@ uint64_t engine_run_due(Engine *e) {
         return e->next_armed_usec = engine_next_usec(e);
 }
 
+void engine_hold(Engine *e) {
+        e->n_holds++;
+}
+
+void engine_unhold(Engine *e) {
+        if (--e->n_holds > 0)
+                return;
+        LIST_FOREACH (link, &e->pools)
+                pool_run(LIST_ENTRY(link, Pool, link));
+}
+
 /* ---- the end of an attempt ---- */
 
 static TaskFate decide(Engine *e, Task *t, const TaskResult *result) {

@@ -88,6 +88,10 @@ uint64_t engine_next_usec(const Engine *e);
  * Returns the next time, as engine_next_usec(). */
 uint64_t engine_run_due(Engine *e);
 
+/* Between the two nothing is started, in any pool: what is made in between takes its places first. Counts. */
+void engine_hold(Engine *e);
+void engine_unhold(Engine *e);
+
 /* Restores what a restart must not lose: the slot of that id gives only later ones. For the store, before queues are made.
  * 0, -EINVAL: no such id can exist, -EBUSY: the slot is in use by an older one, -ENOMEM. */
 int engine_seed_generation(Engine *e, uint64_t last_queue_id);
