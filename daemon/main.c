@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -43,7 +44,7 @@ typedef struct Daemon {
         uv_timer_t extend; /* while it stops */
         Options options;
         Places places;
-        int lock_fd, listen_fd;
+        int lock_fd, listen_fd, kept_fd;
         Manager *manager;
         Server *server;
         Handlers handlers;
@@ -54,7 +55,8 @@ typedef struct Daemon {
 } Daemon;
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
-enum { EXTEND_MSEC = 5000 }; /* between two requests for more time to stop */
+enum { EXTEND_MSEC = 5000 };                  /* between two requests for more time to stop */
+static const char KEPT_NAME[] = "eqd-queues"; /* of the descriptor that the service manager holds over a restart */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
 static void usage(FILE *f) {
@@ -278,7 +280,7 @@ static void stop(Daemon *d, int status) {
         (void)uv_timer_start(&d->extend, on_extend, 0, EXTEND_MSEC); /* fails for closing handles only */
         if (d->server)
                 server_stop_listening(d->server);
-        manager_stop(d->manager, on_stopped);
+        manager_stop(d->manager, getenv("NOTIFY_SOCKET") != NULL, on_stopped);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum) {
@@ -408,14 +410,23 @@ static void make_socket_dir(const Daemon *d) {
         (void)make_dirs(dir); /* if it cannot, binding will say so */
 }
 
-static int take_listen_fd(Daemon *d) {
-        int n = sd_listen_fds(1);
-        if (n > 1) {
+/* The service manager passes the socket, and what the eqd before this one gave it to hold. */
+static int take_passed_fds(Daemon *d) {
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(1, &names), n_sockets = 0;
+        for (int i = 0; i < n; i++) {
+                int *to = strcmp(names[i], KEPT_NAME) == 0 ? &d->kept_fd : &d->listen_fd;
+                n_sockets += to == &d->listen_fd;
+                close_fd(*to);
+                *to = SD_LISTEN_FDS_START + i;
+                free(names[i]);
+        }
+        free(names);
+        if (n_sockets > 1) {
                 fprintf(stderr, "eqd: the service manager passed %d sockets; eqd.socket must have one ListenStream=\n",
-                        n);
+                        n_sockets);
                 return -EINVAL;
         }
-        d->listen_fd = n == 1 ? SD_LISTEN_FDS_START : -1;
         return 0;
 }
 
@@ -460,6 +471,10 @@ static int start(Daemon *d) {
         if (r >= 0)
                 r = privilege_drop();
         if (r >= 0)
+                r = manager_start(d->manager, d->kept_fd); /* looks at bytes that came from clients: not before */
+        if (r >= 0 && d->kept_fd >= 0)
+                notify_forget(KEPT_NAME); /* should this eqd crash, the tasks of then must not run again */
+        if (r >= 0)
                 r = start_watchdog(d, cgroups ? cgroup : NULL);
         if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
                 on_ready(d);
@@ -476,11 +491,26 @@ static int serve(Daemon *d) {
         return -ECHILD;
 }
 
+/* For the next eqd, in memory that the service manager holds. If it does not, because this is a stop and no restart, or its
+ * unit has no FileDescriptorStoreMax=, they are gone. */
+static void keep_queues(const Manager *m) {
+        _cleanup_close_ int fd = memfd_create(KEPT_NAME, MFD_CLOEXEC);
+        int r = fd < 0 ? -errno : manager_keep(m, fd);
+        if (r >= 0)
+                r = notify_keep(fd, KEPT_NAME);
+        if (r < 0)
+                log_event(NOT_KEPT, (.pending = m->n_pending, .error = strerror(-r)), m->n_pending, strerror(-r));
+        else if (m->n_pending > 0)
+                log_event(KEPT, (.pending = m->n_pending), m->n_pending);
+}
+
 static void finish(Daemon *d) {
         status_stop(&d->status);
         d->watchdog = watchdog_stop(d->watchdog);
         if (d->server)
                 d->server = server_free(d->server);
+        if (d->manager && d->manager->keeping)
+                keep_queues(d->manager);
         d->manager = manager_free(d->manager);
         uv_walk(&d->loop, close_handle, d);
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);
@@ -488,10 +518,11 @@ static void finish(Daemon *d) {
                 log_error("handles were left open");
         close_fd(d->lock_fd);
         close_fd(d->listen_fd);
+        close_fd(d->kept_fd);
 }
 
 int main(int argc, char **argv) {
-        static Daemon d = { .lock_fd = -1, .listen_fd = -1 };
+        static Daemon d = { .lock_fd = -1, .listen_fd = -1, .kept_fd = -1 };
         int r = parse_options(argc, argv, &d.options);
         if (r != 0)
                 return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
@@ -502,7 +533,7 @@ int main(int argc, char **argv) {
         }
 #endif
         (void)signal(SIGPIPE, SIG_IGN); /* cannot fail */
-        if (find_places(&d.options, &d.places) < 0 || take_listen_fd(&d) < 0)
+        if (find_places(&d.options, &d.places) < 0 || take_passed_fds(&d) < 0)
                 return EXIT_USAGE;
         if (lock_state(d.places.state, &d.lock_fd) < 0)
                 return EXIT_UNAVAILABLE;

@@ -58,7 +58,7 @@ struct Watchdog {
         /* the thread's own */
         Stall stall;
         uint64_t alive_usec; /* half of WATCHDOG_USEC; 0: nobody wants to know */
-        uint64_t next_alive_usec, next_ask_usec;
+        uint64_t next_alive_usec, next_ask_usec, dumped_usec;
 };
 
 static uint64_t read_usec(clockid_t id) {
@@ -97,7 +97,7 @@ static void log_untaken(Watchdog *w, uint64_t now) {
         pthread_mutex_unlock(&w->lock);
 }
 
-/* ---- thread: panic ---- */
+/* ---- thread: dump, panic ---- */
 
 static void dump_pools(const Watch *watch) {
         char name[EQ_NAME_MAX + 1], text[256];
@@ -149,6 +149,21 @@ static void dump_tasks(const Watch *watch, size_t left, uint64_t now) {
         }
 }
 
+static void dump(Watchdog *w, uint64_t now) {
+        w->dumped_usec = now;
+        log_event(STALL_DUMP, (0), "Showing busy workqueues and worker pools:");
+        dump_pools(w->stall.watch);
+        dump_tasks(w->stall.watch, dump_queues(&w->stall, DUMP_MAX / 2) + DUMP_MAX / 2, now);
+}
+
+/* When a pool gets stuck, but not again and again. */
+static void maybe_dump(Watchdog *w, const StallReport *r) {
+        uint64_t pause = MAX(w->stall.config.watchdog_usec, USEC_PER_SEC);
+        bool due = w->dumped_usec == 0 || r->now_usec - w->dumped_usec >= pause;
+        if (r->kind == STALL_POOL && r->phase == STALL_BEGIN && due)
+                dump(w, r->now_usec);
+}
+
 static void panic_text(const Watchdog *w, const StallReport *r, char *ret, size_t size) {
         const StallConfig *c = &w->stall.config;
         char what[96] = "";
@@ -194,9 +209,7 @@ static void panic(Watchdog *w, const StallReport *r) {
                                .stall_count = r->n_stalls };
         uint64_t now = read_usec(CLOCK_MONOTONIC);
         panic_text(w, r, text, sizeof(text));
-        log_event(STALL_DUMP, (0), "Showing busy workqueues and worker pools:");
-        dump_pools(w->stall.watch);
-        dump_tasks(w->stall.watch, dump_queues(&w->stall, DUMP_MAX / 2) + DUMP_MAX / 2, now);
+        dump(w, now);
         log_event_fields(PANIC, &fields, text);
         (void)log_flush(FLUSH_MAX_USEC);
         snprintf(status, sizeof(status), "PANIC workqueue: %s", text);
@@ -223,6 +236,7 @@ static void on_report(void *host, const StallReport *r) {
                 stall_log(r, NULL);
         if (!post(w, r, own) && !own)
                 stall_log(r, NULL);
+        maybe_dump(w, r);
 }
 
 /* ---- thread: life ---- */

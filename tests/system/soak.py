@@ -7,6 +7,7 @@ before, and memory has stopped growing once the history is full.
 """
 
 import collections
+import json
 import os
 import random
 import time
@@ -68,7 +69,8 @@ def rss(eqd):
         return c.call("stat")["rss_kib"]
 
 
-@test(other_users=os.geteuid() == 0, seconds=SECONDS + 300)
+@test(other_users=os.geteuid() == 0, seconds=SECONDS + 300,
+      config={"eqd.conf": "[Watchdog]\nWatchdogThresh=5s\nHungTaskTimeoutSecs=20s\n[Queue]\nHungTask=life\n"})
 def a_mixed_load_ends_as_it_should_and_leaves_nothing(eqd):
     rng = random.Random(int(os.environ.get("EQD_SEED", "1")))
     counts, n_cgroups = collections.Counter(), cgroups()
@@ -82,6 +84,8 @@ def a_mixed_load_ends_as_it_should_and_leaves_nothing(eqd):
             early = rss(eqd)
     late = rss(eqd)
     print(f"# {sum(counts.values())} tasks: {dict(counts)}; {early} KiB after a third, {late} KiB at the end")
+    stat = json.loads(eqd.ok("stat", "--json"))
+    equal((stat["stalls"], stat["hung"]), (0, 0), f"nothing was stalled, and yet: {eqd.log_text()}")
     equal(eqd.ls("-s", "RUNNING,QUEUED,WAITING"), [])
     eventually(lambda: cgroups() <= max(n_cgroups, 256), f"{cgroups()} cgroups, {n_cgroups} at the start")
     eventually(lambda: not eqd.zombies(), lambda: f"zombies {eqd.zombies()}")

@@ -69,6 +69,32 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     contains(log, "<2>eqd: BUG: workqueue lockup - pool command flags=0x0 nice=0 stuck for 1s! (slots, queue default with 1 pending)",
              "<5>eqd: workqueue lockup over - pool command was stuck for")
     equal(log.count("no forward progress"), 0, "the pool's report speaks for its queues")
+    equal(log.count("Showing busy workqueues and worker pools:"), 1, "once, and not again with each report")
+    contains(log, f"<6>eqd: in-flight {task} pid ")
+
+
+@test(config={"eqd.conf": FAST + "[Commands]\nSlots=300\n"}, seconds=300)
+def each_of_200_stalls_is_told_in_time_and_once(eqd):
+    """They begin at odd moments, over each other. The bound is the threshold and a second."""
+    c = eqd.events(events=["stall.begin"])
+    r = eqd.connect()
+    began, told = {}, {}
+    for i in range(200):
+        r.call("queue_create", f"q{i}", set=[LIFELESS])
+        for _ in range(2):
+            r.call("submit", f"q{i}", b"", argv=["/bin/sleep", "1000"])
+        began[f"q{i}"] = time.time()
+        c.receive(0.001 * (i * 7 % 31))
+    while len(told) < 200:
+        event = c.note(lambda method, params: method == "event", 20)[0]
+        equal(event["queue"] in told, False, f"{event} came twice")
+        told[event["queue"]] = event["time_usec"] / 1e6 - began[event["queue"]]
+    latency = sorted(told.values())
+    print(f"# told after: median {latency[100]:.3f} s, p99 {latency[197]:.3f} s, worst {latency[199]:.3f} s")
+    between(latency[0], 0.99, 2.0, "the earliest")
+    between(latency[197], 1.0, 2.0, "p99")
+    equal(json.loads(eqd.ok("stat", "--json"))["stalls"], 200)
+    equal(sorted(set(told)), sorted(began))
 
 
 @test(config={"eqd.conf": FAST})
