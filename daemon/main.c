@@ -371,7 +371,15 @@ static void on_configured(void *host) {
         watchdog_set_config(d->watchdog, &stall, d->manager->config->daemon.panic_timeout_usec);
 }
 
-static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready, .configured = on_configured };
+static void on_touch(void *host) {
+        Daemon *d = host;
+        if (d->watchdog)
+                watchdog_touch(d->watchdog);
+}
+
+static const ManagerHooks manager_hooks = {
+        .event = on_event, .ready = on_ready, .configured = on_configured, .touch = on_touch
+};
 
 static void on_stall(void *host, const StallReport *r, bool logged) {
         Daemon *d = host;

@@ -419,6 +419,10 @@ void watchdog_set_config(Watchdog *w, const StallConfig *stall, uint64_t panic_t
         pthread_mutex_unlock(&w->lock);
 }
 
+void watchdog_touch(Watchdog *w) {
+        stall_touch(&w->stall);
+}
+
 Watchdog *watchdog_stop(Watchdog *w) {
         if (!w)
                 return NULL;

@@ -34,4 +34,5 @@ typedef struct WatchdogConfig {
 int watchdog_start(const WatchdogConfig *config, const WatchdogHooks *hooks, void *host, Watchdog **ret);
 void watchdog_set_config(Watchdog *w, const StallConfig *stall,
                          uint64_t panic_timeout_usec); /* holds from the next look on */
+void watchdog_touch(Watchdog *w);                      /* all thresholds count from the next look on */
 Watchdog *watchdog_stop(Watchdog *w); /* joins the thread, closes handles: run the loop once more. NULL is fine */

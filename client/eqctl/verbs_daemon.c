@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Verbs about eqd itself: events, ping, stat, reload, version, completion. */
+/* Verbs about eqd itself: events, ping, stat, touch, reload, version, completion. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -184,6 +184,10 @@ int verb_stat(Ctl *ctl) {
                 return status;
         rows_add(&rows, &stat);
         return rows_end(&rows, 0);
+}
+
+int verb_touch(Ctl *ctl) {
+        return ctl_call(ctl, EQ_METHOD_TOUCH, NULL, NULL);
 }
 
 int verb_reload(Ctl *ctl) {

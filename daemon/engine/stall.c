@@ -91,7 +91,6 @@ static bool episode_step(Stall *s, WatchEpisode *e, const Verdict *v, StallRepor
         if (!e->number)
                 *e = (WatchEpisode) { .number = ++s->n_episodes, .since_usec = v->since_usec };
         e->told_usec = s->now_usec;
-        e->n_reports++;
         r->episode = e->number;
         r->stuck_usec = since_usec(v->since_usec, s->now_usec);
         s->any_episode = true;
@@ -334,7 +333,7 @@ static void note_progress(Stall *s, WatchQueue *q, bool waits) {
 
 static void look_at_queue(Stall *s, WatchQueue *q) {
         bool waits = WATCH_GET(q->id) != 0 && WATCH_GET(q->n_ready) > 0 && !WATCH_GET(q->paused);
-        if (!waits && !q->judge.waited && q->judge.episode.number == 0)
+        if (!waits && !q->in_judgement)
                 return;
         queue_refresh(s, q);
         note_progress(s, q, waits && q->judge.id != 0);
@@ -439,6 +438,7 @@ static void judge_queue(Stall *s, WatchQueue *q) {
                       .stall_usec = stall };
         fill_task(s, slot, &r);
         step(s, &q->judge.episode, &v, &r, s->config.panic_scope == PANIC_SCOPE_QUEUE);
+        q->in_judgement = q->judge.waited || q->judge.episode.number != 0;
 }
 
 uint64_t stall_look(Stall *s, uint64_t now_usec, uint64_t boot_usec) {

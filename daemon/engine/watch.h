@@ -41,7 +41,6 @@ typedef struct WatchEpisode {
         uint64_t number;     /* 0: not stalled */
         uint64_t since_usec; /* of the last progress before it */
         uint64_t told_usec;  /* last report */
-        uint64_t n_reports;
 } WatchEpisode;
 
 typedef struct WatchPool {
@@ -51,7 +50,7 @@ typedef struct WatchPool {
         _Atomic bool used;
 
         struct { /* watchdog thread only */
-                uint64_t progress_usec, touched_usec;
+                uint64_t progress_usec;
                 uint64_t tick; /* the numbers below are of this one */
                 uint64_t n_busy, n_startable;
                 struct WatchQueue *waiting; /* a queue that could start something: the one that waits longest */
@@ -66,6 +65,7 @@ typedef struct WatchQueue {
         _Atomic uint64_t n_ends;  /* changes when tasks end */
         _Atomic uint64_t max_active;
         _Atomic bool paused;
+        bool in_judgement;         /* watchdog thread only: it waited at the last look, or is stalled */
         _Atomic uint8_t hung_task; /* HungTask */
         _Atomic(WatchPool *) pool;
         _Atomic uint64_t stall_usec, expected_usec; /* stall_thresh, expected_runtime */
@@ -74,7 +74,7 @@ typedef struct WatchQueue {
         struct { /* watchdog thread only */
                 uint64_t id, n_ends, tick;
                 uint64_t n_running, started_usec; /* in flight at this look, and when the youngest was started */
-                uint64_t progress_usec, touched_usec;
+                uint64_t progress_usec;
                 bool waited; /* something was startable, or could not be started, at the tick before */
                 struct WatchSlot *stale;
                 struct WatchQueue *next_busy;

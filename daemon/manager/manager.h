@@ -30,6 +30,7 @@ typedef struct ManagerHooks {
          * is none to wait for. */
         void (*ready)(void *host);
         void (*configured)(void *host); /* settings of the daemon have changed. NULL: nobody cares */
+        void (*touch)(void *host);      /* thresholds of the stall watch are to count anew. NULL: nobody watches */
 } ManagerHooks;
 
 typedef struct ManagerConfig {

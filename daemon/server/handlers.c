@@ -34,6 +34,7 @@ const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
         [EQ_METHOD_QUEUE_RM] = handle_queue_rm,
         [EQ_METHOD_POOL_LIST] = handle_pool_list,
         [EQ_METHOD_IN_FLIGHT] = handle_in_flight,
+        [EQ_METHOD_TOUCH] = handle_touch,
         [EQ_METHOD_RELOAD] = handle_reload,
         [EQ_METHOD_STAT] = handle_stat,
 };

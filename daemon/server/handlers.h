@@ -63,4 +63,5 @@ void handle_queue_stop(void *host, const Request *rq, const void *params);
 void handle_queue_join(void *host, const Request *rq, const void *params);
 void handle_queue_flush(void *host, const Request *rq, const void *params);
 void handle_queue_rm(void *host, const Request *rq, const void *params);
+void handle_touch(void *host, const Request *rq, const void *params);
 void handle_reload(void *host, const Request *rq, const void *params);

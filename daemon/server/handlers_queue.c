@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Methods on queues, and reload. drain, join, flush and rm answer later. */
+/* Methods on queues, touch and reload. drain, join, flush and rm answer later. */
 
 #include <errno.h>
 #include <string.h>
@@ -270,6 +270,13 @@ void handle_queue_rm(void *host, const Request *rq, const void *params) {
                 pending_request_done(w->pending);
                 free(w);
         }
+}
+
+void handle_touch(void *host, const Request *rq, const void *params) {
+        const Manager *m = ((Handlers *)host)->manager;
+        if (m->hooks->touch)
+                m->hooks->touch(m->host);
+        request_reply_nil(rq);
 }
 
 void handle_reload(void *host, const Request *rq, const void *params) {

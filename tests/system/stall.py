@@ -193,6 +193,19 @@ def an_eqd_that_was_stopped_blames_nobody_for_it(eqd):
     between(stall(c, queue="q")["stall_usec"], 6_000_000, 9_000_000, "stall_usec: the time counts on")
 
 
+@test(config={"eqd.conf": FAST}, other_users=True)
+def touch_puts_off_reports_and_is_for_administrators(eqd):
+    blocker(eqd, "q", LIFELESS, "stall_thresh=2s")
+    c = eqd.events(events=["stall."])
+    eqd.submit("-q", "q", "--", "true")
+    for _ in range(6):
+        nothing(c, 0.5)
+        eqd.ok("touch")
+    equal(stall(c, queue="q")["stall_usec"] > 4_000_000, True)
+    if os.geteuid() == 0:
+        eqd.fails(77, "touch", uid=61001)
+
+
 @test(config={"eqd.conf": "[Watchdog]\nHungTaskTimeoutSecs=1\nHungTaskWarnings=2\n"})
 def hung_tasks_are_told_as_often_as_they_may_be(eqd):
     eqd.ok("queue", "create", "q", "hung_task=wall", "max_active=5")
