@@ -404,7 +404,8 @@ static int start_watchdog(Daemon *d, const char *cgroup) {
         };
         int r = watchdog_start(&config, &watchdog_hooks, d, &d->watchdog);
         if (r < 0)
-                log_event(START_FAILED, (.error = strerror(-r)), strerror(-r));
+                log_event(START_FAILED, (.error = strerror(-r)),
+                          r == -EAGAIN ? "no thread can be created; raise LimitNPROC= or TasksMax=" : strerror(-r));
         return r;
 }
 
@@ -552,7 +553,10 @@ int main(int argc, char **argv) {
         }
         handlers_init(&d.handlers);
         r = log_start(d.options.log_level >= 0 ? d.options.log_level : LOG_INFO);
-        if (r >= 0)
+        if (r < 0)
+                log_event(START_FAILED, (.error = strerror(-r)),
+                          "no thread can be created; raise LimitNPROC= or TasksMax=");
+        else
                 r = start(&d);
         if (r >= 0)
                 r = serve(&d);

@@ -391,8 +391,9 @@ static void judge_pool(Stall *s, WatchPool *p) {
         pool_refresh(s, p);
         uint64_t stall = WATCH_GET(p->stall_usec);
         bool waits = WATCH_GET(p->used) && p->judge.n_startable > 0 && !is_draining(p);
-        if (!waits || p->judge.progress_usec == 0)
+        if (!waits || !p->judge.waited)
                 p->judge.progress_usec = s->now_usec; /* so a fresh backlog is not old */
+        p->judge.waited = waits;
         bool full = pool_is_full(p);
         uint64_t life = full && p->judge.stale ? p->judge.stale->judge.life_usec : 0;
         Verdict v = { .waits = waits && stall != 0,

@@ -51,6 +51,7 @@ typedef struct WatchPool {
 
         struct { /* watchdog thread only */
                 uint64_t progress_usec;
+                bool waited;   /* it could start something at the last look */
                 uint64_t tick; /* the numbers below are of this one */
                 uint64_t n_busy, n_startable;
                 struct WatchQueue *waiting; /* a queue that could start something: the one that waits longest */

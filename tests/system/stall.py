@@ -274,6 +274,14 @@ def a_queue_that_is_stalled_for_too_long_makes_eqd_give_up(eqd):
     panics(eqd, "stall lasted 2s, exceeding threshold 2s (queue block: serial)")
 
 
+@test(eqd=False)
+def without_its_threads_eqd_does_not_start_and_says_so(place):
+    (place.dir / "config").mkdir()
+    for nth in (1, 2): # the log's, the watch's
+        r = place.run_eqd("--socket", place.socket, env={"EQD_FAULT": f"thread:{nth}"})
+        equal((r.rc, "cannot start: no thread can be created" in r.err), (1, True), f"{r}")
+
+
 @test(config={"eqd.conf": FAST}, env={"EQD_FAULT": "spawn:1+"})
 def when_no_process_can_be_made_the_pool_is_stalled_and_says_why(eqd):
     c = eqd.events(events=["stall."])

@@ -131,7 +131,7 @@ TEST(w1_a_pool_full_of_lifeless_tasks_is_told_again_and_again_and_its_end_too) {
         until(s, 10.2);
         ck_assert_n(s, STALL_POOL, STALL_END, 1, 1);
         ck_assert_uint_eq(s->last.episode, r->episode);
-        ck_assert_between((double)s->last.stuck_usec / SEC, 9.9, 10.2);
+        ck_assert_between((double)s->last.stuck_usec / SEC, 9.4, 10.2 /* it is dated by the look that saw it begin */);
         until(s, 11.5);
         ck_assert_n(s, STALL_POOL, STALL_END, 1, 1);
 }
@@ -148,6 +148,18 @@ TEST(a_pool_that_cannot_start_anything_is_stalled_although_what_runs_shows_life)
         pool_run(s->rig->pool);
         until(s, 3.1);
         ck_assert_n(s, STALL_POOL, STALL_END, 1, 1);
+}
+
+TEST(a_backlog_counts_from_when_it_began_and_not_from_before) {
+        SCENE(s, 1, 0, 256);
+        submit_n(s, 1);
+        until(s, 10.3);
+        submit_n(s, 1);
+        until(s, 12.29);
+        ck_assert_str_eq(s->text, "");
+        until(s, 13.3);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
+        ck_assert_between((double)s->last.stuck_usec / SEC, 2.0, 3.0);
 }
 
 TEST(an_eqd_that_stops_is_not_stalled) {
@@ -253,7 +265,7 @@ TEST(w4_the_third_report_panics) {
         until(s, 7.5);
         ck_assert_n(s, STALL_PANIC, STALL_BEGIN, 1, 1);
         ck_assert_uint_eq(s->stall.n_stalls, 3);
-        ck_assert_ptr_nonnull(strstr(s->text, "6.0 panic"));
+        ck_assert_between(panicked_at(s), 6.0, 7.5);
 }
 
 TEST(w4_a_stall_that_lasts_panics) {
@@ -449,7 +461,7 @@ TEST(w7_a_pause_of_eqd_is_forgiven) {
         ck_assert_uint_eq(n_stalls(s), 0);
         until(s, 9);
         ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
-        ck_assert_between((double)s->first[STALL_POOL].stuck_usec / SEC, 8.0, 9.0); /* the time counts on */
+        ck_assert_between((double)s->first[STALL_POOL].stuck_usec / SEC, 7.4, 9.0); /* the time counts on */
 }
 
 TEST(w7_a_sleep_of_the_machine_is_forgiven) {
@@ -612,7 +624,8 @@ TEST(without_memory_for_its_cell_there_is_no_queue_pool_or_slot) {
 
 RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_again_and_its_end_too,
           test_a_pool_that_cannot_start_anything_is_stalled_although_what_runs_shows_life,
-          test_an_eqd_that_stops_is_not_stalled, test_w2_nothing_waits_no_stall_but_hung_tasks,
+          test_a_backlog_counts_from_when_it_began_and_not_from_before, test_an_eqd_that_stops_is_not_stalled,
+          test_w2_nothing_waits_no_stall_but_hung_tasks,
           test_a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall,
           test_w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on,
           test_w4_the_third_report_panics, test_w4_a_stall_that_lasts_panics,
