@@ -337,7 +337,7 @@ static void on_doorbell(uv_poll_t *poll, int status, int events) {
 }
 
 static int open_doorbell(Watchdog *w, uv_loop_t *loop) {
-        w->doorbell = fault_hit(FAULT_PIPE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        w->doorbell = fault_hit(FAULT_EVENTFD) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (w->doorbell < 0)
                 return -EMFILE;
         w->poll = fault_calloc(1, sizeof(*w->poll));

@@ -12,12 +12,13 @@
 #include <stddef.h>
 
 typedef enum FaultSeam {
-        FAULT_ALLOC,  /* -ENOMEM */
-        FAULT_SPAWN,  /* -EAGAIN from fork */
-        FAULT_PIPE,   /* -EMFILE: pipes, memfds, sockets */
-        FAULT_ACCEPT, /* -EMFILE from accept */
-        FAULT_THREAD, /* -EAGAIN: no thread */
-        FAULT_LOOP,   /* the loop stands still for good when it is asked for a sign of life */
+        FAULT_ALLOC,   /* -ENOMEM */
+        FAULT_SPAWN,   /* -EAGAIN from fork */
+        FAULT_PIPE,    /* -EMFILE: pipes, memfds, sockets */
+        FAULT_ACCEPT,  /* -EMFILE from accept */
+        FAULT_THREAD,  /* -EAGAIN: no thread */
+        FAULT_EVENTFD, /* -EMFILE: eventfds */
+        FAULT_LOOP,    /* the loop stands still for good when it is asked for a sign of life */
         _FAULT_MAX,
 } FaultSeam;
 

@@ -598,10 +598,11 @@ def a_main_loop_that_stands_still_is_restarted():
     ends_as(submit("--", "true"), "DONE")
 
 
-@case(start="eqd.service", config={"eqd.conf": FAST + "PanicOnStall=2\nPanicScope=queue\n"})
+@case(start="eqd.service",
+      config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1500ms\nPanicOnStall=2\nPanicScope=queue\n"})
 def an_eqd_that_gives_up_says_why_and_is_restarted():
     head, _ = block("letters")
-    pid = task(head)["pid"]
+    pid = eventually(lambda: task(head).get("pid"), "its process is not known")
     restarted()
     all_gone([pid])
     text = messages("-u", "eqd.service")

@@ -210,7 +210,7 @@ TEST(what_cannot_be_had_is_said_and_leaves_nothing) {
                 int error;
         } rows[] = { { FAULT_ALLOC, 1, -ENOMEM },
                      { FAULT_ALLOC, 2, -ENOMEM },
-                     { FAULT_PIPE, 1, -EMFILE },
+                     { FAULT_EVENTFD, 1, -EMFILE },
                      { FAULT_THREAD, 1, -EAGAIN } };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 Scene s;
