@@ -84,17 +84,25 @@ static bool post(Watchdog *w, const StallReport *r, bool logged) {
         return room;
 }
 
-/* What has waited for the loop for too long. */
-static void log_untaken(Watchdog *w, uint64_t now) {
+static bool find_untaken(Watchdog *w, uint64_t now, StallReport *ret) {
+        bool found = false;
         pthread_mutex_lock(&w->lock);
-        for (size_t i = 0; i < w->n; i++) {
+        for (size_t i = 0; i < w->n && !found; i++) {
                 Entry *e = &w->ring[(w->head + i) % RING];
                 if (e->logged || now - e->report.now_usec < UNTAKEN_MAX_USEC)
                         continue;
-                e->logged = true;
-                stall_log(&e->report, NULL);
+                e->logged = found = true;
+                *ret = e->report;
         }
         pthread_mutex_unlock(&w->lock);
+        return found;
+}
+
+/* What has waited for the loop for too long. */
+static void log_untaken(Watchdog *w, uint64_t now) {
+        StallReport r;
+        while (find_untaken(w, now, &r))
+                stall_log(&r, NULL);
 }
 
 /* ---- thread: dump, panic ---- */

@@ -416,6 +416,8 @@ static void judge_pool(Stall *s, WatchPool *p) {
 /* What it waits for, and since when that has not moved. False: it is not to be judged now. */
 static bool queue_waits_for(const WatchQueue *q, StallReport *r, const WatchSlot **ret_slot) {
         const WatchPool *p = WATCH_GET(q->pool);
+        if (is_draining(p))
+                return false;
         if (!can_start(q)) {
                 r->reason = WATCH_GET(q->max_active) == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
                 *ret_slot = q->judge.stale;
@@ -424,7 +426,7 @@ static bool queue_waits_for(const WatchQueue *q, StallReport *r, const WatchSlot
         r->reason = pool_stall_reason(p);
         *ret_slot = pool_is_full(p) ? p->judge.stale : NULL;
         /* A stall of the pool says it for all its queues. */
-        return (p->judge.episode.number == 0 || q->judge.episode.number != 0) && !is_draining(p);
+        return p->judge.episode.number == 0 || q->judge.episode.number != 0;
 }
 
 static void judge_queue(Stall *s, WatchQueue *q) {

@@ -163,10 +163,13 @@ TEST(a_backlog_counts_from_when_it_began_and_not_from_before) {
 }
 
 TEST(an_eqd_that_stops_is_not_stalled) {
-        SCENE(s, 4, USEC_NEVER, 256);
+        SCENE(s, 4, 0, 1);
+        submit_n(s, 1);
         pool_block(s->rig->pool, EQ_REASON_DRAINING, USEC_NEVER);
         submit_n(s, 5);
         until(s, 10);
+        rig_end(s->rig, rig_running(s->rig->queue), TASK_OK);
+        until(s, 20);
         ck_assert_str_eq(s->text, "");
 }
 
