@@ -13,6 +13,7 @@ const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, 
 
 /* submit.c */
 void space_fell_free(Manager *m, QueueRecord *q);
+bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
 /* tasks.c */
 TaskRecord *task_record_free(TaskRecord *t); /* out of every list and the index; returns NULL */
@@ -23,6 +24,17 @@ void followers_end(TaskRecord *t);
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
+
+/* workers.c */
+extern const WorkerHooks manager_worker_hooks;
+void workers_recheck(Manager *m, QueueRecord *q);            /* who may not serve q any more does not */
+static inline bool queue_has_workers(const QueueRecord *q) { /* and no commands */
+        return q->queue->pool->kind == POOL_REMOTE;
+}
+
+/* manager.c */
+int run_begin(TaskRecord *t, uint64_t now); /* an attempt starts: an empty TaskRun. 0 or -ENOMEM */
+void task_run_deinit(TaskRun *run);
 
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);
