@@ -65,6 +65,7 @@ static void start(void) {
         Config *config;
         FUZZ_CHECK(config_load(dir, false, &config, error, sizeof(error)) == 0);
         config->daemon.commands = false;
+        config->daemon.log_level = 0;
         ManagerConfig mc = { .loop = &loop, .clock = &clock_system, .config_dir = dir, .config = config };
         handlers_init(&handlers);
         FUZZ_CHECK(manager_new(&mc, &manager_hooks, &handlers, &handlers.manager) == 0);
