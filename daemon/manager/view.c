@@ -204,6 +204,8 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
         const Identity *run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity;
         EQ_SET(row, Task, uid, t->spec.identity->uid);
         EQ_SET(row, Task, gid, t->spec.identity->gid);
+        if (queue_has_workers(t->queue))
+                return; /* it runs as whatever its worker is */
         if (run_as->uid != t->spec.identity->uid)
                 EQ_SET(row, Task, run_uid, run_as->uid);
         if (run_as->uid == 0)
