@@ -227,6 +227,20 @@ TEST(lost_tasks_are_all_back_before_the_first_starts_again) {
         }
 }
 
+TEST(the_first_to_start_again_is_the_first_of_the_queue_not_the_first_that_was_sent) {
+        _bench_ *b = bench_new(2);
+        Client *x = join(b, 0, 2, 2);
+        Task *held = rig_submit_to(b->rig, b->queue, TASK_LANE_NORMAL, TASK_WAIT_HELD, 0);
+        submit(b);
+        (void)queue_wait_clear(b->queue, held, TASK_WAIT_HELD);
+        ck_assert_uint_eq(x->sent[0].seq, 2);
+        ck_assert_uint_eq(x->sent[1].seq, 1);
+        const Client *y = join(b, 1, 1, 1);
+        vanish(x);
+        ck_assert_uint_eq(y->n_sent, 1);
+        ck_assert_uint_eq(y->sent[0].seq, 1);
+}
+
 TEST(what_was_not_sent_any_more_is_no_crash) {
         _bench_ *b = bench_new(3);
         Client *c = join(b, 0, 3, 3);
@@ -436,7 +450,9 @@ TEST(nothing_is_lost_or_leased_twice_whatever_happens) {
 RUN_TESTS("worker", 60, test_a_queue_tells_why_nobody_takes_its_tasks,
           test_idle_workers_come_before_those_that_would_let_it_wait,
           test_a_worker_that_does_not_read_gets_no_more_until_it_has,
-          test_lost_tasks_are_all_back_before_the_first_starts_again, test_what_was_not_sent_any_more_is_no_crash,
+          test_lost_tasks_are_all_back_before_the_first_starts_again,
+          test_the_first_to_start_again_is_the_first_of_the_queue_not_the_first_that_was_sent,
+          test_what_was_not_sent_any_more_is_no_crash,
           test_a_cancel_gives_notice_then_revokes_and_the_credit_stays_used,
           test_kill_revokes_at_once_and_an_error_after_a_cancel_means_stopped,
           test_the_time_of_a_task_runs_when_its_worker_may_have_come_to_it,
