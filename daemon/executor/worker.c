@@ -103,7 +103,7 @@ static void settle(RemoteWorker *w) {
 static LeasePlace *place_of(const RemoteWorker *w, uint32_t msgid) {
         uint32_t i = msgid & 0xffff;
         LeasePlace *p = i < w->n_places ? &w->places[i] : NULL;
-        return p && p->lease && p->lease->msgid == msgid ? p : NULL;
+        return p && p->used && p->lease->msgid == msgid ? p : NULL;
 }
 
 static int grow_places(RemoteWorker *w) {
@@ -136,20 +136,23 @@ static int lease_new(RemoteWorker *w, Task *t, const WorkerOrder *o, Lease **ret
         int r = w->first_free == w->n_places ? grow_places(w) : 0;
         if (r >= 0)
                 r = heap_reserve(&x->due, x->n_leases + 1);
-        Lease *l = r < 0 ? NULL : fault_malloc(sizeof(*l));
-        if (!l)
-                return -ENOMEM;
+        if (r < 0)
+                return r;
         uint32_t i = w->first_free;
         LeasePlace *p = &w->places[i];
+        Lease *l = p->lease ?: fault_malloc(sizeof(*l));
+        if (!l)
+                return -ENOMEM;
         w->first_free = p->next_free;
         p->generation++;
         p->lease = l;
+        p->used = true;
         *l = (Lease) {
                 .worker = w,
                 .task = t,
                 .due_item = HEAP_ITEM_NULL,
                 .id = o->id,
-                .sent_usec = engine_now(x->engine),
+                .sent_usec = t->slot->started_usec,
                 .timeout_usec = o->timeout_usec,
                 .grace_usec = o->grace_usec,
                 .msgid = (uint32_t)p->generation << 16 | i,
@@ -164,13 +167,12 @@ static int lease_new(RemoteWorker *w, Task *t, const WorkerOrder *o, Lease **ret
 static void lease_free(Lease *l) {
         RemoteWorker *w = l->worker;
         LeasePlace *p = place_of(w, l->msgid);
-        p->lease = NULL;
+        p->used = false; /* its memory waits for the next */
         p->next_free = w->first_free;
         w->first_free = (uint32_t)(p - w->places);
         heap_remove(&w->executor->due, &l->due_item);
         w->executor->n_leases--;
         unlist_lease(l);
-        free(l);
 }
 
 /* ---- time ---- */
@@ -370,8 +372,8 @@ void remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqByte
         Task *t = l->task;
         TaskVerdict verdict = judge(l, a.verdict);
         WorkerResult details = { .worker = w->number, .result = a.result, .exit = a.exit };
-        snprintf(details.error, sizeof(details.error), "%.*s", (int)MIN(a.text.len, (uint32_t)WORKER_TEXT_MAX),
-                 a.text.len > 0 ? a.text.data : "");
+        if (a.text.len > 0)
+                memcpy(details.error, a.text.data, MIN(a.text.len, (uint32_t)WORKER_TEXT_MAX));
         lease_over(l);
         end_attempt(w, t, &(TaskResult) { .verdict = verdict, .final = a.final, .details = &details });
         tell_left(w);
@@ -538,6 +540,8 @@ RemoteWorker *remote_worker_free(RemoteWorker *w, bool kicked) {
         list_remove(&w->link);
         w->executor->n_workers--;
         identity_unref(w->identity);
+        for (uint32_t i = 0; i < w->n_places; i++)
+                free(w->places[i].lease);
         free(w->places);
         free(w);
         return NULL;

@@ -56,9 +56,10 @@ typedef struct WorkerHooks {
 
 /* Number of a request -> lease. */
 typedef struct LeasePlace {
-        Lease *lease; /* NULL: free */
+        Lease *lease; /* made for the first use, kept for the next */
         uint32_t next_free;
         uint16_t generation;
+        bool used;
 } LeasePlace;
 
 /* Read by others, written here only. */
