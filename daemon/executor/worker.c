@@ -516,18 +516,14 @@ static void lose(Lease *l, bool kicked) {
 /* All are back at their places before the first is started again. */
 static void lose_all(RemoteWorker *w, bool kicked) {
         WorkerExecutor *x = w->executor;
-        Pool *pool = NULL;
         List *lists[] = { &w->active, &w->waiting };
-        x->engine->n_holds++;
+        engine_hold(x->engine);
         for (size_t i = 0; i < ELEMENTSOF(lists); i++)
                 for (List *link; (link = list_first(lists[i]));) {
                         Lease *l = LIST_ENTRY(link, Lease, link);
-                        pool = l->task ? l->task->slot->pool : pool;
                         lose(l, kicked);
                 }
-        x->engine->n_holds--;
-        if (pool)
-                pool_run(pool);
+        engine_unhold(x->engine);
 }
 
 RemoteWorker *remote_worker_free(RemoteWorker *w, bool kicked) {

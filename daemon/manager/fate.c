@@ -5,6 +5,7 @@
  * had no retries is FAILED or TIMEOUT, one that has used them up is DEAD. The wait doubles from backoff to backoff_max, and a
  * tenth of it is random, so that tasks that failed together do not come back together. */
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,8 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         run_keep_result(m, t, result);
         if (result->verdict == TASK_STOPPED ||
             result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
+                if (m->keeping && t->end_note == TASK_NOTE_NONE && !t->has_fd)
+                        return (TaskFate) { .event = TASK_EV_RETURN }; /* the next eqd runs it again */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
                         t->end_note = TASK_NOTE_SHUTDOWN;
                         t->end_reason = EQ_REASON_DRAINING;
@@ -79,15 +82,42 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         return retry(m, t);
 }
 
+int run_keep_bytes(TaskRun *run, EqBytes result) {
+        char *copy = result.len > 0 ? fault_malloc(result.len) : NULL;
+        if (result.len == 0)
+                return 0;
+        if (!copy)
+                return -ENOMEM;
+        memcpy(copy, result.data, result.len);
+        free(run->result);
+        run->result = copy;
+        run->n_result = result.len;
+        return 0;
+}
+
 /* Without memory only the text, or the result, is missing. */
 static void keep_worker_result(TaskRun *run, const WorkerResult *w) {
         run->exit = w->exit;
         free(run->error);
         run->error = w->error[0] ? strdup(w->error) : NULL;
-        if (w->result.len > 0 && (run->result = fault_malloc(w->result.len))) {
-                memcpy(run->result, w->result.data, w->result.len);
-                run->n_result = w->result.len;
-        }
+        (void)run_keep_bytes(run, w->result);
+}
+
+void task_run_deinit(TaskRun *run) {
+        output_log_deinit(&run->log);
+        free(run->error);
+        free(run->result);
+        free(run->note);
+}
+
+int run_begin(TaskRecord *t, uint64_t started_usec) {
+        if (t->run)
+                task_run_deinit(t->run);
+        else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+                return -ENOMEM;
+        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1 };
+        output_log_init(&t->run->log);
+        return 0;
 }
 
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {

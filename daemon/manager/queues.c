@@ -70,6 +70,26 @@ static int tombstone_get(Manager *m, const char *name, struct Tombstone **ret) {
         return 0;
 }
 
+int tombstone_restore(Manager *m, EqBytes name, uint64_t last_seq) {
+        char text[EQ_NAME_MAX + 1] = "";
+        struct Tombstone *t;
+        memcpy(text, name.data, name.len);
+        int r = tombstone_get(m, text, &t);
+        if (r >= 0)
+                t->last_seq = MAX(t->last_seq, last_seq);
+        return r;
+}
+
+int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *name, uint64_t last_seq),
+                    void *userdata) {
+        for (const struct Tombstone *t = m->tombstones; t; t = t->hh.next) {
+                int r = manager_queue(m, eq_str(t->name)) ? 0 : each(userdata, t->name, t->last_seq);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
 void tombstones_free(Manager *m) {
         struct Tombstone *t, *next;
         HASH_ITER(hh, m->tombstones, t, next) {
@@ -116,13 +136,16 @@ static int check_executor(const QueueRecord *q, QueueExecutor executor, const ch
                       where ? where : "", where ? ": " : "", q->queue->name);
 }
 
-/* What can fail of making a queue. */
-static int fill_record(Manager *m, QueueRecord *q, const char *name, const QueueAttributes *attributes) {
+/* What can fail of making a queue. id 0: a new one. */
+static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id, const QueueAttributes *attributes) {
         int r = tombstone_get(m, name, &q->tombstone);
         if (r >= 0)
                 r = timer_stand(&m->timers, &q->remove_timer);
-        if (r >= 0)
-                r = queue_new(&m->engine, m->pool, name, &attributes->engine, q->tombstone->last_seq, &q->queue);
+        const QueueParams *params = &attributes->engine;
+        if (r >= 0 && id == 0)
+                r = queue_new(&m->engine, m->pool, name, params, q->tombstone->last_seq, &q->queue);
+        else if (r >= 0)
+                r = queue_restore(&m->engine, m->pool, name, params, id, q->tombstone->last_seq, &q->queue);
         if (r < 0)
                 return r;
         q->queue->owner = q;
@@ -134,8 +157,8 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, const Queue
 }
 
 /* Takes *attributes over on success. */
-static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
-                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
+static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes *attributes, Identity *run_as,
+                      QueueOrigin origin, uid_t creator, QueueRecord **ret) {
         QueueRecord *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
@@ -147,7 +170,7 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         list_init(&q->removers);
         q->remove_timer = (Timer)TIMER_NULL(remove_fire);
         q->age_timer = (Timer)TIMER_NULL(history_age_fire);
-        int r = fill_record(m, q, name, attributes);
+        int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
                 if (q->queue)
@@ -161,6 +184,19 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         memset(attributes, 0, sizeof(*attributes));
         *ret = q;
         return 0;
+}
+
+static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
+                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
+        return record_new(m, name, 0, attributes, run_as, origin, creator, ret);
+}
+
+int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,
+                         uid_t creator, QueueRecord **ret) {
+        int r = id ? tombstone_restore(m, eq_str(name), last_seq) : -EINVAL;
+        if (r >= 0)
+                r = record_new(m, name, id, attributes, m->config->default_run_as, QUEUE_FROM_CLIENT, creator, ret);
+        return r;
 }
 
 static void free_tasks(Manager *m, QueueRecord *q) {
@@ -403,19 +439,32 @@ static void apply_daemon(Manager *m) {
         pool_set_max(m->pool, d->slots);
 }
 
-static int check_file(const Manager *m, const ConfigQueue *file, Refusal *r) {
+/* At the start a file may say something else than what the tasks that were kept are made for. They win: no eqd would be worse. */
+static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
+        if (queue_is_empty(q->queue) || (file->attributes.executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q))
+                return 0;
+        log_error("%s: queue %s has tasks of its former executor and keeps that; drain it, then reload", file->file,
+                  file->name);
+        file->digest = 0; /* the next reload looks at it again */
+        file->attributes.executor = queue_has_workers(q) ? QUEUE_EXECUTOR_WORKER : QUEUE_EXECUTOR_COMMAND;
+        return 0;
+}
+
+static int check_file(const Manager *m, const Config *config, ConfigQueue *file, Refusal *r) {
         const QueueRecord *q = manager_queue(m, eq_str(file->name));
         if (!q)
                 return 0;
         if (q->removing)
                 return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
                               file->file, file->name);
+        if (config == m->config)
+                return keep_executor(q, file);
         return check_executor(q, file->attributes.executor, file->file, r);
 }
 
 /* With other defaults a queue that says nothing itself may get another executor. */
-static int check_default(const QueueRecord *q, const Config *config, Refusal *r) {
-        if (q->origin != QUEUE_FROM_CLIENT)
+static int check_default(const Manager *m, const QueueRecord *q, const Config *config, Refusal *r) {
+        if (q->origin != QUEUE_FROM_CLIENT || config == m->config)
                 return 0;
         _cleanup_(queue_attributes_deinit) QueueAttributes a;
         int e = queue_attributes_copy(&a, &q->attributes);
@@ -428,12 +477,12 @@ static int check_default(const QueueRecord *q, const Config *config, Refusal *r)
 
 static int check_files(const Manager *m, const Config *config, Refusal *r) {
         for (size_t i = 0; i < config->n_queues; i++) {
-                int e = check_file(m, &config->queues[i], r);
+                int e = check_file(m, config, &config->queues[i], r);
                 if (e < 0)
                         return e;
         }
         for (const QueueRecord *q = m->queues; q; q = q->hh.next) {
-                int e = check_default(q, config, r);
+                int e = check_default(m, q, config, r);
                 if (e < 0)
                         return e;
         }

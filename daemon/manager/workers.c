@@ -190,7 +190,7 @@ void manager_worker_end(Manager *m, RemoteWorker *w, bool kicked) {
         if (n > 0)
                 log_notice("%s %s with %zu tasks that it had not answered; they go back to their places", text,
                            kicked ? "was kicked" : "is gone", n);
-        remote_worker_free(w, kicked);
+        remote_worker_free(w, kicked || m->stopping); /* that eqd stops is no crash of theirs */
         manager_event_daemon(m, EQ_EVENT_WORKER_LEFT, text);
 }
 
