@@ -93,7 +93,8 @@ TEST(a_task_with_more_groups_than_there_can_be_is_refused) {
 
 TEST(a_state_comes_back_as_it_was) {
         EqBuffer b = EQ_BUFFER_NULL;
-        StoredState s = { .attempt = 7, .crashes = 2, .lost = 4, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 }, got;
+        StoredState s = { .attempt = 7, .crashes = 2, .lost = 4, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 },
+                    got;
         stored_state_pack(&s, &b);
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
         ck_assert_mem_eq(&s, &got, sizeof(s));
