@@ -138,7 +138,7 @@ def tasks_of_workers_go_on_where_a_file_makes_the_queue(eqd):
     submit(eqd.connect(), b"", "jobs")
     eqd.configure("queues.d/jobs.queue", "[Queue]\nExecutor=command\n")
     restart(eqd)
-    contains(eqd.log_text(), "keeps that; drain it")
+    eventually(lambda: "keeps that; drain it" in eqd.log_text(), "eqd says that the file is not followed yet")
     w = Worker(eqd, "jobs")
     run = w.next()
     w.done(run)
