@@ -56,7 +56,7 @@ int marks_each(const MarkTable *t, const StoreReader *reader, void *userdata) {
         int r = 0;
         for (size_t i = 0; i < STORE_MARKS && r >= 0; i++) {
                 const Mark *m = &t->marks[i];
-                if (atomic_load(&m->check) == check_of(m) && reader->running)
+                if (atomic_load(&m->check) == check_of(m))
                         r = reader->running(userdata, m->queue, m->seq, (uint32_t)m->attempt);
         }
         return r;

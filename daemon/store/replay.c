@@ -307,12 +307,10 @@ static int tell_queue(const Replay *p, const IndexQueue *q) {
 }
 
 static int tell(Replay *p) {
-        int e = 0;
-        if (!p->reader->queue) /* nobody listens */
-                return 0;
+        int e = marks_each(p->store->marks, p->reader, p->userdata);
         for (const IndexQueue *q = p->store->index.queues; q && e >= 0; q = q->hh.next)
                 e = tell_queue(p, q);
-        return e < 0 ? e : marks_each(p->store->marks, p->reader, p->userdata);
+        return e < 0 ? e : p->reader->done(p->userdata);
 }
 
 static int read_all(Replay *p) {

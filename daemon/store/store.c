@@ -157,34 +157,53 @@ static int reserve(Batch *b, size_t n) {
         return 0;
 }
 
-int store_append(Store *s, StoreKind kind, uint64_t queue, uint64_t seq, uint8_t lane, const StoreBytes *parts,
-                 size_t n_parts, bool more) {
-        Batch *b = &s->collecting;
-        Record r = { .kind = kind, .flags = more ? RECORD_MORE : 0, .lane = lane, .queue = queue, .seq = seq };
-        if (s->seen_health == STORE_FAILED)
-                return -EIO;
-        if (s->seen_health == STORE_FULL && (kind == STORE_TASK || kind == STORE_QUEUE))
-                return -ENOSPC;
-        for (size_t i = 0; i < n_parts; i++)
-                r.body.len += parts[i].len;
-        size_t n = record_size(r.body.len);
-        if (r.body.len > RECORD_BODY_MAX || n > s->segment_size / 4)
-                return -EMSGSIZE;
-        int e = reserve(b, n);
-        if (e < 0)
-                return e;
+static void append_one(Batch *b, const StoreItem *i, bool more) {
+        Record r = {
+                .kind = i->kind, .flags = more ? RECORD_MORE : 0, .lane = i->lane, .queue = i->queue, .seq = i->seq
+        };
+        size_t n = record_size(i->body.len);
         char *p = b->data + b->len;
+        r.body = i->body;
         memset(p + n - 8, 0, 8); /* what rounds it up; the body overwrites its part */
         record_put_header(p, &r);
-        p += RECORD_HEADER;
-        for (size_t i = 0; i < n_parts; i++) {
-                if (parts[i].len)
-                        memcpy(p, parts[i].data, parts[i].len);
-                p += parts[i].len;
-        }
+        if (i->body.len)
+                memcpy(p + RECORD_HEADER, i->body.data, i->body.len);
         b->len += n;
-        b->last = ++s->written;
+}
+
+int store_append(Store *s, const StoreItem *items, size_t n) {
+        size_t bytes = 0;
+        if (s->seen_health == STORE_FAILED)
+                return -EIO;
+        for (size_t i = 0; i < n; i++) {
+                bool grows = items[i].kind == STORE_TASK || items[i].kind == STORE_QUEUE;
+                if (s->seen_health == STORE_FULL && grows)
+                        return -ENOSPC;
+                if (items[i].body.len > RECORD_BODY_MAX)
+                        return -EMSGSIZE;
+                bytes += record_size(items[i].body.len);
+        }
+        if (bytes > s->segment_size / 4)
+                return -EMSGSIZE;
+        int e = reserve(&s->collecting, bytes);
+        if (e < 0)
+                return e;
+        for (size_t i = 0; i < n; i++)
+                append_one(&s->collecting, &items[i], i + 1 < n);
+        s->written += n;
+        s->collecting.last = s->written;
         return 0;
+}
+
+void store_fail(Store *s, int error) {
+        (void)pthread_mutex_lock(&s->lock);
+        if (s->health != STORE_FAILED) {
+                s->health = STORE_FAILED;
+                s->error = error;
+        }
+        s->seen_health = s->health;
+        s->seen_error = s->error;
+        (void)pthread_mutex_unlock(&s->lock);
 }
 
 const uint64_t *store_written(const Store *s) {

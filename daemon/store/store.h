@@ -24,16 +24,17 @@ typedef struct StoreConfig {
         uint32_t segment_size; /* bytes; 0: 64 MiB */
 } StoreConfig;
 
-/* What is there, told while it is opened: each queue, then its tasks by SEQ. Slices end with the call of store_open(). A
- * negative return ends the opening with it. */
+/* What is there, told while it is opened: what ran, then each queue and behind it its tasks by SEQ, then `done`. Slices end
+ * with the call of store_open(). A negative return ends the opening with it. */
 typedef struct StoreReader {
+        /* It was running when its eqd died. */
+        int (*running)(void *userdata, uint64_t queue, uint64_t seq, uint32_t attempt);
         int (*queue)(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq, StoreBytes definition);
         int (*gone)(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq);
         /* last: STORE_STATE, STORE_END, or 0 if nothing has become of it */
         int (*task)(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, StoreBytes task, StoreKind last,
                     StoreBytes last_body);
-        /* It was running when its eqd died. After the tasks. */
-        int (*running)(void *userdata, uint64_t queue, uint64_t seq, uint32_t attempt);
+        int (*done)(void *userdata);
         /* A damaged place: it was copied to `kept`, and is left out. */
         void (*damaged)(void *userdata, const char *file, uint64_t at, uint64_t n_bytes, const char *kept);
         void (*progress)(void *userdata, uint64_t done_bytes, uint64_t all_bytes);
@@ -46,10 +47,18 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
 /* Makes everything durable that was appended, ends the thread. Returns NULL; NULL is fine. */
 Store *store_close(Store *s);
 
-/* body: written as its parts one after the other. more: the next record belongs to it, all or none. 0; -ENOSPC: no task can
- * be taken now (TASK and QUEUE only); -EIO: the store has failed; -ENOMEM. */
-int store_append(Store *s, StoreKind kind, uint64_t queue, uint64_t seq, uint8_t lane, const StoreBytes *parts,
-                 size_t n_parts, bool more);
+typedef struct StoreItem {
+        StoreKind kind;
+        uint8_t lane;
+        uint64_t queue, seq;
+        StoreBytes body; /* copied */
+} StoreItem;
+
+/* n records, all or none, also over a loss of power. 0; -ENOSPC: no task can be taken now (TASK and QUEUE only); -EMSGSIZE:
+ * more than a quarter of a segment; -EIO: the store has failed; -ENOMEM. */
+int store_append(Store *s, const StoreItem *items, size_t n);
+/* From now on it has failed, with this errno: something could not be appended that must not be lost. */
+void store_fail(Store *s, int error);
 const uint64_t *store_written(const Store *s); /* position of the newest record; stays where it is */
 
 /* Hands what was appended to the thread, if that is free: at the end of each turn of the loop. */

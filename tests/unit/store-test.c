@@ -88,13 +88,20 @@ static int on_running(void *userdata, uint64_t queue, uint64_t seq, uint32_t att
         return 0;
 }
 
+static int on_done(void *userdata) {
+        return 0;
+}
+
 static void on_damaged(void *userdata, const char *file, uint64_t at, uint64_t n, const char *kept) {
         W.n_damaged++;
 }
 
-static const StoreReader reader = {
-        .queue = on_queue, .gone = on_gone, .task = on_task, .running = on_running, .damaged = on_damaged
-};
+static const StoreReader reader = { .queue = on_queue,
+                                    .gone = on_gone,
+                                    .task = on_task,
+                                    .running = on_running,
+                                    .done = on_done,
+                                    .damaged = on_damaged };
 
 static int try_open(void) {
         StoreConfig config = { .dir = W.dir, .segment_size = W.segment };
@@ -176,26 +183,51 @@ static StoreHealth commit(void) {
         return health;
 }
 
-static int put(StoreKind kind, uint64_t queue, uint64_t seq, uint8_t lane, const void *data, size_t n, bool more) {
-        StoreBytes parts[2] = { { data, (uint32_t)(n / 2) }, { (const char *)data + n / 2, (uint32_t)(n - n / 2) } };
-        return store_append(W.store, kind, queue, seq, lane, parts, 2, more);
+static int put(StoreKind kind, uint64_t queue, uint64_t seq, uint8_t lane, const void *data, size_t n) {
+        StoreItem item = { .kind = kind, .lane = lane, .queue = queue, .seq = seq, .body = { data, (uint32_t)n } };
+        return store_append(W.store, &item, 1);
 }
 
 static void put_queue(unsigned i, char definition) {
         char body[4] = { 2, 'q', (char)('0' + i), definition };
-        ck_assert_int_eq(put(STORE_QUEUE, i, W.want[i].last_seq, 0, body, sizeof(body), false), 0);
+        ck_assert_int_eq(put(STORE_QUEUE, i, W.want[i].last_seq, 0, body, sizeof(body)), 0);
         W.want[i].there = W.want[i].was = true;
         W.want[i].definition = definition;
 }
 
 static void put_gone(unsigned i) {
         char body[3] = { 2, 'q', (char)('0' + i) };
-        ck_assert_int_eq(put(STORE_GONE, i, W.want[i].last_seq, 0, body, sizeof(body), false), 0);
+        ck_assert_int_eq(put(STORE_GONE, i, W.want[i].last_seq, 0, body, sizeof(body)), 0);
         W.want[i].there = false;
         memset(W.want[i].tasks, 0, sizeof(W.want[i].tasks));
 }
 
-static int put_task(unsigned i, bool more) {
+/* n tasks as one group. */
+static int put_group(unsigned i, size_t n) {
+        static char bodies[64][BODY];
+        StoreItem items[64];
+        ModelQueue *q = &W.want[i];
+        for (size_t k = 0; k < n; k++) {
+                ModelTask t = { .there = true,
+                                .lane = (uint8_t)dice(2),
+                                .n = (uint8_t)(1 + dice(BODY - 1)),
+                                .fill = (char)(1 + dice(100)) };
+                memset(bodies[k], t.fill, t.n);
+                q->tasks[q->last_seq + 1 + k] = t;
+                items[k] = (StoreItem) { .kind = STORE_TASK,
+                                         .lane = t.lane,
+                                         .queue = i,
+                                         .seq = q->last_seq + 1 + k,
+                                         .body = { bodies[k], t.n } };
+        }
+        int r = store_append(W.store, items, n);
+        q->last_seq += r == 0 ? n : 0;
+        for (size_t k = 0; k < n && r < 0; k++)
+                memset(&q->tasks[q->last_seq + 1 + k], 0, sizeof(ModelTask));
+        return r;
+}
+
+static int put_task(unsigned i) {
         char body[BODY];
         ModelQueue *q = &W.want[i];
         ModelTask t = { .there = true,
@@ -203,7 +235,7 @@ static int put_task(unsigned i, bool more) {
                         .n = (uint8_t)(1 + dice(BODY - 1)),
                         .fill = (char)(1 + dice(100)) };
         memset(body, t.fill, t.n);
-        int r = put(STORE_TASK, i, q->last_seq + 1, t.lane, body, t.n, more);
+        int r = put(STORE_TASK, i, q->last_seq + 1, t.lane, body, t.n);
         if (r == 0)
                 q->tasks[++q->last_seq] = t;
         return r;
@@ -211,13 +243,13 @@ static int put_task(unsigned i, bool more) {
 
 static void put_last(unsigned i, uint64_t seq, StoreKind kind) {
         char body = (char)(1 + dice(100));
-        ck_assert_int_eq(put(kind, i, seq, 0, &body, 1, false), 0);
+        ck_assert_int_eq(put(kind, i, seq, 0, &body, 1), 0);
         W.want[i].tasks[seq].last = kind;
         W.want[i].tasks[seq].last_fill = body;
 }
 
 static void forget(unsigned i, uint64_t seq) {
-        ck_assert_int_eq(put(STORE_FORGET, i, seq, 0, NULL, 0, false), 0);
+        ck_assert_int_eq(put(STORE_FORGET, i, seq, 0, NULL, 0), 0);
         memset(&W.want[i].tasks[seq], 0, sizeof(ModelTask));
 }
 
@@ -234,7 +266,7 @@ static void step(void) {
         switch (dice(10)) {
         case 0 ... 3:
                 if (q->last_seq + 1 < SEQS)
-                        ck_assert_int_eq(put_task(i, false), 0);
+                        ck_assert_int_eq(put_task(i), 0);
                 return;
         case 4 ... 5:
                 if (seq && q->tasks[seq].there)
@@ -259,7 +291,7 @@ TEST(what_was_written_is_there_again) {
         for (unsigned i = 0; i < QUEUES; i++)
                 put_queue(i, 'x');
         for (int i = 0; i < 100; i++)
-                ck_assert_int_eq(put_task((unsigned)i % QUEUES, false), 0);
+                ck_assert_int_eq(put_task((unsigned)i % QUEUES), 0);
         put_last(0, 1, STORE_STATE);
         put_last(0, 1, STORE_END);
         put_last(1, 2, STORE_END);
@@ -277,7 +309,7 @@ TEST(closing_makes_everything_durable) {
         begin(0);
         put_queue(0, 'x');
         for (int i = 0; i < 1000; i++)
-                ck_assert_int_eq(put_task(0, false), 0);
+                ck_assert_int_eq(put_task(0), 0);
         W.store = store_close(W.store);
         reopen();
         compare();
@@ -311,7 +343,7 @@ TEST(a_removed_queue_keeps_its_last_number_and_nothing_else) {
         begin(SEGMENT);
         put_queue(0, 'x');
         for (int i = 0; i < 50; i++)
-                ck_assert_int_eq(put_task(0, false), 0);
+                ck_assert_int_eq(put_task(0), 0);
         put_gone(0);
         ck_assert_int_eq(commit(), STORE_GOOD);
         W.store = store_close(W.store);
@@ -320,7 +352,7 @@ TEST(a_removed_queue_keeps_its_last_number_and_nothing_else) {
         /* through many rounds of the log */
         put_queue(1, 'y');
         for (uint64_t n = 0; n < 3000; n++) {
-                ck_assert_int_eq(put_task(1, false), 0);
+                ck_assert_int_eq(put_task(1), 0);
                 forget(1, W.want[1].last_seq);
                 if (n % 50 == 0)
                         ck_assert_int_eq(commit(), STORE_GOOD);
@@ -335,7 +367,7 @@ TEST(the_last_number_of_an_empty_queue_survives_compaction) {
         begin(SEGMENT);
         put_queue(0, 'x');
         for (uint64_t n = 0; n < SEQS - 1; n++) {
-                ck_assert_int_eq(put_task(0, false), 0);
+                ck_assert_int_eq(put_task(0), 0);
                 forget(0, W.want[0].last_seq);
                 if (n % 50 == 0)
                         ck_assert_int_eq(commit(), STORE_GOOD);
@@ -352,9 +384,9 @@ TEST(the_last_number_of_an_empty_queue_survives_compaction) {
 TEST(one_old_task_pins_nothing) {
         begin(SEGMENT);
         put_queue(0, 'x');
-        ck_assert_int_eq(put_task(0, false), 0);
+        ck_assert_int_eq(put_task(0), 0);
         for (uint64_t n = 0; n < SEQS - 2; n++) {
-                ck_assert_int_eq(put_task(0, false), 0);
+                ck_assert_int_eq(put_task(0), 0);
                 put_last(0, W.want[0].last_seq, STORE_END);
                 forget(0, W.want[0].last_seq);
                 if (n % 20 == 0)
@@ -402,10 +434,8 @@ TEST(a_group_is_there_as_a_whole_or_not_at_all) {
         for (uint32_t cut = SEGMENT_HEADER; cut < 6000; cut += 113) {
                 begin(SEGMENT);
                 put_queue(0, 'x');
-                for (int i = 0; i < 5; i++)
-                        ck_assert_int_eq(put_task(0, i < 4), 0);
-                for (int i = 0; i < 20; i++)
-                        ck_assert_int_eq(put_task(0, i < 19), 0);
+                ck_assert_int_eq(put_group(0, 5), 0);
+                ck_assert_int_eq(put_group(0, 20), 0);
                 ck_assert_int_eq(commit(), STORE_GOOD);
                 W.store = store_close(W.store);
                 crash_at(cut);
@@ -424,8 +454,7 @@ TEST(no_group_reaches_over_the_end_of_a_segment) {
         put_queue(0, 'x');
         ck_assert_int_eq(commit(), STORE_GOOD);
         for (int round = 0; round < 20; round++) {
-                for (int i = 0; i < 50; i++)
-                        ck_assert_int_eq(put_task(0, i < 49), 0);
+                ck_assert_int_eq(put_group(0, 50), 0);
                 ck_assert_int_eq(commit(), STORE_GOOD);
         }
         W.store = store_close(W.store);
@@ -448,7 +477,7 @@ TEST(a_flipped_bit_costs_one_record_and_is_reported) {
         put_queue(0, 'x');
         put_queue(1, 'y');
         for (int i = 0; i < 60; i++)
-                ck_assert_int_eq(put_task((unsigned)i % 2, false), 0);
+                ck_assert_int_eq(put_task((unsigned)i % 2), 0);
         ck_assert_int_eq(commit(), STORE_GOOD);
         W.store = store_close(W.store);
         each_file(choose_log);
@@ -530,11 +559,11 @@ TEST(after_a_failed_sync_nothing_is_durable_any_more) {
         uint64_t before, after;
         (void)store_dispatch(W.store, &before);
         fault_set(FAULT_SYNC, 1, false);
-        ck_assert_int_eq(put_task(0, false), 0);
+        ck_assert_int_eq(put_task(0), 0);
         ck_assert_int_eq(commit(), STORE_FAILED);
         (void)store_dispatch(W.store, &after);
         ck_assert_uint_eq(before, after);
-        ck_assert_int_eq(put_task(0, false), -EIO);
+        ck_assert_int_eq(put_task(0), -EIO);
         ck_assert_int_eq(store_error(W.store), -EIO);
         end();
 }
@@ -583,7 +612,7 @@ TEST(without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers) {
         fault_set(FAULT_SPACE, 1, true);
         int r = 0;
         for (int i = 0; i < 400 && r == 0; i++) {
-                r = put_task(0, false);
+                r = put_task(0);
                 if (r == 0) {
                         uint64_t durable;
                         (void)commit();
@@ -602,7 +631,7 @@ TEST(without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers) {
         fault_set(FAULT_SPACE, 0, false);
         while (store_health(W.store) == STORE_FULL)
                 (void)wait_event(&durable);
-        ck_assert_int_eq(put_task(0, false), 0);
+        ck_assert_int_eq(put_task(0), 0);
         ck_assert_int_eq(commit(), STORE_GOOD);
         W.store = store_close(W.store);
         reopen();
@@ -617,7 +646,7 @@ TEST(memory_running_out_is_an_error_and_loses_nothing) {
         fault_set(FAULT_ALLOC, 1, true);
         int r = 0;
         for (int i = 0; i < 2000 && r == 0; i++)
-                r = put_task(0, false);
+                r = put_task(0);
         ck_assert_int_eq(r, -ENOMEM);
         fault_set(FAULT_ALLOC, 0, false);
         ck_assert_int_eq(commit(), STORE_GOOD);
@@ -634,7 +663,7 @@ static _Noreturn void child(int fd) {
         for (;;) {
                 for (int i = 0; i < 7; i++)
                         if (W.want[0].last_seq + 1 < SEQS)
-                                (void)put_task(0, false);
+                                (void)put_task(0);
                 (void)commit();
                 uint64_t promised = W.want[0].last_seq;
                 if (write(fd, &promised, sizeof(promised)) != sizeof(promised))
@@ -682,8 +711,8 @@ TEST(kill_9_loses_nothing_that_was_promised) {
 TEST(marks_of_running_tasks_outlive_the_process_and_are_told_once) {
         begin(SEGMENT);
         put_queue(0, 'x');
-        ck_assert_int_eq(put_task(0, false), 0);
-        ck_assert_int_eq(put_task(0, false), 0);
+        ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(put_task(0), 0);
         ck_assert_int_eq(commit(), STORE_GOOD);
         W.store = store_close(W.store);
         pid_t pid = fork();
