@@ -514,6 +514,8 @@ static int watch(Durable *d) {
         d->n_handles++;
         (void)uv_poll_start(&d->poll, UV_READABLE, on_poll);
         (void)uv_check_start(&d->check, on_check);
+        uv_unref((uv_handle_t *)&d->poll); /* the store alone is no reason to go on */
+        uv_unref((uv_handle_t *)&d->check);
         return 0;
 }
 
