@@ -99,6 +99,20 @@ def a_serial_queue_is_serial_however_many_workers_it_has(eqd):
 
 
 @test()
+def the_answer_to_serve_comes_before_the_first_task(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    submit(c, b"1"), submit(c, b"2")
+    rpc = eqd.connect()
+    for msgid in (rpc.send("worker_serve", ["w"]), rpc.send("worker_credit", 2)):
+        rpc.receive()
+        equal(list(rpc.replies), [msgid], "the first message is the answer")
+        rpc.reply(msgid)
+        rpc.receive()
+        equal(len(rpc.requests), 1, "the second is a task")
+        rpc.requests.clear()
+
+
+@test()
 def credit_bounds_what_a_worker_has(eqd):
     c = worker_queue(eqd, "w", "max_active=100")
     w = Worker(eqd, "w", credit=3)
@@ -461,6 +475,7 @@ def a_thousand_workers_share_a_queue(eqd):
     c = worker_queue(eqd, "w", "max_active=2000", "history=10000")
     workers = [Worker(eqd, "w") for _ in range(1000)]
     tasks = c.call("submit_many", "w", [b"%d" % i for i in range(1000)])
+    equal(c.call("stat")["workers"], 1000)
     runs = [w.next() for w in workers]
     equal(sorted(int(r.payload) for r in runs), list(range(1000)), "one for each")
     equal(len(c.call("worker_list", limit=700)), 700)
