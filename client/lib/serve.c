@@ -297,15 +297,6 @@ int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn can
         return 0;
 }
 
-static int pack_names(EqBuffer *scratch, const char *const *names, EqArray *ret) {
-        msgpack_packer pk = eq_packer(scratch);
-        *ret = (EqArray) { 0 };
-        for (; names && *names; names++, ret->n++)
-                eq_pack_cstr(&pk, *names);
-        ret->raw = eq_bytes(scratch->data, scratch->len);
-        return scratch->failed ? -ENOMEM : 0;
-}
-
 int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, uint32_t parallel, const char *name,
                     uint64_t *ret_number) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
@@ -315,7 +306,7 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
         ClientWorker *w;
         int r = get_worker(c, &w);
         if (r == 0)
-                r = pack_names(client_scratch(c), queues, &rec.queues);
+                r = client_pack_strings(client_scratch(c), queues, &rec.queues);
         if (r < 0)
                 return r;
         EQ_SET(&rec, WorkerServe, credit, credit);

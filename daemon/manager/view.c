@@ -53,6 +53,16 @@ static void name_of(const TaskRecord *t, char *buf, size_t size) {
         snprintf(buf, size, "%s/%llu", t->queue->queue->name, (unsigned long long)t->task.seq);
 }
 
+static void explain_unserved(const Queue *q, char *buf, size_t size) {
+        size_t n = worker_executor_n_serving(q);
+        if (n > 0)
+                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
+                         n, q->name);
+        else
+                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
+                         q->name, q->name);
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -74,12 +84,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
                 return;
         case EQ_REASON_NO_WORKER:
-                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
-                         queue, queue);
-                return;
         case EQ_REASON_POOL_FULL:
-                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
-                         worker_executor_n_serving(q), queue);
+                explain_unserved(q, buf, size);
                 return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
@@ -413,6 +419,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
         EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
+        EQ_SET(ret, Stat, workers, m->workers->n_workers);
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());
         EQ_SET(ret, Stat, log_dropped, log_dropped());

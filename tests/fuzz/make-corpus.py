@@ -145,6 +145,9 @@ def main():
     write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
     write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
     write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
+    answers = [[1, 7, None, None], [1, 7, None, b"r"], [1, 7, None, {"attempt": 1, "result": b"r", "exit": 3}],
+               [1, 8, "no", None], [1, 8, [5, "no"], None], [1, 9, {"text": "no", "final": True}, None], [1, 9, 5, 5]]
+    write("session", "answers", bytes([0, 7]) + b"".join(map(pack, answers)))
     write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
     for name, data in VALUES.items():
         write("session", name, bytes([0, 1]) + data)

@@ -200,6 +200,8 @@ class Closed(Exception):
 class Rpc:
     """One connection: MessagePack-RPC as any client would speak it."""
 
+    chunk = 262144 # bytes read at once
+
     def __init__(self, path, uid=None):
         self.buf = bytearray()
         self.replies = {}
@@ -256,7 +258,7 @@ class Rpc:
                 pass
             if not select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
                 return False
-            data = self.sock.recv(262144)
+            data = self.sock.recv(self.chunk)
             if not data:
                 raise Closed("eqd closed the connection")
             self.buf += data
