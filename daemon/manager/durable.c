@@ -14,7 +14,7 @@ typedef struct Durable {
         Manager *manager;
         Store *store;
         uv_poll_t poll;
-        uv_check_t check; /* hands over what a turn of the loop has appended */
+        uv_prepare_t turn; /* hands over what a turn of the loop has appended */
         unsigned n_handles;
         List arriving;    /* of TaskRecord::recent_link: appended, to be pushed; in order */
         List leaving;     /* likewise: ended, to be settled */
@@ -272,7 +272,7 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
         store_flush(d->store);
 }
 
-static void on_check(uv_check_t *handle) {
+static void on_turn(uv_prepare_t *handle) {
         store_flush(((Durable *)handle->data)->store);
 }
 
@@ -509,13 +509,13 @@ static int watch(Durable *d) {
         if (r < 0)
                 return r;
         d->n_handles++;
-        d->poll.data = d->check.data = d;
-        (void)uv_check_init(loop, &d->check); /* cannot fail, as the next two */
+        d->poll.data = d->turn.data = d;
+        (void)uv_prepare_init(loop, &d->turn); /* cannot fail, as the next two */
         d->n_handles++;
         (void)uv_poll_start(&d->poll, UV_READABLE, on_poll);
-        (void)uv_check_start(&d->check, on_check);
+        (void)uv_prepare_start(&d->turn, on_turn);
         uv_unref((uv_handle_t *)&d->poll); /* the store alone is no reason to go on */
-        uv_unref((uv_handle_t *)&d->check);
+        uv_unref((uv_handle_t *)&d->turn);
         return 0;
 }
 
@@ -585,5 +585,5 @@ void durable_close(Manager *m) {
                 settle_left(t);
         eq_buffer_done(&d->scratch);
         uv_close((uv_handle_t *)&d->poll, on_closed);
-        uv_close((uv_handle_t *)&d->check, on_closed);
+        uv_close((uv_handle_t *)&d->turn, on_closed);
 }
