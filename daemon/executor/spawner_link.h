@@ -15,6 +15,7 @@ typedef struct SpawnerConfig {
         const char *program; /* absolute path of eqd-spawner */
         bool allow_root;     /* uid 0 may be asked for (its commands run without capabilities) */
         const char *cgroup;  /* directory below which the slots' cgroups are made; NULL: process groups */
+        unsigned stock;      /* processes that are forked ahead and wait for a command */
 } SpawnerConfig;
 
 typedef struct SpawnerEvents {

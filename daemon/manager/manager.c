@@ -186,6 +186,7 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .program = c->spawner_program,
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
+                .stock = (unsigned)m->config->daemon.waiting_processes,
         };
         m->no_commands = m->ready = !m->config->daemon.commands;
         return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,

@@ -144,6 +144,7 @@ int keeper_run(const KeeperConfig *config) {
                            .slots_fd = -1,
                            .cgroup = config->cgroup,
                            .allow_root = config->allow_root,
+                           .stock = config->stock,
                            .keeper = getpid() };
         struct rlimit original;
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The spawner dies: what ran ends as FAILED with reason spawn-failed, what waits goes on, nothing is left behind."""
 
+import json
 import os
 import signal
 
@@ -15,6 +16,10 @@ def spawners(eqd):
     worker = [p for p in found if proc_stat(p)[1] in keeper]
     equal((len(keeper), len(worker)), (1, 1), f"spawner processes {alive(found)}")
     return keeper[0], worker[0]
+
+
+def waiting_processes(eqd):
+    return [p for p in descendants(eqd.pid) if comm(p) == "eqd-waiting"]
 
 
 def run_and_kill(eqd, victim):
@@ -130,6 +135,46 @@ def a_stopped_worker_outlives_no_eqd_and_neither_do_its_tasks(eqd):
     finally:
         for p in alive(family): # what the claim is about must not outlive the test either
             os.kill(p if isinstance(p, int) else int(str(p).split()[0]), signal.SIGKILL)
+
+
+@test(env={"EQD_FAULT": "spawn:3+"})
+def commands_start_while_no_process_can_be_created_as_long_as_some_wait(eqd):
+    eventually(lambda: len(waiting_processes(eqd)) == 2, "two wait")
+    for _ in range(2):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    third = eqd.submit("--", "true")
+    eventually(lambda: json.loads(eqd.ok("why", "--json", third))["reason"] == "create-failure",
+               lambda: eqd.ok("why", third))
+    eqd.ok("cancel", third)
+
+
+@test(config={"eqd.conf": "[Commands]\nWaitingProcesses=0\n"})
+def without_waiting_processes_every_command_gets_one_made(eqd):
+    for _ in range(3):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    equal(waiting_processes(eqd), [])
+
+
+@test(config={"eqd.conf": "[Commands]\nWaitingProcesses=5\n"})
+def as_many_processes_wait_as_are_asked_for_and_killed_ones_are_made_up_for(eqd):
+    before = set(eventually(lambda: len(waiting_processes(eqd)) == 5 and waiting_processes(eqd), "five wait"))
+    for p in before:
+        os.kill(p, signal.SIGKILL)
+    for _ in range(3):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    eventually(lambda: len(waiting_processes(eqd)) == 5, "five wait again")
+    equal(before & set(waiting_processes(eqd)), set())
+
+
+@test()
+def what_waits_is_no_task_s_stray_and_no_task_s_child_is_spared_for_it(eqd):
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    before = eventually(lambda: len(waiting_processes(eqd)) == 2 and waiting_processes(eqd), "two wait")
+    task = eqd.sh("setsid sleep 1000 & echo $!; exec true") # dies with the task
+    shown = eqd.ends_as(task, "DONE")
+    stray = int(eqd.logs(task))
+    eventually(lambda: is_gone(stray), lambda: f"left: {alive([stray])}")
+    equal(any(is_gone(p) for p in before[1:]), False, str(shown))
 
 
 @test()
