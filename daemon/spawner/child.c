@@ -53,8 +53,8 @@ typedef struct Strings {
 
 static _Noreturn void fail(SpawnStage stage, int error) {
         ChildError e = { .stage = stage, .error = error };
-        (void)!write(LINE, &e, sizeof(e)); /* the line is empty and has room; if not, 127 says enough */
-        _exit(127);
+        (void)!write(LINE, &e, sizeof(e)); /* the line is empty and has room; if not, the status says enough */
+        _exit(CHILD_EXIT);
 }
 
 static const char *take_strings(const char *s, char **to, size_t n) {
@@ -120,7 +120,7 @@ static void set_identity(const ChildPlan *p) {
 static void follow_parent(const ChildConfig *c) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         if (getppid() != c->parent)
-                _exit(127);
+                _exit(CHILD_EXIT);
 }
 
 static void open_output(const char *path, int fd, SpawnStage stage) {
@@ -211,10 +211,10 @@ static _Noreturn void become(const ChildPlan *p) {
  * end with the command that it belongs to. */
 static void drop_descriptors(const ChildConfig *c, int line) {
         if (line != LINE && dup3(line, LINE, O_CLOEXEC) < 0)
-                _exit(127);
+                _exit(CHILD_EXIT);
         for (int fd = 0; fd < LINE; fd++)
                 if (dup2(c->null_fd, fd) < 0)
-                        _exit(127);
+                        _exit(CHILD_EXIT);
         (void)syscall(SYS_close_range, LINE + 1, ~0u, 0);
 }
 
@@ -237,7 +237,7 @@ _Noreturn void child_run(const ChildConfig *c, int line) {
         warm(c);
         int r = request_receive(LINE, c->inbox, true, &q);
         if (r == 0 && q.message.n == 0)
-                _exit(0);
+                _exit(CHILD_EXIT);
         if (r == 0)
                 r = request_open(&q);
         if (r < 0)

@@ -15,6 +15,8 @@ typedef struct ChildError {
         int32_t error;
 } ChildError;
 
+enum { CHILD_EXIT = 127 }; /* exit status of one that did not get to exec; commands may have it, too */
+
 typedef struct ChildConfig {
         int null_fd; /* /dev/null */
         Inbox *inbox;
@@ -27,5 +29,5 @@ typedef struct ChildConfig {
 /* To be called in a fresh child, all signals blocked and with default actions. Does what can be done before the command is
  * known, waits on `line` (SOCK_SEQPACKET) for a request as request_forward() sends it, and becomes the command, or reports a
  * ChildError and ends. Ends as well when the other end of the line is closed, or the parent dies. Descriptors that the
- * parent has are closed before it waits. */
+ * parent has are closed before it waits. What ends it before exec is a signal, or exit with CHILD_EXIT. */
 _Noreturn void child_run(const ChildConfig *config, int line);

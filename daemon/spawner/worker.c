@@ -336,7 +336,8 @@ static void leader_ended(Worker *w, Run *r) {
                 return;
         list_remove(&r->pid_link);
         note_exit(r, status, &usage);
-        if (look_at_exec(w, r) < 0)
+        bool by_itself = WIFEXITED(status) && WEXITSTATUS(status) != CHILD_EXIT; /* then exec has been done */
+        if (!by_itself && look_at_exec(w, r) < 0)
                 r->ended.exit = -1;
         close_late(w, TAKE_FD(r->line));
         set_state(w, r, RUN_DRAINING);

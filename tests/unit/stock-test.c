@@ -43,7 +43,7 @@ static void rig_close(Rig *g) {
                 stock_forget(&g->stock, pid);
                 int status;
                 ck_assert_int_eq(waitpid(pid, &status, 0), pid);
-                ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+                ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT);
         }
         close_fd(g->child.null_fd);
         ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
