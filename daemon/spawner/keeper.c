@@ -75,12 +75,11 @@ static void say(const char *what, int error) {
         dprintf(STDERR_FILENO, "eqd-spawner: %s: %s\n", what, strerror(error));
 }
 
-/* eqd is told at once; what is left is killed before the next worker says READY. */
+/* eqd is told at once; what is left is killed before the next worker says READY. Where the line is full, because eqd does
+ * not read, READY says it as well: killing does not wait for a reader. */
 static void tell_lost(int line, uint32_t epoch) {
         SpawnHeader m = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_LOST, .epoch = epoch };
-        struct pollfd p = { .fd = line, .events = POLLOUT };
-        while (send(line, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == ENOBUFS))
-                (void)poll(&p, 1, -1);
+        (void)!send(line, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static bool line_is_closed(int line) {

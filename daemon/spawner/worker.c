@@ -23,7 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,7 +85,10 @@ typedef struct Worker {
         unsigned n_busy; /* YOUNG or RUNNING */
         unsigned n_late;
         int late[LATE_MAX]; /* to be closed before the loop waits again */
-        bool line_watched_out;
+        SpawnReady ready;
+        SpawnEnded refusal; /* of a request that no slot keeps */
+        bool ready_unsent, refusal_unsent;
+        uint32_t line_events; /* watched for */
         bool ending;
 } Worker;
 
@@ -168,25 +170,39 @@ static bool send_message(Worker *w, const void *m, size_t n) {
         return true;
 }
 
-static void watch_line(Worker *w, bool out) {
-        if (w->line_watched_out == out)
+/* While a refusal waits for room nothing is read: there is one place for it, and no task's end is lost that way. */
+static void watch_line(Worker *w) {
+        bool in = !w->refusal_unsent, out = w->ready_unsent || w->refusal_unsent || !list_is_empty(&w->unsent);
+        uint32_t events = EPOLLRDHUP | (in ? EPOLLIN : 0) | (out ? EPOLLOUT : 0);
+
+        if (w->line_events == events)
                 return;
-        w->line_watched_out = out;
-        (void)watch(w, EPOLL_CTL_MOD, w->config->line, EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0), EVENT_LINE, 0);
+        w->line_events = events;
+        (void)watch(w, EPOLL_CTL_MOD, w->config->line, events, EVENT_LINE, 0);
+}
+
+static bool send_run(Worker *w, Run *r) {
+        if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
+                return false;
+        r->started_unsent = false;
+        if (r->ended_unsent && !send_message(w, &r->ended, sizeof(r->ended)))
+                return false;
+        r->ended_unsent = false;
+        list_remove(&r->unsent_link);
+        return true;
 }
 
 static void send_unsent(Worker *w) {
-        LIST_FOREACH_SAFE (link, &w->unsent) {
-                Run *r = LIST_ENTRY(link, Run, unsent_link);
-                if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
-                        break;
-                r->started_unsent = false;
-                if (r->ended_unsent && !send_message(w, &r->ended, sizeof(r->ended)))
-                        break;
-                r->ended_unsent = false;
-                list_remove(&r->unsent_link);
+        if (w->ready_unsent)
+                w->ready_unsent = !send_message(w, &w->ready, sizeof(w->ready));
+        if (!w->ready_unsent && w->refusal_unsent)
+                w->refusal_unsent = !send_message(w, &w->refusal, sizeof(w->refusal));
+        if (!w->ready_unsent && !w->refusal_unsent) {
+                LIST_FOREACH_SAFE (link, &w->unsent)
+                        if (!send_run(w, LIST_ENTRY(link, Run, unsent_link)))
+                                break;
         }
-        watch_line(w, !list_is_empty(&w->unsent));
+        watch_line(w);
 }
 
 static void queue_unsent(Worker *w, Run *r) {
@@ -196,15 +212,11 @@ static void queue_unsent(Worker *w, Run *r) {
 }
 
 static void refuse(Worker *w, const SpawnHeader *h, SpawnStage stage, int error) {
-        SpawnEnded m = {
+        w->refusal = (SpawnEnded) {
                 .header = header(w, SPAWN_ENDED, h->slot, h->run), .error = error, .stage = stage, .exit = -1
         };
-        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
-
-        /* No slot of ours keeps this message, so it waits here if eqd is slow to read: it cannot stay so for long, and
-         * nothing that runs depends on it. */
-        while (!send_message(w, &m, sizeof(m)) && !w->ending)
-                (void)poll(&line, 1, 100);
+        w->refusal_unsent = true;
+        send_unsent(w);
 }
 
 /* ---- end of a run ---- */
@@ -567,9 +579,13 @@ static void dispatch(Worker *w, const struct epoll_event *e) {
 
         switch ((EventKind)(e->data.u64 & 0xff)) {
         case EVENT_LINE:
+                if (e->events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) { /* eqd is gone */
+                        w->ending = true;
+                        break;
+                }
                 if (e->events & EPOLLOUT)
                         send_unsent(w);
-                if (e->events & ~(uint32_t)EPOLLOUT)
+                if (e->events & EPOLLIN && !w->refusal_unsent)
                         line_readable(w);
                 break;
         case EVENT_SIGNAL:
@@ -616,12 +632,13 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
                                    .bounding_is_empty = config->bounding_is_empty,
                                    .nofile = config->nofile };
         stock_init(&w->stock, &w->child, config->slots_fd, config->stock);
-        int r = watch(w, EPOLL_CTL_ADD, config->line, EPOLLIN | EPOLLRDHUP, EVENT_LINE, 0);
+        w->line_events = EPOLLIN | EPOLLRDHUP;
+        int r = watch(w, EPOLL_CTL_ADD, config->line, w->line_events, EVENT_LINE, 0);
         return r < 0 ? r : watch(w, EPOLL_CTL_ADD, w->signals, EPOLLIN, EVENT_SIGNAL, 0);
 }
 
 static void announce(Worker *w) {
-        SpawnReady m = {
+        w->ready = (SpawnReady) {
                 .header = header(w, SPAWN_READY, 0, 0),
                 .pid = getpid(),
                 .restarts = w->config->restarts,
@@ -630,9 +647,8 @@ static void announce(Worker *w) {
                 .cgroups = w->config->slots_fd >= 0,
                 .killed = w->config->killed,
         };
-        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
-        while (!send_message(w, &m, sizeof(m)))
-                (void)poll(&line, 1, -1);
+        w->ready_unsent = true;
+        send_unsent(w);
 }
 
 /* Dying of SIGTERM at the keeper's death is not enough: what runs must go first. */
