@@ -41,6 +41,16 @@ static Answer expect(const Rig *g, SpawnType type) {
         return a;
 }
 
+/* The next end; whether STARTED came before depends on how long it took. */
+static SpawnEnded expect_end(const Rig *g) {
+        Answer a = { 0 };
+        do
+                ck_assert_int_gt(recv(g->line, &a, sizeof(a), 0), 0);
+        while (a.header.type == SPAWN_STARTED);
+        ck_assert_uint_eq(a.header.type, SPAWN_ENDED);
+        return a.ended;
+}
+
 static void rig_open(Rig *g) {
         static char stock[] = "--stock", one[] = "1", root[] = "--allow-root";
         char *argv[] = { getenv("SPAWNER"), stock, one, root, NULL }, *env[] = { NULL };
@@ -74,6 +84,15 @@ static int send_start(const Rig *g, StartRequest *q, uint32_t slot, uint64_t run
         q->start.header.epoch = g->ready.header.epoch;
         struct iovec iov = { .iov_base = q, .iov_len = start_request_size(q) };
         return fdpass_send(g->line, &iov, 1, fds, n_fds);
+}
+
+/* Waits for room. */
+static void start(const Rig *g, StartRequest *q, uint32_t slot, uint64_t run) {
+        struct pollfd p = { .fd = g->line, .events = POLLOUT };
+        int r;
+        while ((r = send_start(g, q, slot, run, NULL, 0)) == -EAGAIN)
+                ck_assert_int_eq(poll(&p, 1, -1), 1);
+        ck_assert_int_eq(r, 0);
 }
 
 static void send_signal(const Rig *g, uint32_t slot, uint64_t run, int signal) {
@@ -133,8 +152,8 @@ TEST(a_command_is_run_and_its_end_told) {
         rig_open(&g);
         for (uint64_t run = 1; run <= 5; run++) {
                 StartRequest q = start_request_sh("exit 6");
-                ck_assert_int_eq(send_start(&g, &q, 3, run, NULL, 0), 0);
-                SpawnEnded e = expect(&g, SPAWN_ENDED).ended;
+                start(&g, &q, 3, run);
+                SpawnEnded e = expect_end(&g);
                 ck_assert_uint_eq(e.header.slot, 3);
                 ck_assert_uint_eq(e.header.run, run);
                 ck_assert_int_eq(e.exit, 6);
@@ -148,12 +167,12 @@ TEST(a_status_of_127_is_told_apart_from_a_command_that_is_not_there) {
         Rig g;
         rig_open(&g);
         StartRequest is_there = start_request_sh("exit 127"), is_not = start_request(argv, env, "/");
-        ck_assert_int_eq(send_start(&g, &is_there, 0, 1, NULL, 0), 0);
-        SpawnEnded e = expect(&g, SPAWN_ENDED).ended;
+        start(&g, &is_there, 0, 1);
+        SpawnEnded e = expect_end(&g);
         ck_assert_int_eq(e.exit, 127);
         ck_assert_uint_eq(e.stage, SPAWN_STAGE_NONE);
-        ck_assert_int_eq(send_start(&g, &is_not, 0, 2, NULL, 0), 0);
-        e = expect(&g, SPAWN_ENDED).ended;
+        start(&g, &is_not, 0, 2);
+        e = expect_end(&g);
         ck_assert_uint_eq(e.stage, SPAWN_STAGE_EXEC);
         ck_assert_int_eq(e.error, ENOENT);
         rig_close(&g);
@@ -164,8 +183,8 @@ TEST(a_slot_takes_one_command_at_a_time) {
         rig_open(&g);
         (void)start_tree(&g);
         StartRequest q = start_request_sh("true");
-        ck_assert_int_eq(send_start(&g, &q, 0, 2, NULL, 0), 0);
-        SpawnEnded e = expect(&g, SPAWN_ENDED).ended;
+        start(&g, &q, 0, 2);
+        SpawnEnded e = expect_end(&g);
         ck_assert_uint_eq(e.stage, SPAWN_STAGE_REQUEST);
         ck_assert_int_eq(e.error, EBUSY);
         ck_assert_uint_eq(e.header.run, 2);
@@ -178,7 +197,7 @@ TEST(a_signal_reaches_the_tree_and_not_the_next_run) {
         (void)start_tree(&g);
         send_signal(&g, 0, 7, SIGKILL); /* of a run that is not */
         send_signal(&g, 0, 1, SIGTERM);
-        SpawnEnded e = expect(&g, SPAWN_ENDED).ended;
+        SpawnEnded e = expect_end(&g);
         ck_assert_int_eq(e.signal, SIGTERM);
         rig_close(&g);
 }
@@ -188,10 +207,10 @@ TEST(a_request_of_another_epoch_is_dropped) {
         rig_open(&g);
         StartRequest q = start_request_sh("true");
         g.ready.header.epoch++;
-        ck_assert_int_eq(send_start(&g, &q, 0, 1, NULL, 0), 0);
+        start(&g, &q, 0, 1);
         g.ready.header.epoch--;
-        ck_assert_int_eq(send_start(&g, &q, 0, 2, NULL, 0), 0);
-        ck_assert_uint_eq(expect(&g, SPAWN_ENDED).ended.header.run, 2);
+        start(&g, &q, 0, 2);
+        ck_assert_uint_eq(expect_end(&g).header.run, 2);
         rig_close(&g);
 }
 
@@ -203,7 +222,7 @@ TEST(refusals_wait_for_room_and_none_is_lost) {
         StartRequest q = start_request_sh("exit 5");
         for (bool sent = false;; run++) {
                 sent = sent || send_start(&g, &q, 1, 1000000, NULL, 0) == 0; /* room comes as we read */
-                SpawnEnded e = expect(&g, SPAWN_ENDED).ended;
+                SpawnEnded e = expect_end(&g);
                 if (e.header.run == 1000000) {
                         ck_assert_int_eq(e.exit, 5);
                         break;
@@ -243,8 +262,8 @@ TEST(a_full_line_does_not_keep_the_keeper_from_killing) {
         ck_assert_uint_eq(a.ready.restarts, 1);
         g.ready = a.ready;
         StartRequest q = start_request_sh("exit 2");
-        ck_assert_int_eq(send_start(&g, &q, 0, 1, NULL, 0), 0);
-        ck_assert_int_eq(expect(&g, SPAWN_ENDED).ended.exit, 2);
+        start(&g, &q, 0, 1);
+        ck_assert_int_eq(expect_end(&g).exit, 2);
         rig_close(&g);
 }
 
