@@ -130,6 +130,10 @@ SpawnerLink *spawner_link_free(SpawnerLink *l) {
         return NULL;
 }
 
+pid_t spawner_link_pid(const SpawnerLink *l) {
+        return l->pid;
+}
+
 int spawner_link_fd(const SpawnerLink *l) {
         return l->fd;
 }

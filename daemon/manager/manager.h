@@ -60,6 +60,7 @@ struct Manager {
         void *host;
         bool want_events, stopping, ready;
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
+        bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         uint64_t jitter;              /* state of the back-off's random numbers */
@@ -70,6 +71,10 @@ struct Manager {
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+
+/* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
+ * started again. Loop. */
+bool manager_lost_others(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. What it leaves is logged. */

@@ -70,6 +70,52 @@ def a_command_that_waited_for_the_dead_spawner_does_not_run_as_eqd(eqd):
     equal(eqd.logs(waiting), "")
 
 
+@test()
+def both_processes_of_the_spawner_die_at_once_and_nothing_is_left(eqd):
+    task = eqd.sh("setsid sh -c 'setsid sleep 1000 & sleep 1000 & wait' & (sleep 1000; true) & echo ready; wait")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    family = eventually(lambda: [p for p in descendants(eqd.pid) if comm(p) == "sleep"][2:] and descendants(eqd.pid),
+                        "three sleep")
+    events = eqd.events(events=["spawner."])
+    for p in spawners(eqd):
+        os.kill(p, signal.SIGKILL)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    eqd.ends_as(task, "FAILED", reason="spawn-failed")
+    eventually(lambda: all(proc_stat(p) is None for p in family), lambda: f"left: {alive(family)}") # zombies neither
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+
+
+@test(root=True, other_users=True)
+def what_eqd_may_not_kill_when_both_have_died_is_named_and_reaped_when_it_ends(eqd):
+    task = eqd.sh("setsid sleep 1000 & echo $!; wait", uid=USER_A)
+    stray = int(eqd.start_ctl("logs", "-f", task).stdout.readline())
+    events = eqd.events(events=["spawner."])
+    for p in spawners(eqd):
+        os.kill(p, signal.SIGKILL)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    eventually(lambda: "1 processes of commands live on" in eqd.log_text(), eqd.log_text)
+    equal(is_gone(stray), False)
+    os.kill(stray, signal.SIGKILL)
+    eventually(lambda: proc_stat(stray) is None, "it is reaped")
+
+
+@test(root=True, other_users=True)
+def an_eqd_that_lost_the_rights_to_run_others_commands_says_so_everywhere(eqd):
+    equal(eqd.ctl("ping").err, "")
+    with eqd.connect() as c:
+        equal(c.call("stat")["identities"], "any")
+        events = eqd.events(events=["spawner."])
+        os.kill(spawners(eqd)[0], signal.SIGKILL)
+        events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+        equal(c.call("stat")["identities"], "lost")
+    r = eqd.ctl("ping")
+    equal((r.rc, r.out), (0, ""))
+    contains(r.err, "only commands of uid 0", "restart eqd")
+    contains(eqd.log_text(), "only commands of uid 0 run", "Restart eqd")
+    eqd.fails(77, "submit", "--", "true", uid=USER_A, says=("until it is restarted", str(USER_A)))
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+
+
 @test(eqd=False)
 def an_eqd_whose_spawner_never_runs_fails(place):
     place.copy_programs()
