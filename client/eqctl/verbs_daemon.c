@@ -141,8 +141,8 @@ static int ping_done(Ctl *ctl) {
 
         ctl_verbose(ctl, "eqd answers at %s", ctl->socket);
         if (ctl_try(ctl, EQ_METHOD_STAT, NULL, &reply) == 0 &&
-            eq_decode_map(&eq_schema_Stat, reply_result(reply), &stat, &error) >= 0 && stat.identities.len == 4 &&
-            memcmp(stat.identities.data, "lost", 4) == 0)
+            eq_decode_map(&eq_schema_Stat, reply_result(reply), &stat, &error) >= 0 &&
+            eq_bytes_eq(stat.identities, eq_str("lost")))
                 ctl_error(
                         ctl,
                         "eqd runs only commands of uid %llu: the process that could run others' has died; restart eqd",

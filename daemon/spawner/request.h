@@ -11,7 +11,10 @@
 
 /* Where a message of the line is received. */
 typedef struct Inbox {
-        SpawnStart start; /* also any other message: they all begin with a SpawnHeader and are smaller */
+        union { /* both begin with a SpawnHeader */
+                SpawnStart start;
+                SpawnSignal signal;
+        };
         char strings[SPAWN_INLINE_MAX];
 } Inbox;
 

@@ -513,7 +513,7 @@ static void take_message(Worker *w, Request *q) {
         if (h->epoch != w->config->epoch) /* meant for the worker before; eqd has been told that it is gone */
                 return;
         if (h->type == SPAWN_SIGNAL && n == sizeof(SpawnSignal))
-                signal_run(w, (const SpawnSignal *)(const void *)q->start);
+                signal_run(w, &w->inbox->signal);
         else if (h->type == SPAWN_START)
                 start(w, q);
 }
