@@ -82,6 +82,9 @@ struct Queue {
 /* The name must be valid and unused, checked by the caller. last_seq: the SEQ before the first one to be given. 0, -ENOMEM,
  * or -ENOSPC: 2^20 - 1 queues exist. */
 int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret);
+/* The same with the id that it had before a restart: 0, -ENOMEM, -EINVAL: no such id can exist, -EBUSY: it was given since. */
+int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t id, uint64_t last_seq,
+                  Queue **ret);
 /* No task may be in it. Ends its waiters' waits by calling them, when its id is stale already. Not from inside a hook for
  * this queue. NULL is fine. Returns NULL. */
 Queue *queue_free(Queue *q);
@@ -98,6 +101,10 @@ void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes);
  * fail has been done before, and nothing that happens to t later needs memory. (Wait-free and for any thread once the
  * inbox of DESIGN section 5 is in.) */
 void queue_push(Queue *q, Task *t);
+
+/* A task that was accepted before a restart: reserved, even above the capacity of the queue, and pushed. Its SEQ is none
+ * that is still to be given; attempt may be set. 0 or -ENOMEM. */
+int queue_restore_task(Queue *q, Task *t);
 
 /* The oldest pending task of the normal lane, else of the urgent one, for drop-oldest; NULL if none is pending. */
 Task *queue_oldest(Queue *q);

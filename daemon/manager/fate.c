@@ -5,8 +5,10 @@
  * had no retries is FAILED or TIMEOUT, one that has used them up is DEAD. The wait doubles from backoff to backoff_max, and a
  * tenth of it is random, so that tasks that failed together do not come back together. */
 
+#include <errno.h>
 #include <string.h>
 
+#include "base/fault.h"
 #include "manager/parts.h"
 
 static uint64_t next_random(Manager *m) {
@@ -43,6 +45,8 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         run_keep_result(m, t, result);
         if (result->verdict == TASK_STOPPED ||
             result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
+                if (m->keeping && t->end_note == TASK_NOTE_NONE && !t->has_fd)
+                        return (TaskFate) { .event = TASK_EV_RETURN }; /* the next eqd runs it again */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
                         t->end_note = TASK_NOTE_SHUTDOWN;
                         t->end_reason = EQ_REASON_DRAINING;
@@ -59,6 +63,17 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         t->end_reason = EQ_REASON_NONE;
         manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
         return retry(m, t);
+}
+
+int run_begin(TaskRecord *t, uint64_t started_usec) {
+        if (t->run) {
+                output_log_deinit(&t->run->log);
+                free(t->run->error);
+        } else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+                return -ENOMEM;
+        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1 };
+        output_log_init(&t->run->log);
+        return 0;
 }
 
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {

@@ -13,6 +13,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "manager/parts.h"
+#include "manager/snapshot.h"
 
 /* ---- what the engine tells ---- */
 
@@ -24,14 +25,22 @@ static void announce(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
 }
 
+/* While eqd stops: was it the last that ran? */
+static void look_whether_stopped(Manager *m) {
+        if (m->stopped)
+                (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
+}
+
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
         if (result->verdict != TASK_NOT_STARTED)
                 announce(host, task_record(t));
+        look_whether_stopped(host);
         return fate_decide(host, task_record(t), result);
 }
 
 static void on_ended_well(void *host, Task *t, const TaskResult *result) {
         announce(host, task_record(t));
+        look_whether_stopped(host);
         run_keep_result(host, task_record(t), result);
 }
 
@@ -54,8 +63,6 @@ static void on_finished(void *host, Task *task) {
         task_waits_settle(m, t);
         deps_settle(m, t);
         queue_record_settle(m, t->queue);
-        if (m->stopped)
-                (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* was it the last? */
 }
 
 static void on_space(void *host, Queue *q) {
@@ -85,17 +92,6 @@ static void engine_fire(Timer *timer) {
 }
 
 /* ---- what the command executor asks and tells ---- */
-
-static int run_begin(TaskRecord *t, uint64_t now) {
-        if (t->run) {
-                output_log_deinit(&t->run->log);
-                free(t->run->error);
-        } else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
-                return -ENOMEM;
-        *t->run = (TaskRun) { .started_usec = now, .exit = -1 };
-        output_log_init(&t->run->log);
-        return 0;
-}
 
 static int on_prepare(void *host, Task *task, CommandSetup *ret) {
         Manager *m = host;
@@ -182,7 +178,7 @@ static void stop_fire(Timer *timer) {
         }
         if (m->pool->n_busy > 0)
                 log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > m->pool->n_busy)
+        if (m->n_pending > m->pool->n_busy && !m->keeping)
                 log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
                            m->n_pending - m->pool->n_busy);
         void (*stopped)(void *host) = m->stopped;
@@ -224,6 +220,21 @@ static int fill(Manager *m, const ManagerConfig *c) {
         return r;
 }
 
+/* A file that is no good is not worth an eqd that does not start: what could be read of it is there. */
+static int take_over(Manager *m, int fd) {
+        Restore restore;
+        restore_begin(&restore, m);
+        int r = snapshot_load(&restore, fd);
+        int e = restore_done(&restore);
+        if (r == -ENOMEM || e < 0)
+                return -ENOMEM;
+        if (r < 0)
+                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-r));
+        log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were no good",
+                   restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
+        return 0;
+}
+
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret) {
         Manager *m = calloc(1, sizeof(*m));
         if (!m)
@@ -240,13 +251,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         m->jitter = m->started_usec ^ (uint64_t)getpid();
         list_init(&m->recent);
         list_init(&m->doomed);
-        Refusal refusal;
         int r = fill(m, config);
-        if (r >= 0) {
-                r = queues_apply_config(m, m->config, &refusal);
-                if (r < 0)
-                        log_error("%s", refusal.text);
-        }
         if (r < 0) {
                 m->config = NULL; /* stays the caller's */
                 manager_free(m);
@@ -254,6 +259,19 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         }
         *ret = m;
         return 0;
+}
+
+int manager_start(Manager *m, int kept_fd) {
+        Refusal refusal;
+        int r = kept_fd >= 0 ? take_over(m, kept_fd) : 0;
+        if (r < 0)
+                log_error("out of memory for the queues of the eqd before this one");
+        else {
+                r = queues_apply_config(m, m->config, &refusal);
+                if (r < 0)
+                        log_error("%s", refusal.text);
+        }
+        return r;
 }
 
 Manager *manager_free(Manager *m) {
@@ -305,10 +323,15 @@ int manager_reload(Manager *m, Refusal *ret) {
         return 0;
 }
 
-void manager_stop(Manager *m, void (*stopped)(void *host)) {
+int manager_keep(const Manager *m, int fd) {
+        return snapshot_save(m, fd);
+}
+
+void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         if (m->stopping)
                 return;
         m->stopping = true;
+        m->keeping = keep;
         m->stopped = stopped;
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;

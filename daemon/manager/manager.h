@@ -59,6 +59,7 @@ struct Manager {
         const ManagerHooks *hooks;
         void *host;
         bool want_events, stopping, ready;
+        bool keeping;                 /* stopping, and what has not ended goes to the next eqd */
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
         bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
@@ -70,6 +71,9 @@ struct Manager {
 };
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
+/* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
+ * what its manager_keep() wrote; -1: nothing. 0 or negative errno, which the log explains. */
+int manager_start(Manager *m, int kept_fd);
 Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
 
 /* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
@@ -77,8 +81,11 @@ Manager *manager_free(Manager *m); /* after manager_stop() is through, or at onc
 bool manager_lost_others(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
- * once. What it leaves is logged. */
-void manager_stop(Manager *m, void (*stopped)(void *host));
+ * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are
+ * canceled, and what it leaves is logged. */
+void manager_stop(Manager *m, bool keep, void (*stopped)(void *host));
+/* After that: writes all queues and tasks to fd, for manager_start(). 0 or negative errno. */
+int manager_keep(const Manager *m, int fd);
 
 bool manager_is_admin(const Manager *m, const Identity *id);
 /* Reads the files again and applies them, or changes nothing and says why. */

@@ -70,6 +70,26 @@ static int tombstone_get(Manager *m, const char *name, struct Tombstone **ret) {
         return 0;
 }
 
+int tombstone_restore(Manager *m, EqBytes name, uint64_t last_seq) {
+        char text[EQ_NAME_MAX + 1] = "";
+        struct Tombstone *t;
+        memcpy(text, name.data, name.len);
+        int r = tombstone_get(m, text, &t);
+        if (r >= 0)
+                t->last_seq = MAX(t->last_seq, last_seq);
+        return r;
+}
+
+int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *name, uint64_t last_seq),
+                    void *userdata) {
+        for (const struct Tombstone *t = m->tombstones; t; t = t->hh.next) {
+                int r = manager_queue(m, eq_str(t->name)) ? 0 : each(userdata, t->name, t->last_seq);
+                if (r != 0)
+                        return r;
+        }
+        return 0;
+}
+
 void tombstones_free(Manager *m) {
         struct Tombstone *t, *next;
         HASH_ITER(hh, m->tombstones, t, next) {
@@ -94,13 +114,16 @@ static void remove_fire(Timer *timer) {
         }
 }
 
-/* What can fail of making a queue. */
-static int fill_record(Manager *m, QueueRecord *q, const char *name, const QueueAttributes *attributes) {
+/* What can fail of making a queue. id 0: a new one. */
+static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id, const QueueAttributes *attributes) {
         int r = tombstone_get(m, name, &q->tombstone);
         if (r >= 0)
                 r = timer_stand(&m->timers, &q->remove_timer);
-        if (r >= 0)
-                r = queue_new(&m->engine, m->pool, name, &attributes->engine, q->tombstone->last_seq, &q->queue);
+        const QueueParams *params = &attributes->engine;
+        if (r >= 0 && id == 0)
+                r = queue_new(&m->engine, m->pool, name, params, q->tombstone->last_seq, &q->queue);
+        else if (r >= 0)
+                r = queue_restore(&m->engine, m->pool, name, params, id, q->tombstone->last_seq, &q->queue);
         if (r < 0)
                 return r;
         q->queue->owner = q;
@@ -109,8 +132,8 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, const Queue
 }
 
 /* Takes *attributes over on success. */
-static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
-                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
+static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes *attributes, Identity *run_as,
+                      QueueOrigin origin, uid_t creator, QueueRecord **ret) {
         QueueRecord *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
@@ -122,7 +145,7 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         list_init(&q->removers);
         q->remove_timer = (Timer)TIMER_NULL(remove_fire);
         q->age_timer = (Timer)TIMER_NULL(history_age_fire);
-        int r = fill_record(m, q, name, attributes);
+        int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
                 queue_free(q->queue);
@@ -134,6 +157,19 @@ static int queue_record_new(Manager *m, const char *name, QueueAttributes *attri
         memset(attributes, 0, sizeof(*attributes));
         *ret = q;
         return 0;
+}
+
+static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
+                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
+        return record_new(m, name, 0, attributes, run_as, origin, creator, ret);
+}
+
+int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,
+                         uid_t creator, QueueRecord **ret) {
+        int r = id ? tombstone_restore(m, eq_str(name), last_seq) : -EINVAL;
+        if (r >= 0)
+                r = record_new(m, name, id, attributes, m->config->default_run_as, QUEUE_FROM_CLIENT, creator, ret);
+        return r;
 }
 
 static void free_tasks(Manager *m, QueueRecord *q) {

@@ -70,6 +70,7 @@ typedef enum TaskEndNote {
         TASK_NOTE_DEPS,     /* after ...: never */
         TASK_NOTE_REMOVED,  /* its queue was removed */
         TASK_NOTE_SHUTDOWN, /* eqd was stopped */
+        TASK_NOTE_STDIN,    /* its descriptor for standard input did not outlive eqd */
         _TASK_NOTE_MAX,
 } TaskEndNote;
 

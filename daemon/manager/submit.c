@@ -198,11 +198,6 @@ static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, 
         }
 }
 
-static uint64_t monotonic_from_realtime(const Manager *m, uint64_t at_usec) {
-        uint64_t now = clock_realtime(m->clock);
-        return clock_monotonic(m->clock) + (at_usec > now ? at_usec - now : 0);
-}
-
 static uint64_t add_usec(uint64_t a, uint64_t b) {
         return a > USEC_NEVER - b ? USEC_NEVER : a + b;
 }
@@ -213,7 +208,7 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
         if (EQ_HAS(s, Submit, delay_usec))
                 t->due_usec = add_usec(now, s->delay_usec);
         if (EQ_HAS(s, Submit, at_usec))
-                t->due_usec = MAX(t->due_usec, monotonic_from_realtime(m, s->at_usec));
+                t->due_usec = MAX(t->due_usec, clock_from_realtime(m->clock, s->at_usec));
         if (t->due_usec > now)
                 t->wait |= TASK_WAIT_AT;
         if (EQ_HAS(s, Submit, expire_usec))
@@ -225,14 +220,10 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
 /* A record that is ready to be pushed but for its SEQ. */
 static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_usec, TaskRecord **ret) {
         const EqSubmit *s = args->submit;
-        TaskRecord *t = fault_malloc(sizeof(*t) + s->payload.len + args->options.len);
+        TaskRecord *t =
+                task_record_new(a->queue, a->caller->identity, args->common, s->payload, args->options, now_usec);
         if (!t)
                 return refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
-        memset(t, 0, sizeof(*t));
-        t->queue = a->queue;
-        list_init(&t->history_link);
-        list_init(&t->recent_link);
-        task_spec_init(&t->spec, a->caller->identity, args->common, s->payload, args->options, now_usec);
         t->retries = (uint16_t)(EQ_HAS(s, Submit, retries) ? s->retries : a->queue->attributes.retries);
         t->has_fd = args->stdin_fd >= 0;
         if (t->has_fd)

@@ -2,9 +2,23 @@
 /* Single tasks after their admission: found, canceled, held, retried, waited for, followed. */
 
 #include <errno.h>
+#include <string.h>
 
 #include "base/fault.h"
 #include "manager/parts.h"
+
+TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
+                            uint64_t submitted_usec) {
+        TaskRecord *t = fault_malloc(sizeof(*t) + payload.len + options.len);
+        if (!t)
+                return NULL;
+        memset(t, 0, sizeof(*t));
+        t->queue = q;
+        list_init(&t->history_link);
+        list_init(&t->recent_link);
+        task_spec_init(&t->spec, identity, common, payload, options, submitted_usec);
+        return t;
+}
 
 TaskRecord *task_record_free(TaskRecord *t) {
         if (!t)

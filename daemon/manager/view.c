@@ -18,6 +18,7 @@ static const char *const note_texts[_TASK_NOTE_MAX] = {
         [TASK_NOTE_DEPS] = "a task that it comes after ended so that this one can never start",
         [TASK_NOTE_REMOVED] = "its queue was removed",
         [TASK_NOTE_SHUTDOWN] = "eqd was stopped",
+        [TASK_NOTE_STDIN] = "eqd was restarted, and the descriptor that was its standard input is gone",
 };
 
 /* 90061000000 -> "1d1h"; two units, for sentences. */
@@ -182,11 +183,6 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, reduced, true);
 }
 
-static uint64_t monotonic_to_realtime(const Manager *m, uint64_t usec) {
-        uint64_t mono = clock_monotonic(m->clock), real = clock_realtime(m->clock);
-        return usec > mono ? real + (usec - mono) : real;
-}
-
 static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         EqTask *row = &v->row;
         eq_reason reason = t->end_reason;
@@ -217,7 +213,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         if (t->crashes)
                 EQ_SET(row, Task, crashes, t->crashes);
         if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
-                EQ_SET(row, Task, eligible_usec, monotonic_to_realtime(m, t->task.due_usec));
+                EQ_SET(row, Task, eligible_usec, clock_to_realtime(m->clock, t->task.due_usec));
         view_spec(t, row);
         view_identity(m, t, row);
         view_reason(m, t, ret);
@@ -246,7 +242,7 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
                 if (reason != EQ_REASON_NONE)
                         explain(m, t, reason, by, ret->detail, sizeof(ret->detail));
                 if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
-                        EQ_SET(row, Why, until_usec, monotonic_to_realtime(m, t->task.due_usec));
+                        EQ_SET(row, Why, until_usec, clock_to_realtime(m->clock, t->task.due_usec));
         }
         EQ_SET(row, Why, reason, eq_str(eq_reason_name(reason)));
         EQ_SET(row, Why, detail, eq_str(ret->detail));

@@ -129,6 +129,13 @@ void pending_request_done(PendingRequest *p) {
         session_schedule_flush(s); /* even with nothing to send: a request may have waited for this one */
 }
 
+void request_hold(const Request *rq) {
+        Session *s = rq->session;
+
+        if (s->server->written)
+                output_hold(s, s->sent, *s->server->written); /* and what was written before it in this turn */
+}
+
 void request_forget_pending(Session *s) {
         for (List *l = list_first(&s->pending); l; l = list_first(&s->pending)) {
                 PendingRequest *p = LIST_ENTRY(l, PendingRequest, link);

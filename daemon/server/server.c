@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "server/output.h"
 
 enum { LOG_INTERVAL_MSEC = 10 * 1000, GROUPS_GUESS = 32 };
 
@@ -313,10 +314,12 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
                         .hooks = hooks,
                         .handlers = handlers,
                         .host = host,
+                        .written = config->written,
                         .listener = LISTENER_NULL };
         list_init(&s->sessions);
         list_init(&s->to_flush);
         list_init(&s->to_serve);
+        list_init(&s->held);
         if (users->limits[USER_INPUT_BYTES] == 0)
                 users->limits[USER_INPUT_BYTES] = SERVER_INPUT_MAX / 4;
         s->reserve_fd = open_reserve();
@@ -341,6 +344,20 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
         }
         *ret = TAKE_PTR(s);
         return 0;
+}
+
+void server_durable(Server *s, uint64_t position) {
+        s->durable = position;
+        LIST_FOREACH_SAFE (l, &s->held) {
+                Session *session = LIST_ENTRY(l, Session, held_link);
+                output_release(session);
+                session_schedule_flush(session);
+        }
+}
+
+void server_not_durable(Server *s) {
+        for (List *l; (l = list_first(&s->held));)
+                output_doom(LIST_ENTRY(l, Session, held_link), "what it was to be told is not durable");
 }
 
 void server_start(Server *s) {

@@ -161,7 +161,7 @@ static void unclog(Session *s) {
 }
 
 static void flush_output(Session *s) {
-        if (!s->blocked && output_pending(s) > 0 && output_send(s) < 0)
+        if (!s->blocked && output_sendable(s) > 0 && output_send(s) < 0)
                 peer_left(s);
         if (s->gone || s->closing || output_pending(s) >= EQ_OUTPUT_LOW)
                 return;
@@ -392,8 +392,10 @@ int session_new(Server *server, int fd, Identity *identity, User *user, Session 
         s->server = server;
         s->fd = fd;
         s->number = ++server->next_number;
+        s->answer_from = UINT64_MAX;
         list_init(&s->flush_link);
         list_init(&s->turn_link);
+        list_init(&s->held_link);
         list_init(&s->pending);
         r = uv_poll_init(server->loop, &s->poll, fd);
         if (r < 0)
@@ -430,6 +432,7 @@ void session_close(Session *s) {
         list_remove(&s->link);
         list_remove(&s->flush_link);
         list_remove(&s->turn_link);
+        list_remove(&s->held_link);
         request_forget_pending(s);
         server->hooks->session_closed(server->host, s);
 

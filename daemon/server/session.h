@@ -27,7 +27,13 @@ typedef struct EqMessageBuffer {
         size_t used; /* of its front */
 } EqMessageBuffer;
 
+/* Output from byte `from` of the stream on is not sent before position `until` of the store is durable. */
+typedef struct OutputHold {
+        uint64_t from, until;
+} OutputHold;
+
 enum {
+        SESSION_HOLDS_MAX = 4,
         SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
         SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
 };
@@ -37,6 +43,7 @@ struct Session {
         List link;       /* Server::sessions */
         List flush_link; /* Server::to_flush */
         List turn_link;  /* Server::to_serve */
+        List held_link;  /* Server::held */
         List pending;    /* of PendingRequest::link */
         unsigned n_pending;
         uint64_t number;
@@ -49,8 +56,13 @@ struct Session {
         EqScan scan;                 /* of the message at the front of the input */
         uint64_t received, consumed; /* bytes of the input stream */
         uint64_t out_charged;
-        size_t write_start;  /* in out.buffer: of the message that is being packed */
-        int fds[EQ_FDS_MAX]; /* received, not yet taken by a request; owned */
+        uint64_t sent;                       /* bytes of the output stream */
+        OutputHold holds[SESSION_HOLDS_MAX]; /* both members rise */
+        unsigned n_holds;
+        uint64_t answer_from; /* output from here on belongs to the request that is being served: not sent before it is
+                               * known whether it has to wait. UINT64_MAX: none is */
+        size_t write_start;   /* in out.buffer: of the message that is being packed */
+        int fds[EQ_FDS_MAX];  /* received, not yet taken by a request; owned */
         unsigned n_fds;
         uint64_t fds_at;  /* position in the input stream: the message that holds the byte before it may take the fds */
         bool fds_offered; /* that message is being served */
@@ -115,6 +127,10 @@ void pending_request_done(PendingRequest *p);
  * that brought descriptors ends, or before; so they belong to the message that holds the last byte of that read. For
  * clients: one sendmsg with descriptors holds (the beginning of) one message, or that message is the last in it. */
 int session_take_fd(Session *s);
+
+/* A deferred answer that was just written speaks of a change: it is not sent before that is durable. (Answers that a
+ * handler gives at once wait by themselves if it changed anything.) */
+void request_hold(const Request *rq);
 
 /* Notifications. They are dropped and counted while the session is clogged, or when the user has no output memory left;
  * the client is told by `lost` as soon as there is room. Unless `must`: then they are queued, the caller stops producing

@@ -412,8 +412,10 @@ class Eqd(Place):
     def configure(self, name, text):
         (self.dir / "config" / name).write_text(text)
 
-    def start(self, args, env, nofile):
+    def start(self, args=(), env=None, nofile=None, kept=None):
+        """kept: a descriptor that the eqd before this one gave to the service manager, which passes it on."""
         self.log = open(self.dir / "log", "w+b")
+        (self.dir / "notify").unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.dir / "notify"))
             (self.dir / "notify").chmod(0o777)
@@ -424,10 +426,18 @@ class Eqd(Place):
                     resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
                 if self.uid is not None:
                     become(self.uid)
+                if kept is not None:
+                    os.dup2(kept, 3)
+            passed, wrapper = {}, []
+            if kept is not None:
+                passed = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "eqd-queues"}
+                wrapper = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"]
             self.process = subprocess.Popen(
-                [self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config", self.dir / "config",
-                 *args], env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **env), stdin=subprocess.DEVNULL,
-                stdout=self.log, stderr=self.log, preexec_fn=before, cwd=self.dir) # not /, which tasks must get all the same
+                [*wrapper, self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config",
+                 self.dir / "config", *args],
+                env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **passed, **(env or {})),
+                stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=before, pass_fds=(3,) if passed else (),
+                cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
         self.connections = []
@@ -558,6 +568,32 @@ class Eqd(Place):
         if self.socket.exists():
             raise AssertionError("the socket is still there")
 
+    def stop_and_keep(self, seconds=STOP_SECONDS):
+        """Orderly end under a service manager; what eqd gave it to hold, or None."""
+        kept = None
+        self.close_connections()
+        (self.dir / "notify").unlink()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(str(self.dir / "notify"))
+            (self.dir / "notify").chmod(0o777)
+            os.kill(self.pid, signal.SIGTERM)
+            while notify in select.select([notify, self.pidfd], [], [], seconds)[0]:
+                data, fds, *_ = socket.recv_fds(notify, 65536, 4)
+                if b"FDSTORE=1" in data.split(b"\n"):
+                    contains(data.decode(), "FDNAME=eqd-queues")
+                    [kept] = fds
+                else: # BARRIER=1: closing it says that all before has been read
+                    for fd in fds:
+                        os.close(fd)
+        self.expect_end(seconds, 0)
+        self.forget()
+        return kept
+
+    def forget(self):
+        """After its end, before the next start()."""
+        os.close(self.pidfd)
+        self.log.close()
+
     def close_connections(self):
         for c in self.connections:
             c.close()
@@ -632,8 +668,8 @@ def run_one(t):
         signal.alarm(0)
         if plain:
             place.kill()
-            place.log.close()
-            os.close(place.pidfd)
+            if not place.log.closed:
+                place.forget()
         place.remove()
         if place.dir.exists() and not os.environ.get("EQD_TEST_KEEP"):
             raise AssertionError(f"{place.dir} is still there")

@@ -320,6 +320,20 @@ def a_bad_file_keeps_the_service_from_starting_and_is_named():
 
 # ---- stop, restart, death ----
 
+@case(start="eqd.service")
+def tasks_outlive_a_restart_and_not_a_stop():
+    ran = submit("-c", "echo $EQD_ATTEMPT; [ $EQD_ATTEMPT = 2 ] || exec sleep 1000")
+    says(ran, "1")
+    waits = submit("--", "true")
+    systemctl("restart", "eqd.service")
+    ends_as(ran, "DONE", attempt=2)
+    ends_as(waits, "DONE")
+    held = submit("--hold", "--", "true")
+    systemctl("stop", "eqd.service")
+    systemctl("start", "eqd.service")
+    fails(66, "eqctl", "show", held, user="alice")
+
+
 @case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=2s\n",
                                    "queues.d/p.queue": "[Queue]\nMaxActive=2\n"})
 def stop_gives_commands_their_grace_and_leaves_nothing():
