@@ -67,7 +67,8 @@ typedef struct Run {
         int line; /* to the leader until exec; -1: nothing more comes from it */
         bool cgroup_watched;
         bool started_unsent, ended_unsent;
-        Group *group; /* where the tree lives; NULL: process group, or free */
+        bool signaled; /* by us */
+        Group *group;  /* where the tree lives; NULL: process group, or free */
         SpawnStarted started;
         SpawnEnded ended;
         char task[TASK_NAME_MAX]; /* EQD_TASK=..., or empty */
@@ -322,8 +323,8 @@ static int look_at_exec(Worker *w, Run *r) {
         close_late(w, TAKE_FD(r->line)); /* leaves epoll with it: nobody else has this end */
         if (n == 0)
                 return 1;
-        if (n != sizeof(error)) /* ECONNRESET: it was killed before it had read the request */
-                error = (ChildError) { .stage = SPAWN_STAGE_FORK, .error = EAGAIN };
+        if (n != sizeof(error)) /* ECONNRESET: it was killed before it had read the request; its end says more */
+                return 0;
         r->ended.stage = error.stage;
         r->ended.error = error.error;
         return -1;
@@ -338,10 +339,17 @@ static void note_exit(Run *r, int status, const struct rusage *u) {
         r->ended.maxrss_kib = (uint64_t)u->ru_maxrss;
 }
 
-static void leader_ended(Worker *w, Run *r) {
+/* Somebody has killed the process before it became the command: as if it had not been made. Not if we did: then that is how
+ * the command ended. */
+static bool died_unused(const Run *r, const siginfo_t *si) {
+        return si->si_code != CLD_EXITED && !r->signaled && procfs_has_executed(r->pid) == 0;
+}
+
+static void leader_ended(Worker *w, Run *r, const siginfo_t *si) {
         struct rusage usage;
         int status = 0;
 
+        bool unused = died_unused(r, si);
         if (!r->group)
                 (void)kill(-r->pid, SIGKILL); /* while the zombie holds the id */
         if (wait4(r->pid, &status, 0, &usage) != r->pid)
@@ -351,6 +359,10 @@ static void leader_ended(Worker *w, Run *r) {
         bool by_itself = WIFEXITED(status) && WEXITSTATUS(status) != CHILD_EXIT; /* then exec has been done */
         if (!by_itself && look_at_exec(w, r) < 0)
                 r->ended.exit = -1;
+        if (unused) {
+                r->ended.stage = SPAWN_STAGE_FORK;
+                r->ended.error = EAGAIN;
+        }
         close_late(w, TAKE_FD(r->line));
         set_state(w, r, RUN_DRAINING);
 }
@@ -376,7 +388,7 @@ static void reap(Worker *w) {
         while (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid != 0) {
                 Run *r = find_pid(w, si.si_pid);
                 if (r)
-                        leader_ended(w, r);
+                        leader_ended(w, r, &si);
                 else
                         other_ended(w, &si);
                 si.si_pid = 0;
@@ -437,6 +449,7 @@ static void start(Worker *w, Request *q) {
         if (e < 0)
                 return refuse(w, h, stage, -e);
         r->ended = (SpawnEnded) { 0 };
+        r->signaled = false;
         r->run = h->run;
         take_stub(w, r, &stub);
         if (!r->group)
@@ -483,6 +496,7 @@ static void signal_run(Worker *w, const SpawnSignal *m) {
         Run *r = w->runs[m->header.slot];
         if (!r || r->run != m->header.run || (r->state != RUN_YOUNG && r->state != RUN_RUNNING))
                 return;
+        r->signaled = true;
         int signals[] = { m->signal, m->signal == SIGTERM || m->signal == SIGHUP ? SIGCONT : 0 };
         for (size_t i = 0; i < ELEMENTSOF(signals) && signals[i]; i++) { /* what is stopped must hear it, too */
                 if (r->group)

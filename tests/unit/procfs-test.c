@@ -123,7 +123,28 @@ TEST(the_start_of_a_process_is_after_that_of_its_parent_and_0_if_it_is_gone) {
         ck_assert_uint_eq(procfs_start_ticks(pid), 0);
 }
 
+TEST(whether_a_process_has_executed_something_is_known_until_it_is_reaped) {
+        char *env[] = { NULL };
+        siginfo_t si;
+        int fd;
+
+        pid_t forked = start_child();
+        ck_assert_int_eq(procfs_has_executed(forked), 0);
+        ck_assert_int_eq(kill(forked, SIGKILL), 0);
+        ck_assert_int_eq(waitid(P_PID, (id_t)forked, &si, WEXITED | WNOWAIT), 0);
+        ck_assert_int_eq(procfs_has_executed(forked), 0);
+        ck_assert_int_eq(waitpid(forked, NULL, 0), forked);
+        ck_assert_int_eq(procfs_has_executed(forked), -ENOENT);
+        pid_t executed = start_with_environment(env, &fd);
+        ck_assert_int_eq(procfs_has_executed(executed), 1);
+        close_fd(fd);
+        ck_assert_int_eq(waitid(P_PID, (id_t)executed, &si, WEXITED | WNOWAIT), 0);
+        ck_assert_int_eq(procfs_has_executed(executed), 1);
+        ck_assert_int_eq(waitpid(executed, NULL, 0), executed);
+}
+
 RUN_TESTS("procfs", 60, test_children_are_listed_and_no_more_than_there_is_room_for,
           test_a_variable_is_found_whole_and_nothing_that_looks_like_it,
           test_a_variable_is_found_at_any_place_of_a_large_environment, test_what_cannot_be_looked_for_is_an_error,
+          test_whether_a_process_has_executed_something_is_known_until_it_is_reaped,
           test_the_start_of_a_process_is_after_that_of_its_parent_and_0_if_it_is_gone)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -202,6 +203,67 @@ TEST(a_signal_reaches_the_tree_and_not_the_next_run) {
         rig_close(&g);
 }
 
+static char state_of(pid_t pid) {
+        char path[32], text[256] = "";
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        ck_assert_int_gt(read(fd, text, sizeof(text) - 1), 0);
+        close_fd(fd);
+        const char *p = strrchr(text, ')');
+        ck_assert_ptr_nonnull(p);
+        return p[2];
+}
+
+/* The process that waits, stopped: what is sent to it stays unread. */
+static pid_t stop_waiting(const Rig *g) {
+        char path[64], text[64] = "";
+        pid_t pid = 0;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)g->ready.pid, (int)g->ready.pid);
+        while (pid == 0) { /* it is made in a moment */
+                int fd = open(path, O_RDONLY | O_CLOEXEC);
+                ck_assert_int_ge(fd, 0);
+                ck_assert_int_ge(read(fd, text, sizeof(text) - 1), 0);
+                close_fd(fd);
+                pid = (pid_t)strtol(text, NULL, 10);
+        }
+        ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+        while (state_of(pid) != 'T')
+                (void)sched_yield();
+        return pid;
+}
+
+TEST(a_process_killed_before_it_is_the_command_counts_as_one_that_was_not_made) {
+        Rig g;
+        StartRequest q = start_request_sh("true");
+        rig_open(&g);
+        pid_t waiting = stop_waiting(&g);
+        start(&g, &q, 0, 1);
+        q = start_request_sh("exit 3");
+        start(&g, &q, 1, 1);
+        ck_assert_int_eq(expect_end(&g).exit, 3); /* so the other request has been handed over */
+        ck_assert_int_eq(kill(waiting, SIGKILL), 0);
+        SpawnEnded e = expect_end(&g);
+        ck_assert_uint_eq(e.header.slot, 0);
+        ck_assert_uint_eq(e.stage, SPAWN_STAGE_FORK);
+        ck_assert_int_eq(e.error, EAGAIN);
+        rig_close(&g);
+}
+
+TEST(a_kill_that_was_asked_for_is_the_end_also_before_it_is_the_command) {
+        Rig g;
+        StartRequest q = start_request_sh("true");
+        rig_open(&g);
+        (void)stop_waiting(&g);
+        start(&g, &q, 0, 1);
+        send_signal(&g, 0, 1, SIGKILL);
+        SpawnEnded e = expect_end(&g);
+        ck_assert_uint_eq(e.stage, SPAWN_STAGE_NONE);
+        ck_assert_int_eq(e.signal, SIGKILL);
+        rig_close(&g);
+}
+
 TEST(a_request_of_another_epoch_is_dropped) {
         Rig g;
         rig_open(&g);
@@ -269,7 +331,9 @@ TEST(a_full_line_does_not_keep_the_keeper_from_killing) {
 
 RUN_TESTS("spawner", 60, test_a_command_is_run_and_its_end_told,
           test_a_status_of_127_is_told_apart_from_a_command_that_is_not_there, test_a_slot_takes_one_command_at_a_time,
-          test_a_signal_reaches_the_tree_and_not_the_next_run, test_a_request_of_another_epoch_is_dropped,
-          test_refusals_wait_for_room_and_none_is_lost,
+          test_a_signal_reaches_the_tree_and_not_the_next_run,
+          test_a_process_killed_before_it_is_the_command_counts_as_one_that_was_not_made,
+          test_a_kill_that_was_asked_for_is_the_end_also_before_it_is_the_command,
+          test_a_request_of_another_epoch_is_dropped, test_refusals_wait_for_room_and_none_is_lost,
           test_a_full_line_does_not_keep_the_worker_from_following_its_keeper,
           test_a_full_line_does_not_keep_the_keeper_from_killing)
