@@ -35,8 +35,8 @@ enum {
         OUTPUT_MODE = 0666,
         LINE = STDERR_FILENO + 1, /* its number here, as nothing else is open */
         PAGE = 4096,
-        WARM_STACK = 6 * PAGE,
-        WARM_INBOX = 2 * PAGE, /* a usual request */
+        WARM_STACK = 2 * PAGE,
+        WARM_INBOX = PAGE, /* a usual request */
 };
 
 typedef struct ChildPlan {

@@ -4,7 +4,8 @@
  * Who cleans up: a worker that dies leaves its children to the keeper (the next subreaper), which kills them; a keeper that
  * dies makes the worker end (PDEATHSIG), which kills its children first; when eqd goes, both see the line close, and the
  * keeper ends a worker that is stopped or stuck. If keeper and worker are killed in the same moment, leaders die by their own
- * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and is left where there are none.
+ * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and else becomes eqd's, which is a
+ * subreaper, too.
  * A worker that dies again and again is restarted more slowly. */
 
 #include "spawner/keeper.h"
