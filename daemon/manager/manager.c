@@ -139,8 +139,9 @@ bool manager_lost_others(const Manager *m) {
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_notice("the spawner is back as process %d; %u processes that it had left, waiting ones among them, "
+                           "were killed",
+                           (int)ready->pid, ready->killed);
                 if (manager_lost_others(m))
                         log_error("from now on only commands of uid %u run: the process that had the rights to run "
                                   "others' "

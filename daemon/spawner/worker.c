@@ -13,9 +13,9 @@
  * group, cannot be given to a stranger, so the group can be killed. Then it is reaped. What else lived in the tree dies
  * with it: cgroup.kill, and the slot is free when cgroup.events says that nobody is left; or without cgroups the process
  * group, and strays: processes that left the group. Orphans of all tasks become children of the worker (it is a
- * subreaper), so those that are no leaders and do not wait in the stock are strays of some task. EQD_TASK in their environment says of which; where
- * it is missing or must not be read, the stray dies as soon as no command runs. A task may wait DRAIN_USEC for its
- * strays without cgroups; with cgroups the slot is not free before the kernel says so.
+ * subreaper), so those that are no leaders and do not wait in the stock are strays of some task. EQD_TASK in their
+ * environment says of which; where it is missing or must not be read, the stray dies as soon as no command runs. A task
+ * may wait DRAIN_USEC for its strays without cgroups; with cgroups the slot is not free before the kernel says so.
  *
  * Nothing here blocks: a child that hangs in chdir() or open() is one process that hangs. */
 
@@ -65,7 +65,7 @@ typedef struct Run {
         uint64_t since_usec;
         pid_t pid;
         int line; /* to the leader until exec; -1: nothing more comes from it */
-        bool cgroup_watched;
+        bool line_watched, cgroup_watched;
         bool started_unsent, ended_unsent;
         bool signaled; /* by us */
         Group *group;  /* where the tree lives; NULL: process group, or free */
@@ -311,6 +311,15 @@ static void close_all_late(Worker *w) {
                 close_fd(w->late[--w->n_late]);
 }
 
+/* Out of epoll first: a process that was just forked may have a copy of it for a moment, and an event that is watched for stays
+ * with the copy. */
+static void drop_line(Worker *w, Run *r) {
+        if (r->line_watched)
+                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->line, NULL);
+        r->line_watched = false;
+        close_late(w, TAKE_FD(r->line));
+}
+
 /* What became of exec: 1: done, 0: not known yet, -1: failed, as r->ended says from now on. */
 static int look_at_exec(Worker *w, Run *r) {
         ChildError error;
@@ -320,7 +329,7 @@ static int look_at_exec(Worker *w, Run *r) {
         ssize_t n = recv(r->line, &error, sizeof(error), MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
-        close_late(w, TAKE_FD(r->line)); /* leaves epoll with it: nobody else has this end */
+        drop_line(w, r);
         if (n == 0)
                 return 1;
         if (n != sizeof(error)) /* ECONNRESET: it was killed before it had read the request; its end says more */
@@ -363,7 +372,7 @@ static void leader_ended(Worker *w, Run *r, const siginfo_t *si) {
                 r->ended.stage = SPAWN_STAGE_FORK;
                 r->ended.error = EAGAIN;
         }
-        close_late(w, TAKE_FD(r->line));
+        drop_line(w, r);
         set_state(w, r, RUN_DRAINING);
 }
 
@@ -478,8 +487,8 @@ static void check_young(Worker *w, uint64_t now) {
                 int e = look_at_exec(w, r);
                 if (e > 0)
                         running(w, r);
-                else if (e == 0)
-                        (void)watch(w, EPOLL_CTL_ADD, r->line, EPOLLIN, EVENT_EXEC, r->slot);
+                else if (e == 0 && r->line >= 0)
+                        r->line_watched = watch(w, EPOLL_CTL_ADD, r->line, EPOLLIN, EVENT_EXEC, r->slot) == 0;
         }
 }
 

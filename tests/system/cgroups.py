@@ -74,8 +74,9 @@ def a_killed_spawner_leaves_nothing_and_the_next_one_has_groups(eqd):
     family = [p for p in descendants(eqd.pid) if comm(p) == "eqd-spawner"]
     task, pids = start_tree(eqd)
     events = eqd.events(events=["spawner."])
-    for p in family: # keeper and worker, as nearly at once as can be
-        os.kill(p, signal.SIGKILL)
+    for how in (signal.SIGSTOP, signal.SIGKILL): # keeper and worker at once
+        for p in family:
+            os.kill(p, how)
     eqd.ends_as(task, "FAILED", reason="spawn-failed")
     events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
     eventually(lambda: all(is_gone(p) for p in pids), lambda: f"left: {alive(pids)}")

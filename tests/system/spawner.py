@@ -22,6 +22,16 @@ def waiting_processes(eqd):
     return [p for p in descendants(eqd.pid) if comm(p) == "eqd-waiting"]
 
 
+def kill_both(eqd):
+    """At once: neither can do anything about the other's death."""
+    both = spawners(eqd)
+    for p in both:
+        os.kill(p, signal.SIGSTOP)
+        eventually(lambda p=p: proc_stat(p)[0] == "T", "it is stopped")
+    for p in both:
+        os.kill(p, signal.SIGKILL)
+
+
 def run_and_kill(eqd, victim):
     """Two tasks run, one of them with a child in a session of its own; one waits. Then the spawner's process dies."""
     eqd.ok("queue", "create", "p", "max_active=2")
@@ -77,8 +87,7 @@ def both_processes_of_the_spawner_die_at_once_and_nothing_is_left(eqd):
     family = eventually(lambda: [p for p in descendants(eqd.pid) if comm(p) == "sleep"][2:] and descendants(eqd.pid),
                         "three sleep")
     events = eqd.events(events=["spawner."])
-    for p in spawners(eqd):
-        os.kill(p, signal.SIGKILL)
+    kill_both(eqd)
     events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
     eqd.ends_as(task, "FAILED", reason="spawn-failed")
     eventually(lambda: all(proc_stat(p) is None for p in family), lambda: f"left: {alive(family)}") # zombies neither
@@ -90,8 +99,7 @@ def what_eqd_may_not_kill_when_both_have_died_is_named_and_reaped_when_it_ends(e
     task = eqd.sh("setsid sleep 1000 & echo $!; wait", uid=USER_A)
     stray = int(eqd.start_ctl("logs", "-f", task).stdout.readline())
     events = eqd.events(events=["spawner."])
-    for p in spawners(eqd):
-        os.kill(p, signal.SIGKILL)
+    kill_both(eqd)
     events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
     eventually(lambda: "1 processes of commands live on" in eqd.log_text(), eqd.log_text)
     equal(is_gone(stray), False)
