@@ -280,7 +280,7 @@ static void on_stop_signal(uv_signal_t *handle, int signum) {
 static void on_sighup(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
         Refusal refusal;
-        char status[128];
+        char status[192];
         notify_reloading();
         if (manager_reload(d->manager, &refusal) < 0)
                 log_error("configuration not loaded, the old one stays: %s", refusal.text);
@@ -340,7 +340,7 @@ static int listen_on(Daemon *d) {
 /* The spawner is up: now commands can run, so now clients are let in. */
 static void on_ready(void *host) {
         Daemon *d = host;
-        char status[128];
+        char status[192];
         if (d->stopping)
                 return;
         server_start(d->server);

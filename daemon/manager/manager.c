@@ -142,15 +142,27 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
         return clogged;
 }
 
+bool manager_lost_others(const Manager *m) {
+        const SpawnReady *spawner = command_executor_spawner(m->commands);
+        return m->others_once && spawner && !spawner->any_identity;
+}
+
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_notice("the spawner is back as process %d; %u processes that it had left, waiting ones among them, "
+                           "were killed",
+                           (int)ready->pid, ready->killed);
+                if (manager_lost_others(m))
+                        log_error("from now on only commands of uid %u run: the process that had the rights to run "
+                                  "others' "
+                                  "has died, and eqd has given them up. Restart eqd",
+                                  (unsigned)geteuid());
                 manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
                 return;
         }
         m->ready = true;
+        m->others_once = ready->any_identity;
         m->hooks->ready(m->host);
 }
 
@@ -201,6 +213,7 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .program = c->spawner_program,
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
+                .stock = (unsigned)m->config->daemon.waiting_processes,
         };
         m->no_commands = m->ready = !m->config->daemon.commands;
         return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,

@@ -70,6 +70,7 @@ struct Manager {
         bool want_events, stopping, ready;
         bool keeping;                 /* stopping, and what has not ended goes to the next eqd */
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
+        bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         uint64_t jitter;              /* state of the back-off's random numbers */
@@ -90,6 +91,10 @@ int manager_start(Manager *m, const char *store_dir, int kept_fd);
 /* Counts the changes of durable queues: an answer that was given in between waits for ManagerHooks::durable. */
 const uint64_t *manager_written(const Manager *m);
 Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+
+/* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
+ * started again. Loop. */
+bool manager_lost_others(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are

@@ -101,6 +101,12 @@ static int check_identity(const Admission *a) {
         uid_t uid = a->run_as->uid;
         bool own_only =
                 !spawner || !spawner->any_identity || a->manager->config->daemon.identity == COMMAND_IDENTITY_OWN;
+        if (manager_lost_others(a->manager) && uid != geteuid())
+                return refuse(
+                        a->refusal, EQ_E_IDENTITY, -EPERM,
+                        "eqd cannot run commands as uid %u until it is restarted: its process that had the rights to "
+                        "do so has died; tell the administrator",
+                        (unsigned)uid);
         if (own_only && uid != geteuid())
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,

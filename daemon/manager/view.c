@@ -409,7 +409,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         if (spawner) {
                 bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
-                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
+                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : manager_lost_others(m) ? "lost" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
         } else if (m->no_commands)
                 EQ_SET(ret, Stat, identities, eq_str("none"));
