@@ -32,6 +32,12 @@ static void look_whether_stopped(Manager *m) {
                 (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
 }
 
+/* Commands are announced when their process is known. */
+static void on_started(void *host, Task *t) {
+        if (queue_has_workers(task_record(t)->queue))
+                announce(host, task_record(t));
+}
+
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
         if (result->verdict != TASK_NOT_STARTED)
                 announce(host, task_record(t));
@@ -87,6 +93,7 @@ static void on_rearm(void *host, uint64_t next_usec) {
 }
 
 static const EngineHooks engine_hooks = {
+        .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .started = on_started,

@@ -226,6 +226,12 @@ static uint64_t add_usec(uint64_t a, uint64_t b) {
 
 /* When it may start and must have started, as the engine wants to know it. */
 static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
+        static const uint64_t timed =
+                EQ_BIT(Submit, delay_usec) | EQ_BIT(Submit, at_usec) | EQ_BIT(Submit, expire_usec);
+        if (s->hold)
+                t->wait |= TASK_WAIT_HELD;
+        if (!(s->present & timed))
+                return; /* most have none, and a clock costs as much as all the rest here */
         uint64_t now = clock_monotonic(m->clock);
         if (EQ_HAS(s, Submit, delay_usec))
                 t->due_usec = add_usec(now, s->delay_usec);
@@ -235,8 +241,6 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
                 t->wait |= TASK_WAIT_AT;
         if (EQ_HAS(s, Submit, expire_usec))
                 t->expire_usec = add_usec(now, s->expire_usec);
-        if (s->hold)
-                t->wait |= TASK_WAIT_HELD;
 }
 
 /* A record that is ready to be pushed but for its SEQ. */

@@ -329,6 +329,26 @@ def worker_serial(o):
            "server and generator on one CPU; beanstalkd hands out 100 at once")
 
 
+@bench
+def worker_latency(o):
+    """From submit to the worker, at 1000 submits a second: p50 and p99."""
+    values = {"eqd": [], "beanstalkd": []}
+
+    def measure(kind, socket):
+        p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", "latency", kind, socket, str(o.seconds), "-1"],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        values[kind].append([float(x) for x in p.stdout.split()])
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker"]) as eqd:
+            measure("eqd", eqd.socket)
+        if shutil.which("beanstalkd"):
+            with Beanstalkd() as b:
+                measure("beanstalkd", b.place.socket)
+    for i, name in enumerate(("p50", "p99")):
+        report(f"worker-latency-{name}", [v[i] for v in values["eqd"]], "us", "beanstalkd",
+               [v[i] for v in values["beanstalkd"]], f"submit to worker at 1000/s, unpinned, {len(CPUS)} CPUs")
+
+
 # ---- memory ----
 
 @bench

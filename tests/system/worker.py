@@ -471,7 +471,8 @@ def what_a_worker_has_does_not_wait_for_it_to_read(eqd):
 
 @test(nofile=4096)
 def a_thousand_workers_share_a_queue(eqd):
-    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard)) # the test has as many connections as eqd
     c = worker_queue(eqd, "w", "max_active=2000", "history=10000")
     workers = [Worker(eqd, "w") for _ in range(1000)]
     tasks = c.call("submit_many", "w", [b"%d" % i for i in range(1000)])
