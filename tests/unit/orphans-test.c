@@ -9,17 +9,8 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "child.h"
 #include "test.h"
-
-/* A child that waits for a signal. */
-static pid_t start_child(void) {
-        pid_t pid = fork();
-        ck_assert_int_ge(pid, 0);
-        if (pid == 0)
-                for (;;)
-                        pause();
-        return pid;
-}
 
 /* A process whose parent has ended, in a session of its own; and it has a child. Ours by inheritance. A pidfd of it. */
 static int start_orphan(void) {
@@ -33,7 +24,7 @@ static int start_orphan(void) {
                 pid_t pid = fork();
                 if (pid == 0) {
                         (void)setsid();
-                        (void)start_child();
+                        (void)child_start();
                         pid = getpid();
                         (void)!write(pipe_fds[1], &pid, sizeof(pid));
                         for (;;)
@@ -68,7 +59,7 @@ TEST(what_others_left_is_killed_and_reaped_and_one_is_spared) {
 
         ck_assert_int_eq(uv_loop_init(&loop), 0);
         ck_assert_int_eq(orphans_new(&loop, &o), 0);
-        pid_t spared = start_child();
+        pid_t spared = child_start();
         int orphan = start_orphan();
         orphans_sweep(o, spared);
         for (siginfo_t si = { 0 };; si.si_pid = 0) { /* until the spared one is the only child */

@@ -10,18 +10,10 @@
 #include <unistd.h>
 
 #include "base/util.h"
+#include "child.h"
 #include "test.h"
 
 enum { ENVIRONMENT = 30000 };
-
-static pid_t start_child(void) {
-        pid_t pid = fork();
-        ck_assert_int_ge(pid, 0);
-        if (pid == 0)
-                for (;;)
-                        pause();
-        return pid;
-}
 
 static void end_child(pid_t pid) {
         ck_assert_int_eq(kill(pid, SIGKILL), 0);
@@ -64,7 +56,7 @@ TEST(children_are_listed_and_no_more_than_there_is_room_for) {
         ck_assert_int_ge(fd, 0);
         ck_assert_int_eq(procfs_read_children(fd, pids, ELEMENTSOF(pids)), 0);
         for (size_t i = 0; i < ELEMENTSOF(want); i++)
-                want[i] = start_child();
+                want[i] = child_start();
         ck_assert_int_eq(procfs_read_children(fd, pids, ELEMENTSOF(pids)), 3);
         for (size_t i = 0; i < ELEMENTSOF(want); i++)
                 ck_assert_int_eq(pids[i], want[i]);
@@ -109,7 +101,7 @@ TEST(what_cannot_be_looked_for_is_an_error) {
         memset(name, 'n', sizeof(name) - 1);
         name[sizeof(name) - 1] = '\0';
         ck_assert_int_eq(procfs_environ_has(getpid(), name), -EINVAL);
-        pid_t pid = start_child();
+        pid_t pid = child_start();
         end_child(pid);
         ck_assert_int_eq(procfs_environ_has(pid, "A=1"), -ENOENT);
 }
@@ -117,7 +109,7 @@ TEST(what_cannot_be_looked_for_is_an_error) {
 TEST(the_start_of_a_process_is_after_that_of_its_parent_and_0_if_it_is_gone) {
         unsigned long long mine = procfs_start_ticks(getpid());
         ck_assert_uint_gt(mine, 0);
-        pid_t pid = start_child();
+        pid_t pid = child_start();
         ck_assert_uint_ge(procfs_start_ticks(pid), mine);
         end_child(pid);
         ck_assert_uint_eq(procfs_start_ticks(pid), 0);
@@ -128,7 +120,7 @@ TEST(whether_a_process_has_executed_something_is_known_until_it_is_reaped) {
         siginfo_t si;
         int fd;
 
-        pid_t forked = start_child();
+        pid_t forked = child_start();
         ck_assert_int_eq(procfs_has_executed(forked), 0);
         ck_assert_int_eq(kill(forked, SIGKILL), 0);
         ck_assert_int_eq(waitid(P_PID, (id_t)forked, &si, WEXITED | WNOWAIT), 0);
