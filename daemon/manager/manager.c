@@ -34,6 +34,7 @@ static void look_whether_stopped(Manager *m) {
 
 /* Commands are announced when their process is known. */
 static void on_started(void *host, Task *t) {
+        durable_started(task_record(t));
         if (queue_has_workers(task_record(t)->queue))
                 announce(host, task_record(t));
 }
@@ -49,10 +50,6 @@ static void on_ended_well(void *host, Task *t, const TaskResult *result) {
         announce(host, task_record(t));
         look_whether_stopped(host);
         run_keep_result(host, task_record(t), result);
-}
-
-static void on_started(void *host, Task *t) {
-        durable_started(task_record(t));
 }
 
 static void on_finished(void *host, Task *task) {
@@ -96,7 +93,6 @@ static const EngineHooks engine_hooks = {
         .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
-        .started = on_started,
         .finished = on_finished,
         .space = on_space,
         .rearm = on_rearm,

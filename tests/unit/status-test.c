@@ -27,7 +27,7 @@ bool manager_lost_others(const Manager *m) {
 
 typedef struct Rig {
         uv_loop_t loop;
-        Pool pool;
+        Pool pool, remote;
         Manager manager;
         Status status;
 } Rig;
@@ -37,6 +37,7 @@ static Rig *rig_open(void) {
         ck_assert_ptr_nonnull(g);
         ck_assert_int_eq(uv_loop_init(&g->loop), 0);
         g->manager.pool = &g->pool;
+        g->manager.remote = &g->remote;
         g->manager.engine.n_queues = 1;
         ck_assert_int_eq(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
         return g;
