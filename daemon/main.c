@@ -56,6 +56,7 @@ typedef struct Daemon {
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
 enum { EXTEND_MSEC = 5000 };                  /* between two requests for more time to stop */
+#define RESTORE_STEP_USEC (30 * USEC_PER_SEC) /* a part of the store takes no longer to be read */
 static const char KEPT_NAME[] = "eqd-queues"; /* of the descriptor that the service manager holds over a restart */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
@@ -267,7 +268,7 @@ static void on_stopped(void *host) {
 
 /* Commands may take longer to end than TimeoutStopSec= of the unit, if StopTimeout= lets them. */
 static void on_extend(uv_timer_t *timer) {
-        notify_extend(2 * EXTEND_MSEC * USEC_PER_MSEC);
+        notify_extend(2 * EXTEND_MSEC * USEC_PER_MSEC, NULL);
 }
 
 static void stop(Daemon *d, int status) {
@@ -336,6 +337,7 @@ static int listen_on(Daemon *d) {
                 .listen_fd = d->listen_fd,
                 .mode = (mode_t)settings->socket_mode,
                 .group = settings->socket_group.id,
+                .written = manager_written(d->manager),
         };
         char error[256];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
@@ -377,8 +379,32 @@ static void on_touch(void *host) {
                 watchdog_touch(d->watchdog);
 }
 
+static void on_durable(void *host, uint64_t position) {
+        Daemon *d = host;
+        if (d->server)
+                server_durable(d->server, position);
+}
+
+static void on_not_durable(void *host) {
+        Daemon *d = host;
+        if (d->server)
+                server_not_durable(d->server);
+}
+
+static void on_restoring(void *host, unsigned percent) {
+        char status[64];
+        (void)snprintf(status, sizeof(status), "Reading the store: %u %%", percent);
+        notify_extend(RESTORE_STEP_USEC, status);
+}
+
 static const ManagerHooks manager_hooks = {
-        .event = on_event, .ready = on_ready, .configured = on_configured, .touch = on_touch
+        .event = on_event,
+        .ready = on_ready,
+        .configured = on_configured,
+        .touch = on_touch,
+        .durable = on_durable,
+        .not_durable = on_not_durable,
+        .restoring = on_restoring,
 };
 
 static void on_stall(void *host, const StallReport *r, bool logged) {
@@ -479,8 +505,11 @@ static int start(Daemon *d) {
         r = listen_on(d);
         if (r >= 0)
                 r = privilege_drop();
+        char store[PATH_MAX + 8];
+        (void)snprintf(store, sizeof(store), "%s/store", d->places.state);
         if (r >= 0)
-                r = manager_start(d->manager, d->kept_fd); /* looks at bytes that came from clients: not before */
+                r = manager_start(d->manager, store,
+                                  d->kept_fd); /* looks at bytes that came from clients: not before */
         if (r >= 0 && d->kept_fd >= 0)
                 notify_forget(KEPT_NAME); /* should this eqd crash, the tasks of then must not run again */
         if (r >= 0)

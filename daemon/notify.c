@@ -22,6 +22,11 @@ void notify_stopping(const char *status) {
         (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", status);
 }
 
+void notify_extend(uint64_t usec, const char *status) {
+        (void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu%s%s", (unsigned long long)usec, status ? "\nSTATUS=" : "",
+                         status ? status : "");
+}
+
 int notify_keep(int fd, const char *name) {
         char text[128];
         (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);
@@ -33,10 +38,6 @@ int notify_keep(int fd, const char *name) {
 
 void notify_forget(const char *name) {
         (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
-}
-
-void notify_extend(uint64_t usec) {
-        (void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu", (unsigned long long)usec);
 }
 
 void notify_status(const char *status, bool stalled) {

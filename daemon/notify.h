@@ -10,11 +10,12 @@
 void notify_ready(const char *status);    /* READY=1 */
 void notify_reloading(void);              /* RELOADING=1 with MONOTONIC_USEC; notify_ready() follows */
 void notify_stopping(const char *status); /* STOPPING=1 */
+void notify_extend(uint64_t usec,
+                   const char *status); /* start or stop take at most so much longer, from now. status NULL: as it is */
 /* Gives the service manager a descriptor to hold until the next eqd, and waits (at most 5 s) until it has it. 0; -ENOTCONN:
  * there is none; or another negative errno. */
 int notify_keep(int fd, const char *name);
-void notify_forget(const char *name); /* it needs not hold that any longer */
-void notify_extend(uint64_t usec);    /* EXTEND_TIMEOUT_USEC: it still works, and will say so again in that time */
+void notify_forget(const char *name);                 /* it needs not hold that any longer */
 void notify_status(const char *status, bool stalled); /* one line; with X_EQD_STALLED */
 
 /* From the watchdog thread, which alone sends these. */

@@ -16,6 +16,7 @@ enum { STATUS_MAX = 256 }; /* room for the line */
 typedef struct StatusNumbers {
         size_t n_queues, n_running, n_pending;
         uint64_t stall_episode, stall_usec; /* the worst that lasts, as it was last reported; 0: none */
+        bool lost_others;                   /* manager_lost_others() */
 } StatusNumbers;
 
 typedef struct Status {

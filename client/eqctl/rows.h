@@ -21,7 +21,8 @@ typedef struct RowKind {
         const char *id;                 /* the field that -o id prints */
 } RowKind;
 
-extern const RowKind rows_tasks, rows_queues, rows_events, rows_whys, rows_monitor, rows_pools, rows_flights;
+extern const RowKind rows_tasks, rows_queues, rows_workers, rows_events, rows_whys, rows_monitor, rows_pools,
+        rows_flights;
 
 enum { ROWS_COLUMNS_MAX = 64 };
 

@@ -19,6 +19,9 @@ typedef enum FaultSeam {
         FAULT_THREAD,  /* -EAGAIN: no thread */
         FAULT_EVENTFD, /* -EMFILE: eventfds */
         FAULT_LOOP,    /* the loop stands still for good when it is asked for a sign of life */
+        FAULT_WRITE,   /* -EIO from writing to a file of the store */
+        FAULT_SPACE,   /* -ENOSPC from making one larger */
+        FAULT_SYNC,    /* -EIO from fdatasync and fsync */
         _FAULT_MAX,
 } FaultSeam;
 

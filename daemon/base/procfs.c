@@ -157,3 +157,10 @@ char procfs_state(pid_t pid, char *ret_wchan, size_t size) {
                 *ret_wchan = '\0';
         return p ? *p : '\0';
 }
+
+int procfs_has_executed(pid_t pid) {
+        enum { FIELD_FLAGS = 9, PF_FORKNOEXEC = 0x40 };
+        char buf[STAT_MAX];
+        const char *p = stat_field(read_stat(pid, buf), FIELD_FLAGS);
+        return p ? !(strtoull(p, NULL, 10) & PF_FORKNOEXEC) : -ENOENT;
+}

@@ -339,7 +339,7 @@ static void look_at_queue(Stall *s, WatchQueue *q) {
         note_progress(s, q, waits && q->judge.id != 0);
         q->judge.next_busy = s->busy;
         s->busy = q;
-        if (!q->judge.waited || !can_start(q))
+        if (!q->judge.waited || !can_start(q) || WATCH_GET(q->unserved) != EQ_REASON_NONE)
                 return;
         WatchPool *p = WATCH_GET(q->pool);
         pool_refresh(s, p);
@@ -422,6 +422,12 @@ static bool queue_waits_for(const WatchQueue *q, StallReport *r, const WatchSlot
                 r->reason = WATCH_GET(q->max_active) == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
                 *ret_slot = q->judge.stale;
                 return q->judge.stale != NULL; /* else the numbers are of two moments */
+        }
+        eq_reason unserved = (eq_reason)WATCH_GET(q->unserved);
+        if (unserved != EQ_REASON_NONE) { /* its workers are busy, or there is none */
+                r->reason = unserved;
+                *ret_slot = unserved == EQ_REASON_NO_WORKER ? NULL : q->judge.stale ? q->judge.stale : p->judge.stale;
+                return true;
         }
         r->reason = pool_stall_reason(p);
         *ret_slot = pool_is_full(p) ? p->judge.stale : NULL;

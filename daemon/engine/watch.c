@@ -161,6 +161,7 @@ WatchQueue *watch_queue_new(Watch *w) {
         WATCH_SET(c->n_ready, 0);
         WATCH_SET(c->n_ends, 0);
         WATCH_SET(c->paused, false);
+        WATCH_SET(c->unserved, EQ_REASON_NONE);
         table_show(&w->queues, c);
         return c;
 }

@@ -68,6 +68,7 @@ typedef struct WatchQueue {
         _Atomic bool paused;
         bool in_judgement;         /* watchdog thread only: it waited at the last look, or is stalled */
         _Atomic uint8_t hung_task; /* HungTask */
+        _Atomic uint8_t unserved;  /* eq_reason, as of Queue */
         _Atomic(WatchPool *) pool;
         _Atomic uint64_t stall_usec, expected_usec; /* stall_thresh, expected_runtime */
         WatchName name;

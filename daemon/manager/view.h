@@ -10,6 +10,7 @@ typedef struct TaskView {
         char detail[256];
 } TaskView;
 void view_task(const Manager *m, const TaskRecord *t, TaskView *ret);
+void view_task_result(const TaskRecord *t, TaskView *v); /* adds the bytes of its result, which may be many */
 
 typedef struct WhyView {
         EqWhy row;
@@ -36,6 +37,14 @@ void view_pool(const Manager *m, const Pool *p, EqPool *ret);
 enum { FLIGHTS_MAX = 256 };
 void view_in_flight(const Manager *m, const Caller *caller, const QueueRecord *q, uint64_t skip, uint64_t limit,
                     void (*each)(void *userdata, const EqInFlight *row), void *userdata);
+typedef struct WorkerView {
+        EqWorker row;
+        EqBuffer queues; /* encoded names */
+} WorkerView;
+#define WORKER_VIEW_NULL                                                                                               \
+        { .queues = EQ_BUFFER_NULL }
+int view_worker(const Manager *m, const RemoteWorker *w, WorkerView *ret); /* 0 or -ENOMEM; then worker_view_done() */
+void worker_view_done(WorkerView *v);
 
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 

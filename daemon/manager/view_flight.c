@@ -29,7 +29,8 @@ void view_pool(const Manager *m, const Pool *p, EqPool *ret) {
         *ret = (EqPool) { 0 };
         EQ_SET(ret, Pool, name, eq_str(p->name));
         EQ_SET(ret, Pool, kind, eq_str(kind_names[p->kind]));
-        EQ_SET(ret, Pool, slots, p->n_slots_max);
+        if (p->n_slots_max != SIZE_MAX) /* else workers are its bound */
+                EQ_SET(ret, Pool, slots, p->n_slots_max);
         EQ_SET(ret, Pool, made, p->n_slots);
         EQ_SET(ret, Pool, busy, p->n_busy);
         EQ_SET(ret, Pool, queues, p->n_queues);

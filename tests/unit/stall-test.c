@@ -162,6 +162,24 @@ TEST(a_backlog_counts_from_when_it_began_and_not_from_before) {
         ck_assert_between((double)s->last.stuck_usec / SEC, 2.0, 3.0);
 }
 
+TEST(a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not) {
+        SCENE(s, 4, USEC_NEVER, 256);
+        Queue *q = s->rig->queue;
+        submit_n(s, 1);
+        queue_set_unserved(q, EQ_REASON_POOL_FULL);
+        submit_n(s, 1);
+        until(s, 10);
+        ck_assert_str_eq(s->text, "");
+        queue_set_unserved(q, EQ_REASON_NO_WORKER);
+        until(s, 13);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->last.reason, EQ_REASON_NO_WORKER);
+        queue_set_unserved(q, EQ_REASON_NONE);
+        until(s, 13.5);
+        ck_assert_n(s, STALL_QUEUE, STALL_END, 1, 1);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 0, 0);
+}
+
 TEST(an_eqd_that_stops_is_not_stalled) {
         SCENE(s, 4, 0, 1);
         submit_n(s, 1);
@@ -628,6 +646,7 @@ TEST(without_memory_for_its_cell_there_is_no_queue_pool_or_slot) {
 RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_again_and_its_end_too,
           test_a_pool_that_cannot_start_anything_is_stalled_although_what_runs_shows_life,
           test_a_backlog_counts_from_when_it_began_and_not_from_before, test_an_eqd_that_stops_is_not_stalled,
+          test_a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not,
           test_w2_nothing_waits_no_stall_but_hung_tasks,
           test_a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall,
           test_w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on,
