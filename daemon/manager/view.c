@@ -95,7 +95,7 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_AFTER:
                 snprintf(buf, size, "comes after %s, which is %s", other,
-                         by ? eq_state_name(by->task.state) : "not finished");
+                         by ? eq_state_name(task_record_state(by)) : "not finished");
                 return;
         case EQ_REASON_AT:
                 snprintf(buf, size, "starts in %s", span);
@@ -224,7 +224,7 @@ static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, v->detail, sizeof(v->detail));
-        else if (t->task.state != EQ_STATE_RUNNING) {
+        else if (task_record_state(t) != EQ_STATE_RUNNING) {
                 const TaskRecord *by;
                 reason = reason_of(t, &by);
                 if (reason != EQ_REASON_NONE)
@@ -241,7 +241,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Task, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Task, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Task, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Task, state, eq_str(eq_state_name(task_record_state(t))));
         EQ_SET(row, Task, payload_bytes, t->spec.payload_len);
         EQ_SET(row, Task, attempt, t->task.attempt);
         EQ_SET(row, Task, retries, t->retries);
@@ -254,7 +254,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         view_identity(m, t, row);
         view_reason(m, t, ret);
         if (t->run)
-                view_run(t->run, t->task.state == EQ_STATE_RUNNING, row);
+                view_run(t->run, task_record_state(t) == EQ_STATE_RUNNING, row);
         if (task_record_finished(t))
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
 }
@@ -277,13 +277,13 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Why, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Why, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Why, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Why, state, eq_str(eq_state_name(task_record_state(t))));
 
         const TaskRecord *by = NULL;
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
-        else if (t->task.state == EQ_STATE_RUNNING)
+        else if (task_record_state(t) == EQ_STATE_RUNNING)
                 explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {
                 reason = reason_of(t, &by);
@@ -409,7 +409,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         if (spawner) {
                 bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
-                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
+                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : manager_lost_others(m) ? "lost" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
         } else if (m->no_commands)
                 EQ_SET(ret, Stat, identities, eq_str("none"));
@@ -433,7 +433,7 @@ static bool matches(const Caller *caller, const ListFilter *f, const TaskRecord 
                 return false;
         if (f->queue && t->queue != f->queue)
                 return false;
-        if (f->states && !(f->states & (1U << t->task.state)))
+        if (f->states && !(f->states & (1U << task_record_state(t))))
                 return false;
         if (EQ_HAS(a, List, uid) && t->spec.identity->uid != a->uid)
                 return false;

@@ -185,6 +185,15 @@ def become(uid, groups=()):
     os.setresuid(uid, uid, uid)
 
 
+def cgroup2():
+    """Where cgroups can be made, or the test is skipped."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, kind, *_ = line.split()
+        if kind == "cgroup2" and os.access(path, os.W_OK) and Path(path).is_relative_to("/sys/fs/cgroup"):
+            return Path(path)
+    raise Skip("there is no cgroup2 below /sys/fs/cgroup that may be written")
+
+
 # ---- rpc ----
 
 class RpcError(Exception):
@@ -362,13 +371,15 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started."""
+    before it is started; cgroup: with a cgroup for each command, below self.cgroup."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False):
         super().__init__()
-        self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
+        self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         try:
             self.prepare(config or {}, uid, other_users)
+            if cgroup:
+                self.prepare_cgroup()
             if change:
                 change(self)
             self.start(args, env or {}, nofile)
@@ -388,6 +399,20 @@ class Eqd(Place):
         if uid is not None:
             for path in (self.dir, self.dir / "state"):
                 os.chown(path, uid, uid)
+
+    def prepare_cgroup(self):
+        directory = cgroup2() / self.dir.name
+        directory.mkdir()
+        self.cgroup = directory
+        self.configure("eqd.conf", f"[Commands]\nCgroup={directory}\n")
+
+    def remove(self):
+        super().remove()
+        if self.cgroup:
+            for path in sorted(self.cgroup.rglob("*"), reverse=True): # eqd's, had it left any
+                if path.is_dir():
+                    path.rmdir()
+            self.cgroup.rmdir()
 
     def configure(self, name, text):
         (self.dir / "config" / name).write_text(text)

@@ -201,7 +201,7 @@ def tasks_of_a_vanished_worker_return_to_their_places_at_once(eqd):
         b.done(r)
     runs = [b.next() for _ in range(3)]
     equal([(r.payload, r.attempt) for r in runs], [(b"3", 1), (b"4", 1), (b"5", 1)])
-    shown = c.call("show", tasks[:1])[0]
+    shown = c.call("wait", tasks[:1])[0]
     equal((shown["state"], shown["crashes"]), ("DONE", 1))
 
 
