@@ -233,7 +233,8 @@ const RowKind rows_queues = {
         .schema = &eq_schema_Queue,
         .columns = queue_columns,
         .table = "name,state,run,queued,waiting,finished,oldest,done,failed,why",
-        .wide = "name,state,run,queued,waiting,finished,oldest,bytes,last_seq,accepted,done,failed,refused,origin,why",
+        .wide = "name,state,run,queued,waiting,finished,oldest,bytes,last_seq,accepted,done,failed,refused,workers,"
+                "origin,why",
         .tsv = "name,state,running,queued,waiting,finished,oldest_usec,accepted,done,failed,refused,reason",
         .id = "name",
 };

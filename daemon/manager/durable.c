@@ -387,9 +387,14 @@ static const RunningMark *mark_of(Opening *o, uint64_t queue, uint64_t seq) {
         return bsearch(&key, o->marks, o->n_marks, sizeof(*o->marks), compare_marks);
 }
 
-/* It ran when eqd died, which counts as a crash: what kills eqd must not do so for ever. */
+/* It ran when eqd died, which counts as a crash: what kills eqd must not do so for ever. A worker's task runs elsewhere and is
+ * not to blame; its lease is lost, and the next one has another attempt. */
 static void count_crash(const QueueRecord *q, const RunningMark *mark, StoredState *state, StoredEnd *end) {
         state->attempt = MAX(state->attempt, (uint16_t)MIN(mark->attempt, (uint32_t)UINT16_MAX));
+        if (queue_has_workers(q)) {
+                state->lost += state->lost < UINT16_MAX;
+                return;
+        }
         state->crashes += state->crashes < UINT16_MAX;
         if (state->crashes < q->attributes.max_crashes)
                 return;

@@ -294,7 +294,7 @@ def cycle(kind, socket, pid, *args):
 def cycles(o, name, attributes, args, cpu, placement):
     mine, peers, costs, peer_costs = [], [], [], []
     for _ in range(o.rounds):
-        with Fresh(["w", "executor=worker", *attributes], cpu=cpu) as eqd:
+        with Fresh(["w", "executor=worker", "durable=no", *attributes], cpu=cpu) as eqd:
             value, cost = cycle("eqd", eqd.socket, eqd.pid, *args)
             mine.append(value)
             costs.append(cost)
@@ -339,7 +339,7 @@ def worker_latency(o):
                            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
         values[kind].append([float(x) for x in p.stdout.split()])
     for _ in range(o.rounds):
-        with Fresh(["w", "executor=worker"]) as eqd:
+        with Fresh(["w", "executor=worker", "durable=no"]) as eqd:
             measure("eqd", eqd.socket)
         if shutil.which("beanstalkd"):
             with Beanstalkd() as b:

@@ -7,6 +7,7 @@ import os
 import signal
 
 from eqdtest import Closed, RpcError, contains, equal, eventually, main, test
+from workerkit import Worker, ended, submit, worker_queue
 
 
 def crash(eqd):
@@ -177,6 +178,30 @@ def when_the_disk_fails_nothing_is_promised_any_more(eqd):
     eqd.forget()
     eqd.start(env={"EQD_FAULT": ""})
     equal(len(eqd.ls("-s", "WAITING")) >= promised, True, f"{promised} were promised")
+
+
+@test()
+def tasks_of_workers_go_on_under_another_attempt_and_results_stay(eqd):
+    c = worker_queue(eqd, "w", "max_active=3", "retries=1", "backoff=0")
+    tasks = [submit(c, b"%d" % i, "w") for i in range(3)]
+    w = Worker(eqd, "w", credit=3)
+    w.done(w.next(), b"first")
+    ended(c, tasks[0])
+    equal([w.next().payload, w.next().payload], [b"1", b"2"])
+    eqd.connections.remove(w.rpc) # it lives on, and must not be the end of its leases before eqd is
+    crash(eqd)
+    w.vanish()
+    c = eqd.connect()
+    equal(c.call("show", ["w/1"])[0]["result"], b"first")
+    w = Worker(eqd, "w", credit=3)
+    runs = [w.next(), w.next()]
+    equal([(r.payload, r.attempt) for r in runs], [(b"1", 2), (b"2", 2)])
+    w.fail(runs[0])
+    run = w.next()
+    equal((run.payload, run.attempt), (b"1", 3), "what was lost used up no retry")
+    w.done(run)
+    shown = ended(c, "w/2")
+    equal((shown["state"], shown.get("crashes", 0)), ("DONE", 0))
 
 
 @test()

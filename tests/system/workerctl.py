@@ -4,8 +4,9 @@
 
 import json
 import os
+import subprocess
 
-from eqdtest import contains, equal, eventually, is_gone, main, test
+from eqdtest import BUILD, contains, equal, eventually, is_gone, main, test
 from workerkit import RESULT_MAX, ended, state, submit, worker_queue
 
 
@@ -162,6 +163,31 @@ def it_connects_again_when_eqd_kicks_it(eqd):
     equal(again[0]["state"], "full")
     eqd.ok("cancel", "w/1")
     contains(w.terminate(), "connected again")
+
+
+def start_example(eqd, name, queue):
+    process = subprocess.Popen([BUILD / "client" / name, queue], env=eqd.environment(EQD_SOCKET=str(eqd.socket)),
+                               stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    eventually(lambda: eqd.queue(queue)["workers"] == 1, f"{name} serves")
+    return process
+
+
+@test()
+def the_examples_of_libeq_are_workers(eqd):
+    worker_queue(eqd, "shout")
+    worker_queue(eqd, "naps", "max_active=16")
+    blocking, loop = start_example(eqd, "example-worker", "shout"), start_example(eqd, "example-worker-libuv", "naps")
+    equal(eqd.ctl("run", "-q", "shout", "--payload", "hello").out, "HELLO")
+    equal(eqd.ctl("run", "-q", "naps", "--payload", "1").out, "slept")
+    eqd.submit("-q", "naps", "--payload", "1000000")
+    eqd.until_state("naps/2", "RUNNING")
+    eqd.ok("cancel", "naps/2")
+    eqd.ends_as("naps/2", "CANCELED", error="woken up")
+    blocking.terminate()
+    equal((blocking.wait(60), blocking.communicate()[1]), (0, b""))
+    eqd.ok("worker", "kick", json.loads(eqd.ok("worker", "ls", "--json"))["worker"])
+    equal(loop.wait(60), 1)
+    contains(loop.communicate()[1].decode(), "connection lost")
 
 
 @test()
