@@ -11,6 +11,9 @@ import re
 import sys
 
 WAITING = {"wait", "queue_drain", "queue_join", "queue_flush", "worker_leave"}  # answered when something has happened
+# Doing it twice is the same as once: may be sent again on a new connection.
+READING = {"hello", "api_info", "nvim_get_api_info", "ping", "wait", "list", "show", "why", "queue_list", "queue_show", "stat",
+           "worker_list"}
 PY_PARAM = {"bool": "bool", "u64": "int", "i64": "int", "str": "str", "bin": "Bytes", "strv": "Strings", "id": "AnyId",
             "idv": "Sequence[AnyId]", "listv": "Sequence[Any]", "map": "Mapping[str, Any]"}
 PY_REPLY = {"bool": "bool", "u64": "int", "i64": "int", "str": "str", "bin": "bytes", "strv": "list[str]", "id": "TaskId",
@@ -18,7 +21,7 @@ PY_REPLY = {"bool": "bool", "u64": "int", "i64": "int", "str": "str", "bin": "by
 TS_PARAM = {"bool": "boolean", "u64": "number", "i64": "number", "str": "string", "bin": "Bytes", "strv": "Strings",
             "id": "AnyId", "idv": "AnyId[]", "listv": "unknown[]", "map": "Record<string, unknown>"}
 TS_REPLY = {"bool": "boolean", "u64": "number", "i64": "number", "str": "string", "bin": "Uint8Array", "strv": "string[]",
-            "id": "string", "idv": "string[]", "listv": "unknown[]", "map": "Record<string, unknown>"}
+            "id": "[number, number]", "idv": "[number, number][]", "listv": "unknown[]", "map": "Record<string, unknown>"}
 PY_RESERVED = {"from": "from_"}
 
 
@@ -47,6 +50,8 @@ class Api:
             self.data = json.load(f)
         self.records = {r["name"]: r for r in self.data["records"]}
         params = {m["params"] for m in self.data["methods"]} | {c["params"] for c in self.data.get("calls", [])}
+        names = {m["name"] for m in self.data["methods"]}
+        self.waiting, self.reading = sorted(WAITING & names), sorted(READING & names)
         self.replies = [r for r in self.data["records"] if r["name"] not in params]
 
     def fields(self, method, required):
@@ -139,7 +144,7 @@ def print_python(api):
         if row["name"] != "PROTOCOL":
             out += f"{row['name']}: Final = {row['value']}  # {row['unit']}: {row['doc']}\n"
     out += f"\nMETHODS: Final = {tuple(m['name'] for m in data['methods'])!r}\n"
-    out += f"WAITING: Final = frozenset({sorted(WAITING & {m['name'] for m in data['methods']})!r})\n"
+    out += f"WAITING: Final = frozenset({api.waiting!r})\nREADING: Final = frozenset({api.reading!r})\n"
     out += f"STATES: Final = {tuple(s['name'] for s in data['states'])!r}\n"
     out += f"FINISHED: Final = frozenset({sorted(s['name'] for s in data['states'] if s['finished'])!r})\n"
     out += f"REASONS: Final = {tuple(r['name'] for r in data['reasons'])!r}\n"
@@ -175,6 +180,8 @@ def js_tables(api):
         "PROTOCOL": data["protocol"],
         "LIMITS": {row["name"]: row["value"] for row in data["limits"]},
         "METHODS": methods,
+        "WAITING": api.waiting,
+        "READING": api.reading,
         "STATES": [s["name"] for s in data["states"]],
         "FINISHED": [s["name"] for s in data["states"] if s["finished"]],
         "REASONS": [r["name"] for r in data["reasons"]],
@@ -212,7 +219,7 @@ def ts_method(api, method):
 def print_dts(api):
     data = api.data
     out = "// Made by client/bindings/generate.py from proto/eqd.def. Do not edit.\n"
-    out += "import type { AnyId, Bytes, Duration, EqdError, Strings, Task, Time } from './index.js';\n"
+    out += "import type { AnyId, Bytes, Duration, Strings, Task, Time } from './index.js';\n"
     tables = js_tables(api)
     out += "export const PROTOCOL: number;\n"
     out += "export const LIMITS: {\n" + "".join(f"  /** {row['unit']}: {row['doc']} */\n  readonly {row['name']}: {row['value']};\n"
@@ -223,13 +230,13 @@ def print_dts(api):
     out += "export const FINISHED: readonly State[];\n"
     for record in api.replies:
         out += f"/** {record['doc']} */\nexport interface {record['name']}Record {{\n"
+        named = any(f["name"] == "queue" for f in record["fields"])
         for f in record["fields"]:
-            out += f"  /** {f['doc']} */\n  {f['name']}?: {TS_REPLY[f['type']]};\n"
-            if f["type"] == "id":
-                out += f"  /** {f['doc']}, as numbers */\n  {f['name']}_pair?: [number, number];\n"
+            is_text = named and f["name"] == "id"
+            out += f"  /** {f['doc']} */\n  {f['name']}?: {'string' if is_text else TS_REPLY[f['type']]};\n"
+            if is_text:
+                out += "  /** Its id as numbers */\n  pair?: [number, number];\n"
         out += "}\n"
-    for e in data["errors"]:
-        out += f"/** {e['doc']} */\nexport class {camel(e['name'], True)}Error extends EqdError {{}}\n"
     for m in data["methods"]:
         out += f"export type {camel(m['name'], True)}Options = {ts_options(api, m)};\n"
     out += "export interface Api {\n" + "".join(ts_method(api, m) for m in data["methods"]) + "}\n"

@@ -218,7 +218,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         try:
             return with_ids(await (await self._connected()).exchange(method, params, timeout))
         except ConnectionLost:
-            if method not in shared.READING or self._closed:
+            if method not in _api.READING or self._closed:
                 raise
         return with_ids(await (await self._connected()).exchange(method, params, timeout))
 

@@ -4,7 +4,7 @@
 Threads may share a Client; their requests follow one another. An iterator of events or output has a connection of its own.
 
 When the connection has ended, the request at work raises ConnectionLost, or is sent once more on a new connection if it
-only reads (shared.READING). Others never are: a `submit` whose answer got lost may have been accepted. The next request
+only reads (_api.READING). Others never are: a `submit` whose answer got lost may have been accepted. The next request
 connects again by itself. Iterators raise ConnectionLost and end.
 """
 
@@ -198,7 +198,7 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
             try:
                 return with_ids(self._once(method, params, timeout))
             except ConnectionLost:
-                if method not in shared.READING or self._closed:
+                if method not in _api.READING or self._closed:
                     raise
             return with_ids(self._once(method, params, timeout))
 

@@ -10,9 +10,6 @@ from .core import Notification
 from .errors import TASK_ERRORS, TaskError
 from .values import TaskId, with_ids
 
-# A request of these may be sent again on a new connection, for doing it twice is the same as once.
-READING = frozenset({"hello", "api_info", "nvim_get_api_info", "ping", "wait", "list", "show", "why", "queue_list",
-                     "queue_show", "stat", "worker_list"})
 DEFAULT_TIMEOUT = 30.0
 STDOUT, STDERR = 1, 2
 
