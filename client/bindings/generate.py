@@ -44,6 +44,11 @@ def friendly(field):
     return name[:-len("_usec")] if kind_of(field) in ("time", "duration") else name
 
 
+def js_option(field):
+    """`signal` is an AbortSignal in JavaScript."""
+    return {"signal": "killSignal"}.get(field["name"]) or camel(friendly(field))
+
+
 class Api:
     def __init__(self, path):
         with open(path, encoding="utf-8") as f:
@@ -175,7 +180,7 @@ def js_tables(api):
         methods[camel(m["name"])] = {
             "name": m["name"], "reply": m["reply"],
             "required": [[camel(friendly(f)), kind_of(f)] for f in api.fields(m, True)],
-            "options": {camel(friendly(f)): [f["name"], kind_of(f)] for f in api.fields(m, False)}}
+            "options": {js_option(f): [f["name"], kind_of(f)] for f in api.fields(m, False)}}
     return {
         "PROTOCOL": data["protocol"],
         "LIMITS": {row["name"]: row["value"] for row in data["limits"]},
@@ -200,7 +205,7 @@ def ts_options(api, method):
     rows = ["signal?: AbortSignal"]
     for f in api.fields(method, False):
         kind = {"time": "Time", "duration": "Duration"}.get(kind_of(f)) or TS_PARAM[f["type"]]
-        rows.append(f"/** {f['doc']} */ {camel(friendly(f))}?: {kind}")
+        rows.append(f"/** {f['doc']} */ {js_option(f)}?: {kind}")
     return "{\n" + "".join(f"    {row};\n" for row in rows) + "  }"
 
 

@@ -71,6 +71,7 @@ test('parameters are sent in the form of the wire, and only those that were give
   assert.deepEqual(wireParams(METHODS.submit, ['q'], { timeout: '1s', env: { A: 1, B: true }, afterOk: ['q/1', task], hold: undefined }),
     ['q', null, { timeout_usec: 1e6, env: ['A=1', 'B=yes'], after_ok: ['q/1', [3, 4]] }]);
   assert.deepEqual(wireParams(METHODS.ping, []), []);
+  assert.deepEqual(wireParams(METHODS.cancel, [[]], { signal: AbortSignal.abort(), killSignal: 2 }), [[], { signal: 2 }]);
   assert.throws(() => wireParams(METHODS.submit, ['q'], { tiemout: 1 }), /submit has no option tiemout; it has argv/);
   assert.throws(() => wireParams(METHODS.submit, ['q'], { argv: 'ls -l' }), /list of strings/);
   assert.throws(() => wireParams(METHODS.show, [[{}]]), /QUEUE\/SEQ/);
