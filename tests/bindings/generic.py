@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Clients that know nothing of eqd, unmodified: eqd speaks plain MessagePack-RPC."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -32,30 +33,11 @@ def ten_lines_of_python_msgpack(eqd):
 
 @test()
 def a_session_of_pynvim(eqd):
-    try:
-        from pynvim.msgpack_rpc import socket_session
-    except ImportError:
-        raise Skip("pynvim is not there") from None
-    # It begins with the notification nvim_set_client_info, which means nothing to eqd, and sends bytes as bin.
-    session = socket_session(str(eqd.socket))
-    try:
-        session.error_wrapper = lambda error: LookupError(error[1])
-        equal(session.request("nvim_get_api_info")[1]["version"]["api_level"], 1)
-        session.request("queue_create", "q")
-        task = session.request(b"submit", "q", b"", {"argv": ["sh", "-c", "echo hello"]})
-        equal(session.request("wait", [task])[0]["state"], "DONE")
-        equal(session.request("logs", task)["chunks"], [[1, b"hello\n"]])
-        try:
-            session.request("queue_show", "none")
-            raise AssertionError("it found a queue that is not there")
-        except LookupError as e:
-            contains(str(e), "none")
-        session.request("subscribe", {"queue": "q", "events": ["queue."]})
-        session.request("queue_pause", "q")
-        message = session.next_message()
-        equal((message[0], message[1], message[2][0]["event"]), ("notification", "event", "queue.changed"))
-    finally:
-        session.close()
+    if not importlib.util.find_spec("pynvim"):
+        raise Skip("pynvim is not there")
+    equal(run_script(eqd, sys.executable, HERE / "pynvim_session.py").splitlines(),
+          ["level 1", "DONE", "hello", "error no queue none; eqctl queue create none makes it",
+           "notification event queue.changed"])
 
 
 def node_script(eqd, name):

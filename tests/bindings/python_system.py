@@ -152,7 +152,8 @@ def threads_share_a_client(eqd):
 def a_client_outlives_a_restart_of_eqd(eqd):
     with client(eqd) as c:
         c.ping()
-        eqd.stop()
+        eqd.process.terminate()
+        eqd.expect_end(20, 0)
         eqd.forget()
         eqd.start()
         equal(c.stat()["pid"], eqd.pid)

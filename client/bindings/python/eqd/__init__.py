@@ -11,20 +11,21 @@
     async with eqd.aio.connect() as c:
         ...
 
-Methods are those of eqd-protocol(7), by the same names. Durations are seconds, timedelta or text ("30s"), and their
+Functions that workers run: `@eqd.task`, see eqd.tasks; workers by hand: eqd.worker. Methods are those of eqd-protocol(7), by the same names. Durations are seconds, timedelta or text ("30s"), and their
 parameters have no unit in the name (`timeout` for timeout_usec); times of day are datetime or seconds since the epoch.
 Replies are dicts with the fields and units of the protocol.
 """
 
-from . import _api, aio
+from . import _api, aio, testing, worker
 from ._api import *  # noqa: F401,F403
 from .client import Client, Task, connect
 from .core import default_path
 from .errors import (ConnectionLost, EqdError, EqdException, ProtocolViolation, RequestTimeout, TaskCanceled, TaskError,
                      TaskExpired, TaskFailed, TaskTimeout)
+from .tasks import TaskFunction, task, use_client
 from .values import TaskId
 
 __all__ = ["Client", "ConnectionLost", "EqdError", "EqdException", "ProtocolViolation", "RequestTimeout", "Task",
-           "TaskCanceled", "TaskError", "TaskExpired", "TaskFailed", "TaskId", "TaskTimeout", "aio", "connect",
-           "default_path"]
+           "TaskCanceled", "TaskError", "TaskExpired", "TaskFailed", "TaskFunction", "TaskId", "TaskTimeout", "aio",
+           "connect", "default_path", "task", "testing", "use_client", "worker"]
 __all__ += [error.__name__ for error in _api.ERRORS.values()]
