@@ -31,6 +31,11 @@ def tests_with_an_eqd_pass(eqd):
 
 
 @test()
+def tests_of_workers_pass(eqd):
+    run_tests("worker.test.js", eqd.environment(EQD_SOCKET=str(eqd.socket)))
+
+
+@test()
 def the_example_does_what_it_says(eqd):
     node = nodekit.node()
     modules = eqd.dir / "node_modules" # as npm or Debian would have installed it

@@ -88,6 +88,43 @@ export class Client {
   follow(task: AnyId, options?: FollowOptions): AsyncGenerator<Chunk, void, void>;
 }
 
+/** A task that a worker was handed, to be ended once. */
+export class Run {
+  readonly id: string;
+  readonly pair: [number, number];
+  readonly queue: string;
+  /** The fencing token: no two leases of a task have the same. */
+  readonly attempt: number;
+  readonly payload: Uint8Array;
+  readonly label?: string;
+  /** Who submitted it, where that is not the worker's own user. */
+  readonly uid?: number;
+  readonly timeoutUsec?: number;
+  readonly ended: boolean;
+  /** Aborted when the task is canceled, out of time, or no longer this worker's. */
+  readonly signal: AbortSignal;
+  complete(result?: Bytes | null): void;
+  fail(error: unknown, options?: { final?: boolean }): void;
+  giveBack(): void;
+  /** A sign of life: percent done, and what it is at. */
+  touch(progress?: number, note?: string): void;
+}
+export interface WorkerOptions {
+  /** Runs handed out and not ended at once. Default 1. */
+  concurrency?: number;
+  /** Tasks that eqd may send ahead. Default: concurrency. */
+  credit?: number;
+  name?: string;
+  path?: string;
+}
+export class Worker implements AsyncIterable<Run> {
+  /** As in `eqctl worker ls`. */
+  readonly number: number;
+  [Symbol.asyncIterator](): AsyncGenerator<Run, void, void>;
+  serve(handler: (run: Run) => Bytes | null | void | Promise<Bytes | null | void>): Promise<void>;
+  close(): Promise<void>;
+}
+export function worker(queues: string | string[], options?: WorkerOptions): Promise<Worker>;
 export function connect(options?: ClientOptions): Promise<Client>;
 export function defaultPath(path?: string): string;
 export const errors: Record<string, typeof EqdError>;

@@ -3,6 +3,7 @@
 import { errorClasses } from './errors.js';
 
 export { Client, Task, connect } from './client.js';
+export { Run, Worker, worker } from './worker.js';
 export { defaultPath } from './channel.js';
 export { EVENTS, FINISHED, LIMITS, PROTOCOL, REASONS, STATES } from './api.js';
 export {
