@@ -470,11 +470,11 @@ static EqBytes cursor_rest(const Cursor *c) {
 }
 
 static int parse_call(Cursor *c, EqMessage *m) {
-        Value v, method;
+        Value v;
 
-        if (!take_kind(c, KIND_STR, &method))
+        /* Clients that make no difference between text and bytes, such as pynvim, send names as bin. */
+        if (!take_bytes(c, &m->method))
                 return -EBADMSG;
-        m->method = eq_bytes((const char *)method.body, method.n);
         /* The last element of a message reaches to its end; eq_scan() made sure of that, and who decodes it checks. */
         m->params = cursor_rest(c);
         return take_kind(c, KIND_ARRAY, &v) ? 0 : -EBADMSG;

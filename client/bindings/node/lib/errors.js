@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// What can go wrong. What eqd itself answered is an EqdError, with a subclass for each code.
+import { ERRORS } from './api.js';
+
+export class EqdException extends Error {
+  constructor(message, options) {
+    super(message, options);
+    this.name = this.constructor.name;
+  }
+}
+
+/** An error that eqd answered: code, codeName, message, details. */
+export class EqdError extends EqdException {
+  constructor(message, code = 0, details = {}) {
+    super(message);
+    this.code = code;
+    this.codeName = ERRORS[code]?.[1] ?? '';
+    this.details = details;
+  }
+}
+
+/** The connection ended. Whether eqd carried the request out is not known. */
+export class ConnectionLost extends EqdException {}
+/** The other side sent what is no message. */
+export class ProtocolViolation extends EqdException {}
+/** No answer came in time. Whether eqd will carry the request out is not known. */
+export class RequestTimeout extends EqdException {}
+
+/** result() of a task that did not end as DONE; `record` is the task as shown at its end. */
+export class TaskError extends EqdException {
+  constructor(record) {
+    super(describe(record));
+    this.record = record;
+  }
+}
+export class TaskFailed extends TaskError {}
+export class TaskTimeout extends TaskError {}
+export class TaskCanceled extends TaskError {}
+export class TaskExpired extends TaskError {}
+
+export const taskErrors = {
+  FAILED: TaskFailed, DEAD: TaskFailed, TIMEOUT: TaskTimeout, CANCELED: TaskCanceled, EXPIRED: TaskExpired,
+};
+
+/** Classes by their names: NoQueueError, FullError... */
+export const errorClasses = Object.fromEntries(
+  Object.values(ERRORS).map(([name]) => [name, { [name]: class extends EqdError {} }[name]]));
+
+function describe(record) {
+  const parts = [`${record.id ?? '?'}: ${record.state ?? '?'}`];
+  if (record.exit) parts.push(`exit status ${record.exit}`);
+  if (record.signal) parts.push(`signal ${record.signal}`);
+  for (const key of ['error', 'detail']) if (record[key]) parts.push(record[key]);
+  return parts.join(', ');
+}
+
+/** The exception for the error of a response: [code, text, details]. */
+export function errorFromWire(error) {
+  if (!Array.isArray(error) || !Number.isInteger(error[0])) return new EqdError(String(error));
+  const Class = errorClasses[ERRORS[error[0]]?.[0]] ?? EqdError;
+  return new Class(String(error[1]), error[0], error[2] ?? {});
+}

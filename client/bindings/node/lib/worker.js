@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+// Serving queues: eqd sends tasks, the program ends each with complete() or fail().
+import { LIMITS } from './api.js';
+import { Channel, defaultPath } from './channel.js';
+
+const TEXT_MAX = 256;
+const SERVE_TIMEOUT_MS = 30000;
+
+/** Text as eqd takes it with an error: no control characters, at most 256 bytes of UTF-8. */
+export function plainText(text) {
+  const bytes = Buffer.from(String(text).replace(/\p{Cc}/gu, ' '));
+  return bytes.subarray(0, TEXT_MAX).toString().replace(/\uFFFD+$/u, '');
+}
+
+/** A task that this worker was handed, to be ended once. */
+export class Run {
+  #channel;
+  #end;
+  #abort = new AbortController();
+
+  constructor(channel, [pair, queue, attempt, payload, options = {}], end) {
+    this.#channel = channel;
+    this.#end = end;
+    this.pair = pair;
+    this.id = `${queue}/${pair[1]}`;
+    this.queue = queue;
+    this.attempt = attempt; // the fencing token: no two leases of a task have the same
+    this.payload = payload;
+    this.label = options.label;
+    this.uid = options.uid;
+    this.timeoutUsec = options.timeout_usec;
+    this.ended = false;
+    channel.ended.then((lost) => this.#abort.abort(lost));
+  }
+
+  /** Aborted when the task is canceled, out of time, or no longer this worker's; `signal.reason` says which. */
+  get signal() { return this.#abort.signal; }
+
+  cancel(reason) { this.#abort.abort(new DOMException(reason, 'AbortError')); }
+
+  #answer(error, result) {
+    if (this.ended) throw new Error(`${this.id} has been ended already`);
+    this.ended = true;
+    this.#end([error, result]);
+  }
+
+  /** It went well. result: bytes or text for whoever waits. */
+  complete(result = null) {
+    const bytes = typeof result === 'string' ? Buffer.from(result) : result;
+    if (bytes && bytes.length > LIMITS.RESULT_MAX) {
+      throw new RangeError(`a result of ${bytes.length} bytes; eqd takes ${LIMITS.RESULT_MAX}`);
+    }
+    this.#answer(null, bytes ?? null);
+  }
+
+  /** The attempt failed. final: no retry would help. */
+  fail(error, { final = false } = {}) {
+    this.#answer({ text: plainText(error?.message ?? error), ...(final && { final }) }, null);
+  }
+
+  /** It was not begun: to its place again, nobody is to blame. The worker gets no more tasks. */
+  giveBack() { this.#answer({ give_back: true }, null); }
+
+  /** A sign of life: percent done, and what it is at. */
+  touch(progress, note) {
+    if (!this.#channel.lost) this.#channel.notify('worker_touch', [this.pair, this.attempt, { progress, note }]);
+  }
+}
+
+/** Serves queues: `for await (const run of worker)`, or worker.serve(handler). concurrency: runs handed out and not ended at
+ * once; credit: tasks that eqd may send ahead, default concurrency. The iterator throws ConnectionLost when eqd is gone: what
+ * was not ended is somebody else's then. */
+export class Worker {
+  #ready = []; // came, not handed out yet
+  #out = new Set(); // handed out and not ended
+  #runs = new Map(); // both, by task and attempt
+  #wake = () => {};
+  #stopping = false;
+
+  constructor(queues, { concurrency = 1, credit = concurrency, name, path } = {}) {
+    Object.assign(this, { queues, concurrency, credit, name, path: defaultPath(path), number: undefined });
+  }
+
+  /** Connects and begins to serve. Rejects with errors of eqd, such as errors.DeniedError. */
+  async start() {
+    this.channel = await Channel.open(this.path);
+    this.channel.keepAlive = true;
+    this.channel.handlers.set('run', (params) => this.#take(params));
+    this.channel.onNotification = (method, [pair, attempt, reason] = []) => {
+      if (method === 'run_cancel') this.#runs.get(`${pair}:${attempt}`)?.cancel(reason);
+    };
+    this.channel.ended.then(() => this.#wake());
+    try {
+      const options = { credit: this.credit, parallel: this.concurrency, name: this.name };
+      const reply = await this.channel.exchange('worker_serve', [this.queues, options], { timeout: SERVE_TIMEOUT_MS });
+      this.number = reply.worker;
+    } catch (e) {
+      await this.channel.close();
+      throw e;
+    }
+    return this;
+  }
+
+  #take(params) {
+    return new Promise((resolve) => {
+      const key = `${params[0]}:${params[2]}`;
+      const run = new Run(this.channel, params, (answer) => {
+        this.#runs.delete(key);
+        this.#out.delete(run);
+        resolve(answer);
+        this.#wake();
+      });
+      this.#runs.set(key, run);
+      if (this.#stopping) run.giveBack();
+      else this.#ready.push(run);
+      this.#wake();
+    });
+  }
+
+  /** Runs as they come, each to be ended by the caller; at most `concurrency` at once. Returns after close(). */
+  async *[Symbol.asyncIterator]() {
+    while (!this.#stopping) {
+      if (this.#ready.length && this.#out.size < this.concurrency) {
+        const run = this.#ready.shift();
+        if (run.signal.aborted && !run.ended) run.fail(run.signal.reason);
+        if (run.ended) continue;
+        this.#out.add(run);
+        yield run;
+      } else if (this.channel.lost) {
+        throw this.channel.lost;
+      } else {
+        await new Promise((resolve) => { this.#wake = resolve; });
+      }
+    }
+  }
+
+  /** Runs handler(run) for each, until close(); what it returns is the result, what it throws fails the attempt. */
+  async serve(handler) {
+    for await (const run of this) {
+      Promise.resolve(run).then(handler).then(
+        (result) => run.ended || run.complete(result ?? null),
+      ).catch((error) => run.ended || run.fail(error));
+    }
+  }
+
+  /** Takes no more tasks, gives back what was not handed out, and waits until all others are ended. */
+  async close() {
+    this.#stopping = true;
+    for (const run of this.#ready.splice(0)) if (!run.ended) run.giveBack();
+    this.#wake();
+    try {
+      if (!this.channel.lost) await this.channel.exchange('worker_leave', []);
+    } finally {
+      await this.channel.close();
+    }
+  }
+}
+
+/** A worker that serves these queues. */
+export function worker(queues, options) {
+  return new Worker(Array.isArray(queues) ? queues : [queues], options).start();
+}

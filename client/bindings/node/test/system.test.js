@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+// The package with a real eqd, at EQD_SOCKET.
+import assert from 'node:assert/strict';
+import test, { after } from 'node:test';
+import { PROTOCOL, TaskCanceled, TaskFailed, TaskTimeout, connect, errors } from 'eqd';
+
+const client = await connect();
+after(() => client.close());
+
+let queues = 0;
+async function queue(set = {}) {
+  const name = `n${queues++}`;
+  await client.queueCreate(name, { set });
+  return name;
+}
+
+test('a command is submitted, waited for and read', async () => {
+  const q = await queue({ max_active: 2 });
+  const task = await client.submit(q, 'in\n', { argv: ['sh', '-c', 'cat; echo err >&2'], timeout: '30s', label: 'x' });
+  assert.equal(task.id, `${q}/1`);
+  const record = await task.result({ timeout: 30000 });
+  assert.deepEqual([record.state, record.id, record.pair, record.label, record.timeout_usec], ['DONE', task.id, task.pair, 'x', 30e6]);
+  assert.deepEqual([String(await task.output()), String(await task.output(2)), await task.done()], ['in\n', 'err\n', true]);
+  assert.ok((await client.queueShow(q)).set.includes('max_active=2'));
+  assert.equal(await client.ping(), undefined);
+  assert.equal((await client.apiInfo())[1].version.api_level, PROTOCOL);
+  assert.equal((await client.show([task.id]))[0].state, 'DONE'); // by its name as well
+});
+
+test('ends other than DONE reject', async () => {
+  const q = await queue();
+  const failed = await client.submit(q, null, { argv: ['sh', '-c', 'exit 3'] });
+  await assert.rejects(failed.result(), (e) => e instanceof TaskFailed && e.record.exit === 3 && e.message.startsWith(`${q}/1: FAILED`));
+  await assert.rejects((await client.submit(q, null, { argv: ['sleep', '60'], timeout: 50, grace: 100 })).result(), TaskTimeout);
+  const held = await client.submit(q, null, { argv: ['true'], hold: true });
+  assert.equal((await held.why()).reason, 'held');
+  await assert.rejects(held.wait({ timeout: 10 }), errors.TimedOutError);
+  assert.deepEqual([await held.cancel(), await held.cancel()], [true, false]);
+  await assert.rejects(held.result(), TaskCanceled);
+});
+
+test('errors of eqd have classes', async () => {
+  await assert.rejects(client.submit('none', null, { argv: ['true'] }), (e) => e instanceof errors.NoQueueError && e.code === 4);
+  await assert.rejects(client.call('no_such_method'), errors.MethodError);
+});
+
+test('many tasks take few messages', async () => {
+  const q = await queue();
+  await client.queuePause(q);
+  const tasks = await client.map(q, Array.from({ length: 2500 }, (_, i) => ({ argv: ['true'], payload: String(i) })), { common: { label: 'many' } });
+  const rows = [];
+  for await (const row of client.allTasks({ queue: q, limit: 700 })) rows.push(row);
+  assert.deepEqual(rows.map((r) => r.id), tasks.map((t) => t.id));
+  assert.ok(rows.every((r) => r.label === 'many'));
+  await client.queueRm(q, { yes: true });
+});
+
+test('queues are paused, drained, stopped and joined', async () => {
+  const q = await queue();
+  await client.queuePause(q);
+  const task = await client.submit(q, null, { argv: ['true'] });
+  assert.deepEqual([(await client.queueShow(q)).state, (await task.why()).reason], ['paused', 'paused']);
+  await assert.rejects(client.queueFlush(q, { timeout: 10 }), errors.TimedOutError);
+  await client.queueResume(q);
+  await client.queueFlush(q);
+  await client.queueDrain(q, { timeout: '30s' });
+  await client.queueSet(q, { max_active: 3 });
+  await client.queueStop(q);
+  await client.queueJoin(q);
+  await assert.rejects(client.submit(q, null, { argv: ['true'] }), errors.StoppedError);
+});
+
+test('output is followed to its end, and a signal ends following', async () => {
+  const q = await queue();
+  const task = await client.submit(q, null, { argv: ['sh', '-c', 'echo one; exec sleep 60'] });
+  const got = [];
+  for await (const { stream, data } of task.follow()) {
+    got.push([stream, String(data)]);
+    await task.cancel({ running: true });
+  }
+  assert.deepEqual(got, [[1, 'one\n']]);
+  const held = await client.submit(q, null, { argv: ['true'], hold: true });
+  const stop = new AbortController();
+  const following = held.follow({ signal: stop.signal }).next();
+  stop.abort(new Error('enough'));
+  await assert.rejects(following, /enough/);
+});
+
+test('events come in order once subscribed', async () => {
+  const q = await queue();
+  const seen = [];
+  for await (const event of client.events({ queue: q, events: ['task.'], ready: () => client.submit(q, null, { argv: ['true'] }) })) {
+    seen.push([event.event, event.id]);
+    if (event.event === 'task.finished') break;
+  }
+  assert.deepEqual(seen, ['accepted', 'started', 'finished'].map((kind) => [`task.${kind}`, `${q}/1`]));
+});
+
+test('a wait is given up by its signal and holds up nobody', async () => {
+  const q = await queue({ max_active: 2 });
+  const held = await client.submit(q, null, { argv: ['true'], hold: true });
+  const stop = new AbortController();
+  const waiting = held.result({ signal: stop.signal });
+  await Promise.all(Array.from({ length: 20 }, async () => (await client.submit(q, null, { argv: ['true'] })).result()));
+  stop.abort();
+  await assert.rejects(waiting, { name: 'AbortError' });
+});

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+// Workers with a real eqd, at EQD_SOCKET.
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import test, { after } from 'node:test';
+import { LIMITS, connect, errors, worker } from 'eqd';
+import { plainText } from '../lib/worker.js';
+
+const client = await connect();
+after(() => client.close());
+
+let queues = 0;
+async function queue(set = {}) {
+  const name = `w${queues++}`;
+  await client.queueCreate(name, { set: { executor: 'worker', ...set } });
+  return name;
+}
+
+test('an iterator hands out runs, many at once', async () => {
+  const q = await queue({ max_active: 8 });
+  const w = await worker(q, { concurrency: 4, credit: 8, name: 'doubler' });
+  const serving = (async () => {
+    const out = [];
+    for await (const run of w) { // ends them in another order
+      out.push(run);
+      if (out.length === 4) out.reverse().splice(0).forEach((r) => r.complete(Buffer.concat([r.payload, r.payload])));
+    }
+  })();
+  const tasks = await client.map(q, Array.from({ length: 20 }, (_, i) => String(i)));
+  const records = await Promise.all(tasks.map((t) => t.result()));
+  assert.deepEqual(records.map((r) => String(Buffer.from(r.result))), Array.from({ length: 20 }, (_, i) => `${i}${i}`));
+  const row = (await client.workerList()).find((r) => r.worker === w.number);
+  assert.deepEqual([row.name, row.done, row.credit, row.parallel], ['doubler', 20, 8, 4]);
+  await w.close();
+  await serving;
+});
+
+test('what a handler throws fails the attempt, and what it ends itself stays', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  const attempts = [];
+  const serving = w.serve(async (run) => {
+    attempts.push(run.attempt);
+    if (run.payload.length) return run.fail('never', { final: true });
+    throw new Error('not\nnow');
+  });
+  const record = await (await client.submit(q, null, { retries: 1, backoff: 1 })).wait();
+  assert.deepEqual([attempts, record.error], [[1, 2], 'not now']);
+  assert.equal((await (await client.submit(q, 'x', { retries: 1, backoff: 1 })).wait()).error, 'never');
+  assert.equal(attempts.length, 3);
+  await w.close();
+  await serving;
+});
+
+test('a result that is too large is an error, and the run can still be ended', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  const serving = w.serve((run) => run.complete(new Uint8Array(LIMITS.RESULT_MAX + 1)));
+  assert.match((await (await client.submit(q)).wait()).error, /eqd takes 65536/);
+  await w.close();
+  await serving;
+});
+
+test('a canceled task aborts its signal', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  let first;
+  const subscribed = new Promise((resolve) => {
+    const progress = client.events({ queue: q, events: ['task.progress'], ready: resolve });
+    first = progress.next().finally(() => progress.return());
+  });
+  await subscribed;
+  const serving = w.serve(async (run) => {
+    run.touch(50, 'half');
+    await once(run.signal, 'abort');
+    throw run.signal.reason;
+  });
+  const task = await client.submit(q);
+  assert.equal((await first).value.event, 'task.progress');
+  assert.equal((await task.show()).note, 'half');
+  assert.equal(await task.cancel({ running: true }), true);
+  assert.equal((await task.wait()).state, 'CANCELED');
+  await w.close();
+  await serving;
+});
+
+test('a closed worker gives back what it has not handed out', async () => {
+  const q = await queue({ max_active: 3 });
+  const w = await worker(q, { concurrency: 1, credit: 3 });
+  const tasks = await client.map(q, ['0', '1', '2']);
+  const runs = w[Symbol.asyncIterator]();
+  const { value: run } = await runs.next();
+  while ((await client.workerList()).find((r) => r.worker === w.number).in_flight < 3); // a round trip each
+  const closing = w.close();
+  run.complete('done');
+  await closing;
+  assert.equal((await runs.next()).done, true);
+  assert.equal(String(Buffer.from((await tasks[0].result()).result)), 'done');
+  for (const task of tasks.slice(1)) assert.equal((await task.show()).state, 'QUEUED');
+  assert.throws(() => run.complete(), /ended already/);
+  await client.queueRm(q, { yes: true });
+});
+
+test('a queue that is not for workers, or not there, is refused', async () => {
+  await client.queueCreate('commands');
+  await assert.rejects(worker('none'), errors.NoQueueError);
+  await assert.rejects(worker('commands'), errors.EqdError);
+});
+
+test('texts of errors are cut to what eqd takes', () => {
+  assert.equal(plainText('a\nb'), 'a b');
+  assert.equal(Buffer.from(plainText('\u00e4'.repeat(200))).length, 256);
+  assert.equal(Buffer.from(plainText(`x${'\u00e4'.repeat(200)}`)).length, 255);
+});

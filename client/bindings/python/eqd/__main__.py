@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""python -m eqd worker MODULE: serves the queues of the functions that MODULE marks with @eqd.task."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+from typing import Optional, Sequence
+
+from . import aio, tasks
+from ._api import ExistsError
+from .errors import EqdException
+from .pool import Pool
+from .worker import Worker
+
+
+def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
+    """The command line; exits with 2 and a line on standard error if it is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m eqd", description="Serve queues with functions marked by @eqd.task.")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    worker = verbs.add_parser("worker", help="run tasks until SIGTERM, which lets those that have begun end")
+    worker.add_argument("module", help="module that has the functions, found as import finds it")
+    worker.add_argument("-q", "--queue", action="append", help="serve only this queue; may be given several times")
+    worker.add_argument("-j", "--parallel", type=int, default=os.cpu_count() or 1, help="tasks at once (default: CPUs)")
+    worker.add_argument("--threads", action="store_true", help="run them in threads, not in processes")
+    worker.add_argument("--create", action="store_true", help="make queues that are not there, with executor=worker")
+    worker.add_argument("--name", help="name of the worker, for people")
+    worker.add_argument("-S", "--socket", help="where eqd is")
+    args = parser.parse_args(argv)
+    if args.parallel < 1:
+        parser.error("--parallel must be at least 1")
+    return args
+
+
+async def serve(args: argparse.Namespace) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    queues = args.queue or sorted({f.queue for f in tasks.registry.values()})
+    if not queues:
+        raise SystemExit(f"eqd: {args.module} marks no function with @eqd.task")
+    if args.create:
+        async with aio.connect(args.socket) as client:
+            for queue in queues:
+                try:
+                    await client.queue_create(queue, set={"executor": "worker"})
+                except ExistsError:
+                    pass
+    pool = Pool(args.module, args.parallel, args.threads)
+    worker = Worker({queue: pool for queue in queues}, args.parallel, name=args.name, path=args.socket)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, worker.stop)
+    await worker.run()
+    pool.executor.shutdown()
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """The program. 0, or 1 with a line on standard error."""
+    args = parse(argv)
+    faulthandler.register(signal.SIGTTIN, all_threads=True)
+    sys.path.insert(0, os.getcwd())
+    try:
+        importlib.import_module(args.module)
+        asyncio.run(serve(args))
+    except (EqdException, OSError, ImportError) as e:
+        print(f"eqd: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

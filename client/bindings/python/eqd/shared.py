@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""What the blocking and the asyncio client have in common, beside the protocol itself."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from . import _api
+from .core import Notification
+from .errors import TASK_ERRORS, TaskError
+from .values import TaskId, with_ids
+
+DEFAULT_TIMEOUT = 30.0
+STDOUT, STDERR = 1, 2
+
+
+def allowed_time(method: str, params: List[Any], default: Optional[float]) -> Optional[float]:
+    """Seconds that an answer may take, None for ever: requests that wait for something to happen have no limit here."""
+    options = params[-1] if params and isinstance(params[-1], dict) else {}
+    if method in _api.WAITING or "block_usec" in options:
+        return None
+    return default
+
+
+def outcome(record: Mapping[str, Any]) -> Any:
+    """The record of a task that ended as DONE; raises a TaskError for another."""
+    if record.get("state") != "DONE":
+        raise TASK_ERRORS.get(str(record.get("state")), TaskError)(record)
+    return record
+
+
+def output_of(reply: Mapping[str, Any], streams: int) -> bytes:
+    """The bytes of these streams of a reply of `logs`, in the order in which eqd read them."""
+    return b"".join(data for stream, data in reply.get("chunks", []) if stream & streams)
+
+
+def follow_step(note: Notification, task: TaskId) -> Tuple[bool, Optional[Tuple[int, bytes]]]:
+    """What a notification means for who follows the output of that task: (it has ended, (stream, bytes))."""
+    if note.method in ("output", "output_end") and list(note.params[0]) == list(task):
+        if note.method == "output_end":
+            return True, None
+        return False, (note.params[1], note.params[2])
+    return False, None
+
+
+def event_of(note: Notification) -> Optional[Dict[str, Any]]:
+    """The event in a notification; {"event": "lost", "n": N} where N were dropped because we read too slowly."""
+    if note.method == "event":
+        event: Dict[str, Any] = with_ids(note.params[0])
+        return event
+    if note.method == "lost":
+        return {"event": "lost", "n": note.params[0]}
+    return None

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""Functions that run in workers.
+
+    @eqd.task(queue="mail", retries=3, timeout="30s")
+    def send(to: str, subject: str) -> int: ...
+
+    send.delay("a@b", subject="hello").result(timeout=60)
+
+`python -m eqd worker MODULE` runs them. Arguments and results are MessagePack: None, numbers, text, bytes, lists and dicts; no
+code and no pickles travel. Called directly, such a function is what it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+import threading
+from pathlib import Path
+from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, cast
+
+import msgpack
+
+from .client import Client, Task, connect
+from .errors import TaskFailed
+from .values import TaskId
+from .worker import plain_text
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+registry: Dict[str, "TaskFunction[Any, Any]"] = {}
+_lock = threading.Lock()
+_client: Optional[Client] = None
+inline_ids: Optional[List[int]] = None  # the mode of eqd.testing.inline(), with the SEQs it has given
+
+
+def default_client() -> Client:
+    """The connection of this process that delay() uses; made at the first use."""
+    global _client
+    with _lock:
+        if _client is None:
+            _client = connect()
+        return _client
+
+
+def use_client(client: Optional[Client]) -> None:
+    """Lets delay() use this connection from now on; None: one of its own."""
+    global _client
+    with _lock:
+        _client = client
+
+
+def module_name(function: Callable[..., Any]) -> str:
+    """The module of a function as a worker will import it, also where it is the program itself."""
+    name = function.__module__
+    if name != "__main__":
+        return name
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    return str(spec.name) if spec else Path(getattr(main, "__file__", "main")).stem
+
+
+def decode_result(record: Mapping[str, Any]) -> Any:
+    """What the function returned, out of the record of its task."""
+    return msgpack.unpackb(record["result"], raw=False, strict_map_key=False)
+
+
+class TaskFunction(Generic[P, R]):
+    """A function that can be run by a worker."""
+
+    def __init__(self, function: Callable[P, R], queue: str, options: Mapping[str, Any]) -> None:
+        self.function, self.queue, self.options = function, queue, dict(options)
+        self.name = f"{module_name(function)}:{function.__qualname__}"
+        self.__doc__, self.__name__, self.__wrapped__ = function.__doc__, function.__name__, function
+        registry[self.name] = self
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self.function(*args, **kwargs)
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> "Task[R]":
+        """Submits a call. The arguments are checked here, not in the worker."""
+        return self.enqueue(args, kwargs)
+
+    def enqueue(self, args: Tuple[Any, ...] = (), kwargs: Optional[Mapping[str, Any]] = None, client: Optional[Client] = None,
+                **options: Any) -> "Task[R]":
+        """The same with options of `submit` for this call, or another connection."""
+        inspect.signature(self.function).bind(*args, **(kwargs or {}))
+        payload = msgpack.packb([self.name, list(args), dict(kwargs or {})], use_bin_type=True)
+        if inline_ids is not None:
+            return InlineTask(self.queue, payload)
+        client = client or default_client()
+        given: Dict[str, Any] = {"label": self.name, **self.options, **options}
+        task = client.submit(self.queue, payload, **given)
+        return Task(client, task.id, task.queue, decode_result)
+
+
+class InlineTask(Task[R]):
+    """A call that was run at once, by eqd.testing.inline()."""
+
+    def __init__(self, queue: str, payload: bytes) -> None:
+        assert inline_ids is not None
+        inline_ids.append(len(inline_ids) + 1)
+        super().__init__(cast(Client, None), TaskId(0, inline_ids[-1]), queue, decode_result)
+        good, value, _ = execute(payload)
+        self._record: Dict[str, Any] = {"id": self.id, "queue": queue, "attempt": 1, "state": "DONE" if good else "FAILED"}
+        self._record["result" if good else "error"] = value
+
+    def wait(self, timeout: Any = None) -> Any:
+        return self._record
+
+    def show(self) -> Any:
+        return self._record
+
+    def result(self, timeout: Any = None) -> R:
+        if self._record["state"] != "DONE":
+            raise TaskFailed(self._record)
+        return self._decode(self._record)
+
+
+def task(queue: str, **options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
+    """Makes a function one that workers run. options: of `submit`, such as retries and timeout, for every call."""
+    def mark(function: Callable[P, R]) -> TaskFunction[P, R]:
+        return TaskFunction(function, queue, options)
+    return mark
+
+
+def execute(payload: bytes) -> Tuple[bool, Any, bool]:
+    """Runs a call: (True, the result as MessagePack, False), or (False, what went wrong, whether no retry would help)."""
+    try:
+        name, args, kwargs = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+        function = registry[name].function
+    except KeyError as e:
+        return False, f"this worker has no task {e}", True
+    except (ValueError, TypeError, msgpack.exceptions.UnpackException) as e:
+        return False, f"this is no call of a task: {e}", True
+    try:
+        result = function(*args, **kwargs)
+        if inspect.iscoroutine(result):
+            result = asyncio.run(result)
+        return True, msgpack.packb(result, use_bin_type=True), False
+    except Exception as e:
+        return False, plain_text(f"{type(e).__name__}: {e}"), False

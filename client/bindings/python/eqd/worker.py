@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: MIT
+"""Serving queues: eqd sends tasks, handlers run them, what they return is the result.
+
+    async def mail(run: eqd.worker.Run) -> bytes:
+        await run.touch(progress=50, note="half of it")
+        return b"sent"
+
+    await eqd.worker.Worker({"mail": mail}, parallel=4).run()
+
+A handler gets a Run and returns bytes, text or None. Exceptions fail the attempt; Final fails the task without a retry. When the
+task is canceled or out of time, the handler is canceled as any asyncio task. When the connection ends, eqd gives what was not
+answered to somebody else; the handlers at work are canceled, and the worker connects again. stop() takes no more tasks, gives
+back those that have not begun, lets the others end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Awaitable, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from . import _api
+from .aio import Channel
+from .core import Notification, Request, default_path
+from .errors import ConnectionLost
+from .shared import DEFAULT_TIMEOUT
+from .values import TaskId
+
+TEXT_MAX = 256
+RECONNECT_SECONDS = 0.1
+RECONNECT_MAX_SECONDS = 5.0
+
+
+class Final(Exception):
+    """Raised by a handler: no retry would help."""
+
+
+@dataclass(eq=False)
+class Run:
+    """A task that this worker was handed."""
+
+    id: TaskId
+    queue: str
+    attempt: int  # the fencing token: no two leases of a task have the same
+    payload: bytes
+    label: Optional[str] = None
+    uid: Optional[int] = None  # who submitted it, where that is not the worker's own user
+    timeout_usec: Optional[int] = None
+    cancel_reason: Optional[str] = None  # canceled or timeout, once eqd has said so
+    _channel: Optional[Channel] = field(default=None, repr=False)
+    _task: Optional["asyncio.Task[Any]"] = field(default=None, repr=False)
+
+    async def touch(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
+        """A sign of life: percent done, and what it is at. No answer is waited for."""
+        given = {k: v for k, v in (("progress", progress), ("note", note)) if v is not None}
+        if self._channel and not self._channel.lost:
+            self._channel.notify("worker_touch", [list(self.id), self.attempt, given])
+            await self._channel.writer.drain()
+
+
+Result = Union[bytes, str, None]
+Handler = Callable[[Run], Awaitable[Result]]
+
+
+def plain_text(text: str) -> str:
+    """Text as eqd takes it with an error: no control characters, at most 256 bytes of UTF-8."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return clean.encode("utf-8", "replace")[:TEXT_MAX].decode("utf-8", "ignore")
+
+
+def run_of(params: Sequence[Any], channel: Channel) -> Run:
+    """The parameters of a request `run`: [id, queue, attempt, payload, {options}]."""
+    task, queue, attempt, payload = params[:4]
+    options = params[4] if len(params) > 4 else {}
+    return Run(TaskId(*task), queue, attempt, payload, options.get("label"), options.get("uid"), options.get("timeout_usec"),
+               _channel=channel)
+
+
+class Worker:
+    """Serves queues by handlers. parallel: handlers at work at once; credit: tasks that eqd may send ahead, default parallel."""
+
+    def __init__(self, handlers: Mapping[str, Handler], parallel: int = 1, credit: Optional[int] = None,
+                 name: Optional[str] = None, path: Optional[str] = None) -> None:
+        self.handlers, self.parallel, self.credit, self.name = dict(handlers), parallel, credit or parallel, name
+        self.path = default_path(path)
+        self.number: Optional[int] = None  # as in `eqctl worker ls`, once it serves
+        self.serving = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._slots = asyncio.Semaphore(parallel)
+        self._runs: Dict[Tuple[TaskId, int], Run] = {}
+
+    def stop(self) -> None:
+        """Takes no more tasks, and lets run() return when those that have begun have ended. From the loop's thread."""
+        self._stopping.set()
+
+    async def run(self, reconnect: bool = True) -> None:
+        """Serves until stop(). Errors of eqd to `worker_serve` are raised. reconnect=False: ConnectionLost is raised as well."""
+        delay = RECONNECT_SECONDS
+        while not self._stopping.is_set():
+            try:
+                await self._serve_once()
+                return
+            except (ConnectionLost, OSError):
+                if not reconnect:
+                    raise
+                delay = RECONNECT_SECONDS if self.serving.is_set() else min(2 * delay, RECONNECT_MAX_SECONDS)
+                self.serving.clear()
+                await self._pause(delay)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except asyncio.TimeoutError:
+            pass
+
+    async def _serve_once(self) -> None:
+        channel = await Channel.open(self.path)
+        try:
+            channel.handlers["run"] = lambda request: self._answer(request, channel)
+            channel.on_notification = self._on_notification
+            options: Dict[str, Any] = {"credit": self.credit, "parallel": self.parallel}
+            if self.name:
+                options["name"] = self.name
+            reply = await channel.exchange("worker_serve", [list(self.handlers), options], DEFAULT_TIMEOUT)
+            self.number = reply["worker"]
+            self.serving.set()
+            stopping = asyncio.ensure_future(self._stopping.wait())
+            await asyncio.wait([stopping, channel.ended], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if channel.lost:
+                raise channel.lost
+            await channel.exchange("worker_leave", [], None)
+        finally:
+            await channel.close()
+
+    async def _answer(self, request: Request, channel: Channel) -> Tuple[Any, Any]:
+        run = run_of(request.params, channel)
+        run._task = asyncio.current_task()
+        self._runs[run.id, run.attempt] = run
+        try:
+            async with self._slots:
+                if self._stopping.is_set():
+                    return {"give_back": True}, None
+                return None, self._checked(await self.handlers[run.queue](run))
+        except asyncio.CancelledError:
+            if channel.lost:
+                raise
+            return {"text": run.cancel_reason or "canceled by its worker"}, None
+        except Final as e:
+            return {"text": plain_text(str(e)), "final": True}, None
+        except Exception as e:
+            return {"text": plain_text(f"{type(e).__name__}: {e}")}, None
+        finally:
+            del self._runs[run.id, run.attempt]
+
+    @staticmethod
+    def _checked(result: Result) -> Optional[bytes]:
+        data = result.encode() if isinstance(result, str) else result
+        if data is not None and len(data) > _api.RESULT_MAX:
+            raise Final(f"a result of {len(data)} bytes; eqd takes {_api.RESULT_MAX}")
+        return data
+
+    def _on_notification(self, note: Notification) -> None:
+        if note.method == "run_cancel":
+            task, attempt, reason = note.params[:3]
+            run = self._runs.get((TaskId(*task), attempt))
+            if run and run._task:
+                run.cancel_reason = reason
+                run._task.cancel()

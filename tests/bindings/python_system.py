@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: MIT
+"""The Python package with a real eqd, blocking and with asyncio."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import eqd as package
+from eqdtest import contains, equal, main, test
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "client/examples"
+
+
+def raises(kind, work, *says):
+    try:
+        work()
+    except kind as e:
+        contains(str(e), *says)
+        return e
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def client(eqd):
+    return package.connect(str(eqd.socket))
+
+
+@test()
+def a_command_is_submitted_waited_for_and_read(eqd):
+    with client(eqd) as c:
+        c.queue_create("q", set={"max_active": 2})
+        task = c.submit("q", b"in\n", argv=["sh", "-c", "cat; echo err >&2"], timeout="30s", label="x")
+        equal(str(task), "q/1")
+        record = task.result(timeout=30)
+        equal((record["state"], record["id"], record["label"], record["timeout_usec"]), ("DONE", task.id, "x", 30 * 10**6))
+        equal((task.output(), task.output(2), task.done()), (b"in\n", b"err\n", True))
+        contains(c.queue_show("q")["set"], "max_active=2")
+        c.ping()
+        equal(c.api_info()[1]["version"]["api_level"], package.PROTOCOL)
+
+
+@test()
+def ends_other_than_done_are_exceptions(eqd):
+    with client(eqd) as c:
+        c.queue_create("q")
+        failed = c.submit("q", argv=["sh", "-c", "exit 3"])
+        e = raises(package.TaskFailed, failed.result, "q/1: FAILED", "exit status 3")
+        equal(e.record["exit"], 3)
+        raises(package.TaskTimeout, c.submit("q", argv=["sleep", "60"], timeout=0.05, grace=0.1).result, "TIMEOUT")
+        held = c.submit("q", argv=["true"], hold=True)
+        equal((held.why()["reason"], held.done()), ("held", False))
+        raises(package.TimedOutError, lambda: held.wait(timeout=0.01))
+        equal((held.cancel(), held.cancel()), (True, False))
+        raises(package.TaskCanceled, held.result, "CANCELED")
+
+
+@test()
+def errors_of_eqd_have_classes(eqd):
+    with client(eqd) as c:
+        e = raises(package.NoQueueError, lambda: c.submit("none", argv=["true"]), "none")
+        equal((e.code, e.name), (4, "no-queue"))
+        queue = c.queue_create("s")["id"]
+        raises(package.NoTaskError, lambda: c.show([(queue, 99)]))
+        c.queue_rm("s")
+        raises(package.StaleError, lambda: c.show([(queue, 99)]))
+        raises(package.MethodError, lambda: c.call("no_such_method"))
+        c.queue_create("q")
+        raises(package.ExistsError, lambda: c.queue_create("q"))
+        raises(TypeError, lambda: c.submit("q", argv="ls -l"), "list of strings")
+
+
+@test()
+def many_tasks_take_few_messages(eqd):
+    with client(eqd) as c:
+        c.queue_create("q")
+        c.queue_pause("q")
+        tasks = c.map("q", [{"argv": ["true"], "payload": b"%d" % i} for i in range(2500)], label="many")
+        equal([t.id.seq for t in tasks], list(range(1, 2501)))
+        rows = list(c.all_tasks(queue="q", limit=700))
+        equal([r["id"] for r in rows], [t.id for t in tasks])
+        equal({r["label"] for r in rows}, {"many"})
+        equal(set(c.cancel([t.id for t in tasks[:1000]])), {0})
+        c.queue_rm("q", yes=True)
+
+
+@test()
+def queues_are_paused_drained_stopped_and_joined(eqd):
+    with client(eqd) as c:
+        c.queue_create("q")
+        c.queue_pause("q")
+        task = c.submit("q", argv=["true"])
+        equal((c.queue_show("q")["state"], task.why()["reason"]), ("paused", "paused"))
+        raises(package.TimedOutError, lambda: c.queue_flush("q", timeout="10ms"))
+        c.queue_resume("q")
+        c.queue_flush("q")
+        c.queue_drain("q", timeout=30)
+        c.queue_set("q", {"max_active": 3})
+        c.queue_stop("q")
+        c.queue_join("q")
+        equal(c.queue_list()[-1]["name"], "q")
+        raises(package.StoppedError, lambda: c.submit("q", argv=["true"]))
+        c.queue_rm("q", yes=True)
+
+
+@test()
+def output_is_followed_to_its_end(eqd):
+    with client(eqd) as c:
+        c.queue_create("q")
+        fifo = eqd.dir / "work/fifo"
+        os.mkfifo(fifo)
+        os.chmod(fifo, 0o666)
+        task = c.submit("q", argv=["sh", "-c", f"echo one; read line <{fifo}; echo $line >&2"])
+        got = []
+        for stream, data in task.follow():
+            if not got:
+                fifo.write_text("two\n")
+            got.append((stream, data))
+        equal(got, [(1, b"one\n"), (2, b"two\n")])
+        equal(list(task.follow(streams=2)), [(2, b"two\n")])
+
+
+@test()
+def events_come_in_order_once_subscribed(eqd):
+    with client(eqd) as c:
+        c.queue_create("q")
+        events = c.events("q", events=["task."], ready=lambda: c.submit("q", argv=["true"]))
+        equal([next(events)["event"] for _ in range(3)], ["task.accepted", "task.started", "task.finished"])
+        events.close()
+
+
+@test()
+def threads_share_a_client(eqd):
+    with client(eqd) as c:
+        c.queue_create("q", set={"max_active": 8})
+        c.queue_pause("q")
+        ids = []
+
+        def work():
+            ids.extend(c.submit("q", argv=["true"]).id for _ in range(50))
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        equal(sorted(i.seq for i in ids), list(range(1, 201)))
+        c.queue_rm("q", yes=True)
+
+
+@test()
+def a_client_outlives_a_restart_of_eqd(eqd):
+    with client(eqd) as c:
+        c.ping()
+        eqd.process.terminate()
+        eqd.expect_end(20, 0)
+        eqd.forget()
+        eqd.start()
+        equal(c.stat()["pid"], eqd.pid)
+
+
+@test()
+def asyncio_has_many_requests_outstanding(eqd):
+    async def work():
+        async with package.aio.connect(str(eqd.socket)) as c:
+            await c.queue_create("q", set={"max_active": 4})
+            first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 60"])
+            waiting = asyncio.create_task(first.wait())
+            tasks = await asyncio.gather(*(c.submit("q", argv=["sh", "-c", f"echo {i}"]) for i in range(20)))
+            equal([r["state"] for r in await asyncio.gather(*tasks)], ["DONE"] * 20)
+            equal(await tasks[7].output(), b"7\n")
+            equal(waiting.done(), False) # it holds up nobody
+            follow = first.follow()
+            equal(await follow.__anext__(), (1, b"hello\n"))
+            equal(await first.cancel(running=True), True)
+            async for _ in follow:
+                pass
+            equal((await waiting)["state"], "CANCELED")
+            try:
+                await first
+                raise AssertionError("a canceled task has no result")
+            except package.TaskCanceled:
+                pass
+            equal(len(await c.map("q", [{"argv": ["true"]}] * 5, label="m")), 5)
+            await c.queue_flush("q")
+    asyncio.run(work())
+
+
+@test()
+def asyncio_events_stop_when_asked_and_tell_of_the_end(eqd):
+    async def work():
+        async with package.aio.connect(str(eqd.socket)) as c:
+            await c.queue_create("q")
+            ready, seen = asyncio.Event(), []
+
+            async def watch():
+                async for event in c.events("q", ready=ready.set):
+                    seen.append(event["event"])
+            watching = asyncio.create_task(watch())
+            await ready.wait()
+            await (await c.submit("q", argv=["true"]))
+            eqd.process.terminate()
+            try:
+                await watching
+                raise AssertionError("it went on without eqd")
+            except package.ConnectionLost:
+                equal(seen[:3], ["task.accepted", "task.started", "task.finished"])
+    asyncio.run(work())
+    eqd.expect_end(20, 0)
+
+
+@test()
+def the_examples_do_what_they_say(eqd):
+    env = eqd.environment(EQD_SOCKET=str(eqd.socket), PYTHONPATH=os.environ["PYTHONPATH"])
+
+    def run(name, *args):
+        return subprocess.run([sys.executable, EXAMPLES / name, *args], env=env, capture_output=True, text=True, timeout=60,
+                              check=True).stdout
+    equal(run("submit.py", "e", "one", "two"), "e/1 one\ne/2 two\n")
+    lines = run("events.py", "e", "echo", "three").splitlines()
+    equal(sorted(lines), ["task.accepted", "task.finished", "task.started", "three"])
+
+
+main()

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""Workers in Python with a real eqd: handlers, @eqd.task, `python -m eqd worker`."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import eqd as package
+from eqd.worker import Final, Worker
+from eqdtest import contains, equal, main, test
+import work_tasks
+
+HERE = Path(__file__).resolve().parent
+
+
+def raises(kind, work, *says):
+    try:
+        work()
+    except kind as e:
+        contains(str(e), *says)
+        return e
+    raise AssertionError(f"{kind.__name__} was not raised")
+
+
+def with_worker(eqd, handlers, use, **options):
+    """Runs use(client) while a worker serves; the worker is stopped and must end by itself."""
+    async def work():
+        async with package.aio.connect(str(eqd.socket)) as client:
+            for queue in handlers:
+                await client.queue_create(queue, set={"executor": "worker", "max_active": options.get("parallel", 1)})
+            worker = Worker(handlers, path=str(eqd.socket), **options)
+            running = asyncio.create_task(worker.run())
+            await worker.serving.wait()
+            try:
+                await use(client, worker)
+            finally:
+                worker.stop()
+                await asyncio.wait_for(running, 30)
+    asyncio.run(work())
+
+
+@test()
+def handlers_get_payloads_and_give_results(eqd):
+    async def double(run):
+        equal((run.queue, run.attempt, run.label), ("w", 1, "l"))
+        return run.payload * 2
+
+    async def use(client, worker):
+        records = await asyncio.gather(*[await client.submit("w", b"%d" % i, label="l") for i in range(20)])
+        equal([r["result"] for r in records], [b"%d%d" % (i, i) for i in range(20)])
+        [row] = await client.worker_list()
+        equal((row["worker"], row["name"], row["done"], row["credit"]), (worker.number, "doubler", 20, 4))
+    with_worker(eqd, {"w": double}, use, parallel=4, name="doubler")
+
+
+@test()
+def exceptions_fail_the_attempt_and_final_the_task(eqd):
+    attempts = []
+
+    async def fail(run):
+        attempts.append(run.attempt)
+        raise Final("never") if run.payload else ValueError("not now")
+
+    async def use(client, _):
+        for payload, n, text in ((b"", 2, "ValueError: not now"), (b"x", 1, "never")):
+            attempts.clear()
+            record = await (await client.submit("w", payload, retries=1, backoff=0.001)).wait()
+            equal((len(attempts), record["error"]), (n, text))
+            contains(("FAILED", "DEAD"), record["state"])
+        record = await (await client.submit("big", b"")).wait()
+        contains(record["error"], "65536")
+
+    async def big(run):
+        return bytes(package.RESULT_MAX + 1)
+    with_worker(eqd, {"w": fail, "big": big}, use)
+
+
+@test()
+def a_canceled_task_cancels_its_handler(eqd):
+    async def use(client, _):
+        task = await client.submit("w", b"")
+        await begun.wait()
+        [touched] = [e async for e in first(client)]
+        equal((touched["event"], (await task.show())["note"]), ("task.progress", "half"))
+        equal(await task.cancel(running=True), True)
+        equal((await task.wait())["state"], "CANCELED")
+        equal(ended, ["canceled"])
+
+    async def first(client):
+        async for event in client.events("w", events=["task.progress"], ready=go.set):
+            yield event
+            return
+    begun, go, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def slow(run):
+        begun.set()
+        await go.wait()
+        await run.touch(50, "half")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            ended.append(run.cancel_reason)
+            raise
+    with_worker(eqd, {"w": slow}, use)
+
+
+@test()
+def a_stopped_worker_gives_back_what_it_has_not_begun(eqd):
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(run):
+        begun.set()
+        await go.wait()
+        return run.payload
+
+    async def work():
+        async with package.aio.connect(str(eqd.socket)) as client:
+            await client.queue_create("w", set={"executor": "worker", "max_active": 3})
+            worker = Worker({"w": slow}, parallel=1, credit=3, path=str(eqd.socket))
+            running = asyncio.create_task(worker.run())
+            await worker.serving.wait()
+            tasks = [await client.submit("w", b"%d" % i) for i in range(3)]
+            await begun.wait()
+            while len(worker._runs) < 3: # all are here; a round trip each
+                await client.ping()
+            worker.stop()
+            go.set()
+            await running
+            equal((await tasks[0])["result"], b"0")
+            for task in tasks[1:]:
+                record = await task.show()
+                equal((record["state"], record.get("crashes", 0)), ("QUEUED", 0))
+            await client.queue_rm("w", yes=True)
+    asyncio.run(work())
+
+
+def start(eqd, *args):
+    env = eqd.environment(EQD_SOCKET=str(eqd.socket), PYTHONPATH=os.environ["PYTHONPATH"] + f":{HERE}")
+    return subprocess.Popen([sys.executable, "-m", "eqd", "worker", "work_tasks", "--create", "-j", "2", *args], env=env,
+                            cwd=eqd.dir, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def serves_tasks(eqd, *args):
+    worker = start(eqd, *args)
+    with package.connect(str(eqd.socket)) as client:
+        package.use_client(client)
+        client.queue_create("sums", set={"executor": "worker", "max_active": 2}, exist_ok=True)
+        try:
+            value = work_tasks.add.delay(3, b=4).result(timeout=60)
+            equal((value["sum"], value["pid"] == worker.pid), (7, "--threads" in args))
+            equal(work_tasks.later.delay({"a": [b"x", None]}).result(timeout=60), {"a": [b"x", None]})
+            raises(package.TaskFailed, lambda: work_tasks.fail.delay().result(timeout=60), "ValueError: no such luck")
+            raises(TypeError, work_tasks.add.delay)
+            raises(package.TaskFailed, lambda: client.submit("sums", b"\xc1").result(timeout=60), "no call of a task")
+            if "--threads" not in args:
+                raises(package.TaskFailed, lambda: work_tasks.die.delay().result(timeout=60), "died")
+                equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2)
+            fifo = str(eqd.dir / "work/fifo")
+            os.mkfifo(fifo)
+            os.mkfifo(fifo + ".begun")
+            held = work_tasks.hold.delay(fifo)
+            with open(fifo + ".begun") as f:
+                f.read() # it has begun
+            worker.send_signal(signal.SIGTERM)
+            with open(fifo, "w") as f:
+                f.write("drained")
+            equal(held.result(timeout=60), "drained")
+            equal((worker.wait(60), worker.stderr.read()), (0, ""))
+        finally:
+            package.use_client(None)
+            worker.kill()
+            worker.wait()
+            worker.stderr.close()
+
+
+@test()
+def a_worker_of_processes_serves_and_drains(eqd):
+    serves_tasks(eqd)
+
+
+@test()
+def a_worker_of_threads_serves_and_drains(eqd):
+    serves_tasks(eqd, "--threads")
+
+
+@test(eqd=False)
+def inline_runs_at_once_and_without_an_eqd(place):
+    with package.testing.inline():
+        task = work_tasks.add.delay(1, 2)
+        equal((task.result()["sum"], task.wait()["state"], str(task)), (3, "DONE", "sums/1"))
+        equal(work_tasks.later.delay((1, 2)).result(), [1, 2]) # what MessagePack makes of it
+        raises(package.TaskFailed, work_tasks.fail.delay().result, "sums/3: FAILED", "no such luck")
+        raises(TypeError, lambda: work_tasks.later.delay(object()))
+    equal(work_tasks.add(2)["sum"], 3)
+
+
+@test(eqd=False)
+def a_wrong_command_line_says_so(place):
+    def run(*args):
+        r = subprocess.run([sys.executable, "-m", "eqd", *args], env=place.environment(PYTHONPATH=os.environ["PYTHONPATH"]),
+                           capture_output=True, text=True, timeout=60, check=False)
+        return r.returncode, r.stderr
+    for args, status, say in (((), 2, "usage"), (("worker",), 2, "module"), (("worker", "no_such_module"), 1, "no_such_module"),
+                              (("worker", "json"), 1, "marks no function"), (("worker", "json", "-j", "0"), 2, "at least 1")):
+        got, text = run(*args)
+        equal(got, status, text)
+        contains(text, say)
+
+
+main()
