@@ -15,6 +15,7 @@ static const char *const seam_names[_FAULT_MAX] = {
         [FAULT_SPAWN] = "spawn",
         [FAULT_PIPE] = "pipe",
         [FAULT_ACCEPT] = "accept",
+        [FAULT_THREAD] = "thread",
 };
 
 bool fault_hit_slow(FaultSeam seam) {
