@@ -16,6 +16,8 @@
  *                               v
  *                            ORPHAN ------------------------> FREE      by the canceler
  *
+ * Without somebody to tell, QUEUED becomes CANCELED at once. The lowest bit of a ticket says which of the two it is.
+ *
  * The word is a ticket and the state. Every submitted task gets a ticket that no other task ever had, so a reference
  * (address and ticket) names one task for ever, and a compare-and-swap that expects the whole word cannot hit another one:
  * no ABA. QUEUED is left by one of claim and cancel, whichever comes first. [mutant: cancel by load and store] */
@@ -33,6 +35,7 @@ typedef enum XTaskState {
 } XTaskState;
 
 enum { XTASK_STATE_BITS = 3 };
+#define XTASK_TOLD UINT64_C(1) /* in a ticket */
 #define XTASK_STATE_MASK ((UINT64_C(1) << XTASK_STATE_BITS) - 1)
 
 typedef struct XQueue XQueue;
@@ -83,14 +86,18 @@ static inline void xtask_finish(XTask *t) {
         store_release(&t->word, load_relaxed(&t->word) & ~XTASK_STATE_MASK);
 }
 
+static inline bool xtask_is_told(XTaskRef ref) {
+        return (ref.ticket & XTASK_TOLD) != 0;
+}
+
 /* Any thread, with any reference, wait-free. 0: canceled, by this call. The task will not run, its charge is the caller's
- * to give back to *ret_queue. If `telling`, its memory stays until xtask_canceled(). 1: it is running. -1: it has run, or
- * was canceled, or never was. */
-static inline int xtask_try_cancel(XTaskRef ref, bool telling, XQueue **ret_queue, uint64_t *ret_charge) {
+ * to give back to *ret_queue. If xtask_is_told(), its memory stays until xtask_canceled(). 1: it is running. -1: it has
+ * run, or was canceled, or never was. */
+static inline int xtask_try_cancel(XTaskRef ref, XQueue **ret_queue, uint64_t *ret_charge) {
         uint64_t word = load_acquire(&ref.task->word);
         *ret_queue = load_relaxed(&ref.task->queue);
         *ret_charge = load_relaxed(&ref.task->charge);
-        XTaskState next = telling ? XTASK_CANCELING : XTASK_CANCELED;
+        XTaskState next = xtask_is_told(ref) ? XTASK_CANCELING : XTASK_CANCELED;
         while (word == xtask_word(ref.ticket, XTASK_QUEUED))
                 if (cas_acq_rel(&ref.task->word, &word, xtask_word(ref.ticket, next)))
                         return 0;
