@@ -16,6 +16,7 @@ typedef enum FaultSeam {
         FAULT_SPAWN,  /* -EAGAIN from fork */
         FAULT_PIPE,   /* -EMFILE: pipes, memfds, sockets */
         FAULT_ACCEPT, /* -EMFILE from accept */
+        FAULT_THREAD, /* -EAGAIN from pthread_create */
         _FAULT_MAX,
 } FaultSeam;
 
