@@ -124,6 +124,22 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_leave(q);
 }
 
+void queue_set_unserved(Queue *q, eq_reason reason) {
+        if (q->unserved == reason)
+                return;
+        queue_enter(q);
+        q->unserved = reason;
+        queue_leave(q);
+}
+
+void queue_set_pool(Queue *q, Pool *pool) {
+        assert(queue_is_empty(q) && !q->runnable && q->depth == 0);
+        q->pool->n_queues--;
+        q->pool = pool;
+        q->unserved = EQ_REASON_NONE;
+        pool->n_queues++;
+}
+
 /* ---- entering and leaving ---- */
 
 void queue_enter(Queue *q) {
@@ -417,7 +433,8 @@ void queue_task_due(Queue *q, Task *t) {
 /* ---- running ---- */
 
 static Task *startable(const Queue *q) {
-        return q->pauses == 0 && q->n_running < q->params.max_active ? next_task(q) : NULL;
+        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE && q->n_running < q->params.max_active;
+        return may ? next_task(q) : NULL;
 }
 
 bool queue_has_startable(const Queue *q) {
@@ -581,7 +598,7 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
                 *by = next;
                 return EQ_REASON_PRIO;
         }
-        return pool_reason(q->pool);
+        return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
 }
 
 /* Where none is eligible: a back-off before others, because it may be what blocks a lane. */

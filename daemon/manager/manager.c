@@ -161,15 +161,16 @@ static const CommandHooks command_hooks = {
 
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
-        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
+        size_t n_running = manager_n_running(m);
+        if (n_running > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
         if (m->pool->n_busy > 0)
                 log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > m->pool->n_busy && !m->keeping)
+        if (m->n_pending > n_running && !m->keeping)
                 log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - m->pool->n_busy);
+                           m->n_pending - n_running);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -205,6 +206,10 @@ static int fill(Manager *m, const ManagerConfig *c) {
         if (r >= 0)
                 r = pool_new(&m->engine, "command", POOL_COMMAND, command_executor(m->commands),
                              m->config->daemon.slots, &m->pool);
+        if (r >= 0)
+                r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
+        if (r >= 0)
+                r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
         return r;
 }
 
@@ -279,6 +284,8 @@ Manager *manager_free(Manager *m) {
         queue_record_free(m, q);
         tombstones_free(m);
         m->pool = pool_free(m->pool);
+        m->remote = pool_free(m->remote);
+        m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -324,9 +331,12 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        pool_block(m->remote, EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 LIST_FOREACH_SAFE (l, &q->queue->running)
-                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0, grace);
+                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
+                                               queue_has_workers(q) ? USEC_NEVER
+                                                                    : grace); /* nothing of theirs is eqd's */
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

@@ -48,8 +48,10 @@ struct Manager {
         char *config_dir;
         Config *config;
         Users users;
-        Pool *pool;
+        Pool *pool; /* of commands */
         CommandExecutor *commands;
+        Pool *remote; /* of tasks that worker clients have */
+        WorkerExecutor *workers;
         QueueRecord *queues; /* uthash by name; owned */
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
@@ -68,6 +70,10 @@ struct Manager {
         Timer stop_timer;
         uint64_t stop_deadline_usec; /* monotonic */
 };
+
+static inline size_t manager_n_running(const Manager *m) {
+        return m->pool->n_busy + m->remote->n_busy;
+}
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 /* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
@@ -181,6 +187,18 @@ struct RemoveWaiter {
 };
 /* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
+
+/* ---- workers ---- */
+
+/* Makes *worker serve queues, after making it from setup if it is NULL; all of the queues or none. 0, or negative with a
+ * refusal. May send it tasks at once. */
+int manager_worker_serve(Manager *m, const Caller *caller, const WorkerSetup *setup, const EqWorkerServe *args,
+                         RemoteWorker **worker, Refusal *ret_refusal);
+/* 0, or negative with a refusal: it does not hold that task under that attempt. */
+int manager_worker_touch(Manager *m, const Caller *caller, RemoteWorker *w, const EqWorkerTouch *args,
+                         Refusal *ret_refusal);
+void manager_worker_end(Manager *m, RemoteWorker *w, bool kicked); /* its connection is over; frees it */
+RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none */
 
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);

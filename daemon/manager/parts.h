@@ -14,6 +14,7 @@ const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, 
 
 /* submit.c */
 void space_fell_free(Manager *m, QueueRecord *q);
+bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
 /* tasks.c */
 /* A record with its payload and options, charged to nobody and in no list; its `task` is still to be initialised. NULL: no
@@ -28,7 +29,16 @@ void followers_end(TaskRecord *t);
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
 int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an attempt. 0 or -ENOMEM */
+void task_run_deinit(TaskRun *run);
+int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
+
+/* workers.c */
+extern const WorkerHooks manager_worker_hooks;
+void workers_recheck(Manager *m, QueueRecord *q);            /* who may not serve q any more does not */
+static inline bool queue_has_workers(const QueueRecord *q) { /* and no commands */
+        return q->queue->pool->kind == POOL_REMOTE;
+}
 
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);

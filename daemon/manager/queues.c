@@ -114,6 +114,28 @@ static void remove_fire(Timer *timer) {
         }
 }
 
+/* A queue without tasks goes to the pool of that executor. 0 or -ENOMEM: nothing has changed. */
+static int use_executor(Manager *m, QueueRecord *q, QueueExecutor executor) {
+        bool workers = executor == QUEUE_EXECUTOR_WORKER;
+        if (workers == queue_has_workers(q))
+                return 0;
+        worker_executor_remove_queue(m->workers, q->queue);
+        queue_set_pool(q->queue, workers ? m->remote : m->pool);
+        int r = workers ? worker_executor_add_queue(m->workers, q->queue) : 0;
+        if (r < 0)
+                queue_set_pool(q->queue, m->pool);
+        return r;
+}
+
+static int check_executor(const QueueRecord *q, QueueExecutor executor, const char *where, Refusal *r) {
+        if ((executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q) || queue_is_empty(q->queue))
+                return 0;
+        return refuse(r, EQ_E_STATE, -EBUSY,
+                      "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
+                      "queue",
+                      where ? where : "", where ? ": " : "", q->queue->name);
+}
+
 /* What can fail of making a queue. id 0: a new one. */
 static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id, const QueueAttributes *attributes) {
         int r = tombstone_get(m, name, &q->tombstone);
@@ -127,6 +149,9 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id
         if (r < 0)
                 return r;
         q->queue->owner = q;
+        r = use_executor(m, q, attributes->executor);
+        if (r < 0)
+                return r;
         HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
         return q->hh.tbl ? 0 : -ENOMEM;
 }
@@ -148,6 +173,8 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
+                if (q->queue)
+                        worker_executor_remove_queue(m->workers, q->queue);
                 queue_free(q->queue);
                 free(q);
                 return r;
@@ -194,6 +221,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         timer_drop(&m->timers, &q->remove_timer);
         timer_drop(&m->timers, &q->age_timer);
         HASH_DELETE(hh, m->queues, q);
+        worker_executor_remove_queue(m->workers, q->queue);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
                 manager_wait_space_cancel(m, w);
@@ -263,6 +291,7 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         q->attributes = *a;
         memset(a, 0, sizeof(*a));
         queue_set_params(q->queue, &q->attributes.engine);
+        workers_recheck(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
@@ -277,8 +306,13 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
+        if (r >= 0)
+                r = check_executor(q, a.executor, NULL, ret_refusal);
         if (r < 0)
                 return r;
+        r = use_executor(m, q, a.executor);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         q->overridden = q->origin == QUEUE_FROM_FILE;
         apply(m, q, &a);
         return 0;
@@ -325,11 +359,19 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
         q->fixed = identity_ref(run_as);
 }
 
+/* Checked before anything was changed: see check_files(). */
+static void change_executor(Manager *m, QueueRecord *q) {
+        if (use_executor(m, q, q->attributes.executor) < 0)
+                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
+}
+
 /* The defaults below it may have changed, for what neither its file nor a client has set. */
 static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         if (queue_attributes_rebase(&q->attributes, base) < 0)
                 log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+        change_executor(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
+        workers_recheck(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
 }
@@ -343,6 +385,8 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         q->origin = QUEUE_FROM_FILE;
         q->overridden = false;
         q->digest = file->digest;
+        if (use_executor(m, q, file->attributes.executor) < 0)
+                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
         apply(m, q, &file->attributes);
 }
 
@@ -395,13 +439,60 @@ static void apply_daemon(Manager *m) {
         pool_set_max(m->pool, d->slots);
 }
 
-int queues_apply_config(Manager *m, Config *config, Refusal *r) {
+/* At the start a file may say something else than what the tasks that were kept are made for. They win: no eqd would be worse. */
+static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
+        if (queue_is_empty(q->queue) || (file->attributes.executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q))
+                return 0;
+        log_error("%s: queue %s has tasks of its former executor and keeps that; drain it, then reload", file->file,
+                  file->name);
+        file->digest = 0; /* the next reload looks at it again */
+        file->attributes.executor = queue_has_workers(q) ? QUEUE_EXECUTOR_WORKER : QUEUE_EXECUTOR_COMMAND;
+        return 0;
+}
+
+static int check_file(const Manager *m, const Config *config, ConfigQueue *file, Refusal *r) {
+        const QueueRecord *q = manager_queue(m, eq_str(file->name));
+        if (!q)
+                return 0;
+        if (q->removing)
+                return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
+                              file->file, file->name);
+        if (config == m->config)
+                return keep_executor(q, file);
+        return check_executor(q, file->attributes.executor, file->file, r);
+}
+
+/* With other defaults a queue that says nothing itself may get another executor. */
+static int check_default(const Manager *m, const QueueRecord *q, const Config *config, Refusal *r) {
+        if (q->origin != QUEUE_FROM_CLIENT || config == m->config)
+                return 0;
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        int e = queue_attributes_copy(&a, &q->attributes);
+        if (e >= 0)
+                e = queue_attributes_rebase(&a, &config->queue_defaults);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");
+        return check_executor(q, a.executor, "defaults of queues", r);
+}
+
+static int check_files(const Manager *m, const Config *config, Refusal *r) {
         for (size_t i = 0; i < config->n_queues; i++) {
-                const QueueRecord *q = manager_queue(m, eq_str(config->queues[i].name));
-                if (q && q->removing)
-                        return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
-                                      config->queues[i].file, config->queues[i].name);
+                int e = check_file(m, config, &config->queues[i], r);
+                if (e < 0)
+                        return e;
         }
+        for (const QueueRecord *q = m->queues; q; q = q->hh.next) {
+                int e = check_default(m, q, config, r);
+                if (e < 0)
+                        return e;
+        }
+        return 0;
+}
+
+int queues_apply_config(Manager *m, Config *config, Refusal *r) {
+        int checked = check_files(m, config, r);
+        if (checked < 0)
+                return checked;
         if (config != m->config) {
                 config_free(m->config);
                 m->config = config;

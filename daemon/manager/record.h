@@ -9,6 +9,7 @@
 #include "engine/engine.h"
 #include "executor/command.h"
 #include "executor/taskspec.h"
+#include "executor/worker.h"
 #include "manager/attributes.h"
 #include "manager/timers.h"
 #include "manager/user.h"
@@ -50,7 +51,12 @@ typedef struct TaskRun {
         int exit;              /* -1: none */
         int signal;
         uint64_t utime_usec, stime_usec, maxrss_kib;
-        char *error; /* owned; NULL: none */
+        char *error;     /* owned; NULL: none */
+        uint64_t worker; /* 0: none */
+        char *result;    /* of a worker; owned */
+        char *note;      /* what the worker says about it; owned; NULL: nothing */
+        uint32_t n_result;
+        int progress; /* percent, as the worker says; -1: it does not */
 } TaskRun;
 
 /* One edge of `after`. */
@@ -94,6 +100,7 @@ struct TaskRecord {
         List recent_link;       /* Manager::recent, once finished; by time of its end */
         uint64_t finished_usec; /* wall clock; once finished */
         uint16_t retries, crashes;
+        uint16_t lost;        /* attempts that ended with their worker's connection, or were given back: no failures */
         uint8_t end_reason;   /* eq_reason: why it ended without doing its work */
         uint8_t end_note;     /* TaskEndNote: the same for people */
         unsigned n_pins;      /* who still wants to show it; task_record_pin() */

@@ -37,6 +37,28 @@ static int check_env(Refusal *r, EqArray env) {
         return 0;
 }
 
+/* What only a command can use. */
+static const uint64_t command_options = EQ_BIT(Submit, argv) | EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) |
+                                        EQ_BIT(Submit, merge) | EQ_BIT(Submit, stdout_path) |
+                                        EQ_BIT(Submit, stderr_path) | EQ_BIT(Submit, umask) | EQ_BIT(Submit, nice) |
+                                        EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd);
+
+static int check_no_command(const Admission *a, const EqSubmit *s) {
+        uint64_t wrong = s->present & command_options;
+        if (!wrong)
+                return 0;
+        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
+                      "%s: queue %s is served by workers (executor=worker), which get a payload; send no command and "
+                      "nothing for one",
+                      eq_schema_Submit.fields[__builtin_ctzll(wrong)].name, a->queue->queue->name);
+}
+
+bool submit_fits_executor(const TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        return queue_has_workers(t->queue) ? !(s.present & command_options) : EQ_HAS(&s, Submit, argv);
+}
+
 static int check_argv(const Admission *a, const EqSubmit *s) {
         EqArray argv = s->argv;
         EqBytes first;
@@ -93,7 +115,7 @@ static int check_identity(const Admission *a) {
 
 /* Is there anything that can run its tasks? */
 static int check_executor(const Manager *m, const QueueRecord *q, Refusal *r) {
-        if (!m->no_commands)
+        if (!m->no_commands || queue_has_workers(q))
                 return 0;
         return refuse(r, EQ_E_DENIED, -EPERM,
                       "commands are switched off here (commands=no in eqd.conf): this eqd cannot run tasks of queue %s",
@@ -235,7 +257,7 @@ static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_u
 
 static int check_task(const Admission *a, const SubmitArgs *args) {
         const EqSubmit *s = args->submit;
-        int r = check_argv(a, s);
+        int r = queue_has_workers(a->queue) ? check_no_command(a, s) : check_argv(a, s);
         if (r >= 0 && (s->present & checked_options))
                 r = check_options(a, s, args->stdin_fd);
         return r;
@@ -300,7 +322,7 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
 
         Admission a = { .manager = m, .caller = caller, .queue = q, .refusal = ret_refusal };
         a.run_as = q->fixed ? q->fixed : caller->identity;
-        r = check_identity(&a);
+        r = queue_has_workers(q) ? 0 : check_identity(&a);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++) {

@@ -33,8 +33,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
         if (t->task.seq != 0 && seq_index_get(&t->queue->tasks, t->task.seq) == t)
                 seq_index_remove(&t->queue->tasks, t->task.seq);
         if (t->run) {
-                output_log_deinit(&t->run->log);
-                free(t->run->error);
+                task_run_deinit(t->run);
                 free(t->run);
         }
         task_spec_deinit(&t->spec);
@@ -110,7 +109,7 @@ int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t
 }
 
 int manager_kill(Manager *m, TaskRecord *t, int signal) {
-        if (t->task.state != EQ_STATE_RUNNING)
+        if (t->task.state != EQ_STATE_RUNNING || queue_has_workers(t->queue))
                 return 1;
         return command_executor_signal(m->commands, &t->task, signal) < 0 ? 1 : 0;
 }
@@ -126,7 +125,8 @@ int manager_release(Manager *m, TaskRecord *t) {
 }
 
 int manager_retry(Manager *m, TaskRecord *t, bool reset) {
-        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history)
+        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history ||
+            !submit_fits_executor(t))
                 return 1;
         uint64_t n_bytes = t->task.bytes;
         if (!user_charge(t->user, USER_TASKS, 1))
@@ -138,7 +138,7 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         history_remove(m, t);
         if (reset) {
                 t->task.attempt = 0;
-                t->crashes = 0;
+                t->crashes = t->lost = 0;
         }
         t->end_reason = EQ_REASON_NONE;
         t->end_note = TASK_NOTE_NONE;
@@ -276,17 +276,20 @@ int manager_follow(Manager *m, TaskRecord *t, Follower *f) {
         return 0;
 }
 
+static void resume_output(Manager *m, TaskRecord *t) {
+        if (t && t->task.state == EQ_STATE_RUNNING && !queue_has_workers(t->queue))
+                command_executor_resume(m->commands, &t->task);
+}
+
 void manager_unfollow(Manager *m, Follower *f) {
         TaskRecord *t = f->task;
         list_remove(&f->link);
         f->task = NULL;
-        if (t && t->task.state == EQ_STATE_RUNNING)
-                command_executor_resume(m->commands, &t->task); /* it may have been the one that was clogged */
+        resume_output(m, t); /* it may have been the one that was clogged */
 }
 
 void manager_follower_unclogged(Manager *m, Follower *f) {
-        if (f->task && f->task->task.state == EQ_STATE_RUNNING)
-                command_executor_resume(m->commands, &f->task->task);
+        resume_output(m, f->task);
 }
 
 void followers_end(TaskRecord *t) {

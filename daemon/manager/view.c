@@ -73,6 +73,14 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
         case EQ_REASON_SLOTS:
                 snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
                 return;
+        case EQ_REASON_NO_WORKER:
+                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
+                         queue, queue);
+                return;
+        case EQ_REASON_POOL_FULL:
+                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
+                         worker_executor_n_serving(q), queue);
+                return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
                 return;
@@ -137,10 +145,28 @@ static void explain_end(const TaskRecord *t, char *buf, size_t size) {
                 snprintf(buf, size, "exit status %d", run->exit);
 }
 
+/* What a run by a worker has beside. */
+static void view_worker_run(const TaskRun *run, EqTask *row) {
+        EQ_SET(row, Task, worker, run->worker);
+        if (run->progress >= 0)
+                EQ_SET(row, Task, progress, (uint64_t)run->progress);
+        if (run->note)
+                EQ_SET(row, Task, note, eq_str(run->note));
+}
+
+void view_task_result(const TaskRecord *t, TaskView *v) {
+        if (t->run && t->run->n_result > 0)
+                EQ_SET(&v->row, Task, result, eq_bytes(t->run->result, t->run->n_result));
+}
+
 static void view_run(const TaskRun *run, bool running, EqTask *row) {
         EQ_SET(row, Task, started_usec, run->started_usec);
-        EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
-        EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+        if (run->worker)
+                view_worker_run(run, row);
+        else {
+                EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
+                EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+        }
         if (running) {
                 if (run->pid > 0)
                         EQ_SET(row, Task, pid, (uint64_t)run->pid);
@@ -152,6 +178,8 @@ static void view_run(const TaskRun *run, bool running, EqTask *row) {
                 EQ_SET(row, Task, signal, (uint64_t)run->signal);
         if (run->error)
                 EQ_SET(row, Task, error, eq_str(run->error));
+        if (run->worker)
+                return;
         EQ_SET(row, Task, utime_usec, run->utime_usec);
         EQ_SET(row, Task, stime_usec, run->stime_usec);
         EQ_SET(row, Task, maxrss_kib, run->maxrss_kib);
@@ -177,6 +205,8 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
         const Identity *run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity;
         EQ_SET(row, Task, uid, t->spec.identity->uid);
         EQ_SET(row, Task, gid, t->spec.identity->gid);
+        if (queue_has_workers(t->queue))
+                return; /* it runs as whatever its worker is */
         if (run_as->uid != t->spec.identity->uid)
                 EQ_SET(row, Task, run_uid, run_as->uid);
         if (run_as->uid == 0)
@@ -223,6 +253,19 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
 }
 
+static void explain_run(const Manager *m, const TaskRecord *t, char *buf, size_t size) {
+        const RemoteWorker *w = queue_has_workers(t->queue) ? remote_worker_of(&t->task) : NULL;
+        char silent[32];
+        if (!w) {
+                snprintf(buf, size, "runs as process %d", t->run ? (int)t->run->pid : 0);
+                return;
+        }
+        format_span(clock_monotonic(m->clock) - w->seen_usec, silent, sizeof(silent));
+        snprintf(buf, size, "worker %llu%s%s (uid %u, pid %d) has it under attempt %u; it last said something %s ago%s",
+                 (unsigned long long)w->number, w->name[0] ? " " : "", w->name, (unsigned)w->identity->uid, (int)w->pid,
+                 (unsigned)t->task.attempt, silent, w->clogged ? ", and does not read" : "");
+}
+
 void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         EqWhy *row = &ret->row;
         memset(ret, 0, sizeof(*ret));
@@ -235,7 +278,7 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
         else if (t->task.state == EQ_STATE_RUNNING)
-                snprintf(ret->detail, sizeof(ret->detail), "runs as process %d", t->run ? (int)t->run->pid : 0);
+                explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {
                 reason = reason_of(t, &by);
                 EQ_SET(row, Why, ahead, queue_n_ahead(t->queue->queue, &t->task));
@@ -307,6 +350,8 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         EQ_SET(row, Queue, done, e->n_done);
         EQ_SET(row, Queue, failed, e->n_failed);
         EQ_SET(row, Queue, refused, e->n_refused);
+        if (queue_has_workers(q))
+                EQ_SET(row, Queue, workers, worker_executor_n_serving(e));
         const TaskRecord *oldest = oldest_pending(q);
         uint64_t now = clock_realtime(m->clock);
         if (oldest)
@@ -364,8 +409,8 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
                 EQ_SET(ret, Stat, identities, eq_str("none"));
         EQ_SET(ret, Stat, queues, m->engine.n_queues);
         EQ_SET(ret, Stat, clients, n_clients);
-        EQ_SET(ret, Stat, running, m->pool->n_busy);
-        EQ_SET(ret, Stat, pending, m->n_pending - m->pool->n_busy);
+        EQ_SET(ret, Stat, running, manager_n_running(m));
+        EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
         EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
         EQ_SET(ret, Stat, rss_kib, rss_kib());

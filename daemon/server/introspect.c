@@ -96,6 +96,34 @@ static void pack_functions(msgpack_packer *pk) {
                 pack_function(pk, &eq_methods[i]);
 }
 
+/* ---- what eqd asks of a client ---- */
+
+static const struct {
+        const char *name, *doc;
+        const EqSchema *params, *answer;
+        unsigned since;
+} calls[] = {
+#define EQ_CALL(ID, name_, Params, Answer, since_, doc_)                                                               \
+        { .name = name_, .params = &eq_schema_##Params, .answer = &eq_schema_##Answer, .doc = doc_, .since = since_ },
+#include "eqd.def"
+};
+
+static void pack_calls(msgpack_packer *pk) {
+        msgpack_pack_array(pk, ELEMENTSOF(calls));
+        for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
+                const EqSchema *s = calls[i].params;
+                msgpack_pack_map(pk, 6);
+                pack_pair_str(pk, "name", calls[i].name);
+                eq_pack_cstr(pk, "parameters");
+                pack_parameters(pk, s);
+                eq_pack_cstr(pk, "options");
+                pack_fields(pk, s, s->n_positional, s->n_fields);
+                pack_pair_str(pk, "answer", calls[i].answer->name);
+                pack_pair_u64(pk, "since", calls[i].since);
+                pack_pair_str(pk, "doc", calls[i].doc);
+        }
+}
+
 /* ---- the other tables ---- */
 
 static const EqSchema *const records[] = {
@@ -212,7 +240,7 @@ static void pack_error_types(msgpack_packer *pk) {
 void introspect_pack(msgpack_packer *pk, uint64_t channel) {
         msgpack_pack_array(pk, 2);
         msgpack_pack_uint64(pk, channel);
-        msgpack_pack_map(pk, 5 + ELEMENTSOF(tables));
+        msgpack_pack_map(pk, 6 + ELEMENTSOF(tables));
         eq_pack_cstr(pk, "version");
         pack_version(pk);
         eq_pack_cstr(pk, "types"); /* of handles that travel as ext; there are none */
@@ -223,5 +251,7 @@ void introspect_pack(msgpack_packer *pk, uint64_t channel) {
         pack_functions(pk);
         eq_pack_cstr(pk, "records");
         pack_records(pk);
+        eq_pack_cstr(pk, "calls");
+        pack_calls(pk);
         pack_tables(pk);
 }

@@ -190,6 +190,82 @@ def submit_backlog(o):
     report("submit-at-100k", later, "tasks/s", "submit at 1k", first, "eqd and client on one CPU, 32 in flight")
 
 
+# ---- workers ----
+
+class Beanstalkd:
+    """A beanstalkd for one measurement, on a socket of its own."""
+
+    def __init__(self, cpu=None):
+        self.place = eqdtest.Place()
+        self.process = subprocess.Popen(["beanstalkd", "-l", f"unix:{self.place.socket}"], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        eqdtest.eventually(self.place.socket.exists, "beanstalkd listens")
+        if cpu is not None:
+            os.sched_setaffinity(self.process.pid, {cpu})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.place.remove()
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cycle(kind, socket, pid, *args):
+    """(cycles/s, CPU time of the server per cycle in us)"""
+    before = cpu_seconds(pid)
+    p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", kind, socket, *map(str, args)], stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, check=False)
+    if p.returncode:
+        raise SystemExit(f"cycle {kind}: {p.stderr.strip()}")
+    n, seconds, _ = p.stdout.split()
+    return int(n) / float(seconds), (cpu_seconds(pid) - before) * 1e6 / int(n)
+
+
+def cycles(o, name, attributes, args, cpu, placement):
+    mine, peers, costs, peer_costs = [], [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker", *attributes], cpu=cpu) as eqd:
+            value, cost = cycle("eqd", eqd.socket, eqd.pid, *args)
+            mine.append(value)
+            costs.append(cost)
+        if shutil.which("beanstalkd"):
+            with Beanstalkd(cpu) as b:
+                value, cost = cycle("beanstalkd", b.place.socket, b.process.pid, *args)
+                peers.append(value)
+                peer_costs.append(cost)
+    report(name, mine, "tasks/s", "beanstalkd", peers, placement)
+    report(f"{name}-cpu", costs, "us/task", "beanstalkd", peer_costs, f"CPU time of the server; {placement}")
+    if not peers:
+        print("# beanstalkd is not installed: apt install beanstalkd")
+
+
+@bench
+def worker_pipelined(o):
+    """submit -> worker -> answer: 4 producers and 4 workers, 100 in flight each, max_active=1000."""
+    cycles(o, "worker-4+4x100", ["max_active=1000"], (4, 4, 100, o.seconds, -1), None,
+           f"unpinned, {len(CPUS)} CPUs, generator included")
+
+
+@bench
+def worker_unpipelined(o):
+    """One producer and one worker, one in flight each, all on one CPU."""
+    cycles(o, "worker-1+1", ["max_active=1"], (1, 1, 1, o.seconds, CPUS[0]), CPUS[0], "server and generator on one CPU")
+
+
+@bench
+def worker_serial(o):
+    """A serial queue: 4 producers, one worker, strictly one task after the other."""
+    cycles(o, "worker-serial-4+1x100", ["max_active=1"], (4, 1, 100, o.seconds, CPUS[0]), CPUS[0],
+           "server and generator on one CPU; beanstalkd hands out 100 at once")
+
+
 # ---- memory ----
 
 @bench

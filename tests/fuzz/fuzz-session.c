@@ -78,11 +78,14 @@ static bool is_admin(void *host, const Identity *id) {
 }
 static void ignore_session(void *host, Session *s) {
 }
+static void ignore_response(void *host, Session *s, const EqMessage *m) {
+}
 
 static void start_server(void) {
         static const ServerHooks hooks = { .is_admin = is_admin,
                                            .session_closed = ignore_session,
-                                           .session_unclogged = ignore_session };
+                                           .session_unclogged = ignore_session,
+                                           .session_response = ignore_response };
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         ServerConfig config = { .listen_fd = fd, .group = (gid_t)-1 };

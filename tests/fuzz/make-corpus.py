@@ -77,6 +77,12 @@ CALLS = {
     "queue_drain": ["new", {"timeout_usec": 5}],
     "queue_rm": ["new", {"yes": True}],
     "stat": [],
+    "worker_serve": [["w"], {"credit": 4, "parallel": 2, "name": "corpus"}],
+    "worker_credit": [9, {"parallel": 3}],
+    "worker_touch": ["w/1", 1, {"progress": 50, "note": "half"}],
+    "worker_list": [{"from": 0, "limit": 5}],
+    "worker_kick": [7],
+    "worker_leave": [],
     "float": [1.5, {"retries": 2.0}],
     "unknown": [[[[[]]]], {"x": {"y": {"z": None}}}],
 }
@@ -142,6 +148,38 @@ def main():
     write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
     for name, data in VALUES.items():
         write("session", name, bytes([0, 1]) + data)
+    write_workers()
+
+
+def write_workers():
+    """Conversations of workers. The n-th request of eqd to a new connection has the msgid 1 << 16 | n."""
+    serve = pack([0, 1, "worker_serve", [["w"], {"credit": 5, "parallel": 2}]])
+
+    def run(i, lap=1):
+        return lap << 16 | i
+
+    answers = {
+        "well": [[1, run(i), None, b"result"] for i in range(3)],
+        "badly": [[1, run(0), "no", None], [1, run(1), [5, "no"], None], [1, run(2), {"final": True}, None]],
+        "records": [[1, run(0), None, {"attempt": 1, "result": b"r", "exit": 0}], [1, run(1), None, {"attempt": 9}],
+                    [1, run(2), {"give_back": True, "attempt": 1}, None], [0, 2, "worker_credit", [3]]],
+        "never-sent": [[1, 7, None, None], [1, 0xffffffff, "x", None], [1, run(9), None, None]],
+        "twice": [[1, run(0), None, None], [1, run(0), None, None], [1, run(0, 2), None, None]],
+        "none-at-all": [[1, run(0), None, 5], [1, run(1), 5, None], [1, run(2), None, {"x": "y"}]],
+        "leave": [[0, 2, "worker_leave", []], [1, run(0), None, None], [1, run(1), None, None], [1, run(2), None, None],
+                  [0, 3, "worker_serve", [["w"]]]],
+        "canceled": [[0, 2, "cancel", [["w/1", "w/2"], {"running": True, "grace_usec": 0}]], [1, run(0), None, None],
+                     [1, run(1), None, None]],
+        "removed": [[0, 2, "queue_rm", ["w", {"yes": True}]], [1, run(0), None, None], [1, run(1), "no", None]],
+        "kicked": [[0, 2, "worker_kick", [1]], [1, run(0), None, None]],
+        "touched": [[2, "worker_touch", ["w/1", 1, {"progress": 3}]], [2, "worker_touch", ["w/1", 2]],
+                    [0, 2, "worker_list", []], [0, 3, "why", [["w/1", "w/8"]]], [0, 4, "show", [["w/2"]]]],
+        "reconfigured": [[0, 2, "queue_set", ["w", ["executor=command"]]], [0, 3, "queue_set", ["w", ["max_active=1"]]],
+                         [1, run(2), None, None], [1, run(1), None, None], [1, run(0), None, None]],
+    }
+    for i, (name, messages) in enumerate(answers.items()):
+        write("worker", name, bytes([0, 20]) + serve + b"".join(map(pack, messages)))
+        write("worker", name + "-fail", bytes([1 | i * 2, 255]) + serve + b"".join(map(pack, messages)))
 
 
 if __name__ == "__main__":

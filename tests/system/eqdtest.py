@@ -204,6 +204,7 @@ class Rpc:
         self.buf = bytearray()
         self.replies = {}
         self.notes = collections.deque()
+        self.requests = collections.deque() # of eqd to this client: (msgid, method, params)
         self.next_id = 0
         self.sock = self.connect(str(path), uid)
 
@@ -261,6 +262,8 @@ class Rpc:
             self.buf += data
         if message[0] == 1:
             self.replies[message[1]] = message[2:]
+        elif message[0] == 0:
+            self.requests.append(tuple(message[1:]))
         else:
             self.notes.append((message[1], message[2]))
         return True
@@ -522,7 +525,7 @@ class Eqd(Place):
         with self.connect() as c:
             c.call("subscribe", queue=queue, events=["task."])
             now = c.call("show", [task])[0]
-            if now["state"] == "RUNNING" and "pid" not in now: # task.started comes when the process is known
+            if now["state"] == "RUNNING" and "pid" not in now and "worker" not in now: # task.started comes when the process is known
                 now["state"] = "STARTING"
             if now["state"] not in states:
                 c.note(lambda method, params: method == "event" and params[0].get("id", [0, 0])[1] == int(seq) and

@@ -6,6 +6,7 @@ import os
 import signal
 
 from eqdtest import contains, equal, eventually, main, test
+from workerkit import Worker, ended, submit, worker_queue
 
 
 def restart(eqd):
@@ -100,6 +101,50 @@ def eqctl_that_waits_goes_on_over_the_restart(eqd):
     restart(eqd)
     out = waiting.communicate(timeout=60)
     equal(waiting.returncode, 7, f"what the task ended with; eqctl said {out}")
+
+
+def tasks_of_workers_survive(eqd, queue):
+    c = eqd.connect()
+    tasks = [submit(c, b"%d" % i, queue) for i in range(4)]
+    w = Worker(eqd, queue, credit=2)
+    w.done(w.next(), b"result")
+    ended(c, tasks[0])
+    equal(w.next().payload, b"1") # it has that one when eqd stops, and does not answer
+    eqd.connections.remove(w.rpc) # which are closed before the stop
+    restart(eqd)
+    w.vanish()
+    c = eqd.connect()
+    equal((c.call("show", [f"{queue}/1"])[0]["result"], eqd.queue(queue)["workers"]), (b"result", 0))
+    equal(c.call("why", [f"{queue}/2"])[0]["reason"], "no-worker")
+    w = Worker(eqd, queue, credit=2)
+    for want in ((b"1", 2), (b"2", 1), (b"3", 1)):
+        run = w.next()
+        equal((run.payload, run.attempt), want)
+        w.done(run)
+    shown = ended(c, f"{queue}/2")
+    equal((shown["state"], shown.get("crashes", 0)), ("DONE", 0), "that eqd stops is no crash")
+
+
+@test()
+def tasks_of_workers_go_on(eqd):
+    worker_queue(eqd, "w", "grace=0", "allow_serve=1234")
+    tasks_of_workers_survive(eqd, "w")
+    contains(str(eqd.queue("w")["set"]), "executor=worker", "allow_serve=1234")
+
+
+@test(config={"queues.d/jobs.queue": "[Queue]\nExecutor=worker\nGrace=0\n"})
+def tasks_of_workers_go_on_where_a_file_makes_the_queue(eqd):
+    tasks_of_workers_survive(eqd, "jobs")
+    submit(eqd.connect(), b"", "jobs")
+    eqd.configure("queues.d/jobs.queue", "[Queue]\nExecutor=command\n")
+    restart(eqd)
+    eventually(lambda: "keeps that; drain it" in eqd.log_text(), "eqd says that the file is not followed yet")
+    w = Worker(eqd, "jobs")
+    run = w.next()
+    w.done(run)
+    ended(eqd.connect(), run.id)
+    eqd.ok("reload")
+    eqd.ends_as(eqd.submit("-q", "jobs", "--", "true"), "DONE")
 
 
 @test()
