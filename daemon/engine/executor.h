@@ -43,6 +43,11 @@ typedef struct ExecutorOps {
         /* Asks for the end of t: first the signal (0: the default), KILL after grace_usec (UINT64_MAX: the task's own).
          * Repeatable. The answer is engine_task_ended() with TASK_STOPPED, or whatever it came to before. */
         void (*cancel)(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec);
+
+        /* For executors that are handed tasks before they begin them, see queue_set_ahead(); others have neither.
+         * take_back: t comes back, unless it has begun: true, and the slot is free again; false, and it runs. */
+        bool (*take_back)(Executor *x, Slot *slot, Task *t);
+        bool (*has_begun)(Executor *x, const Slot *slot, const Task *t);
 } ExecutorOps;
 
 struct Executor {

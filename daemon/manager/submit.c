@@ -188,7 +188,8 @@ static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, 
                 if (!oldest)
                         break;
                 task_record(oldest)->end_note = TASK_NOTE_DROPPED;
-                (void)queue_cancel(queue, oldest); /* pending: cannot fail */
+                if (queue_cancel(queue, oldest) != 0)
+                        task_record(oldest)->end_note = TASK_NOTE_NONE; /* it has begun just now */
                 e = queue_reserve(queue, n, n_bytes, ret_first_seq);
         }
         switch (e) {
