@@ -56,9 +56,9 @@ typedef struct SlabExtent {
 } SlabExtent;
 _Static_assert(sizeof(SlabExtent) <= PAGE, "the header of an extent has one page");
 
-struct Slab {
-        size_t index; /* in slab_caches */
-        uint64_t serial;
+/* What a Slab is behind its first part. */
+typedef struct Store {
+        Slab slab; /* first */
         size_t object_size, unit_bytes;
         unsigned n_units, unit_objects; /* per extent, per unit */
         bool keep;
@@ -71,14 +71,14 @@ struct Slab {
         SlabUnit *returned;  /* hold no object and no memory */
         SlabExtent *extents; /* the first one may have units that were never used */
         size_t n_returned;
-};
+} Store;
 
 _Thread_local SlabCache slab_caches[SLABS_MAX];
 
 /* Which slabs there are, for those who come by: threads that end, slab_trim_all(). The lock is held while one of them
  * works on a slab, so that nobody takes it away. Before Slab::lock. */
 static pthread_mutex_t slabs_lock = PTHREAD_MUTEX_INITIALIZER;
-static Slab *slabs[SLABS_MAX];
+static Store *stores[SLABS_MAX];
 static uint64_t last_serial;
 
 static pthread_key_t thread_key; /* its destructor empties the caches of a thread that ends */
@@ -109,7 +109,7 @@ static void *map_aligned(size_t size) {
 }
 
 /* Any thread, no lock. */
-static SlabExtent *new_extent(Slab *s) {
+static SlabExtent *new_extent(Store *s) {
         SlabExtent *e = map_aligned(SLAB_EXTENT_BYTES);
         if (!e)
                 return NULL;
@@ -124,17 +124,17 @@ static SlabExtent *extent_of(const void *p) {
         return (SlabExtent *)((uintptr_t)p & ~(uintptr_t)(SLAB_EXTENT_BYTES - 1));
 }
 
-static char *unit_address(const Slab *s, SlabExtent *e, size_t i) {
+static char *unit_address(const Store *s, SlabExtent *e, size_t i) {
         return (char *)e + PAGE + i * s->unit_bytes;
 }
 
-static SlabUnit *unit_of(const Slab *s, void *p) {
+static SlabUnit *unit_of(const Store *s, void *p) {
         SlabExtent *e = extent_of(p);
         return &e->units[((size_t)((char *)p - (char *)e) - PAGE) / s->unit_bytes];
 }
 
 /* Cuts a unit without memory into a list of free objects. Returns their number. */
-static size_t unit_carve(const Slab *s, char *p, SlabObject **ret) {
+static size_t unit_carve(const Store *s, char *p, SlabObject **ret) {
         SlabObject *list = NULL;
         for (size_t i = s->unit_objects; i-- > 0;) {
                 SlabObject *o = (SlabObject *)(p + i * s->object_size);
@@ -145,11 +145,11 @@ static size_t unit_carve(const Slab *s, char *p, SlabObject **ret) {
         return s->unit_objects;
 }
 
-static size_t extent_carve(const Slab *s, SlabExtent *e, SlabObject **ret) {
+static size_t extent_carve(const Store *s, SlabExtent *e, SlabObject **ret) {
         return unit_carve(s, unit_address(s, e, e->n_carved++), ret);
 }
 
-static void add_extent(Slab *s, SlabExtent *e) {
+static void add_extent(Store *s, SlabExtent *e) {
         if (s->extents && e->n_carved == s->n_units) { /* behind the first, which may have units to give */
                 e->next = s->extents->next;
                 s->extents->next = e;
@@ -160,7 +160,7 @@ static void add_extent(Slab *s, SlabExtent *e) {
 }
 
 /* The rest of an extent that is not the first any more would be lost: its units go where given back ones are. */
-static void retire_rest(Slab *s, SlabExtent *e) {
+static void retire_rest(Store *s, SlabExtent *e) {
         for (; e && e->n_carved < s->n_units; e->n_carved++) {
                 SlabUnit *u = &e->units[e->n_carved];
                 u->is_returned = true;
@@ -172,7 +172,7 @@ static void retire_rest(Slab *s, SlabExtent *e) {
 
 /* ---- refill ---- */
 
-static size_t take_partial(Slab *s, SlabObject **ret) {
+static size_t take_partial(Store *s, SlabObject **ret) {
         SlabUnit *u = s->partial;
         s->partial = u->next;
         size_t n = u->n_free;
@@ -182,7 +182,7 @@ static size_t take_partial(Slab *s, SlabObject **ret) {
         return n;
 }
 
-static size_t take_returned(Slab *s, SlabObject **ret) {
+static size_t take_returned(Store *s, SlabObject **ret) {
         SlabUnit *u = s->returned;
         s->returned = u->next;
         s->n_returned--;
@@ -192,7 +192,7 @@ static size_t take_returned(Slab *s, SlabObject **ret) {
 }
 
 /* The lock is held. 0: out of memory. */
-static size_t take_some(Slab *s, SlabObject **ret) {
+static size_t take_some(Store *s, SlabObject **ret) {
         if (s->depot) {
                 *ret = s->depot;
                 s->depot = s->depot->next_chain;
@@ -213,7 +213,7 @@ static size_t take_some(Slab *s, SlabObject **ret) {
 }
 
 /* The lock is somebody else's. */
-static size_t take_own(Slab *s, SlabCache *c, SlabObject **ret) {
+static size_t take_own(Store *s, SlabCache *c, SlabObject **ret) {
         if (!c->own || c->own->n_carved == s->n_units) {
                 SlabExtent *e = new_extent(s);
                 if (!e)
@@ -225,7 +225,7 @@ static size_t take_own(Slab *s, SlabCache *c, SlabObject **ret) {
 }
 
 /* The lock is held. */
-static void join_own(Slab *s, SlabCache *c) {
+static void join_own(Store *s, SlabCache *c) {
         for (SlabExtent *e = TAKE_PTR(c->own), *next; e; e = next) {
                 next = e->next;
                 SlabExtent *first = s->extents;
@@ -237,16 +237,16 @@ static void join_own(Slab *s, SlabCache *c) {
 
 /* ---- threads ---- */
 
-static void give_all_back(Slab *s, SlabCache *c);
+static void give_all_back(Store *s, SlabCache *c);
 
 static void thread_end(void *unused) {
         pthread_mutex_lock(&slabs_lock);
         for (size_t i = 0; i < SLABS_MAX; i++) {
                 SlabCache *c = &slab_caches[i];
-                if (c->slab && slabs[i] == c->slab && slabs[i]->serial == c->serial) {
-                        pthread_mutex_lock(&c->slab->lock);
-                        give_all_back(c->slab, c);
-                        pthread_mutex_unlock(&c->slab->lock);
+                if (stores[i] && stores[i]->slab.serial == c->serial) {
+                        pthread_mutex_lock(&stores[i]->lock);
+                        give_all_back(stores[i], c);
+                        pthread_mutex_unlock(&stores[i]->lock);
                 }
                 *c = (SlabCache) { 0 };
         }
@@ -260,24 +260,24 @@ static void make_thread_key(void) {
 }
 
 /* The cache is for this slab from now on. */
-static void adopt(Slab *s, SlabCache *c) {
+static void adopt(Store *s, SlabCache *c) {
         /* What an earlier slab of this index left is unmapped with that one. */
-        *c = (SlabCache) { .slab = s, .serial = s->serial };
+        *c = (SlabCache) { .serial = s->slab.serial };
         pthread_once(&thread_key_once, make_thread_key);
         if (!thread_known && pthread_setspecific(thread_key, &thread_known) == 0)
                 thread_known = true;
 }
 
-static SlabCache *cache_of(Slab *s) {
-        SlabCache *c = &slab_caches[s->index];
-        if (__builtin_expect(c->slab != s || c->serial != s->serial, 0))
+static SlabCache *cache_of(Store *s) {
+        SlabCache *c = &slab_caches[s->slab.index];
+        if (c->serial != s->slab.serial)
                 adopt(s, c);
         return c;
 }
 
 /* ---- alloc and free ---- */
 
-static size_t refill(Slab *s, SlabCache *c, SlabObject **ret) {
+static size_t refill(Store *s, SlabCache *c, SlabObject **ret) {
         if (pthread_mutex_trylock(&s->lock) != 0)
                 return take_own(s, c, ret);
         join_own(s, c);
@@ -286,37 +286,37 @@ static size_t refill(Slab *s, SlabCache *c, SlabObject **ret) {
         return n;
 }
 
-static SlabObject *alloc_slow(Slab *s, SlabCache *c) {
+void *slab_alloc_slowly(Slab *slab) {
+        Store *s = (Store *)slab;
+        SlabCache *c = cache_of(s);
         if (c->spare) {
                 c->list = TAKE_PTR(c->spare);
                 c->n = SLAB_CHAIN;
-        } else
+        } else if (!c->list)
                 c->n = refill(s, c, &c->list);
         if (c->n == 0)
                 return NULL;
-        return c->list;
-}
-
-void *slab_alloc(Slab *s) {
-        SlabCache *c = cache_of(s);
-        SlabObject *o = c->list;
-        if (__builtin_expect(!o, 0) && !(o = alloc_slow(s, c)))
-                return NULL;
-        c->list = o->next;
         c->n--;
+        SlabObject *o = c->list;
+        c->list = o->next;
         return o;
 }
 
-/* The list is a chain or more. The lock is held. */
-static void put_chain(Slab *s, SlabObject *chain) {
+/* The lock is held. */
+static void put_chain(Store *s, SlabObject *chain) {
         set_next_chain(chain, s->depot);
         s->depot = chain;
         atomic_fetch_add_explicit(&s->n_depot, 1, memory_order_relaxed);
 }
 
-/* Cuts the first SLAB_CHAIN objects off the list. */
+/* Cuts the first SLAB_CHAIN objects off the list: mostly all of it. */
 static SlabObject *cut_chain(SlabCache *c) {
         SlabObject *first = c->list, *last = first;
+        if (c->n == SLAB_CHAIN) {
+                c->list = NULL;
+                c->n = 0;
+                return first;
+        }
         for (size_t i = 1; i < SLAB_CHAIN; i++)
                 last = last->next;
         c->list = last->next;
@@ -325,9 +325,13 @@ static SlabObject *cut_chain(SlabCache *c) {
         return first;
 }
 
-/* A chain is full once more. It is the spare one, or the older spare one goes to the depot, with whatever could not go
- * before. */
-static void free_slow(Slab *s, SlabCache *c) {
+/* A chain is full once more, or this is the first object. The chain is the spare one, or the older spare one goes to the
+ * depot, with whatever could not go before. */
+void slab_free_chain(Slab *slab) {
+        Store *s = (Store *)slab;
+        SlabCache *c = cache_of(s);
+        if (c->n < SLAB_CHAIN)
+                return;
         if (!c->spare) {
                 c->spare = cut_chain(c);
                 return;
@@ -342,19 +346,10 @@ static void free_slow(Slab *s, SlabCache *c) {
         pthread_mutex_unlock(&s->lock);
 }
 
-void slab_free(Slab *s, void *p) {
-        SlabCache *c = cache_of(s);
-        SlabObject *o = p;
-        set_next(o, c->list);
-        c->list = o;
-        if (__builtin_expect(++c->n % SLAB_CHAIN == 0, 0))
-                free_slow(s, c);
-}
-
 /* ---- giving back ---- */
 
 /* The lock is held. */
-static void sort_object(Slab *s, SlabObject *o) {
+static void sort_object(Store *s, SlabObject *o) {
         SlabUnit *u = unit_of(s, o);
         if (u->n_free++ == 0) {
                 u->next = s->partial;
@@ -364,7 +359,7 @@ static void sort_object(Slab *s, SlabObject *o) {
         u->free = o;
 }
 
-static void sort_chain(Slab *s, SlabObject *o) {
+static void sort_chain(Store *s, SlabObject *o) {
         while (o) {
                 SlabObject *next = o->next;
                 sort_object(s, o);
@@ -373,19 +368,19 @@ static void sort_chain(Slab *s, SlabObject *o) {
 }
 
 /* Everything that the thread has. The lock is held. */
-static void give_all_back(Slab *s, SlabCache *c) {
+static void give_all_back(Store *s, SlabCache *c) {
         join_own(s, c);
         sort_chain(s, TAKE_PTR(c->list));
         sort_chain(s, TAKE_PTR(c->spare));
         c->n = 0;
 }
 
-static bool unit_is_empty(const Slab *s, const SlabUnit *u) {
+static bool unit_is_empty(const Store *s, const SlabUnit *u) {
         return !u->is_returned && u->n_free == s->unit_objects;
 }
 
 /* Gives back the neighbours [from, to) of one extent in one call. */
-static void return_units(Slab *s, SlabExtent *e, size_t from, size_t to) {
+static void return_units(Store *s, SlabExtent *e, size_t from, size_t to) {
         if (madvise(unit_address(s, e, from), (to - from) * s->unit_bytes, MADV_DONTNEED) != 0)
                 return; /* locked memory: they stay as they are, full of free objects */
         for (size_t i = from; i < to; i++) {
@@ -396,7 +391,7 @@ static void return_units(Slab *s, SlabExtent *e, size_t from, size_t to) {
         }
 }
 
-static void return_extent(Slab *s, SlabExtent *e) {
+static void return_extent(Store *s, SlabExtent *e) {
         for (size_t i = 0; i < e->n_carved; i++) {
                 size_t from = i;
                 while (i < e->n_carved && unit_is_empty(s, &e->units[i]))
@@ -407,7 +402,7 @@ static void return_extent(Slab *s, SlabExtent *e) {
 }
 
 /* Which units are on which list is found anew: taking one out of the middle of a list would need a second link. */
-static void sort_units(Slab *s) {
+static void sort_units(Store *s) {
         s->partial = s->returned = NULL;
         for (SlabExtent *e = s->extents; e; e = e->next)
                 for (size_t i = 0; i < e->n_carved; i++) {
@@ -420,7 +415,7 @@ static void sort_units(Slab *s) {
 }
 
 /* One hold of the lock. True: the depot is empty. */
-static bool sort_some_chains(Slab *s) {
+static bool sort_some_chains(Store *s) {
         pthread_mutex_lock(&s->lock);
         for (size_t i = 0; i < TRIM_STEP_CHAINS && s->depot; i++) {
                 SlabObject *chain = s->depot;
@@ -433,7 +428,8 @@ static bool sort_some_chains(Slab *s) {
         return empty;
 }
 
-size_t slab_trim(Slab *s) {
+size_t slab_trim(Slab *slab) {
+        Store *s = (Store *)slab;
         SlabCache *c = cache_of(s);
         pthread_mutex_lock(&s->lock);
         give_all_back(s, c);
@@ -456,13 +452,14 @@ bool slab_trim_all(void) {
         bool any = false;
         pthread_mutex_lock(&slabs_lock);
         for (size_t i = 0; i < SLABS_MAX; i++)
-                if (slabs[i] && !slabs[i]->keep && atomic_load(&slabs[i]->n_depot) >= WORTH_TRIMMING)
-                        any |= slab_trim(slabs[i]) > 0;
+                if (stores[i] && !stores[i]->keep && atomic_load(&stores[i]->n_depot) >= WORTH_TRIMMING)
+                        any |= slab_trim(&stores[i]->slab) > 0;
         pthread_mutex_unlock(&slabs_lock);
         return any;
 }
 
-void slab_get_stats(Slab *s, SlabStats *ret) {
+void slab_get_stats(Slab *slab, SlabStats *ret) {
+        Store *s = (Store *)slab;
         *ret = (SlabStats) { 0 };
         pthread_mutex_lock(&s->lock);
         for (const SlabExtent *e = s->extents; e; e = e->next) {
@@ -476,15 +473,15 @@ void slab_get_stats(Slab *s, SlabStats *ret) {
 
 /* ---- life ---- */
 
-static int take_index(Slab *s) {
+static int take_index(Store *s) {
         int r = -ENOSPC;
         pthread_mutex_lock(&slabs_lock);
         for (size_t i = 0; i < SLABS_MAX && r < 0; i++) {
-                if (slabs[i])
+                if (stores[i])
                         continue;
-                slabs[i] = s;
-                s->index = i;
-                s->serial = ++last_serial;
+                stores[i] = s;
+                s->slab.index = i;
+                s->slab.serial = ++last_serial;
                 r = 0;
         }
         pthread_mutex_unlock(&slabs_lock);
@@ -494,7 +491,7 @@ static int take_index(Slab *s) {
 int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
         if (align == 0 || align > 64 || (align & (align - 1)) != 0 || object_size == 0 || object_size > SLAB_OBJECT_MAX)
                 return -EINVAL;
-        Slab *s = fault_calloc(1, sizeof(*s));
+        Store *s = fault_calloc(1, sizeof(*s));
         if (!s)
                 return -ENOMEM;
         align = MAX(align, sizeof(void *));
@@ -511,15 +508,16 @@ int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
                 free(s);
                 return r;
         }
-        *ret = s;
+        *ret = &s->slab;
         return 0;
 }
 
-Slab *slab_destroy(Slab *s) {
+Slab *slab_destroy(Slab *slab) {
+        Store *s = (Store *)slab;
         if (!s)
                 return NULL;
         pthread_mutex_lock(&slabs_lock);
-        slabs[s->index] = NULL;
+        stores[s->slab.index] = NULL;
         pthread_mutex_unlock(&slabs_lock);
         for (SlabExtent *e = atomic_load(&s->all), *next; e; e = next) {
                 next = e->next_all;

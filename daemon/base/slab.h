@@ -28,19 +28,23 @@ typedef struct SlabObject {
         struct SlabObject *next_chain;
 } SlabObject;
 
-typedef struct Slab Slab;
-
-/* What a thread keeps of one slab: at most two chains, a chain more while the common store is locked. */
+/* What a thread keeps of one slab: at most two chains, more while the common store is locked. */
 typedef struct SlabCache {
-        Slab *slab;      /* whose objects these are; NULL: none */
-        uint64_t serial; /* Slab::serial: tells a slab from an earlier one at its address */
+        uint64_t serial; /* Slab::serial; another one: nothing here is of that slab */
         SlabObject *list;
         size_t n;               /* in list */
         SlabObject *spare;      /* NULL or SLAB_CHAIN objects */
         struct SlabExtent *own; /* extents that it made while the store was locked, not known to the store yet */
+        uint64_t unused[3];     /* a line each */
 } SlabCache;
 
 extern _Thread_local SlabCache slab_caches[SLABS_MAX];
+
+/* The part of a slab that the short ways below need. */
+typedef struct Slab {
+        uint64_t serial; /* unlike that of every other slab there ever was */
+        size_t index;    /* in slab_caches */
+} Slab;
 
 /* object_size, align: bytes, align a power of two up to 64. keep: pages are never given back, so the bytes of a free
  * object never change. 0, -EINVAL (sizes), -ENOSPC (SLABS_MAX). */
@@ -48,10 +52,31 @@ int slab_new(size_t object_size, size_t align, bool keep, Slab **ret);
 /* All objects are free, and no other thread is in a call. Unmaps everything. NULL-safe; returns NULL. */
 Slab *slab_destroy(Slab *s);
 
+void *slab_alloc_slowly(Slab *s); /* for the two below */
+void slab_free_chain(Slab *s);
+
 /* Any thread, never waits. NULL: out of memory. The bytes are what the last owner left, or zeros. */
-void *slab_alloc(Slab *s);
+static inline void *slab_alloc(Slab *s) {
+        SlabCache *c = &slab_caches[s->index];
+        SlabObject *o = c->list;
+        if (__builtin_expect(!o || c->serial != s->serial, 0))
+                return slab_alloc_slowly(s);
+        c->list = o->next;
+        c->n--;
+        return o;
+}
+
 /* Any thread, never waits, never fails. */
-void slab_free(Slab *s, void *p);
+static inline void slab_free(Slab *s, void *p) {
+        SlabCache *c = &slab_caches[s->index];
+        SlabObject *o = (SlabObject *)p;
+        if (__builtin_expect(c->serial != s->serial, 0))
+                slab_free_chain(s); /* makes the cache this slab's */
+        __atomic_store_n(&o->next, c->list, __ATOMIC_RELAXED);
+        c->list = o;
+        if (__builtin_expect(++c->n % SLAB_CHAIN == 0, 0))
+                slab_free_chain(s);
+}
 
 /* Gives pages without objects back to the system, and the calling thread's own free objects to the store. Any thread;
  * others allocate and free meanwhile. Costs time with the number of free objects, so: when there is nothing else to do.

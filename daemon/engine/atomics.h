@@ -39,13 +39,13 @@
 #define fetch_sub_seq_cst(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_seq_cst)
 #define fetch_or_seq_cst(p, v) atomic_fetch_or_explicit((p), (v), memory_order_seq_cst)
 #define fetch_and_seq_cst(p, v) atomic_fetch_and_explicit((p), (v), memory_order_seq_cst)
-/* expected is a pointer; it is written when the exchange fails. Failing loads relaxed, for seq_cst in that order too. */
+/* expected is a pointer; it is written when the exchange fails. Failing acquires, or is seq_cst. */
 #define cas_acquire(p, expected, v)                                                                                    \
-        atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acquire, memory_order_relaxed)
+        atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acquire, memory_order_acquire)
 #define cas_relaxed(p, expected, v)                                                                                    \
         atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_relaxed, memory_order_relaxed)
 #define cas_acq_rel(p, expected, v)                                                                                    \
-        atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel, memory_order_relaxed)
+        atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel, memory_order_acquire)
 #define cas_seq_cst(p, expected, v)                                                                                    \
         atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst, memory_order_seq_cst)
 

@@ -32,7 +32,7 @@ enum {
 
 typedef struct RegistrySlot {
         ATOMIC(uint64_t) id; /* last given out, and SLOT_PUBLISHED; 0: none yet */
-        ATOMIC(void *) thing;
+        ATOMIC(uintptr_t) thing; /* a pointer */
         uint32_t next_free; /* Registry::first_free; slot + 1. Under the lock */
 } RegistrySlot;
 
@@ -56,12 +56,12 @@ static inline void *slots_find(RegistryTable *t, uint64_t id) {
         if (!s || (id & SLOT_PUBLISHED) != 0 || load_acquire(&s->id) != (id | SLOT_PUBLISHED))
                 return NULL;
         preempt_here();
-        void *thing = load_acquire(&s->thing);
-        return load_relaxed(&s->id) == (id | SLOT_PUBLISHED) ? thing : NULL;
+        uintptr_t thing = load_acquire(&s->thing);
+        return load_relaxed(&s->id) == (id | SLOT_PUBLISHED) ? (void *)thing : NULL;
 }
 
 static inline void slots_publish(RegistrySlot *s, uint64_t id, void *thing) {
-        store_release(&s->thing, thing);
+        store_release(&s->thing, (uintptr_t)thing);
         preempt_here();
         store_release(&s->id, id | SLOT_PUBLISHED);
 }

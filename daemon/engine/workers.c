@@ -23,7 +23,9 @@
  * writes the bell and then reads the inbox. All sequentially consistent: one of them sees the other. Who finds NOBODY may
  * go away: then all were at work, or looking out, or on their way to the bell, and each of them reads the inbox after
  * that. Who finds RUNG as well: the woken one has not looked yet. [mutant: to sleep without the second look]
- * A bell rung at a worker that has just withdrawn wakes it, then or at its next sleep, for nothing.
+ * A bell rung at a worker that withdraws at that moment is answered there and then; the wake-up comes late, and wakes it
+ * from its next sleep for nothing, or is lost. So whoever gets up takes himself from the bell if he is still there: at the bell is
+ * only who is in the list. [mutant: to get up and stay at the bell]
  *
  * LOOKING OUT. Before it sleeps, one idle worker at a time looks into the inbox for a while, with nobody at the bell: a
  * wake-up costs as much as a thousand tasks. Only if it paid lately: the score goes up with each idle time that was
@@ -245,12 +247,10 @@ static void idle_asleep(Workers *ws, Worker *w) {
                 pthread_mutex_unlock(&ws->lock);
                 sleep_until_woken(w);
                 pthread_mutex_lock(&ws->lock);
-        } else if (unpost(ws, w)) {
-                list_remove(&w->idle_link);
-                return;
         }
         list_remove(&w->idle_link);
-        answer_bell(ws);
+        if (!unpost(ws, w))
+                answer_bell(ws);
 }
 
 /* Nothing to run. The lock is held, and given up meanwhile. */

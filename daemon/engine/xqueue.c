@@ -18,7 +18,7 @@
  * nobody finds the id, joiners are told, and the memory goes back when nobody has it pinned.
  *
  * A TURN is budget_tasks or budget_usec. When it is over and somebody else waits for the worker, the queue goes to the end
- * of the line, with what it has collected. The clock is read for each task that took long, for every 16th of those that
+ * of the line, with what it has collected. The clock is read for each task that took long, for one in 64 of those that
  * did not. */
 
 #include "engine/xqueue.h"
@@ -40,8 +40,8 @@
 
 enum {
         TICKETS = 1 << 16, /* that a thread takes at a time */
-        CHECK_MAX = 16,    /* tasks between two looks at the clock */
-        SHORT_USEC = 10,   /* a task that takes less need not be timed each time */
+        CHECK_MAX = 64,    /* tasks between two looks at the clock */
+        SHORT_USEC = 2,    /* a task that takes less need not be timed each time */
         STUCK_YIELDS = 64, /* times in a row that a pusher has not finished; then sleep instead of yield */
         STUCK_SLEEP_USEC = 50,
 };
@@ -95,10 +95,14 @@ typedef struct Turn {
 struct XBatch {
         XQueue *queue;
         Turn *turn;
-        XTask *task;       /* being executed */
-        XTask *first;      /* claimed, not yet taken */
-        Collected *origin; /* of first */
-        uint32_t n;        /* taken */
+        XTask *task;        /* being executed */
+        uint64_t done;      /* charges of those that were, and that the queue does not know yet */
+        uint32_t n_flushed; /* of n, in its counter */
+        XTask *first;       /* claimed, not yet taken */
+        Collected *origin;  /* of first */
+        uint32_t n;         /* taken */
+        uint32_t n_looked;  /* of those, for the turn */
+        uint32_t n_quick;   /* that may be taken before batch_must_end() is asked */
         bool parallel, stopped;
         uint64_t linger_until_usec; /* 0: has not begun to */
 };
@@ -138,31 +142,22 @@ static void schedule(XQueue *q) {
 
 /* ---- turns ---- */
 
-static void turn_begin(const XQueue *q, Turn *turn) {
+static void turn_begin(const XQueue *q, Turn *turn, uint64_t now) {
         turn->n_left = q->budget_tasks;
-        turn->check_in = turn->check_each = 1;
-        turn->checked_usec = now_usec();
-        turn->end_usec = turn->checked_usec + q->budget_usec;
-}
-
-static bool time_is_over(Turn *turn) {
-        if (--turn->check_in > 0)
-                return false;
-        uint64_t now = now_usec();
-        bool is_short = now - turn->checked_usec < (uint64_t)SHORT_USEC * turn->check_each;
-        turn->check_in = turn->check_each = is_short ? MIN(2 * turn->check_each, (uint32_t)CHECK_MAX) : 1;
         turn->checked_usec = now;
-        return now >= turn->end_usec;
+        turn->end_usec = now + q->budget_usec;
 }
 
-/* After each task. */
-static bool turn_is_over(const XQueue *q, Turn *turn) {
-        if (turn->n_left > 0)
-                turn->n_left--;
-        if (turn->n_left > 0 && !time_is_over(turn))
-                return false;
-        turn->n_left = 0; /* it stays over */
-        return turn->strict || workers_has_waiting(q->workers);
+/* After n tasks more, for which it was told to look. How many until the next look; 0: the turn is over. */
+static uint32_t turn_look(const XQueue *q, Turn *turn, uint32_t n) {
+        uint64_t now = now_usec();
+        bool is_short = now - turn->checked_usec <= (uint64_t)SHORT_USEC * n;
+        turn->check_each = is_short ? MIN(2 * turn->check_each, (uint32_t)CHECK_MAX) : 1;
+        turn->checked_usec = now;
+        turn->n_left = now >= turn->end_usec ? 0 : turn->n_left - MIN(n, turn->n_left);
+        if (turn->n_left == 0 && (turn->strict || workers_has_waiting(q->workers)))
+                return 0;
+        return turn->n_left == 0 ? 1 : MIN(turn->check_each, turn->n_left);
 }
 
 /* ---- tasks; the holder, with members under group_lock ---- */
@@ -174,12 +169,23 @@ static void release(XQueue *q, XTask *t) {
                 slab_free(q->slab, t);
 }
 
+/* The holder has met a task that was canceled. */
+static void pass(XQueue *q, XTask *t, uint64_t charge, bool to_release) {
+        if (to_release)
+                release(q, t);
+        xhead_passed(&q->head, charge);
+}
+
+static bool urgent_is_there(XQueue *q) {
+        return q->urgent.first || q->urgent.walk || inbox_is_node(load_relaxed(&q->head.urgent.head));
+}
+
 /* Takes the next task that was not canceled and makes it run. */
 static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
         for (;;) {
-                if (inbox_is_node(load_relaxed(&q->head.urgent.head)) || q->urgent.walk)
-                        if (inbox_collect(&q->head.urgent, &q->urgent, INBOX_EMPTY) == INBOX_STUCK && !q->urgent.first)
-                                return INBOX_STUCK;
+                if (urgent_is_there(q) && !q->urgent.first &&
+                    inbox_collect(&q->head.urgent, &q->urgent, INBOX_EMPTY) == INBOX_STUCK)
+                        return INBOX_STUCK;
                 Collected *origin = q->urgent.first ? &q->urgent : &q->normal;
                 XTask *t = (XTask *)collected_pop(origin);
                 if (!t) {
@@ -188,7 +194,6 @@ static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
                                 return s;
                         continue;
                 }
-                __builtin_prefetch(origin->first);
                 uint64_t charge = load_relaxed(&t->charge);
                 bool to_release;
                 if (xtask_claim(t, &to_release)) {
@@ -196,18 +201,8 @@ static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
                         *ret_origin = origin;
                         return INBOX_SOME;
                 }
-                if (to_release)
-                        release(q, t);
-                xhead_passed(&q->head, charge);
+                pass(q, t, charge, to_release);
         }
-}
-
-static void finish(XQueue *q, XTask *t) {
-        uint64_t charge = load_relaxed(&t->charge);
-        xtask_finish(t);
-        release(q, t);
-        store_relaxed(&q->n_executed, load_relaxed(&q->n_executed) + 1);
-        xhead_done(&q->head, charge);
 }
 
 /* ---- lingering ---- */
@@ -249,28 +244,53 @@ static bool linger(XBatch *b) {
 
 /* ---- batches ---- */
 
-static bool batch_must_end(XBatch *b) {
+static inline void finish(XBatch *b) {
         XQueue *q = b->queue;
-        return b->n >= q->batch_max || xhead_is_paused(&q->head) ||
-               (!b->parallel && load_relaxed(&q->max_active) > 1) || turn_is_over(q, b->turn);
+        XTask *t = TAKE_PTR(b->task);
+        b->done += load_relaxed(&t->charge);
+        xtask_finish(t);
+        release(q, t);
 }
 
+/* Makes known what was finished. */
+static void flush(XBatch *b) {
+        if (b->done == 0)
+                return;
+        xhead_done(&b->queue->head, b->done);
+        b->done = 0;
+        store_relaxed(&b->queue->n_executed, load_relaxed(&b->queue->n_executed) + b->n - b->n_flushed);
+        b->n_flushed = b->n;
+}
+
+/* The quick ones are taken. False: there may be more, so many. */
+static bool batch_must_end(XBatch *b) {
+        XQueue *q = b->queue;
+        uint32_t n = turn_look(q, b->turn, b->n - b->n_looked);
+        b->n_looked = b->n;
+        b->n_quick = MIN(n, q->batch_max - b->n);
+        return b->n_quick == 0 || (!b->parallel && load_relaxed(&q->max_active) > 1);
+}
+
+/* With group_lock if parallel. */
 static XTask *take(XBatch *b) {
+        XQueue *q = b->queue;
         Collected *origin;
         XTask *t;
         if (b->task)
-                finish(b->queue, TAKE_PTR(b->task));
+                finish(b);
+        flush(b);
         if (b->first)
                 return TAKE_PTR(b->first);
-        if (b->stopped || batch_must_end(b))
+        if (b->stopped || xhead_is_paused(&q->head) || (b->n_quick == 0 && batch_must_end(b)))
                 return NULL;
-        while (claim(b->queue, &t, &origin) != INBOX_SOME)
-                if (b->queue->batch_linger_usec == 0 || !linger(b))
+        while (claim(q, &t, &origin) != INBOX_SOME)
+                if (q->batch_linger_usec == 0 || !linger(b))
                         return NULL;
+        b->n_quick = b->parallel ? 0 : b->n_quick - 1;
         return t;
 }
 
-XTask *xbatch_next(XBatch *b) {
+static __attribute__((noinline)) XTask *take_slowly(XBatch *b) {
         if (b->parallel)
                 pthread_mutex_lock(&b->queue->group_lock);
         XTask *t = take(b);
@@ -281,6 +301,29 @@ XTask *xbatch_next(XBatch *b) {
         return t;
 }
 
+/* The short way: a serial queue, nothing to look at but the next task of the normal lane. */
+XTask *xbatch_next(XBatch *b) {
+        XQueue *q = b->queue;
+        if (b->n_quick == 0 || !b->task)
+                return take_slowly(b);
+        finish(b);
+        XTask *t = (XTask *)q->normal.first;
+        if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
+                return take_slowly(b);
+        (void)collected_pop(&q->normal);
+        __builtin_prefetch(q->normal.first, 1);
+        uint64_t charge = load_relaxed(&t->charge);
+        bool to_release;
+        if (!xtask_claim(t, &to_release)) {
+                pass(q, t, charge, to_release);
+                return take_slowly(b);
+        }
+        b->task = t;
+        b->n++;
+        b->n_quick--;
+        return t;
+}
+
 bool xbatch_is_stopped(const XBatch *b) {
         return b->stopped;
 }
@@ -288,11 +331,13 @@ bool xbatch_is_stopped(const XBatch *b) {
 /* execute() has returned: what it was doing is done, what it has not taken goes back. */
 static void batch_close(XBatch *b) {
         if (b->task)
-                finish(b->queue, TAKE_PTR(b->task));
+                finish(b);
+        flush(b);
         if (b->first) {
                 xtask_unclaim(b->first);
                 collected_unpop(b->origin, &TAKE_PTR(b->first)->node);
         }
+        b->turn->n_left -= MIN(b->turn->n_left, b->n - b->n_looked);
 }
 
 /* ---- the end ---- */
@@ -451,8 +496,8 @@ static Outcome drain_parallel(XQueue *q, Turn *turn) {
 
 /* The caller has the token. True: it has it still, and it is another queue's turn. */
 static bool drain(XQueue *q, bool strict) {
-        Turn turn = { .strict = strict };
-        turn_begin(q, &turn);
+        Turn turn = { .strict = strict, .check_each = 1 };
+        turn_begin(q, &turn, now_usec());
         for (;;) {
                 if (xhead_is_paused(&q->head) && xhead_park(&q->head))
                         return false;
@@ -463,7 +508,7 @@ static bool drain(XQueue *q, bool strict) {
                 if (out == TOKEN_AGAIN && (strict || workers_has_waiting(q->workers)))
                         return true;
                 if (out == TOKEN_AGAIN)
-                        turn_begin(q, &turn);
+                        turn_begin(q, &turn, turn.checked_usec); /* a moment ago */
         }
 }
 

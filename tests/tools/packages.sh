@@ -7,7 +7,7 @@ PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config python3
     libuv1-dev libmsgpack-dev libsystemd-dev libinih-dev uthash-dev)
 
 # To test them in every way that ./check knows.
-PACKAGES_TEST=(check g++ clang libclang-rt-dev clang-format groff-base util-linux
+PACKAGES_TEST=(check g++ relacy-dev spin liburcu-dev clang libclang-rt-dev clang-format groff-base util-linux
     systemd systemd-container libpam-systemd dbus)
 
 packages_missing() {
