@@ -4,7 +4,7 @@
 
 # To build eqd, eqctl and libeq.
 PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config python3
-    libuv1-dev libmsgpack-dev libsystemd-dev libinih-dev uthash-dev)
+    libuv1-dev libmsgpack-dev libsystemd-dev libinih-dev uthash-dev zlib1g-dev)
 
 # To test them in every way that ./check knows.
 PACKAGES_TEST=(check g++ relacy-dev spin liburcu-dev clang libclang-rt-dev clang-format groff-base util-linux
