@@ -10,6 +10,7 @@
 #include "proto/eq-types.h"
 
 typedef struct Executor Executor;
+typedef struct Queue Queue;
 typedef struct Slot Slot;
 typedef struct Task Task;
 
@@ -48,6 +49,10 @@ typedef struct ExecutorOps {
          * take_back: t comes back, unless it has begun: true, and the slot is free again; false, and it runs. */
         bool (*take_back)(Executor *x, Slot *slot, Task *t);
         bool (*has_begun)(Executor *x, const Slot *slot, const Task *t);
+
+        /* q was stopped and has nothing more to run. True: it has ended. False: it has not yet; queue_enter() and
+         * queue_leave() when it has. Repeated. NULL: always true. */
+        bool (*end)(Executor *x, Queue *q);
 } ExecutorOps;
 
 struct Executor {

@@ -165,10 +165,10 @@ void queue_look(Queue *q) {
 }
 
 void queue_set_pool(Queue *q, Pool *pool) {
-        assert(queue_is_empty(q) && !q->runnable && q->depth == 0);
+        assert(q->n_running == 0 && q->n_handed == 0 && !q->runnable && q->depth == 0);
         q->pool->n_queues--;
         q->pool = pool;
-        q->unserved = EQ_REASON_NONE;
+        q->unserved = EQ_REASON_NONE; /* who has tasks says more before anything is started */
         q->n_ahead = 0;
         pool->n_queues++;
 }
@@ -177,6 +177,11 @@ void queue_set_pool(Queue *q, Pool *pool) {
 
 void queue_enter(Queue *q) {
         q->depth++;
+}
+
+static bool executor_is_done(Queue *q) {
+        Executor *x = q->pool->executor;
+        return q->stopped || !x->ops->end || x->ops->end(x, q);
 }
 
 static void collect_waiters(Queue *q, List *over) {
@@ -191,7 +196,7 @@ static void collect_waiters(Queue *q, List *over) {
                 q->draining = false;
                 move_waiters(&q->drainers, over);
         }
-        if (q->stopping) {
+        if (q->stopping && executor_is_done(q)) {
                 q->stopped = true;
                 move_waiters(&q->joiners, over);
         }

@@ -76,7 +76,17 @@ static void on_rearm(void *host, uint64_t next_usec) {
         (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* stands: cannot fail */
 }
 
+/* Commands and workers are announced when more is known of them. */
+static void on_started(void *host, Task *task) {
+        TaskRecord *t = task_record(task);
+        if (!queue_has_plugin(t->queue))
+                return;
+        plugins_began(host, t);
+        announce(host, t);
+}
+
 static const EngineHooks engine_hooks = {
+        .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .finished = on_finished,
@@ -159,6 +169,16 @@ static const CommandHooks command_hooks = {
 
 /* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
 
+static void look_whether_stuck(Manager *m) {
+        size_t n = m->threads->n_busy - m->threads->n_handed;
+        const char *error = plugin_executor_thread_error(m->plugins);
+        m->stuck = n > 0 || error;
+        if (n > 0)
+                log_error("%zu tasks are with plugins that did not return in time; eqd ends without them", n);
+        else if (error)
+                log_error("there is no thread to close plugins with: %s; eqd ends without that", error);
+}
+
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
         size_t n_running = manager_n_running(m);
@@ -171,6 +191,7 @@ static void stop_fire(Timer *timer) {
         if (m->n_pending > n_running && !m->keeping)
                 log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
                            m->n_pending - n_running);
+        look_whether_stuck(m);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -210,6 +231,11 @@ static int fill(Manager *m, const ManagerConfig *c) {
                 r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
         if (r >= 0)
                 r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
+        if (r >= 0)
+                r = plugin_executor_new(m->loop, &m->engine, (unsigned)m->config->daemon.plugin_threads,
+                                        &manager_plugin_hooks, m, &m->plugins);
+        if (r >= 0)
+                r = pool_new(&m->engine, "plugin", POOL_THREAD, plugin_executor(m->plugins), SIZE_MAX, &m->threads);
         return r;
 }
 
@@ -280,12 +306,15 @@ Manager *manager_free(Manager *m) {
                                 (void)queue_cancel(q->queue, &t->task);
         }
         m->commands = command_executor_free(m->commands); /* ends running ones */
+        plugin_executor_close(m->plugins);                /* the same */
         HASH_ITER(hh, m->queues, q, next)
         queue_record_free(m, q);
         tombstones_free(m);
         m->pool = pool_free(m->pool);
         m->remote = pool_free(m->remote);
         m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
+        m->threads = pool_free(m->threads);
+        m->plugins = plugin_executor_free(m->plugins);
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -332,11 +361,14 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
         pool_block(m->remote, EQ_REASON_DRAINING, USEC_NEVER);
+        pool_block(m->threads, EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
-        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+        for (QueueRecord *q = m->queues; q; q = q->hh.next) {
+                queue_recall(q->queue);
                 LIST_FOREACH_SAFE (l, &q->queue->running)
                         (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
                                                queue_has_workers(q) ? USEC_NEVER
                                                                     : grace); /* nothing of theirs is eqd's */
+        }
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

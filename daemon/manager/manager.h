@@ -52,7 +52,12 @@ struct Manager {
         CommandExecutor *commands;
         Pool *remote; /* of tasks that worker clients have */
         WorkerExecutor *workers;
-        QueueRecord *queues; /* uthash by name; owned */
+        Pool *threads; /* of tasks that plugins have, or will have next */
+        PluginExecutor *plugins;
+        size_t n_submits_refused;     /* of plugins */
+        uint64_t submit_refused_usec; /* when that was last said */
+        bool stuck;                   /* stopped, and a plugin has not returned: eqd cannot be taken apart */
+        QueueRecord *queues;          /* uthash by name; owned */
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
         List recent;         /* of TaskRecord::recent_link */
@@ -72,14 +77,16 @@ struct Manager {
 };
 
 static inline size_t manager_n_running(const Manager *m) {
-        return m->pool->n_busy + m->remote->n_busy;
+        return m->pool->n_busy + m->remote->n_busy + m->threads->n_busy - m->threads->n_handed;
 }
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 /* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
  * what its manager_keep() wrote; -1: nothing. 0 or negative errno, which the log explains. */
 int manager_start(Manager *m, int kept_fd);
-Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+/* After manager_stop() is through, or at once, but never if it is `stuck`: then the process must end without it. Waits for
+ * plugins. */
+Manager *manager_free(Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are

@@ -8,6 +8,7 @@
 #include "base/seqindex.h"
 #include "engine/engine.h"
 #include "executor/command.h"
+#include "executor/plugin.h"
 #include "executor/taskspec.h"
 #include "executor/worker.h"
 #include "manager/attributes.h"
@@ -30,9 +31,10 @@ typedef struct QueueRecord {
         bool gone;       /* removed: out of every list, kept for the pins only */
         uint64_t digest; /* of its file's lines */
         uid_t creator;
-        Identity *fixed; /* commands run as this one, not as their submitter; owned, usually NULL */
-        SeqIndex tasks;  /* of TaskRecord, owned */
-        List history;    /* of TaskRecord::history_link, oldest end first */
+        Identity *fixed;        /* commands run as this one, not as their submitter; owned, usually NULL */
+        PluginLibrary *library; /* counted; NULL: its file names none */
+        SeqIndex tasks;         /* of TaskRecord, owned */
+        List history;           /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
         size_t n_pins;               /* of its tasks together */
         List space_waiters;          /* of SpaceWaiter::link */

@@ -362,14 +362,14 @@ class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
     before it is started."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, user=False):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
         try:
             self.prepare(config or {}, uid, other_users)
             if change:
                 change(self)
-            self.start(args, env or {}, nofile)
+            self.start((*args, "--user") if user else args, env or {}, nofile)
         except BaseException:
             self.kill()
             self.remove()
