@@ -224,13 +224,13 @@ static void settle_up(PluginExecutor *x, Up *up) {
                 settle_submit(x, LIST_ENTRY(up, PluginSubmit, up));
                 break;
         case UP_OPENED:
-                opened(LIST_ENTRY(up, PluginQueue, up_state));
+                opened(LIST_ENTRY(up, PluginQueue, up_opened));
                 break;
         case UP_BROKEN:
                 broken(LIST_ENTRY(up, PluginQueue, up_broken));
                 break;
         case UP_CLOSED:
-                closed(LIST_ENTRY(up, PluginQueue, up_state));
+                closed(LIST_ENTRY(up, PluginQueue, up_closed));
                 break;
         case UP_WORKERS:
                 settle_workers(x);

@@ -287,7 +287,7 @@ static void open_plugin(PluginQueue *q) {
         q->open_result = q->plugin->open(&plugin_api, (eq_plugin_host *)q, &config, &q->instance);
         q->error[sizeof(q->error) - 1] = '\0';
         q->is_open = q->open_result >= 0;
-        plugin_up(q->executor, &q->up_state, UP_OPENED);
+        plugin_up(q->executor, &q->up_opened, UP_OPENED);
 }
 
 /* The last call. q may be gone when it returns. */
@@ -299,7 +299,7 @@ static void close_plugin(PluginQueue *q, XBatch *x) {
                 q->plugin->close(q->instance);
         }
         q->is_open = false;
-        plugin_up(q->executor, &q->up_state, UP_CLOSED);
+        plugin_up(q->executor, &q->up_closed, UP_CLOSED);
 }
 
 /* It has tasks and takes none. Not for ever. */

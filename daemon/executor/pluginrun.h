@@ -82,8 +82,8 @@ struct PluginQueue {
         char name[EQ_NAME_MAX + 1];
 
         /* The workers'. */
-        XTask open_task; /* the first of an execution queue: opens the plugin */
-        Up up_state, up_broken;
+        XTask open_task;                    /* the first of an execution queue: opens the plugin */
+        Up up_opened, up_broken, up_closed; /* each is up once at most in the life of an instance */
         bool is_open;
         void *instance;
         const eq_plugin *plugin;

@@ -268,6 +268,9 @@ def records_of_many_producers_are_in_the_file_in_the_order_of_each(eqd):
     c = eqd.connect()
     last = ended(c, f"p/{producers * each}")
     equal(int(last["result"]), found[-1][0], "the result is the offset of the record")
+    (eqd.dir / "config/queues.d/p.queue").unlink()
+    eqd.ok("reload")
+    eventually(lambda: eqd.ctl("queue", "show", "p").rc == 66, "the queue goes, and its plugin closes the file")
 
 
 @plugin_test()
