@@ -360,10 +360,31 @@ static void on_workers(void *host, WorkersEvent ev, int error) {
                 plugin_up(x, &x->up_workers, UP_WORKERS);
 }
 
+static int watch_event(PluginExecutor *x) {
+        if (x->poll)
+                return 0;
+        if (x->event_fd < 0)
+                x->event_fd = fault_hit(FAULT_PIPE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (x->event_fd < 0)
+                return -EMFILE;
+        x->poll = fault_calloc(1, sizeof(*x->poll));
+        if (!x->poll)
+                return -ENOMEM;
+        int r = uv_poll_init(x->loop, x->poll, x->event_fd);
+        if (r < 0) {
+                free(TAKE_PTR(x->poll));
+                return r;
+        }
+        x->poll->data = x;
+        uv_unref((uv_handle_t *)x->poll);
+        return uv_poll_start(x->poll, UV_READABLE, on_event);
+}
+
 static int need_workers(PluginExecutor *x) {
         WorkersParams params = WORKERS_PARAMS_DEFAULT;
-        if (x->workers)
-                return 0;
+        int r = watch_event(x);
+        if (r < 0 || x->workers)
+                return r;
         params.name = "plugin";
         params.max = x->n_threads;
         params.stack_bytes = STACK_BYTES;
@@ -485,23 +506,6 @@ bool plugin_executor_times(const Task *t, uint64_t *ret_begun_usec, uint64_t *re
 
 /* ---- life ---- */
 
-static int watch_event(PluginExecutor *x, uv_loop_t *loop) {
-        x->event_fd = fault_hit(FAULT_PIPE) ? -1 : eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (x->event_fd < 0)
-                return -EMFILE;
-        x->poll = fault_calloc(1, sizeof(*x->poll));
-        if (!x->poll)
-                return -ENOMEM;
-        int r = uv_poll_init(loop, x->poll, x->event_fd);
-        if (r < 0) {
-                free(TAKE_PTR(x->poll));
-                return r;
-        }
-        x->poll->data = x;
-        uv_unref((uv_handle_t *)x->poll);
-        return uv_poll_start(x->poll, UV_READABLE, on_event);
-}
-
 int plugin_executor_new(uv_loop_t *loop, Engine *engine, unsigned n_threads, const PluginHooks *hooks, void *host,
                         PluginExecutor **ret) {
         PluginExecutor *x = fault_calloc(1, sizeof(*x));
@@ -509,6 +513,7 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, unsigned n_threads, con
                 return -ENOMEM;
         x->executor.ops = &plugin_ops;
         x->engine = engine;
+        x->loop = loop;
         x->hooks = hooks;
         x->host = host;
         x->n_threads = n_threads;
@@ -518,8 +523,6 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, unsigned n_threads, con
         x->has_xqueues = r >= 0;
         if (r >= 0)
                 r = slab_new(sizeof(PluginTask), 64, false, &x->tasks);
-        if (r >= 0)
-                r = watch_event(x, loop);
         if (r < 0) {
                 plugin_executor_free(x);
                 return r;

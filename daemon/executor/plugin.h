@@ -54,7 +54,7 @@ typedef struct PluginSetup {
 } PluginSetup;
 
 /* A queue of the pool of this executor, before it has tasks: its plugin is opened, and until then it is unserved, with reason
- * plugin. 0, -ENOMEM, -ENOSPC (too many), -EAGAIN: there is no thread to be had. */
+ * plugin. 0, -ENOMEM, -ENOSPC (too many), -EMFILE, -EAGAIN: there is no thread to be had. */
 int plugin_executor_add_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup);
 /* Before it is freed, or gets another executor. The plugin is closed. Also one that was not added. */
 void plugin_executor_remove_queue(PluginExecutor *x, Queue *q);

@@ -96,6 +96,7 @@ struct PluginQueue {
 struct PluginExecutor {
         Executor executor; /* first: what the engine knows */
         Engine *engine;
+        uv_loop_t *loop;
         Pool *pool; /* borrowed; known from the first queue on */
         const PluginHooks *hooks;
         void *host;
@@ -110,7 +111,7 @@ struct PluginExecutor {
 
         Inbox up; /* without an owner */
         Collected collected;
-        int event_fd;
+        int event_fd;    /* -1 before the first queue */
         uv_poll_t *poll; /* owned by the loop once closed */
 
         Up up_workers;

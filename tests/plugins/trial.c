@@ -28,7 +28,6 @@ typedef struct Trial {
         atomic_int n_inside;
         uint64_t max_active;
         int log_fd; /* what happens, for tests that read along; -1: nobody does */
-        eq_plugin_completion kept;
 } Trial;
 
 /* A line to the pipe that the test gave. */
@@ -71,28 +70,34 @@ static int trial_open(const eq_plugin_api *api, eq_plugin_host *host, const eq_p
         return 0;
 }
 
+typedef struct Deferred {
+        const eq_plugin_api *api;
+        eq_plugin_completion completion;
+} Deferred;
+
 static void *complete_later(void *arg) {
-        Trial *p = arg;
-        (void)p->api->complete_ok(p->kept, "later", 5);
+        const Deferred *d = arg;
+        (void)d->api->complete_ok(d->completion, "later", 5);
         return NULL;
 }
 
 static void defer(Trial *p, const eq_plugin_task *t) {
+        Deferred d = { .api = p->api };
         pthread_t thread;
-        if (p->api->defer(t, &p->kept) < 0) {
+        if (p->api->defer(t, &d.completion) < 0) {
                 (void)p->api->fail(t, "may not defer", false);
                 return;
         }
         if (is(t, "defer-for-ever"))
                 return;
         if (is(t, "defer-at-once")) {
-                (void)p->api->complete_ok(p->kept, "now", 3);
-                if (p->api->complete_ok(p->kept, "now", 3) != -ESTALE)
+                (void)p->api->complete_ok(d.completion, "now", 3);
+                if (p->api->complete_ok(d.completion, "now", 3) != -ESTALE)
                         abort();
                 return;
         }
-        if (pthread_create(&thread, NULL, complete_later, p) == 0)
-                (void)pthread_join(thread, NULL); /* this thread needs nothing that the completion holds */
+        if (pthread_create(&thread, NULL, complete_later, &d) == 0)
+                (void)pthread_join(thread, NULL);
 }
 
 static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {

@@ -461,11 +461,11 @@ TEST(memory_that_fails_once_loses_no_task) {
         fault_set(FAULT_ALLOC, 0, false);
 }
 
-TEST(without_memory_or_thread_a_queue_is_refused) {
+TEST(without_memory_descriptor_or_thread_a_queue_is_refused) {
         static const struct {
                 FaultSeam seam;
                 int error;
-        } rows[] = { { FAULT_ALLOC, -ENOMEM }, { FAULT_THREAD, -EAGAIN } };
+        } rows[] = { { FAULT_ALLOC, -ENOMEM }, { FAULT_PIPE, -EMFILE }, { FAULT_THREAD, -EAGAIN } };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
                 PluginSetup s = setup(b);
@@ -498,5 +498,5 @@ RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_a_plugin_that_cannot_be_opened_says_why_and_is_tried_again,
           test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,
           test_what_a_task_submits_is_told_before_its_end, test_a_queue_is_removed_while_its_plugin_is_being_opened,
-          test_memory_that_fails_once_loses_no_task, test_without_memory_or_thread_a_queue_is_refused,
+          test_memory_that_fails_once_loses_no_task, test_without_memory_descriptor_or_thread_a_queue_is_refused,
           test_a_refused_worker_is_the_reason_until_there_is_one)
