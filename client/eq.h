@@ -158,7 +158,8 @@ int eq_queue_flush(eq_client *c, const char *name, uint64_t timeout_usec);
  * the next dispatch, flush, eq_worker_next() or blocking call. When the connection ends, so does what the worker has: eqd gives
  * it to somebody else. Runs that were not ended are freed by eq_client_close().
  *
- * Blocking style: eq_worker_serve(), then a loop of eq_worker_next() and an end. For event loops: eq_worker_set_callbacks()
+ * Blocking style: eq_worker_serve(), then a loop of eq_worker_next() and an end; each answer is sent before the next run is
+ * returned. For event loops: eq_worker_set_callbacks()
  * first; then tasks come inside dispatch, and may be ended there or at any time later, in any order. */
 
 typedef struct eq_run eq_run;

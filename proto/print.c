@@ -64,16 +64,6 @@ static const struct {
 #include "eqd.def"
 };
 
-static const struct {
-        const char *name, *doc;
-        const EqSchema *params, *answer;
-        unsigned since;
-} calls[] = {
-#define EQ_CALL(ID, name_, Params, Answer, since_, doc_)                                                               \
-        { .name = name_, .params = &eq_schema_##Params, .answer = &eq_schema_##Answer, .doc = doc_, .since = since_ },
-#include "eqd.def"
-};
-
 #define N_ROWS(table) (sizeof(table) / sizeof((table)[0]))
 
 static const struct {
@@ -177,12 +167,12 @@ static void man_methods(void) {
 }
 
 static void man_calls(void) {
-        for (size_t i = 0; i < N_ROWS(calls); i++) {
-                man_heading(calls[i].name, calls[i].doc, calls[i].params);
-                printf("The answer may be a record \\fB%s\\fR.\n", calls[i].answer->name);
-                if (calls[i].since > 1)
-                        printf("Since protocol %u.\n", calls[i].since);
-                man_parameters(calls[i].params);
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++) {
+                man_heading(eq_calls[i].name, eq_calls[i].doc, eq_calls[i].params);
+                printf("The answer may be a record \\fB%s\\fR.\n", eq_calls[i].answer->name);
+                if (eq_calls[i].since > 1)
+                        printf("Since protocol %u.\n", eq_calls[i].since);
+                man_parameters(eq_calls[i].params);
         }
 }
 
@@ -190,8 +180,8 @@ static bool is_parameters(const EqSchema *s) {
         for (int i = 0; i < _EQ_METHOD_MAX; i++)
                 if (eq_methods[i].params == s)
                         return true;
-        for (size_t i = 0; i < N_ROWS(calls); i++)
-                if (calls[i].params == s)
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++)
+                if (eq_calls[i].params == s)
                         return true;
         return false;
 }
@@ -334,12 +324,12 @@ static void json_row_end(const char *doc, bool last, const char *tail) {
 }
 
 static void json_calls(void) {
-        for (size_t i = 0; i < N_ROWS(calls); i++) {
-                json_row("calls", i, calls[i].name);
-                json_member("params", calls[i].params->name);
-                json_member("answer", calls[i].answer->name);
-                printf(", \"since\": %u", calls[i].since);
-                json_row_end(calls[i].doc, i + 1 == N_ROWS(calls), ",\n");
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++) {
+                json_row("calls", i, eq_calls[i].name);
+                json_member("params", eq_calls[i].params->name);
+                json_member("answer", eq_calls[i].answer->name);
+                printf(", \"since\": %u", eq_calls[i].since);
+                json_row_end(eq_calls[i].doc, i + 1 == N_ROWS(eq_calls), ",\n");
         }
 }
 

@@ -440,10 +440,6 @@ int client_message_end(eq_client *c) {
         return 0;
 }
 
-bool client_has_output(const eq_client *c) {
-        return connection_has_output(&c->connection);
-}
-
 ClientWorker **client_worker(eq_client *c) {
         return &c->worker;
 }

@@ -32,7 +32,8 @@ uint64_t client_timeout(const eq_client *c);
 /* One message that expects no answer: begin, pack it, end. 0 or -errno: nothing is left behind. */
 int client_message_begin(eq_client *c, msgpack_packer *ret);
 int client_message_end(eq_client *c);
-bool client_has_output(const eq_client *c);
+/* A NULL-terminated list (NULL: empty) as encoded elements in `scratch`. 0 or -ENOMEM. */
+int client_pack_strings(EqBuffer *scratch, const char *const *strings, EqArray *ret);
 uint64_t client_now_usec(void); /* monotonic */
 
 /* serve.c: the worker that a client may be */

@@ -5,16 +5,14 @@
  *              \-> callback ------------------/
  *
  * Runs that wait here are on their way to nobody yet: on leaving, and when they are canceled, they are answered without
- * being handed out. A blocking loop answers into the output buffer and sends when it has nothing more at hand, but at least
- * every FLUSH_USEC: a burst of small tasks is one write, and the answer to a long one does not wait for the next. */
+ * being handed out. A blocking loop sends each answer before it gets the next run, since that may take an hour; callbacks
+ * that end their runs at once have all answers of a dispatch leave in one write. */
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/client.h"
-
-enum { FLUSH_USEC = 1000 };
 
 struct eq_run {
         eq_run *prev, *next; /* ClientWorker::waiting or out */
@@ -40,7 +38,6 @@ struct ClientWorker {
         eq_run_cancel_fn cancel_fn;
         void *userdata;
         bool leaving;
-        uint64_t flushed_usec;
 };
 
 /* ---- lists ---- */
@@ -297,15 +294,6 @@ int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn can
         return 0;
 }
 
-static int pack_names(EqBuffer *scratch, const char *const *names, EqArray *ret) {
-        msgpack_packer pk = eq_packer(scratch);
-        *ret = (EqArray) { 0 };
-        for (; names && *names; names++, ret->n++)
-                eq_pack_cstr(&pk, *names);
-        ret->raw = eq_bytes(scratch->data, scratch->len);
-        return scratch->failed ? -ENOMEM : 0;
-}
-
 int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, uint32_t parallel, const char *name,
                     uint64_t *ret_number) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
@@ -315,7 +303,7 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
         ClientWorker *w;
         int r = get_worker(c, &w);
         if (r == 0)
-                r = pack_names(client_scratch(c), queues, &rec.queues);
+                r = client_pack_strings(client_scratch(c), queues, &rec.queues);
         if (r < 0)
                 return r;
         EQ_SET(&rec, WorkerServe, credit, credit);
@@ -343,29 +331,15 @@ static eq_run *take_waiting(ClientWorker *w) {
         return run;
 }
 
-/* Answers that were given while others were at hand must not wait for those to be done. */
-static int flush_sometimes(eq_client *c, ClientWorker *w) {
-        if (!client_has_output(c))
-                return 0;
-        uint64_t now = client_now_usec();
-        if (now - w->flushed_usec < FLUSH_USEC)
-                return 0;
-        w->flushed_usec = now;
-        int r = eq_client_flush(c);
-        return r < 0 ? r : 0;
-}
-
 int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret) {
         uint64_t start = 0;
         ClientWorker *w;
         int r = get_worker(c, &w);
         if (r < 0)
                 return r;
-        if (w->waiting.first) {
-                r = flush_sometimes(c, w);
-                if (r < 0)
-                        return r;
-        }
+        r = w->waiting.first ? eq_client_flush(c) : 0; /* the next one may take long */
+        if (r < 0)
+                return r;
         for (uint64_t left = timeout_usec;;) {
                 if ((*ret = take_waiting(w)))
                         return 1;

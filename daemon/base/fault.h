@@ -17,6 +17,9 @@ typedef enum FaultSeam {
         FAULT_PIPE,   /* -EMFILE: pipes, memfds, sockets */
         FAULT_ACCEPT, /* -EMFILE from accept */
         FAULT_THREAD, /* -EAGAIN from pthread_create */
+        FAULT_WRITE,  /* -EIO from writing to a file of the store */
+        FAULT_SPACE,  /* -ENOSPC from making one larger */
+        FAULT_SYNC,   /* -EIO from fdatasync and fsync */
         _FAULT_MAX,
 } FaultSeam;
 

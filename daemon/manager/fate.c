@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 #define PLUGIN_AGAIN_USEC (100 * USEC_PER_MSEC) /* a task that its plugin gave back */
@@ -60,11 +61,12 @@ static TaskFate take_back(Manager *m, TaskRecord *t, const TaskResult *result) {
         return (TaskFate) { .event = dead ? TASK_EV_GIVE_UP : TASK_EV_RETURN };
 }
 
-TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
+static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         run_keep_result(m, t, result);
         if (result->verdict == TASK_STOPPED ||
             result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
-                if (m->keeping && t->end_note == TASK_NOTE_NONE && !t->has_fd)
+                bool kept = m->keeping || (m->stopping && durable_queue(t->queue));
+                if (kept && t->end_note == TASK_NOTE_NONE && !t->has_fd)
                         return (TaskFate) { .event = TASK_EV_RETURN }; /* the next eqd runs it again */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
                         t->end_note = TASK_NOTE_SHUTDOWN;
@@ -84,6 +86,15 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         t->end_reason = EQ_REASON_NONE;
         manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
         return retry(m, t);
+}
+
+TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
+        TaskFate fate = decide(m, t, result);
+        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN) {
+                durable_put_state(t, &fate);
+                durable_stopped(t);
+        }
+        return fate;
 }
 
 int run_keep_bytes(TaskRun *run, EqBytes result) {
@@ -125,7 +136,7 @@ int run_begin(TaskRecord *t, uint64_t started_usec) {
                 task_run_deinit(t->run);
         else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
                 return -ENOMEM;
-        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1 };
+        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1, .mark = STORE_MARK_NONE };
         output_log_init(&t->run->log);
         return 0;
 }

@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 #include "manager/snapshot.h"
 
@@ -29,6 +30,16 @@ static void announce(Manager *m, TaskRecord *t) {
 static void look_whether_stopped(Manager *m) {
         if (m->stopped)
                 (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
+}
+
+/* Commands are announced when their process is known. */
+static void on_started(void *host, Task *task) {
+        TaskRecord *t = task_record(task);
+        durable_started(t);
+        if (queue_has_plugin(t->queue))
+                plugins_began(host, t);
+        if (!queue_has_commands(t->queue))
+                announce(host, t);
 }
 
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
@@ -57,6 +68,11 @@ static void on_finished(void *host, Task *task) {
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);
         user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
+        if (!durable_put_end(t))
+                record_settle(m, t);
+}
+
+void record_settle(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
         followers_end(t);
         history_add(m, t);
@@ -74,15 +90,6 @@ static void on_space(void *host, Queue *q) {
 static void on_rearm(void *host, uint64_t next_usec) {
         Manager *m = host;
         (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* stands: cannot fail */
-}
-
-/* Commands and workers are announced when more is known of them. */
-static void on_started(void *host, Task *task) {
-        TaskRecord *t = task_record(task);
-        if (!queue_has_plugin(t->queue))
-                return;
-        plugins_began(host, t);
-        announce(host, t);
 }
 
 static const EngineHooks engine_hooks = {
@@ -141,15 +148,27 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
         return clogged;
 }
 
+bool manager_lost_others(const Manager *m) {
+        const SpawnReady *spawner = command_executor_spawner(m->commands);
+        return m->others_once && spawner && !spawner->any_identity;
+}
+
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_notice("the spawner is back as process %d; %u processes that it had left, waiting ones among them, "
+                           "were killed",
+                           (int)ready->pid, ready->killed);
+                if (manager_lost_others(m))
+                        log_error("from now on only commands of uid %u run: the process that had the rights to run "
+                                  "others' "
+                                  "has died, and eqd has given them up. Restart eqd",
+                                  (unsigned)geteuid());
                 manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
                 return;
         }
         m->ready = true;
+        m->others_once = ready->any_identity;
         m->hooks->ready(m->host);
 }
 
@@ -168,6 +187,14 @@ static const CommandHooks command_hooks = {
 };
 
 /* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
+
+static size_t n_volatile(const Manager *m) {
+        size_t n = 0;
+        for (const QueueRecord *q = m->queues; q; q = q->hh.next)
+                if (!durable_queue(q))
+                        n += q->queue->n_queued + q->queue->n_waiting;
+        return n;
+}
 
 static void look_whether_stuck(Manager *m) {
         size_t n = m->threads->n_busy - m->threads->n_handed;
@@ -188,9 +215,8 @@ static void stop_fire(Timer *timer) {
         }
         if (m->pool->n_busy > 0)
                 log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > n_running && !m->keeping)
-                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - n_running);
+        if (!m->keeping && n_volatile(m) > 0)
+                log_notice("%zu tasks of queues that are not durable had not ended; they are gone", n_volatile(m));
         look_whether_stuck(m);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
@@ -204,6 +230,7 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .program = c->spawner_program,
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
+                .stock = (unsigned)m->config->daemon.waiting_processes,
         };
         m->no_commands = m->ready = !m->config->daemon.commands;
         return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,
@@ -239,18 +266,26 @@ static int fill(Manager *m, const ManagerConfig *c) {
         return r;
 }
 
-/* A file that is no good is not worth an eqd that does not start: what could be read of it is there. */
-static int take_over(Manager *m, int fd) {
+/* A file of the service manager that is no good is not worth an eqd that does not start: what could be read of it is there. A
+ * store that is no good is. */
+static int take_over(Manager *m, const char *store_dir, int kept_fd) {
         Restore restore;
         restore_begin(&restore, m);
-        int r = snapshot_load(&restore, fd);
+        int r = store_dir ? durable_open(m, store_dir, &restore) : 0;
+        int kept = r >= 0 && kept_fd >= 0 ? snapshot_load(&restore, kept_fd) : 0;
         int e = restore_done(&restore);
-        if (r == -ENOMEM || e < 0)
-                return -ENOMEM;
         if (r < 0)
-                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-r));
-        log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were no good",
-                   restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
+                return r;
+        if (kept == -ENOMEM || e < 0) {
+                log_error("out of memory for the queues of the eqd before this one");
+                return -ENOMEM;
+        }
+        if (kept < 0)
+                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-kept));
+        if (restore.n_pending > 0 || restore.n_finished > 0 || restore.n_skipped > 0)
+                log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were "
+                           "no good",
+                           restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
         return 0;
 }
 
@@ -280,12 +315,14 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         return 0;
 }
 
-int manager_start(Manager *m, int kept_fd) {
+const uint64_t *manager_written(const Manager *m) {
+        return &m->written;
+}
+
+int manager_start(Manager *m, const char *store_dir, int kept_fd) {
         Refusal refusal;
-        int r = kept_fd >= 0 ? take_over(m, kept_fd) : 0;
-        if (r < 0)
-                log_error("out of memory for the queues of the eqd before this one");
-        else {
+        int r = take_over(m, store_dir, kept_fd);
+        if (r >= 0) {
                 r = queues_apply_config(m, m->config, &refusal);
                 if (r < 0)
                         log_error("%s", refusal.text);
@@ -298,6 +335,7 @@ Manager *manager_free(Manager *m) {
                 return NULL;
         m->stopping = true;
         m->want_events = false;
+        durable_close(m);
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next) {
                 uint64_t seq = 0;

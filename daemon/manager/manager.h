@@ -28,6 +28,11 @@ typedef struct ManagerHooks {
         /* The spawner said READY for the first time. Not called where Manager::ready is set from the beginning, because there
          * is none to wait for. */
         void (*ready)(void *host);
+        /* All changes up to this value of manager_written() are on disk; those above it never will be. */
+        void (*durable)(void *host, uint64_t position);
+        void (*not_durable)(void *host);
+        /* How far the store has been read, while manager_start() does so. */
+        void (*restoring)(void *host, unsigned percent);
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -65,9 +70,12 @@ struct Manager {
         bool dooming;
         const ManagerHooks *hooks;
         void *host;
+        struct Durable *durable; /* NULL: there is no store */
+        uint64_t written;        /* see manager_written() */
         bool want_events, stopping, ready;
         bool keeping;                 /* stopping, and what has not ended goes to the next eqd */
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
+        bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         uint64_t jitter;              /* state of the back-off's random numbers */
@@ -82,11 +90,18 @@ static inline size_t manager_n_running(const Manager *m) {
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 /* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
- * what its manager_keep() wrote; -1: nothing. 0 or negative errno, which the log explains. */
-int manager_start(Manager *m, int kept_fd);
+ * what its manager_keep() wrote; -1: nothing. store_dir: of the durable queues, blocks while it is read; NULL: all live in
+ * memory. 0 or negative errno, which the log explains. */
+int manager_start(Manager *m, const char *store_dir, int kept_fd);
+/* Counts the changes of durable queues: an answer that was given in between waits for ManagerHooks::durable. */
+const uint64_t *manager_written(const Manager *m);
 /* After manager_stop() is through, or at once, but never if it is `stuck`: then the process must end without it. Waits for
  * plugins. */
 Manager *manager_free(Manager *m);
+
+/* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
+ * started again. Loop. */
+bool manager_lost_others(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are
@@ -184,6 +199,7 @@ void manager_follower_unclogged(Manager *m, Follower *f);
 /* ---- queues; control is for the creator, allow_control, and administrators ---- */
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal);
+void manager_queue_changed(QueueRecord *q); /* paused, resumed, stopped: to be called after it */
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
 

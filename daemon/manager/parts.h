@@ -12,7 +12,12 @@ void deps_drop(TaskRecord *t);                     /* its own edges and those to
 void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or cancels those that come after it */
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
 
+/* manager.c */
+void record_settle(Manager *m, TaskRecord *t); /* its end is told */
+
 /* submit.c */
+void record_push(Manager *m, TaskRecord *t); /* what was admitted enters its queue */
+void record_drop(Manager *m, TaskRecord *t); /* ... does not, and is freed */
 void space_fell_free(Manager *m, QueueRecord *q);
 bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 

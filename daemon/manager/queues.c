@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 /* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
@@ -112,6 +113,7 @@ static void remove_fire(Timer *timer) {
                 return; /* comes back when it has */
         list_take_all(&q->removers, &removers);
         manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
+        durable_put_gone(q);
         queue_record_free(m, q);
         for (List *l; (l = list_first(&removers));) {
                 list_remove(l);
@@ -137,14 +139,18 @@ static void leave_executor(Manager *m, QueueRecord *q) {
  * errno: it runs commands, and will say that the tasks that it gets are none. */
 static int use_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
         Pool *const pools[_QUEUE_EXECUTOR_MAX] = { m->pool, m->remote, m->threads };
-        if (a->executor == executor_of(q))
+        QueueExecutor executor = a->executor;
+        if (executor == QUEUE_EXECUTOR_PLUGIN &&
+            !q->library) /* restored: until its file is looked at, as payloads for workers */
+                executor = QUEUE_EXECUTOR_WORKER;
+        if (executor == executor_of(q))
                 return 0;
         leave_executor(m, q);
-        queue_set_pool(q->queue, pools[a->executor]);
+        queue_set_pool(q->queue, pools[executor]);
         int r = 0;
-        if (a->executor == QUEUE_EXECUTOR_WORKER)
+        if (executor == QUEUE_EXECUTOR_WORKER)
                 r = worker_executor_add_queue(m->workers, q->queue);
-        else if (a->executor == QUEUE_EXECUTOR_PLUGIN) {
+        else if (executor == QUEUE_EXECUTOR_PLUGIN) {
                 PluginSetup setup = plugins_setup(q, a);
                 r = plugin_executor_add_queue(m->plugins, q->queue, &setup);
         }
@@ -318,6 +324,12 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
                 return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = durable_check(m, *ret, ret_refusal);
+        if (r < 0) {
+                queue_record_free(m, *ret);
+                return r;
+        }
+        durable_put_queue(*ret);
         manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, *ret, NULL);
         return 0;
 }
@@ -332,7 +344,36 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         plugins_changed(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
+        manager_queue_changed(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
+}
+
+void manager_queue_changed(QueueRecord *q) {
+        durable_put_queue(q);
+}
+
+/* Tasks are kept from their submit to the end of their history, or not at all. */
+static bool may_change_durable(const QueueRecord *q) {
+        return queue_is_empty(q->queue) && q->n_history == 0 && q->n_unsettled == 0;
+}
+
+static int check_durable(const QueueRecord *q, bool durable, Refusal *r) {
+        if (durable == q->attributes.durable || may_change_durable(q))
+                return 0;
+        return refuse(r, EQ_E_STATE, -EBUSY,
+                      "durable: queue %s has tasks or a history, which are %s; remove the queue, or make another one",
+                      q->queue->name, q->attributes.durable ? "on disk" : "in memory");
+}
+
+/* A file, or a default, that says otherwise waits until the queue is made anew. */
+static void settle_durable(QueueRecord *q, bool was, bool *durable) {
+        if (*durable == was)
+                return;
+        if (!may_change_durable(q)) {
+                log_warning("queue %s has tasks or a history: durable stays %s", q->queue->name, was ? "yes" : "no");
+                *durable = was;
+        } else if (was)
+                durable_put_gone(q); /* to the store; it lives on in memory */
 }
 
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal) {
@@ -348,11 +389,16 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
                 r = check_plugin(q, a.executor, ret_refusal);
         if (r >= 0)
                 r = check_executor(q, a.executor, NULL, ret_refusal);
+        if (r >= 0)
+                r = check_durable(q, a.durable, ret_refusal);
+        if (r >= 0)
+                r = durable_check(m, q, ret_refusal);
         if (r < 0)
                 return r;
         r = use_executor(m, q, &a);
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        settle_durable(q, q->attributes.durable, &a.durable);
         q->overridden = q->origin == QUEUE_FROM_FILE;
         apply(m, q, &a);
         return 0;
@@ -361,7 +407,7 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
 /* ---- removal ---- */
 
 void queue_record_settle(Manager *m, QueueRecord *q) {
-        if (q->removing && queue_is_empty(q->queue)) /* not from inside the engine */
+        if (q->removing && queue_is_empty(q->queue) && q->n_unsettled == 0) /* not from inside the engine */
                 (void)timer_set(&m->timers, &q->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
 }
 
@@ -414,8 +460,15 @@ static void set_library(QueueRecord *q, PluginLibrary *library) {
 
 /* The defaults below it may have changed, for what neither its file nor a client has set. */
 static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
+        bool was = q->attributes.durable;
         if (queue_attributes_rebase(&q->attributes, base) < 0)
                 log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+        bool durable = q->attributes.durable;
+        q->attributes.durable = was;
+        settle_durable(q, was, &durable);
+        q->attributes.durable = durable;
+        if (durable && !was)
+                durable_put_queue(q);
         change_executor(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         workers_recheck(m, q);
@@ -439,6 +492,7 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         int r = use_executor(m, q, &file->attributes);
         if (r < 0)
                 log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
+        settle_durable(q, q->attributes.durable, &file->attributes.durable);
         apply(m, q, &file->attributes);
 }
 
@@ -449,6 +503,7 @@ static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
         q->digest = file->digest;
+        durable_put_queue(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, q, NULL);
         return 0;
 }
@@ -478,6 +533,7 @@ static int make_default(Manager *m, Refusal *r) {
                 e = record_new(m, "default", 0, &a, NULL, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
+        durable_put_queue(q);
         return 0;
 }
 

@@ -147,7 +147,7 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
         AttributePacker p = { .packer = eq_packer(&set) };
         if (attribute_needs(q))
                 (void)queue_attributes_each(&q->attributes, pack_attribute, &p); /* our function ends it never */
-        if (!p.executor && !queue_is_empty(q->queue)) /* its tasks fit no other, whatever files and defaults say then */
+        if (!p.executor) /* its tasks fit no other, whatever files and defaults say then */
                 (void)pack_attribute(&p, "executor", queue_has_commands(q) ? "command" : "worker", true);
         StoredQueue s = {
                 .creator = q->creator,
@@ -348,16 +348,18 @@ void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b) {
         stored_task_pack(&s, b);
 }
 
-void restore_pack_state(const Manager *m, const TaskRecord *t, EqBuffer *b) {
+void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b) {
         const Task *task = &t->task;
+        bool retry = fate && fate->event == TASK_EV_RETRY;
+        uint8_t wait = retry ? TASK_WAIT_BACKOFF : fate ? 0 : task->wait & ~TASK_WAIT_AFTER;
         StoredState s = {
                 .attempt = task->attempt,
                 .crashes = t->crashes,
                 .lost = t->lost,
-                .wait = task->wait & ~TASK_WAIT_AFTER,
+                .wait = wait,
         };
-        if (task->wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
-                s.due_usec = clock_to_realtime(m->clock, task->due_usec);
+        if (wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
+                s.due_usec = clock_to_realtime(m->clock, retry ? fate->due_usec : task->due_usec);
         if (task->expire_usec)
                 s.expire_usec = clock_to_realtime(m->clock, task->expire_usec);
         stored_state_pack(&s, b);

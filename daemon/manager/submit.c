@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/fault.h"
-#include "manager/manager.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 /* One task of a submit on its way in. */
@@ -101,6 +101,12 @@ static int check_identity(const Admission *a) {
         uid_t uid = a->run_as->uid;
         bool own_only =
                 !spawner || !spawner->any_identity || a->manager->config->daemon.identity == COMMAND_IDENTITY_OWN;
+        if (manager_lost_others(a->manager) && uid != geteuid())
+                return refuse(
+                        a->refusal, EQ_E_IDENTITY, -EPERM,
+                        "eqd cannot run commands as uid %u until it is restarted: its process that had the rights to "
+                        "do so has died; tell the administrator",
+                        (unsigned)uid);
         if (own_only && uid != geteuid())
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,
@@ -221,6 +227,12 @@ static uint64_t add_usec(uint64_t a, uint64_t b) {
 
 /* When it may start and must have started, as the engine wants to know it. */
 static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
+        static const uint64_t timed =
+                EQ_BIT(Submit, delay_usec) | EQ_BIT(Submit, at_usec) | EQ_BIT(Submit, expire_usec);
+        if (s->hold)
+                t->wait |= TASK_WAIT_HELD;
+        if (!(s->present & timed))
+                return; /* most have none, and a clock costs as much as all the rest here */
         uint64_t now = clock_monotonic(m->clock);
         if (EQ_HAS(s, Submit, delay_usec))
                 t->due_usec = add_usec(now, s->delay_usec);
@@ -230,8 +242,6 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
                 t->wait |= TASK_WAIT_AT;
         if (EQ_HAS(s, Submit, expire_usec))
                 t->expire_usec = add_usec(now, s->expire_usec);
-        if (s->hold)
-                t->wait |= TASK_WAIT_HELD;
 }
 
 /* A record that is ready to be pushed but for its SEQ. */
@@ -270,19 +280,31 @@ static int check_task(const Admission *a, const SubmitArgs *args) {
         return r;
 }
 
-/* Nothing fails from here on. */
-static void commit(const Admission *a, TaskRecord *t, uint64_t seq, int stdin_fd) {
-        Queue *queue = a->queue->queue;
-        t->task.seq = seq;
+static void take(const Admission *a, TaskRecord *t, int stdin_fd) {
         t->spec.stdin_fd = stdin_fd;
         t->user = a->caller->user;
         t->user->n_refs++;
         a->manager->n_pending++;
+}
+
+void record_push(Manager *m, TaskRecord *t) {
+        QueueRecord *q = t->queue;
         bool never = t->end_note == TASK_NOTE_DEPS;
-        manager_event_task(a->manager, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
-        queue_push(queue, &t->task);
-        if (never)
-                (void)queue_cancel(queue, &t->task); /* just pushed, and not eligible */
+        manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
+        queue_push(q->queue, &t->task);
+        if (q->removing)
+                t->end_note = TASK_NOTE_REMOVED; /* meanwhile */
+        if (never || q->removing)
+                (void)queue_cancel(q->queue, &t->task); /* runs already: it is left to run, as all that did */
+}
+
+void record_drop(Manager *m, TaskRecord *t) {
+        user_refund(t->user, USER_TASKS, 1);
+        user_refund(t->user, USER_TASK_BYTES, t->task.bytes);
+        user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
+        m->n_pending--;
+        queue_unreserve(t->queue->queue, 1, t->task.bytes);
+        task_record_free(t);
 }
 
 static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_t first_seq) {
@@ -297,7 +319,9 @@ static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_
         return 0;
 }
 
-static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq) {
+/* *ret_now: they are to be pushed now, not when they are durable. */
+static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq,
+                 bool *ret_now) {
         uint64_t n_bytes = args_bytes(args, n);
         const Cost costs[COSTS] = { { USER_TASKS, n },
                                     { USER_TASK_BYTES, n_bytes },
@@ -308,6 +332,10 @@ static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecor
         r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
         if (r == 0) {
                 r = index_all(a, records, n, *ret_first_seq);
+                for (size_t i = 0; i < n && r >= 0; i++)
+                        records[i]->task.seq = *ret_first_seq + i;
+                if (r >= 0)
+                        r = durable_accept(a->queue, records, n, ret_now, a->refusal);
                 if (r < 0)
                         queue_unreserve(a->queue->queue, n, n_bytes);
         }
@@ -341,6 +369,7 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
         TaskRecord *one = NULL, **records = &one;
         size_t n_made = 0;
         uint64_t first_seq, now_usec = clock_realtime(m->clock);
+        bool now;
         if (n > 1 && !(records = fault_calloc(n, sizeof(TaskRecord *))))
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         while (r == 0 && n_made < n) {
@@ -348,12 +377,15 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
                 n_made += r == 0;
         }
         if (r == 0)
-                r = admit(&a, args, n, records, &first_seq);
+                r = admit(&a, args, n, records, &first_seq, &now);
         if (r == 0) {
                 *ret_first = (eq_task_id) { .queue = q->queue->id, .seq = first_seq };
                 *ret_last = records[n - 1];
-                for (size_t i = 0; i < n; i++)
-                        commit(&a, records[i], first_seq + i, args[i].stdin_fd);
+                for (size_t i = 0; i < n; i++) {
+                        take(&a, records[i], args[i].stdin_fd);
+                        if (now)
+                                record_push(m, records[i]);
+                }
         } else
                 for (size_t i = 0; i < n_made; i++)
                         task_record_free(records[i]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
@@ -30,6 +31,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
                 list_remove(&t->links->doomed_link);
         free(t->links);
         history_remove(m, t);
+        list_remove(&t->recent_link);
         if (t->task.seq != 0 && seq_index_get(&t->queue->tasks, t->task.seq) == t)
                 seq_index_remove(&t->queue->tasks, t->task.seq);
         if (t->run) {
@@ -117,12 +119,18 @@ int manager_kill(Manager *m, TaskRecord *t, int signal) {
 }
 
 int manager_hold(Manager *m, TaskRecord *t) {
-        return queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        int r = queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        if (r == 0)
+                durable_put_state(t, NULL);
+        return r;
 }
 
 int manager_release(Manager *m, TaskRecord *t) {
-        if (!(t->task.wait & TASK_WAIT_HELD))
+        if (!(t->task.wait & TASK_WAIT_HELD) || !task_is_pending(&t->task))
                 return 1;
+        t->task.wait &= ~TASK_WAIT_HELD; /* as it will be: released it may start, and end, at once */
+        durable_put_state(t, NULL);
+        t->task.wait |= TASK_WAIT_HELD;
         return queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
 }
 
@@ -147,6 +155,7 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         t->task.wait = 0;
         t->task.due_usec = t->task.expire_usec = 0;
         m->n_pending++;
+        durable_put_state(t, NULL);
         manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
         queue_push_again(t->queue->queue, &t->task);
         return 0;

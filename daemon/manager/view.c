@@ -53,6 +53,16 @@ static void name_of(const TaskRecord *t, char *buf, size_t size) {
         snprintf(buf, size, "%s/%llu", t->queue->queue->name, (unsigned long long)t->task.seq);
 }
 
+static void explain_unserved(const Queue *q, char *buf, size_t size) {
+        size_t n = worker_executor_n_serving(q);
+        if (n > 0)
+                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
+                         n, q->name);
+        else
+                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
+                         q->name, q->name);
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -74,21 +84,16 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
                 return;
         case EQ_REASON_NO_WORKER:
-                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
-                         queue, queue);
+        case EQ_REASON_POOL_FULL:
+                if (queue_has_plugin(t->queue))
+                        snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
+                                 (unsigned long long)m->config->daemon.plugin_threads);
+                else
+                        explain_unserved(q, buf, size);
                 return;
         case EQ_REASON_PLUGIN:
                 snprintf(buf, size, "plugin %s: %s", t->queue->library ? t->queue->library->path : "",
                          plugin_executor_explain(q));
-                return;
-        case EQ_REASON_POOL_FULL:
-                if (queue_has_plugin(t->queue)) {
-                        snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
-                                 (unsigned long long)m->config->daemon.plugin_threads);
-                        return;
-                }
-                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
-                         worker_executor_n_serving(q), queue);
                 return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
@@ -98,7 +103,7 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_AFTER:
                 snprintf(buf, size, "comes after %s, which is %s", other,
-                         by ? eq_state_name(by->task.state) : "not finished");
+                         by ? eq_state_name(task_record_state(by)) : "not finished");
                 return;
         case EQ_REASON_AT:
                 snprintf(buf, size, "starts in %s", span);
@@ -232,7 +237,7 @@ static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, v->detail, sizeof(v->detail));
-        else if (t->task.state != EQ_STATE_RUNNING) {
+        else if (task_record_state(t) != EQ_STATE_RUNNING) {
                 const TaskRecord *by;
                 reason = reason_of(t, &by);
                 if (reason != EQ_REASON_NONE)
@@ -249,7 +254,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Task, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Task, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Task, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Task, state, eq_str(eq_state_name(task_record_state(t))));
         EQ_SET(row, Task, payload_bytes, t->spec.payload_len);
         EQ_SET(row, Task, attempt, t->task.attempt);
         EQ_SET(row, Task, retries, t->retries);
@@ -262,7 +267,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         view_identity(m, t, row);
         view_reason(m, t, ret);
         if (t->run)
-                view_run(t->run, t->task.state == EQ_STATE_RUNNING, row);
+                view_run(t->run, task_record_state(t) == EQ_STATE_RUNNING, row);
         if (task_record_finished(t))
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
 }
@@ -301,13 +306,13 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Why, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Why, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Why, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Why, state, eq_str(eq_state_name(task_record_state(t))));
 
         const TaskRecord *by = NULL;
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
-        else if (t->task.state == EQ_STATE_RUNNING)
+        else if (task_record_state(t) == EQ_STATE_RUNNING)
                 explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {
                 reason = reason_of(t, &by);
@@ -434,7 +439,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         if (spawner) {
                 bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
-                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
+                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : manager_lost_others(m) ? "lost" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
         } else if (m->no_commands)
                 EQ_SET(ret, Stat, identities, eq_str("none"));
@@ -444,6 +449,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
         EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
+        EQ_SET(ret, Stat, workers, m->workers->n_workers);
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());
         EQ_SET(ret, Stat, log_dropped, log_dropped());
@@ -457,7 +463,7 @@ static bool matches(const Caller *caller, const ListFilter *f, const TaskRecord 
                 return false;
         if (f->queue && t->queue != f->queue)
                 return false;
-        if (f->states && !(f->states & (1U << t->task.state)))
+        if (f->states && !(f->states & (1U << task_record_state(t))))
                 return false;
         if (EQ_HAS(a, List, uid) && t->spec.identity->uid != a->uid)
                 return false;

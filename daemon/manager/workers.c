@@ -33,8 +33,6 @@ static int on_prepare(void *host, Task *task, const RemoteWorker *w, WorkerOrder
                 .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : a->timeout_usec,
                 .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : a->grace_usec,
         };
-        t->run->announced = true;
-        manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
         return 0;
 }
 

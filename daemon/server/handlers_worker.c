@@ -127,17 +127,20 @@ void handle_worker_serve(void *host, const Request *rq, const void *params) {
                               .client = sw };
         sw->handlers = h;
         sw->session = s;
-        int r = manager_worker_serve(h->manager, &caller, &setup, params, &sw->worker, &refusal);
-        if (r < 0) {
+        engine_hold(
+                &h->manager
+                         ->engine); /* the answer first, then tasks: a simple client waits for it and for nothing else */
+        if (manager_worker_serve(h->manager, &caller, &setup, params, &sw->worker, &refusal) < 0) {
                 if (!s->worker)
                         free(sw);
                 request_refused(rq, &refusal);
-                return;
+        } else {
+                EqWorkerServeReply reply = { 0 };
+                s->worker = sw;
+                EQ_SET(&reply, WorkerServeReply, worker, s->number);
+                request_reply_record(rq, &eq_schema_WorkerServeReply, &reply);
         }
-        s->worker = sw;
-        EqWorkerServeReply reply = { 0 };
-        EQ_SET(&reply, WorkerServeReply, worker, s->number);
-        request_reply_record(rq, &eq_schema_WorkerServeReply, &reply);
+        engine_unhold(&h->manager->engine);
 }
 
 void handle_worker_credit(void *host, const Request *rq, const void *params) {
@@ -149,9 +152,9 @@ void handle_worker_credit(void *host, const Request *rq, const void *params) {
                 request_error(rq, EQ_E_INVALID, "parallel: a worker runs at least one task at once");
                 return;
         }
+        request_reply_nil(rq); /* before what that brings */
         remote_worker_set_credit(sw->worker, (uint32_t)p->credit,
                                  EQ_HAS(p, WorkerCredit, parallel) ? (uint32_t)p->parallel : sw->worker->parallel);
-        request_reply_nil(rq);
 }
 
 static void leave_gone(PendingRequest *p) {

@@ -98,29 +98,19 @@ static void pack_functions(msgpack_packer *pk) {
 
 /* ---- what eqd asks of a client ---- */
 
-static const struct {
-        const char *name, *doc;
-        const EqSchema *params, *answer;
-        unsigned since;
-} calls[] = {
-#define EQ_CALL(ID, name_, Params, Answer, since_, doc_)                                                               \
-        { .name = name_, .params = &eq_schema_##Params, .answer = &eq_schema_##Answer, .doc = doc_, .since = since_ },
-#include "eqd.def"
-};
-
 static void pack_calls(msgpack_packer *pk) {
-        msgpack_pack_array(pk, ELEMENTSOF(calls));
-        for (size_t i = 0; i < ELEMENTSOF(calls); i++) {
-                const EqSchema *s = calls[i].params;
+        msgpack_pack_array(pk, _EQ_CALL_MAX);
+        for (size_t i = 0; i < _EQ_CALL_MAX; i++) {
+                const EqSchema *s = eq_calls[i].params;
                 msgpack_pack_map(pk, 6);
-                pack_pair_str(pk, "name", calls[i].name);
+                pack_pair_str(pk, "name", eq_calls[i].name);
                 eq_pack_cstr(pk, "parameters");
                 pack_parameters(pk, s);
                 eq_pack_cstr(pk, "options");
                 pack_fields(pk, s, s->n_positional, s->n_fields);
-                pack_pair_str(pk, "answer", calls[i].answer->name);
-                pack_pair_u64(pk, "since", calls[i].since);
-                pack_pair_str(pk, "doc", calls[i].doc);
+                pack_pair_str(pk, "answer", eq_calls[i].answer->name);
+                pack_pair_u64(pk, "since", eq_calls[i].since);
+                pack_pair_str(pk, "doc", eq_calls[i].doc);
         }
 }
 

@@ -7,6 +7,8 @@
  * event. A client that does not read is not read from: above EQ_OUTPUT_HIGH of unsent output its requests wait until
  * EQ_OUTPUT_LOW. Neither do more than SESSION_PENDING_MAX unanswered requests pile up: the next ones wait in the socket.
  *
+ * A worker is served above EQ_OUTPUT_HIGH, too, up to SESSION_WORKER_OUTPUT_MAX; one that shut down its side is closed.
+ *
  * A client that shut down its side gets the answers to what it sent, then the end. A client that is gone altogether has
  * what it sent served to the last whole message; the answers are dropped. */
 
@@ -34,6 +36,7 @@ typedef struct OutputHold {
 
 enum {
         SESSION_HOLDS_MAX = 4,
+        SESSION_WORKER_OUTPUT_MAX = EQ_MESSAGE_MAX / 2, /* unsent output above which not even a worker is served */
         SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
         SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
 };

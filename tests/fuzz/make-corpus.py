@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the first corpora of fuzz-scan, fuzz-decode and fuzz-session: corpus/* beside this file.
+"""Writes the first corpora of fuzz-scan, fuzz-decode, fuzz-session and fuzz-request: corpus/* beside this file.
 
 Small messages as clients send them, one per method and some odd ones. Files that a fuzzer found are kept beside them
 under other names; this script only writes its own. Needs no library: the few formats are packed here, so that lengths
@@ -128,6 +128,13 @@ def write(folder, name, data):
         f.write(data)
 
 
+def request(strings, flags=0, n_groups=0, n_rlimits=0, n_argv=1, n_env=0, n_fds=0, nice=0, n_strings=None):
+    """As fuzz-request.c reads it: struct Head, strings."""
+    head = struct.pack("<12Ii4xQQB7x", flags, 3, 1000, 1000, n_groups, n_rlimits, n_argv, n_env,
+                       len(strings) if n_strings is None else n_strings, 0o22, 100, 4, nice, 1, 2, n_fds)
+    return head + strings
+
+
 def main():
     for i, (name, message) in enumerate(MESSAGES.items()):
         write("decode", name, pack(message))
@@ -145,9 +152,20 @@ def main():
     write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
     write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
     write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
+    answers = [[1, 7, None, None], [1, 7, None, b"r"], [1, 7, None, {"attempt": 1, "result": b"r", "exit": 3}],
+               [1, 8, "no", None], [1, 8, [5, "no"], None], [1, 9, {"text": "no", "final": True}, None], [1, 9, 5, 5]]
+    write("session", "answers", bytes([0, 7]) + b"".join(map(pack, answers)))
     write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
     for name, data in VALUES.items():
         write("session", name, bytes([0, 1]) + data)
+    good = b"/bin/sh\0-c\0true\0A=1\0EQD_TASK=q/1\0/tmp\0\0\0"
+    write("request", "plain", request(b"true\0\0\0\0"))
+    write("request", "all", request(good, flags=0x67, n_groups=1, n_rlimits=1, n_argv=3, n_env=2, n_fds=3, nice=-20))
+    write("request", "memfd", request(good, flags=8, n_argv=3, n_env=2, n_fds=1))
+    write("request", "too-few", request(good, n_argv=4, n_env=2))
+    write("request", "not-ended", request(good[:-1] + b"x", n_argv=3, n_env=2))
+    write("request", "wrapping", request(good, n_argv=0xffffffff, n_env=7))
+    write("request", "no-fd", request(good, flags=2, n_argv=3, n_env=2))
     write_workers()
 
 

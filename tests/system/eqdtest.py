@@ -185,6 +185,15 @@ def become(uid, groups=()):
     os.setresuid(uid, uid, uid)
 
 
+def cgroup2():
+    """Where cgroups can be made, or the test is skipped."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, kind, *_ = line.split()
+        if kind == "cgroup2" and os.access(path, os.W_OK) and Path(path).is_relative_to("/sys/fs/cgroup"):
+            return Path(path)
+    raise Skip("there is no cgroup2 below /sys/fs/cgroup that may be written")
+
+
 # ---- rpc ----
 
 class RpcError(Exception):
@@ -199,6 +208,8 @@ class Closed(Exception):
 
 class Rpc:
     """One connection: MessagePack-RPC as any client would speak it."""
+
+    chunk = 262144 # bytes read at once
 
     def __init__(self, path, uid=None):
         self.buf = bytearray()
@@ -256,7 +267,7 @@ class Rpc:
                 pass
             if not select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
                 return False
-            data = self.sock.recv(262144)
+            data = self.sock.recv(self.chunk)
             if not data:
                 raise Closed("eqd closed the connection")
             self.buf += data
@@ -360,13 +371,16 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started."""
+    before it is started; cgroup: with a cgroup for each command, below self.cgroup."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, user=False):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False,
+                 user=False):
         super().__init__()
-        self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
+        self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         try:
             self.prepare(config or {}, uid, other_users)
+            if cgroup:
+                self.prepare_cgroup()
             if change:
                 change(self)
             self.start((*args, "--user") if user else args, env or {}, nofile)
@@ -386,6 +400,20 @@ class Eqd(Place):
         if uid is not None:
             for path in (self.dir, self.dir / "state"):
                 os.chown(path, uid, uid)
+
+    def prepare_cgroup(self):
+        directory = cgroup2() / self.dir.name
+        directory.mkdir()
+        self.cgroup = directory
+        self.configure("eqd.conf", f"[Commands]\nCgroup={directory}\n")
+
+    def remove(self):
+        super().remove()
+        if self.cgroup:
+            for path in sorted(self.cgroup.rglob("*"), reverse=True): # eqd's, had it left any
+                if path.is_dir():
+                    path.rmdir()
+            self.cgroup.rmdir()
 
     def configure(self, name, text):
         (self.dir / "config" / name).write_text(text)

@@ -3,6 +3,8 @@
 """Worker clients: leases, order, credit, answers good and bad, workers that vanish or lie, rights."""
 
 import os
+import resource
+import socket
 
 from eqdtest import USER_A, USER_B, RpcError, contains, equal, eventually, main, test
 import msgpack_mini
@@ -97,6 +99,20 @@ def a_serial_queue_is_serial_however_many_workers_it_has(eqd):
 
 
 @test()
+def the_answer_to_serve_comes_before_the_first_task(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    submit(c, b"1"), submit(c, b"2")
+    rpc = eqd.connect()
+    for msgid in (rpc.send("worker_serve", ["w"]), rpc.send("worker_credit", 2)):
+        rpc.receive()
+        equal(list(rpc.replies), [msgid], "the first message is the answer")
+        rpc.reply(msgid)
+        rpc.receive()
+        equal(len(rpc.requests), 1, "the second is a task")
+        rpc.requests.clear()
+
+
+@test()
 def credit_bounds_what_a_worker_has(eqd):
     c = worker_queue(eqd, "w", "max_active=100")
     w = Worker(eqd, "w", credit=3)
@@ -185,7 +201,7 @@ def tasks_of_a_vanished_worker_return_to_their_places_at_once(eqd):
         b.done(r)
     runs = [b.next() for _ in range(3)]
     equal([(r.payload, r.attempt) for r in runs], [(b"3", 1), (b"4", 1), (b"5", 1)])
-    shown = c.call("show", tasks[:1])[0]
+    shown = c.call("wait", tasks[:1])[0]
     equal((shown["state"], shown["crashes"]), ("DONE", 1))
 
 
@@ -425,6 +441,50 @@ def a_worker_that_does_not_read_is_shown_and_gets_no_more(eqd):
     equal(len([w.next() for _ in range(row["in_flight"])]), row["in_flight"])
     submit(c, b"more")
     equal(either(w, other).next().payload, b"more")
+
+
+@test()
+def a_worker_that_writes_before_it_reads_comes_through(eqd):
+    c = worker_queue(eqd, "w", "max_active=1000", "history=1000")
+    n, result = 200, b"r" * RESULT_MAX
+    tasks = [submit(c, b"p" * 10000) for _ in range(n)]
+    w = Worker(eqd, "w", credit=1000)
+    w.rpc.chunk = 16384
+    w.rpc.sock.settimeout(30) # sendall() blocks, as in any simple client
+    for _ in range(n):
+        w.done(w.next(), result)
+    equal([t["state"] for t in c.call("wait", tasks)], ["DONE"] * n)
+
+
+@test()
+def what_a_worker_has_does_not_wait_for_it_to_read(eqd):
+    """Ended by a bad message, or by the end of what it sends, while much is unread."""
+    c = worker_queue(eqd, "w", "max_active=1000")
+    for end in (lambda s: s.sendall(b"\xc1"), lambda s: s.shutdown(socket.SHUT_WR)):
+        tasks = [submit(c, b"x" * 100000) for _ in range(10)]
+        w = Worker(eqd, "w", credit=1000)
+        equal(state(c, tasks[0]), "RUNNING")
+        end(w.rpc.sock)
+        eventually(lambda: eqd.queue("w")["queued"] == 10, "the tasks are back")
+        c.call("cancel", tasks)
+
+
+@test(nofile=4096)
+def a_thousand_workers_share_a_queue(eqd):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard)) # the test has as many connections as eqd
+    c = worker_queue(eqd, "w", "max_active=2000", "history=10000")
+    workers = [Worker(eqd, "w") for _ in range(1000)]
+    tasks = c.call("submit_many", "w", [b"%d" % i for i in range(1000)])
+    equal(c.call("stat")["workers"], 1000)
+    runs = [w.next() for w in workers]
+    equal(sorted(int(r.payload) for r in runs), list(range(1000)), "one for each")
+    equal(len(c.call("worker_list", limit=700)), 700)
+    equal(len(c.call("worker_list", limit=700, **{"from": c.call("worker_list", limit=700)[-1]["worker"]})), 300)
+    for w, r in zip(workers, runs):
+        w.done(r)
+    first = tasks["first"]
+    equal({t["state"] for t in c.call("wait", [[first[0], first[1] + i] for i in range(1000)])}, {"DONE"})
 
 
 # ---- bad answers ----

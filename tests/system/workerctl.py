@@ -29,6 +29,12 @@ class Ctl:
         return self.end(rc)
 
 
+def begun(eqd, n):
+    """Waits until n commands have written a line; that eqd has sent a task does not mean that it was begun."""
+    path = eqd.dir / "work" / "begun"
+    eventually(lambda: path.exists() and len(path.read_text()) == n, f"{n} commands have begun")
+
+
 @test()
 def a_command_becomes_a_worker(eqd):
     worker_queue(eqd, "w", "max_active=4")
@@ -82,16 +88,16 @@ def a_large_payload_goes_in_and_a_large_result_is_cut(eqd):
 @test()
 def terminated_it_finishes_what_it_has_and_takes_no_more(eqd):
     c = worker_queue(eqd, "w", "max_active=10")
-    fifo = eqd.dir / "work" / "gate"
-    os.mkfifo(fifo)
-    w = Ctl(eqd, "-j", "2", "--", "sh", "-c", f"read x <{fifo}; echo done")
-    tasks = [submit(c, b"") for _ in range(3)]
-    for t in tasks[:2]:
-        eqd.until_state(f"w/{t[1]}", "RUNNING")
+    gates = [eqd.dir / "work" / f"gate{i}" for i in range(3)]
+    for gate in gates:
+        os.mkfifo(gate)
+    w = Ctl(eqd, "-j", "2", "--", "sh", "-c", f"read gate; echo >>{eqd.dir}/work/begun; read x <$gate; echo done")
+    tasks = [submit(c, f"{gate}\n".encode()) for gate in gates]
+    begun(eqd, 2)
     w.process.terminate()
     eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
-    for t in tasks[:2]:
-        fifo.write_text("\n")
+    for gate in gates[:2]:
+        gate.write_text("\n")
     contains(w.end(), "finishing 2 tasks")
     equal([ended(c, t)["result"] for t in tasks[:2]], [b"done\n"] * 2)
     equal(state(c, tasks[2]), "QUEUED")
@@ -100,9 +106,9 @@ def terminated_it_finishes_what_it_has_and_takes_no_more(eqd):
 @test()
 def twice_terminated_it_stops_its_commands(eqd):
     c = worker_queue(eqd)
-    w = Ctl(eqd, "--", "sleep", "1000")
+    w = Ctl(eqd, "--", "sh", "-c", f"echo >>{eqd.dir}/work/begun; exec sleep 1000")
     task = submit(c, b"")
-    eqd.until_state("w/1", "RUNNING")
+    begun(eqd, 1)
     w.process.terminate()
     eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
     w.process.terminate()

@@ -133,6 +133,25 @@ TEST(a_blocking_worker_gets_runs_one_by_one_and_answers_them) {
         close_fixture(&f);
 }
 
+TEST(an_answer_does_not_wait_for_the_run_behind_it) {
+        Fixture f;
+        eq_run *run;
+        EqMessage m;
+        open_fixture(&f);
+        serve(&f, 8, 1);
+        send_run(&f, 0, 1, "x", NULL);
+        send_run(&f, 1, 2, "y", NULL);
+        for (uint32_t i = 0; i < 2; i++) {
+                ck_assert_int_eq(eq_worker_next(f.c, EQ_TIMEOUT_NEVER, &run), 1);
+                if (i > 0) { /* the first answer is out while the second run is worked on */
+                        ck_assert(fake_read(&f.e, &m));
+                        ck_assert_uint_eq(m.msgid, 0);
+                }
+                ck_assert_int_eq(eq_run_complete(run, NULL, 0), 0);
+        }
+        close_fixture(&f);
+}
+
 TEST(an_outcome_says_everything_and_is_checked) {
         static char large[EQ_RESULT_MAX + 1];
         Fixture f;
@@ -362,7 +381,8 @@ TEST(who_submitted_gets_the_result) {
 }
 
 RUN_TESTS("serve", 30, test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
-          test_an_outcome_says_everything_and_is_checked, test_callbacks_may_end_runs_later_and_in_any_order,
+          test_an_answer_does_not_wait_for_the_run_behind_it, test_an_outcome_says_everything_and_is_checked,
+          test_callbacks_may_end_runs_later_and_in_any_order,
           test_what_is_canceled_before_it_was_handed_out_is_answered_here,
           test_leaving_gives_back_what_was_not_handed_out, test_a_lost_connection_ends_the_worker_and_its_runs,
           test_requests_that_are_no_run_are_refused_and_change_nothing,
