@@ -428,6 +428,25 @@ def a_queue_whose_file_is_gone_runs_what_it_has_and_goes(eqd):
 
 
 @plugin_test()
+def tasks_of_a_durable_queue_go_on_with_the_plugin_after_a_crash(eqd):
+    c = plugin_queue(eqd, "Durable=yes")
+    before, first = ended(c, submit(c, b"before")), blocked(c)
+    rest = [submit(c, b"%d" % i) for i in range(100)]
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.forget()
+    eqd.start(("--user",))
+    c = eqd.connect()
+    equal(c.call("show", [before["id"]])[0]["state"], "DONE", "what had ended does not run again")
+    until(c, first, "RUNNING")
+    c.call("cancel", [first], running=True)
+    for i, task in enumerate(rest):
+        shown = ended(c, task)
+        equal((shown["state"], shown["result"]), ("DONE", b"%d" % i))
+
+
+@plugin_test()
 def running_tasks_are_asked_to_end_when_eqd_stops(eqd):
     c = plugin_queue(eqd)
     blocked(c)
