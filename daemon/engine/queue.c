@@ -181,7 +181,7 @@ void queue_enter(Queue *q) {
 
 static bool executor_is_done(Queue *q) {
         Executor *x = q->pool->executor;
-        return q->stopped || !x->ops->end || x->ops->end(x, q);
+        return !x->ops->end || x->ops->end(x, q);
 }
 
 static void collect_waiters(Queue *q, List *over) {

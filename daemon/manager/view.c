@@ -63,6 +63,23 @@ static void explain_unserved(const Queue *q, char *buf, size_t size) {
                          q->name, q->name);
 }
 
+/* What is different where a plugin runs the tasks. False: nothing. */
+static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason reason, char *buf, size_t size) {
+        const char *error = plugin_executor_thread_error(m->plugins);
+        if (!queue_has_plugin(q))
+                return false;
+        if (reason == EQ_REASON_PLUGIN)
+                snprintf(buf, size, "plugin %s: %s", q->library->path, plugin_executor_explain(q->queue));
+        else if (reason == EQ_REASON_POOL_FULL)
+                snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
+                         (unsigned long long)m->config->daemon.plugin_threads);
+        else if (reason == EQ_REASON_CREATE_FAILURE && error)
+                snprintf(buf, size, "no thread can be created now: %s; eqd tries again each second", error);
+        else
+                return false;
+        return true;
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -73,6 +90,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
         format_span(t->task.due_usec > now ? t->task.due_usec - now : 0, span, sizeof(span));
         if (by)
                 name_of(by, other, sizeof(other));
+        if (explain_plugin(m, t->queue, reason, buf, size))
+                return;
         switch (reason) {
         case EQ_REASON_SERIAL:
                 snprintf(buf, size, "%s is running, and %s runs one task at a time", other, queue);
@@ -85,15 +104,7 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_NO_WORKER:
         case EQ_REASON_POOL_FULL:
-                if (queue_has_plugin(t->queue))
-                        snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
-                                 (unsigned long long)m->config->daemon.plugin_threads);
-                else
-                        explain_unserved(q, buf, size);
-                return;
-        case EQ_REASON_PLUGIN:
-                snprintf(buf, size, "plugin %s: %s", t->queue->library ? t->queue->library->path : "",
-                         plugin_executor_explain(q));
+                explain_unserved(q, buf, size);
                 return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
@@ -119,11 +130,6 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "%s and others come first", other);
                 return;
         case EQ_REASON_CREATE_FAILURE:
-                if (queue_has_plugin(t->queue) && plugin_executor_thread_error(m->plugins)) {
-                        snprintf(buf, size, "no thread can be created now: %s; eqd tries again each second",
-                                 plugin_executor_thread_error(m->plugins));
-                        return;
-                }
                 snprintf(buf, size, "no process can be created now; eqd tries again each second");
                 return;
         case EQ_REASON_SPAWN_FAILED:
