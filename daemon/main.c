@@ -549,6 +549,10 @@ static void finish(Daemon *d) {
                 d->server = server_free(d->server);
         if (d->manager && d->manager->keeping)
                 keep_queues(d->manager);
+        if (d->manager && d->manager->stuck) {
+                log_stop();
+                _exit(EXIT_FAILURE); /* its threads use what would be freed */
+        }
         d->manager = manager_free(d->manager);
         uv_walk(&d->loop, close_handle, d);
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);

@@ -260,8 +260,10 @@ static TaskFate decide(Engine *e, Task *t, const TaskResult *result) {
 }
 
 void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
-        assert(t->where == TASK_IN_RUNNING && !t->ending);
         Queue *q = t->queue;
+        if (t->where == TASK_IN_HANDED)
+                queue_began(q, t);
+        assert(t->where == TASK_IN_RUNNING && !t->ending);
         Slot *slot = t->slot;
         Pool *p = slot->pool;
         t->ending = true;

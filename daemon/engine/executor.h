@@ -10,6 +10,7 @@
 #include "proto/eq-types.h"
 
 typedef struct Executor Executor;
+typedef struct Queue Queue;
 typedef struct Slot Slot;
 typedef struct Task Task;
 
@@ -43,6 +44,15 @@ typedef struct ExecutorOps {
         /* Asks for the end of t: first the signal (0: the default), KILL after grace_usec (UINT64_MAX: the task's own).
          * Repeatable. The answer is engine_task_ended() with TASK_STOPPED, or whatever it came to before. */
         void (*cancel)(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec);
+
+        /* For executors that are handed tasks before they begin them, see queue_set_ahead(); others have neither.
+         * take_back: t comes back, unless it has begun: true, and the slot is free again; false, and it runs. */
+        bool (*take_back)(Executor *x, Slot *slot, Task *t);
+        bool (*has_begun)(Executor *x, const Slot *slot, const Task *t);
+
+        /* q was stopped and has nothing more to run. True: it has ended. False: it has not yet; queue_enter() and
+         * queue_leave() when it has. Repeated. NULL: always true. */
+        bool (*end)(Executor *x, Queue *q);
 } ExecutorOps;
 
 struct Executor {

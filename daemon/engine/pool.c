@@ -158,7 +158,7 @@ static void start(Pool *p, Queue *q, Task *t) {
                 pool_release(p, slot);
                 queue_unclaim(q, t);
                 pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
-        } else if (!ended)
+        } else if (!ended && t->where == TASK_IN_RUNNING)
                 pool_announce(p, slot);
 }
 
@@ -166,7 +166,7 @@ static void start(Pool *p, Queue *q, Task *t) {
 static void run_one(Pool *p) {
         Queue *q = p->sched->pick(p);
         queue_enter(q);
-        Task *t = queue_claim(q);
+        Task *t = q->n_ahead > 0 ? queue_hand(q) : queue_claim(q);
         if (t) /* else a hook has paused it, or the like, and is not back yet */
                 start(p, q, t);
         queue_leave(q);

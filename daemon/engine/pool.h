@@ -54,7 +54,8 @@ struct Pool {
 
         Slot **slots; /* n_slots of them, allocated one by one: their addresses are stable */
         size_t n_slots, n_slots_cap, n_slots_max, n_busy;
-        List idle; /* of Slot::link, the last used first */
+        size_t n_handed; /* of n_busy: with tasks that have not begun, as far as is known */
+        List idle;       /* of Slot::link, the last used first */
         size_t n_queues;
         bool running; /* pool_run() is active: calls from inside it leave the work to it */
 

@@ -36,6 +36,8 @@ static QueueWaiter *waiter_of(List *link) {
         return LIST_ENTRY(link, QueueWaiter, link);
 }
 
+static void recall_all(Queue *q);
+
 static const TaskLine *ready(const Queue *q, TaskLane lane) {
         return &q->lines[QUEUE_READY][lane];
 }
@@ -79,6 +81,7 @@ static int make(Engine *e, Pool *pool, const char *name, const QueueParams *para
                 for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
                         task_line_init(&q->lines[line][lane]);
         list_init(&q->running);
+        list_init(&q->handed);
         list_init(&q->run_link);
         list_init(&q->drainers);
         list_init(&q->joiners);
@@ -160,16 +163,46 @@ void queue_set_unserved(Queue *q, eq_reason reason) {
         queue_enter(q);
         q->unserved = reason;
         WATCH_SET(q->watch->unserved, (uint8_t)reason);
+        if (reason != EQ_REASON_NONE)
+                recall_all(q);
+        queue_leave(q);
+}
+
+void queue_set_ahead(Queue *q, size_t n) {
+        queue_enter(q);
+        if (n < q->n_ahead)
+                recall_all(q);
+        q->n_ahead = n;
+        queue_leave(q);
+}
+
+void queue_recall(Queue *q) {
+        queue_enter(q);
+        recall_all(q);
+        queue_leave(q);
+}
+
+void queue_look(Queue *q) {
+        queue_enter(q);
+        LIST_FOREACH_SAFE (link, &q->handed) {
+                Task *t = LIST_ENTRY(link, Task, link);
+                Executor *x = q->pool->executor;
+                if (x->ops->has_begun(x, t->slot, t)) {
+                        queue_began(q, t);
+                        pool_announce(q->pool, t->slot);
+                }
+        }
         queue_leave(q);
 }
 
 void queue_set_pool(Queue *q, Pool *pool) {
-        assert(queue_is_empty(q) && !q->runnable && q->depth == 0);
+        assert(q->n_running == 0 && q->n_handed == 0 && !q->runnable && q->depth == 0);
         q->pool->n_queues--;
         q->pool = pool;
         q->unserved = EQ_REASON_NONE;
         WATCH_SET(q->watch->unserved, EQ_REASON_NONE);
         WATCH_SET(q->watch->pool, pool->watch);
+        q->n_ahead = 0;
         pool->n_queues++;
 }
 
@@ -177,6 +210,11 @@ void queue_set_pool(Queue *q, Pool *pool) {
 
 void queue_enter(Queue *q) {
         q->depth++;
+}
+
+static bool executor_is_done(Queue *q) {
+        Executor *x = q->pool->executor;
+        return !x->ops->end || x->ops->end(x, q);
 }
 
 static void collect_waiters(Queue *q, List *over) {
@@ -191,7 +229,7 @@ static void collect_waiters(Queue *q, List *over) {
                 q->draining = false;
                 move_waiters(&q->drainers, over);
         }
-        if (q->stopping) {
+        if (q->stopping && executor_is_done(q)) {
                 q->stopped = true;
                 move_waiters(&q->joiners, over);
         }
@@ -225,6 +263,8 @@ static QueueLine line_for(const Task *t) {
 }
 
 /* Puts a task that was nowhere to its place. */
+static void recall_after(Queue *q, const Task *first);
+
 static void place(Queue *q, Task *t) {
         if (t->wait == 0 && t->state == EQ_STATE_WAITING)
                 task_set_state(t, TASK_EV_ELIGIBLE);
@@ -237,6 +277,8 @@ static void place(Queue *q, Task *t) {
         *(line == QUEUE_READY ? &q->n_queued : &q->n_waiting) += 1;
         q->n_bytes += t->bytes;
         engine_arm_task(q->engine, t);
+        if (line != QUEUE_DEFERRED && q->n_handed > 0 && t->seq < q->last_handed_seq[t->lane])
+                recall_after(q, t);
 }
 
 static void unplace(Queue *q, Task *t) {
@@ -267,6 +309,51 @@ static Task *next_of_lane(const Queue *q, TaskLane lane) {
 static Task *next_task(const Queue *q) {
         Task *t = next_of_lane(q, TASK_LANE_URGENT);
         return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
+}
+
+/* ---- handed over ---- */
+
+static void unhand(Queue *q, Task *t) {
+        assert(t->where == TASK_IN_HANDED);
+        list_remove(&t->link);
+        q->n_handed--;
+        q->pool->n_handed--;
+}
+
+/* Back to its place among the ready ones, as if it had never been away. */
+static void put_back(Queue *q, Task *t) {
+        unhand(q, t);
+        task_line_insert(&q->lines[QUEUE_READY][t->lane], t);
+        t->where = TASK_IN_READY;
+}
+
+/* t is READY after it, or it has begun and is RUNNING. */
+static void recall(Queue *q, Task *t) {
+        Slot *slot = t->slot;
+        Executor *x = q->pool->executor;
+        if (x->ops->take_back(x, slot, t)) {
+                pool_release(q->pool, slot);
+                put_back(q, t);
+        } else {
+                queue_began(q, t);
+                pool_announce(q->pool, slot);
+        }
+}
+
+/* Those of the lane whose place is after that of `first`. From the last one on, so that the executor does not begin one while
+ * those before it are taken from it. */
+static void recall_after(Queue *q, const Task *first) {
+        for (List *link = q->handed.prev, *before = link->prev; link != &q->handed;
+             link = before, before = link->prev) {
+                Task *t = LIST_ENTRY(link, Task, link);
+                if (t->lane == first->lane && t->seq > first->seq)
+                        recall(q, t);
+        }
+}
+
+static void recall_all(Queue *q) {
+        while (!list_is_empty(&q->handed))
+                recall(q, LIST_ENTRY(q->handed.prev, Task, link));
 }
 
 /* ---- flush ---- */
@@ -410,19 +497,41 @@ static void finish_pending(Queue *q, Task *t, TaskEvent ev) {
         queue_leave(q);
 }
 
-int queue_cancel(Queue *q, Task *t) {
+/* 0: t is in a line of the queue, and the queue was entered, so that nobody takes it away. Else as queue_cancel(). */
+static int get_hold_of(Queue *q, Task *t) {
         if (t->where == TASK_IN_RUNNING)
                 return 1;
         if (t->where == TASK_NOWHERE)
                 return -1;
+        queue_enter(q);
+        if (t->where == TASK_IN_HANDED)
+                recall(q, t);
+        if (t->where != TASK_IN_RUNNING)
+                return 0;
+        queue_leave(q);
+        return 1;
+}
+
+int queue_cancel(Queue *q, Task *t) {
+        int r = get_hold_of(q, t);
+        if (r != 0)
+                return r;
         finish_pending(q, t, TASK_EV_CANCEL);
+        queue_leave(q);
         return 0;
+}
+
+static Task *first_handed(const Queue *q, TaskLane lane) {
+        LIST_FOREACH (link, &q->handed)
+                if (LIST_ENTRY(link, Task, link)->lane == lane)
+                        return LIST_ENTRY(link, Task, link);
+        return NULL;
 }
 
 Task *queue_oldest(Queue *q) {
         static const TaskLane by_lane[] = { TASK_LANE_NORMAL, TASK_LANE_URGENT };
         for (size_t i = 0; i < ELEMENTSOF(by_lane); i++) {
-                Task *oldest = NULL;
+                Task *oldest = first_handed(q, by_lane[i]);
                 for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++) {
                         Task *t = task_line_first(&q->lines[line][by_lane[i]]);
                         if (t && (!oldest || t->seq < oldest->seq))
@@ -437,11 +546,9 @@ Task *queue_oldest(Queue *q) {
 /* ---- waiting ---- */
 
 static int set_wait(Queue *q, Task *t, uint8_t wait) {
-        if (t->where == TASK_IN_RUNNING)
-                return 1;
-        if (t->where == TASK_NOWHERE)
-                return -1;
-        queue_enter(q);
+        int r = get_hold_of(q, t);
+        if (r != 0)
+                return r;
         unplace(q, t);
         t->wait = wait;
         place(q, t);
@@ -459,16 +566,20 @@ int queue_wait_clear(Queue *q, Task *t, uint8_t bits) {
 
 void queue_task_due(Queue *q, Task *t) {
         uint64_t now = engine_now(q->engine);
+        if (get_hold_of(q, t) != 0)
+                return; /* it has begun just in time */
         if (t->attempt == 0 && t->expire_usec != 0 && t->expire_usec <= now)
                 finish_pending(q, t, TASK_EV_EXPIRE);
         else
                 (void)queue_wait_clear(q, t, TASK_WAIT_AT | TASK_WAIT_BACKOFF); /* it is pending */
+        queue_leave(q);
 }
 
 /* ---- running ---- */
 
 static Task *startable(const Queue *q) {
-        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE && q->n_running < q->params.max_active;
+        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE &&
+                   q->n_running + q->n_handed < MAX(q->params.max_active, (uint64_t)q->n_ahead);
         return may ? next_task(q) : NULL;
 }
 
@@ -476,11 +587,7 @@ bool queue_has_startable(const Queue *q) {
         return startable(q) != NULL;
 }
 
-Task *queue_claim(Queue *q) {
-        Task *t = startable(q);
-        if (!t)
-                return NULL;
-        unplace(q, t);
+static void begin(Queue *q, Task *t) {
         engine_disarm_task(q->engine, t);
         task_set_state(t, TASK_EV_START);
         t->attempt += t->attempt < UINT16_MAX;
@@ -488,7 +595,36 @@ Task *queue_claim(Queue *q) {
         list_append(&q->running, &t->link);
         q->n_running++;
         q->has_room = true;
+}
+
+Task *queue_claim(Queue *q) {
+        Task *t = startable(q);
+        if (!t)
+                return NULL;
+        unplace(q, t);
+        begin(q, t);
         return t;
+}
+
+/* What is counted of a pending task, and its times, stay as they are. */
+Task *queue_hand(Queue *q) {
+        Task *t = startable(q);
+        if (!t)
+                return NULL;
+        task_line_remove(&q->lines[QUEUE_READY][t->lane], t);
+        t->where = TASK_IN_HANDED;
+        list_append(&q->handed, &t->link);
+        q->n_handed++;
+        q->pool->n_handed++;
+        q->last_handed_seq[t->lane] = MAX(q->last_handed_seq[t->lane], t->seq);
+        return t;
+}
+
+void queue_began(Queue *q, Task *t) {
+        unhand(q, t);
+        q->n_queued--;
+        q->n_bytes -= t->bytes;
+        begin(q, t);
 }
 
 static void stop_running(Queue *q, Task *t) {
@@ -501,6 +637,10 @@ static void stop_running(Queue *q, Task *t) {
 }
 
 void queue_unclaim(Queue *q, Task *t) {
+        if (t->where == TASK_IN_HANDED) {
+                put_back(q, t);
+                return;
+        }
         t->attempt--;
         queue_task_ended(q, t, TASK_EV_RETURN, 0);
 }
@@ -524,6 +664,7 @@ void queue_pause(Queue *q) {
         queue_enter(q);
         q->pauses++;
         WATCH_SET(q->watch->paused, true);
+        recall_all(q);
         queue_leave(q);
 }
 
@@ -611,6 +752,15 @@ static eq_reason wait_reason(uint8_t wait) {
         return EQ_REASON_NONE;
 }
 
+static const Task *first_to_start(const Queue *q) {
+        const Task *t = first_handed(q, TASK_LANE_URGENT);
+        if (!t)
+                t = next_of_lane(q, TASK_LANE_URGENT);
+        if (!t)
+                t = first_handed(q, TASK_LANE_NORMAL);
+        return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
+}
+
 eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
         const Task *ignored;
         const Task **by = ret_by ? ret_by : &ignored;
@@ -630,11 +780,13 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
         }
         if ((*by = backoff_before(q, t)))
                 return EQ_REASON_BACKOFF;
-        const Task *next = next_task(q);
+        const Task *next = first_to_start(q);
         if (t != next) {
                 *by = next;
                 return EQ_REASON_PRIO;
         }
+        if (t->where == TASK_IN_HANDED && pool_reason(q->pool) == EQ_REASON_NONE)
+                return EQ_REASON_POOL_FULL;
         return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
 }
 
@@ -651,7 +803,7 @@ static const Task *next_waiting(const Queue *q) {
 
 eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **ret_by) {
         const Task *ignored;
-        const Task *t = next_task(q);
+        const Task *t = first_to_start(q);
         if (!t)
                 t = next_waiting(q);
         if (ret_next)
@@ -665,6 +817,10 @@ eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **
 
 uint64_t queue_n_ahead(const Queue *q, const Task *t) {
         uint64_t n = task_line_count_before(ready(q, t->lane), t->seq);
+        LIST_FOREACH (link, &q->handed) {
+                const Task *h = LIST_ENTRY(link, Task, link);
+                n += h->lane < t->lane || (h->lane == t->lane && h->seq < t->seq);
+        }
         if (q->params.max_active == 1)
                 n += task_line_count_before(&q->lines[QUEUE_BACKOFF][t->lane], t->seq);
         if (t->lane == TASK_LANE_NORMAL)

@@ -63,9 +63,13 @@ struct Queue {
 
         TaskLine lines[_QUEUE_LINE_MAX][_TASK_LANE_MAX]; /* QUEUED; WAITING for back-off only; WAITING otherwise */
         List running;                                    /* of Task::link, in order of start */
+        List handed;                                     /* of Task::link, in order of the hand-over */
         size_t n_queued, n_waiting, n_running;
-        uint64_t n_bytes;                      /* of WAITING and QUEUED tasks */
-        uint64_t n_reserved, n_reserved_bytes; /* charged, not pushed yet */
+        size_t n_handed;                          /* of n_queued */
+        size_t n_ahead;                           /* see queue_set_ahead() */
+        uint64_t last_handed_seq[_TASK_LANE_MAX]; /* the highest one */
+        uint64_t n_bytes;                         /* of WAITING and QUEUED tasks */
+        uint64_t n_reserved, n_reserved_bytes;    /* charged, not pushed yet */
         uint64_t last_seq;
 
         List run_link; /* Pool::runnable */
@@ -99,7 +103,15 @@ DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
 /* For executors whose workers serve some queues and not others. EQ_REASON_NONE may start tasks at once. */
 void queue_set_unserved(Queue *q, eq_reason reason);
-/* Another pool and executor for a queue that is empty. */
+/* For executors that queue by themselves: up to n tasks, or max_active if that is more, are with the executor, running ones
+ * included. Those that have not begun stay QUEUED, and can be canceled, held, and so on: they are taken back for that, also
+ * when one with an earlier place turns up. The executor takes care of max_active. 0, as at first: tasks begin at once. */
+void queue_set_ahead(Queue *q, size_t n);
+/* Takes back what has not begun. It is handed over again when the queue may start tasks. */
+void queue_recall(Queue *q);
+/* Asks the executor what has begun: states are then of this moment. O(handed over) */
+void queue_look(Queue *q);
+/* Another pool and executor for a queue of which nothing runs or can be started. */
 void queue_set_pool(Queue *q, Pool *pool);
 
 /* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each
@@ -163,7 +175,9 @@ void queue_enter(Queue *q);
 void queue_leave(Queue *q);
 
 Task *queue_claim(Queue *q);            /* the next startable task, now RUNNING with its attempt counted; or NULL */
-void queue_unclaim(Queue *q, Task *t);  /* claimed, not started: back to its place, uncounted */
+Task *queue_hand(Queue *q);             /* the same, handed over and QUEUED still */
+void queue_began(Queue *q, Task *t);    /* handed over, and RUNNING now */
+void queue_unclaim(Queue *q, Task *t);  /* claimed or handed over, not started: back to its place, uncounted */
 void queue_task_due(Queue *q, Task *t); /* its due_item's time has come */
 /* An attempt ended: RUNNING and `ev` by the table. due_usec: of RETRY. t may be gone afterwards. */
 void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec);

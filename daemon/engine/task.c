@@ -57,7 +57,8 @@ eq_state task_set_state(Task *t, TaskEvent ev) {
 }
 
 bool task_is_pending(const Task *t) {
-        return t->where == TASK_IN_READY || t->where == TASK_IN_BACKOFF || t->where == TASK_IN_DEFERRED;
+        return t->where == TASK_IN_READY || t->where == TASK_IN_BACKOFF || t->where == TASK_IN_DEFERRED ||
+               t->where == TASK_IN_HANDED;
 }
 
 const char *task_event_name(TaskEvent ev) {

@@ -62,17 +62,18 @@ typedef enum TaskWhere {
         TASK_IN_READY,    /* QUEUED */
         TASK_IN_BACKOFF,  /* WAITING for the end of its back-off and nothing else */
         TASK_IN_DEFERRED, /* WAITING otherwise */
+        TASK_IN_HANDED,   /* QUEUED, and the executor has it: it begins at any time */
         TASK_IN_RUNNING,
 } TaskWhere;
 
 /* Allocated and freed by the manager; between queue_push() and the `finished` callback the engine owns every field.
  * Type-stable memory: the inbox of the execution queue relies on that. */
 typedef struct Task {
-        List link;           /* TaskLine::list or Queue::running; one at a time */
+        List link;           /* TaskLine::list, Queue::handed or Queue::running; one at a time */
         HeapItem order_item; /* TaskLine::early, instead of `link` */
         HeapItem due_item;   /* Engine::due: next of due_usec and expire_usec */
         Queue *queue;        /* the queue holds its tasks, not the other way round */
-        Slot *slot;          /* borrowed from its pool while RUNNING, else NULL */
+        Slot *slot;          /* borrowed from its pool while handed over or RUNNING, else NULL */
         uint64_t seq;
         uint64_t accepted;    /* counts pushes of the queue: what a flush tells earlier from later ones by */
         uint64_t due_usec;    /* monotonic; with TASK_WAIT_AT or TASK_WAIT_BACKOFF */

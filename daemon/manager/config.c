@@ -58,6 +58,7 @@ typedef struct File {
         Config *config;                  /* borrowed */
         QueueAttributes *attributes;     /* borrowed: of the queue, or the defaults */
         Identity **run_as;               /* borrowed: of the queue, or the defaults */
+        PluginLibrary **library;         /* borrowed: of the queue; NULL: these are the defaults */
         const QueueAttributes *defaults; /* borrowed; NULL: the built-in ones */
         Entry entry;
         int result;
@@ -165,6 +166,14 @@ static int settle_user(const char *path, QueueAttributes *a, Identity **run_as, 
         return r < 0 ? report(to, r, "%s: %s", path, strerror(-r)) : 0;
 }
 
+static int settle_plugin(const char *path, const QueueAttributes *a, const PluginLibrary *library, Report *to) {
+        if (a->executor == QUEUE_EXECUTOR_PLUGIN && !library)
+                return report(to, -EINVAL, "%s: executor: plugin needs Plugin=, the path of one", path);
+        if (a->executor != QUEUE_EXECUTOR_PLUGIN && library)
+                return report(to, -EINVAL, "%s: plugin: is set without Executor=plugin; set both, or neither", path);
+        return 0;
+}
+
 /* ---- one entry ---- */
 
 static const Param *find_setting(const Entry *e, char *error, size_t size) {
@@ -184,18 +193,50 @@ static int set_setting(File *f, const Entry *e, char *error, size_t size) {
         return row ? param_set(row, &f->config->daemon, e->value, e->len, &lookup, error, size) : -EINVAL;
 }
 
+/* Which plugin it is must not be up to anybody else, since it is code in eqd; nor may there be one in an eqd that could do
+ * things as other users. */
+static int set_plugin(File *f, const Entry *e, char *error, size_t size) {
+        const DaemonSettings *d = &f->config->daemon;
+        char what[PLUGIN_ERROR_MAX];
+
+        if (!f->library) {
+                snprintf(error, size, "plugin: only the file of a queue can name one");
+                return -EINVAL;
+        }
+        if (d->commands && d->identity == COMMAND_IDENTITY_SUBMITTER && (f->config->system || geteuid() == 0)) {
+                snprintf(error, size,
+                         "plugin: not where eqd runs commands as other users; set Commands=no or Identity=own in "
+                         "eqd.conf");
+                return -EPERM;
+        }
+        *f->library = plugin_library_unref(*f->library);
+        int r = e->len > 0 ? plugin_library_open(e->value, !f->config->system, f->library, what, sizeof(what)) : 0;
+        if (r < 0)
+                snprintf(error, size, "plugin: %s", what);
+        return r;
+}
+
+/* May that be said by files only that nobody but root, or eqd's own user, can have written? */
+static bool needs_trust(const Param *row) {
+        return row->type == PARAM_USER || row->type == PARAM_GROUP || strcmp(row->name, "plugin") == 0 ||
+               strcmp(row->name, "plugin_config") == 0;
+}
+
 static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
         const Param *row = params_find(&queue_attributes_table, e->key, strlen(e->key));
 
         if (!row)
                 return params_unknown(&queue_attributes_table, NULL, e->key, strlen(e->key), error, size);
-        if ((row->type == PARAM_USER || row->type == PARAM_GROUP) && !f->trusted) {
+        if (needs_trust(row) && !f->trusted) {
                 snprintf(error, size,
                          "%s: is taken only from a file that root %sowns and nobody else may write; "
                          "chown it to root and chmod go-w",
                          row->name, f->config->system ? "" : "or eqd ");
                 return -EPERM;
         }
+        int r = strcmp(row->name, "plugin") == 0 ? set_plugin(f, e, error, size) : 0;
+        if (r < 0)
+                return r;
         return queue_attributes_set_row(f->attributes, f->defaults, row, e->value, e->len, &lookup, error, size);
 }
 
@@ -211,7 +252,8 @@ static bool section_known(const File *f, const char *section) {
 static int section_refuse(File *f, unsigned line, const char *section, size_t len) {
         char quoted[64];
         return file_fail(f, line, -EINVAL, "section %s is not known here; %s", param_quote(section, len, quoted),
-                         f->is_queue ? "there is [Queue]" : "there are [Daemon], [Commands], [Limits] and [Queue]");
+                         f->is_queue ? "there is [Queue]"
+                                     : "there are [Daemon], [Commands], [Plugins], [Limits] and [Queue]");
 }
 
 /* Messages of the tables begin with the name of the row; people look for the key that they wrote. */
@@ -529,10 +571,12 @@ static int load_queue(void *userdata, const char *path, const char *name) {
                 .config = all->config,
                 .attributes = &q->attributes,
                 .run_as = &q->run_as,
+                .library = &q->library,
                 .defaults = &all->config->queue_defaults,
                 .report = all->report,
         };
-        return load_with_dropins(path, &target, &q->digest);
+        int e = load_with_dropins(path, &target, &q->digest);
+        return e == 0 ? settle_plugin(path, &q->attributes, q->library, all->report) : e;
 }
 
 /* ---- all ---- */
@@ -553,6 +597,8 @@ static int load_all(Config *c, const char *dir, Report *to) {
         if (r == 0)
                 r = load_with_dropins(path, &target, NULL);
         follow_watchdog_thresh(c);
+        if (r == 0)
+                r = settle_plugin(path, &c->queue_defaults, NULL, to);
         if (r == 0)
                 r = path_join(to, path, dir, "queues.d");
         if (r == 0)
@@ -599,6 +645,7 @@ Config *config_free(Config *c) {
         for (size_t i = 0; i < c->n_queues; i++) {
                 queue_attributes_deinit(&c->queues[i].attributes);
                 identity_unref(c->queues[i].run_as);
+                plugin_library_unref(c->queues[i].library);
                 free(c->queues[i].file);
         }
         free(c->queues);

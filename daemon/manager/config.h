@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "base/util.h"
+#include "executor/pluginlib.h"
 #include "executor/taskspec.h"
 #include "manager/attributes.h"
 #include "proto/codec.h"
@@ -25,6 +26,7 @@ typedef struct ConfigQueue {
         char name[EQ_NAME_MAX + 1];
         QueueAttributes attributes; /* defaults included */
         Identity *run_as;           /* user= with his groups; NULL: whoever submits */
+        PluginLibrary *library;     /* that of plugin=; NULL: none */
         char *file;                 /* path, for messages */
         uint64_t digest;            /* of what the file and its drop-ins hold: unchanged files have the same */
 } ConfigQueue;

@@ -13,6 +13,8 @@
 #include "manager/durable.h"
 #include "manager/parts.h"
 
+#define PLUGIN_AGAIN_USEC (100 * USEC_PER_MSEC) /* a task that its plugin gave back */
+
 static uint64_t next_random(Manager *m) {
         m->jitter =
                 m->jitter * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407); /* Knuth's MMIX constants */
@@ -50,8 +52,10 @@ static void keep_reason(TaskRecord *t, const TaskResult *result) {
 
 /* Whoever had it is gone, or gives it back: to its place at once, without a retry. One that comes back from the dead too
  * often is what kills its workers. */
-static TaskFate take_back(TaskRecord *t, const TaskResult *result) {
+static TaskFate take_back(Manager *m, TaskRecord *t, const TaskResult *result) {
         t->lost += t->lost < UINT16_MAX;
+        if (queue_has_plugin(t->queue)) /* it would come back at once, and be given back again */
+                return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = clock_monotonic(m->clock) + PLUGIN_AGAIN_USEC };
         t->crashes += result->verdict == TASK_LOST && t->crashes < UINT16_MAX;
         bool dead = result->verdict == TASK_LOST && t->crashes >= t->queue->attributes.max_crashes;
         return (TaskFate) { .event = dead ? TASK_EV_GIVE_UP : TASK_EV_RETURN };
@@ -71,7 +75,7 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
                 return (TaskFate) { .event = TASK_EV_CANCEL };
         }
         if (result->verdict == TASK_LOST || result->verdict == TASK_RETURNED)
-                return take_back(t, result);
+                return take_back(m, t, result);
         if (result->verdict == TASK_CRASHED)
                 t->crashes++;
         keep_reason(t, result);
@@ -114,6 +118,12 @@ static void keep_worker_result(TaskRun *run, const WorkerResult *w) {
         (void)run_keep_bytes(run, w->result);
 }
 
+static void keep_plugin_result(TaskRun *run, const PluginResult *p) {
+        free(run->error);
+        run->error = p->error ? strdup(p->error) : NULL;
+        (void)run_keep_bytes(run, p->result);
+}
+
 void task_run_deinit(TaskRun *run) {
         output_log_deinit(&run->log);
         free(run->error);
@@ -140,6 +150,10 @@ void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {
                 return;
         if (queue_has_workers(t->queue)) {
                 keep_worker_result(run, result->details);
+                return;
+        }
+        if (queue_has_plugin(t->queue)) {
+                keep_plugin_result(run, result->details);
                 return;
         }
         const CommandResult *c = result->details;

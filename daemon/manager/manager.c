@@ -33,10 +33,13 @@ static void look_whether_stopped(Manager *m) {
 }
 
 /* Commands are announced when their process is known. */
-static void on_started(void *host, Task *t) {
-        durable_started(task_record(t));
-        if (queue_has_workers(task_record(t)->queue))
-                announce(host, task_record(t));
+static void on_started(void *host, Task *task) {
+        TaskRecord *t = task_record(task);
+        durable_started(t);
+        if (queue_has_plugin(t->queue))
+                plugins_began(host, t);
+        if (!queue_has_commands(t->queue))
+                announce(host, t);
 }
 
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
@@ -188,6 +191,16 @@ static size_t n_volatile(const Manager *m) {
         return n;
 }
 
+static void look_whether_stuck(Manager *m) {
+        size_t n = m->threads->n_busy - m->threads->n_handed;
+        const char *error = plugin_executor_thread_error(m->plugins);
+        m->stuck = n > 0 || error;
+        if (n > 0)
+                log_error("%zu tasks are with plugins that did not return in time; eqd ends without them", n);
+        else if (error)
+                log_error("there is no thread to close plugins with: %s; eqd ends without that", error);
+}
+
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
         size_t n_running = manager_n_running(m);
@@ -199,6 +212,7 @@ static void stop_fire(Timer *timer) {
                 log_event(STOP_KILLS, (.inflight = m->pool->n_busy), m->pool->n_busy);
         if (!m->keeping && n_volatile(m) > 0)
                 log_event(STOP_LOSES, (.pending = n_volatile(m)), n_volatile(m));
+        look_whether_stuck(m);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -239,6 +253,11 @@ static int fill(Manager *m, const ManagerConfig *c) {
                 r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
         if (r >= 0)
                 r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
+        if (r >= 0)
+                r = plugin_executor_new(m->loop, &m->engine, (unsigned)m->config->daemon.plugin_threads,
+                                        &manager_plugin_hooks, m, &m->plugins);
+        if (r >= 0)
+                r = pool_new(&m->engine, "plugin", POOL_THREAD, plugin_executor(m->plugins), SIZE_MAX, &m->threads);
         return r;
 }
 
@@ -319,12 +338,15 @@ Manager *manager_free(Manager *m) {
                                 (void)queue_cancel(q->queue, &t->task);
         }
         m->commands = command_executor_free(m->commands); /* ends running ones */
+        plugin_executor_close(m->plugins);                /* the same */
         HASH_ITER(hh, m->queues, q, next)
         queue_record_free(m, q);
         tombstones_free(m);
         m->pool = pool_free(m->pool);
         m->remote = pool_free(m->remote);
         m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
+        m->threads = pool_free(m->threads);
+        m->plugins = plugin_executor_free(m->plugins);
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -375,11 +397,14 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
         pool_block(m->remote, EQ_REASON_DRAINING, USEC_NEVER);
+        pool_block(m->threads, EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
-        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+        for (QueueRecord *q = m->queues; q; q = q->hh.next) {
+                queue_recall(q->queue);
                 LIST_FOREACH_SAFE (l, &q->queue->running)
                         (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
                                                queue_has_workers(q) ? USEC_NEVER
                                                                     : grace); /* nothing of theirs is eqd's */
+        }
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

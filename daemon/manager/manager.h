@@ -60,7 +60,12 @@ struct Manager {
         CommandExecutor *commands;
         Pool *remote; /* of tasks that worker clients have */
         WorkerExecutor *workers;
-        QueueRecord *queues; /* uthash by name; owned */
+        Pool *threads; /* of tasks that plugins have, or will have next */
+        PluginExecutor *plugins;
+        size_t n_submits_refused;     /* of plugins */
+        uint64_t submit_refused_usec; /* when that was last said */
+        bool stuck;                   /* stopped, and a plugin has not returned: eqd cannot be taken apart */
+        QueueRecord *queues;          /* uthash by name; owned */
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
         List recent;         /* of TaskRecord::recent_link */
@@ -84,7 +89,7 @@ struct Manager {
 };
 
 static inline size_t manager_n_running(const Manager *m) {
-        return m->pool->n_busy + m->remote->n_busy;
+        return m->pool->n_busy + m->remote->n_busy + m->threads->n_busy - m->threads->n_handed;
 }
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
@@ -94,7 +99,9 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
 int manager_start(Manager *m, const char *store_dir, int kept_fd);
 /* Counts the changes of durable queues: an answer that was given in between waits for ManagerHooks::durable. */
 const uint64_t *manager_written(const Manager *m);
-Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+/* After manager_stop() is through, or at once, but never if it is `stuck`: then the process must end without it. Waits for
+ * plugins. */
+Manager *manager_free(Manager *m);
 
 /* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
  * started again. Loop. */

@@ -47,6 +47,18 @@ static inline bool queue_has_workers(const QueueRecord *q) { /* and no commands 
         return q->queue->pool->kind == POOL_REMOTE;
 }
 
+/* plugins.c */
+extern const PluginHooks manager_plugin_hooks;
+PluginSetup plugins_setup(const QueueRecord *q, const QueueAttributes *a); /* borrows from both */
+void plugins_began(Manager *m, TaskRecord *t);                             /* a plugin has begun t */
+void plugins_changed(Manager *m, QueueRecord *q);                          /* what concerns its plugin may have */
+static inline bool queue_has_plugin(const QueueRecord *q) {
+        return q->queue->pool->kind == POOL_THREAD;
+}
+static inline bool queue_has_commands(const QueueRecord *q) { /* else its tasks are payloads */
+        return q->queue->pool->kind == POOL_COMMAND;
+}
+
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);
 void history_remove(Manager *m, TaskRecord *t);

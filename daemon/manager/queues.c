@@ -101,10 +101,16 @@ void tombstones_free(Manager *m) {
 
 /* ---- make and free ---- */
 
+static bool plugin_executor_ended(const QueueRecord *q) {
+        return !queue_has_plugin(q) || plugin_executor_has_ended(q->queue);
+}
+
 static void remove_fire(Timer *timer) {
         QueueRecord *q = HEAP_ENTRY(timer, QueueRecord, remove_timer);
         Manager *m = q->manager;
         List removers;
+        if (!plugin_executor_ended(q))
+                return; /* comes back when it has */
         list_take_all(&q->removers, &removers);
         manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
         durable_put_gone(q);
@@ -116,21 +122,56 @@ static void remove_fire(Timer *timer) {
         }
 }
 
-/* A queue without tasks goes to the pool of that executor. 0 or -ENOMEM: nothing has changed. */
-static int use_executor(Manager *m, QueueRecord *q, QueueExecutor executor) {
-        bool workers = executor == QUEUE_EXECUTOR_WORKER;
-        if (workers == queue_has_workers(q))
+static QueueExecutor executor_of(const QueueRecord *q) {
+        return queue_has_commands(q)  ? QUEUE_EXECUTOR_COMMAND
+               : queue_has_workers(q) ? QUEUE_EXECUTOR_WORKER
+                                      : QUEUE_EXECUTOR_PLUGIN;
+}
+
+static void leave_executor(Manager *m, QueueRecord *q) {
+        if (q->queue && queue_has_workers(q))
+                worker_executor_remove_queue(m->workers, q->queue);
+        if (q->queue && queue_has_plugin(q))
+                plugin_executor_remove_queue(m->plugins, q->queue);
+}
+
+/* A queue without tasks, or one of which nothing was started yet, goes to the pool of the executor that a says. 0, or negative
+ * errno: it runs commands, and will say that the tasks that it gets are none. */
+static int use_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
+        Pool *const pools[_QUEUE_EXECUTOR_MAX] = { m->pool, m->remote, m->threads };
+        QueueExecutor executor = a->executor;
+        if (executor == QUEUE_EXECUTOR_PLUGIN &&
+            !q->library) /* restored: until its file is looked at, as payloads for workers */
+                executor = QUEUE_EXECUTOR_WORKER;
+        if (executor == executor_of(q))
                 return 0;
-        worker_executor_remove_queue(m->workers, q->queue);
-        queue_set_pool(q->queue, workers ? m->remote : m->pool);
-        int r = workers ? worker_executor_add_queue(m->workers, q->queue) : 0;
+        leave_executor(m, q);
+        queue_set_pool(q->queue, pools[executor]);
+        int r = 0;
+        if (executor == QUEUE_EXECUTOR_WORKER)
+                r = worker_executor_add_queue(m->workers, q->queue);
+        else if (executor == QUEUE_EXECUTOR_PLUGIN) {
+                PluginSetup setup = plugins_setup(q, a);
+                r = plugin_executor_add_queue(m->plugins, q->queue, &setup);
+        }
         if (r < 0)
                 queue_set_pool(q->queue, m->pool);
         return r;
 }
 
+/* Plugins are named by files only: they are code in eqd. */
+static int check_plugin(const QueueRecord *q, QueueExecutor executor, Refusal *r) {
+        bool is = q && queue_has_plugin(q);
+        if (is == (executor == QUEUE_EXECUTOR_PLUGIN))
+                return 0;
+        return refuse(r, EQ_E_INVALID, -EINVAL,
+                      is ? "executor: the file of queue %s gives it a plugin; change that, then eqctl reload"
+                         : "executor: plugin can only be said by the queue's file, see eqd.queue(5)",
+                      q ? q->queue->name : "");
+}
+
 static int check_executor(const QueueRecord *q, QueueExecutor executor, const char *where, Refusal *r) {
-        if ((executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q) || queue_is_empty(q->queue))
+        if (executor == executor_of(q) || queue_is_empty(q->queue))
                 return 0;
         return refuse(r, EQ_E_STATE, -EBUSY,
                       "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
@@ -151,7 +192,7 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id
         if (r < 0)
                 return r;
         q->queue->owner = q;
-        r = use_executor(m, q, attributes->executor);
+        r = use_executor(m, q, attributes);
         if (r < 0)
                 return r;
         HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
@@ -159,14 +200,15 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id
 }
 
 /* Takes *attributes over on success. */
-static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes *attributes, Identity *run_as,
-                      QueueOrigin origin, uid_t creator, QueueRecord **ret) {
+static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes *attributes, PluginLibrary *library,
+                      Identity *run_as, QueueOrigin origin, uid_t creator, QueueRecord **ret) {
         QueueRecord *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
         q->manager = m;
         q->origin = origin;
         q->creator = creator;
+        q->library = plugin_library_ref(library);
         list_init(&q->history);
         list_init(&q->space_waiters);
         list_init(&q->removers);
@@ -175,9 +217,9 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
-                if (q->queue)
-                        worker_executor_remove_queue(m->workers, q->queue);
+                leave_executor(m, q);
                 queue_free(q->queue);
+                plugin_library_unref(q->library);
                 free(q);
                 return r;
         }
@@ -188,16 +230,12 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         return 0;
 }
 
-static int queue_record_new(Manager *m, const char *name, QueueAttributes *attributes, Identity *run_as,
-                            QueueOrigin origin, uid_t creator, QueueRecord **ret) {
-        return record_new(m, name, 0, attributes, run_as, origin, creator, ret);
-}
-
 int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,
                          uid_t creator, QueueRecord **ret) {
         int r = id ? tombstone_restore(m, eq_str(name), last_seq) : -EINVAL;
         if (r >= 0)
-                r = record_new(m, name, id, attributes, m->config->default_run_as, QUEUE_FROM_CLIENT, creator, ret);
+                r = record_new(m, name, id, attributes, NULL, m->config->default_run_as, QUEUE_FROM_CLIENT, creator,
+                               ret);
         return r;
 }
 
@@ -214,6 +252,7 @@ void queue_record_destroy(QueueRecord *q) {
         seq_index_done(&q->tasks);
         queue_attributes_deinit(&q->attributes);
         identity_unref(q->fixed);
+        plugin_library_unref(q->library);
         free(q);
 }
 
@@ -223,7 +262,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         timer_drop(&m->timers, &q->remove_timer);
         timer_drop(&m->timers, &q->age_timer);
         HASH_DELETE(hh, m->queues, q);
-        worker_executor_remove_queue(m->workers, q->queue);
+        leave_executor(m, q);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
                 manager_wait_space_cancel(m, w);
@@ -274,11 +313,13 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
+        if (r >= 0)
+                r = check_plugin(NULL, a.executor, ret_refusal);
         if (r < 0)
                 return r;
         char text[EQ_NAME_MAX + 1] = "";
         memcpy(text, name.data, name.len);
-        r = queue_record_new(m, text, &a, m->config->default_run_as, QUEUE_FROM_CLIENT, caller->identity->uid, ret);
+        r = record_new(m, text, 0, &a, NULL, m->config->default_run_as, QUEUE_FROM_CLIENT, caller->identity->uid, ret);
         if (r == -ENOSPC)
                 return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
         if (r < 0)
@@ -300,6 +341,7 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         memset(a, 0, sizeof(*a));
         queue_set_params(q->queue, &q->attributes.engine);
         workers_recheck(m, q);
+        plugins_changed(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
         manager_queue_changed(q);
@@ -344,6 +386,8 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
         if (r >= 0)
+                r = check_plugin(q, a.executor, ret_refusal);
+        if (r >= 0)
                 r = check_executor(q, a.executor, NULL, ret_refusal);
         if (r >= 0)
                 r = check_durable(q, a.durable, ret_refusal);
@@ -351,7 +395,7 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
                 r = durable_check(m, q, ret_refusal);
         if (r < 0)
                 return r;
-        r = use_executor(m, q, a.executor);
+        r = use_executor(m, q, &a);
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         settle_durable(q, q->attributes.durable, &a.durable);
@@ -403,8 +447,15 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
 
 /* Checked before anything was changed: see check_files(). */
 static void change_executor(Manager *m, QueueRecord *q) {
-        if (use_executor(m, q, q->attributes.executor) < 0)
-                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
+        int r = use_executor(m, q, &q->attributes);
+        if (r < 0)
+                log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
+}
+
+static void set_library(QueueRecord *q, PluginLibrary *library) {
+        PluginLibrary *before = q->library;
+        q->library = plugin_library_ref(library);
+        plugin_library_unref(before);
 }
 
 /* The defaults below it may have changed, for what neither its file nor a client has set. */
@@ -421,12 +472,16 @@ static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         change_executor(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         workers_recheck(m, q);
+        plugins_changed(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
 }
 
 static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         set_fixed(q, file->run_as);
+        set_library(q, file->library);
+        if (queue_has_plugin(q) || file->library)
+                q->attributes.executor = file->attributes.executor; /* never overridden */
         if (q->origin == QUEUE_FROM_FILE && q->digest == file->digest) {
                 rebase(m, q, &file->attributes);
                 return;
@@ -434,15 +489,17 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         q->origin = QUEUE_FROM_FILE;
         q->overridden = false;
         q->digest = file->digest;
-        if (use_executor(m, q, file->attributes.executor) < 0)
-                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
+        int r = use_executor(m, q, &file->attributes);
+        if (r < 0)
+                log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
         settle_durable(q, q->attributes.durable, &file->attributes.durable);
         apply(m, q, &file->attributes);
 }
 
 static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
         QueueRecord *q;
-        int e = queue_record_new(m, file->name, &file->attributes, file->run_as, QUEUE_FROM_FILE, geteuid(), &q);
+        int e = record_new(m, file->name, 0, &file->attributes, file->library, file->run_as, QUEUE_FROM_FILE, geteuid(),
+                           &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
         q->digest = file->digest;
@@ -473,7 +530,7 @@ static int make_default(Manager *m, Refusal *r) {
         QueueAttributes a;
         int e = queue_attributes_init(&a, &m->config->queue_defaults);
         if (e >= 0)
-                e = queue_record_new(m, "default", &a, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
+                e = record_new(m, "default", 0, &a, NULL, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
         durable_put_queue(q);
@@ -489,6 +546,7 @@ static void apply_daemon(Manager *m) {
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
         pool_set_max(m->pool, d->slots);
+        plugin_executor_set_threads(m->plugins, (unsigned)d->plugin_threads);
         LIST_FOREACH (link, &m->engine.pools)
                 WATCH_SET(LIST_ENTRY(link, Pool, link)->watch->stall_usec,
                           d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec);
@@ -498,12 +556,13 @@ static void apply_daemon(Manager *m) {
 
 /* At the start a file may say something else than what the tasks that were kept are made for. They win: no eqd would be worse. */
 static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
-        if (queue_is_empty(q->queue) || (file->attributes.executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q))
-                return 0;
+        bool commands = file->attributes.executor == QUEUE_EXECUTOR_COMMAND;
+        if (queue_is_empty(q->queue) || commands == queue_has_commands(q))
+                return 0; /* nothing has been started yet, and payloads fit workers and plugins */
         log_error("%s: queue %s has tasks of its former executor and keeps that; drain it, then reload", file->file,
                   file->name);
         file->digest = 0; /* the next reload looks at it again */
-        file->attributes.executor = queue_has_workers(q) ? QUEUE_EXECUTOR_WORKER : QUEUE_EXECUTOR_COMMAND;
+        file->attributes.executor = executor_of(q);
         return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "base/seqindex.h"
 #include "engine/engine.h"
 #include "executor/command.h"
+#include "executor/plugin.h"
 #include "executor/taskspec.h"
 #include "executor/worker.h"
 #include "manager/attributes.h"
@@ -31,9 +32,10 @@ typedef struct QueueRecord {
         bool gone;       /* removed: out of every list, kept for the pins only */
         uint64_t digest; /* of its file's lines */
         uid_t creator;
-        Identity *fixed; /* commands run as this one, not as their submitter; owned, usually NULL */
-        SeqIndex tasks;  /* of TaskRecord, owned */
-        List history;    /* of TaskRecord::history_link, oldest end first */
+        Identity *fixed;        /* commands run as this one, not as their submitter; owned, usually NULL */
+        PluginLibrary *library; /* counted; NULL: its file names none */
+        SeqIndex tasks;         /* of TaskRecord, owned */
+        List history;           /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */

@@ -148,7 +148,7 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
         if (attribute_needs(q))
                 (void)queue_attributes_each(&q->attributes, pack_attribute, &p); /* our function ends it never */
         if (!p.executor) /* its tasks fit no other, whatever files and defaults say then */
-                (void)pack_attribute(&p, "executor", queue_has_workers(q) ? "worker" : "command", true);
+                (void)pack_attribute(&p, "executor", queue_has_commands(q) ? "command" : "worker", true);
         StoredQueue s = {
                 .creator = q->creator,
                 .pauses = q->queue->pauses,

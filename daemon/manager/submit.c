@@ -48,15 +48,15 @@ static int check_no_command(const Admission *a, const EqSubmit *s) {
         if (!wrong)
                 return 0;
         return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                      "%s: queue %s is served by workers (executor=worker), which get a payload; send no command and "
-                      "nothing for one",
-                      eq_schema_Submit.fields[__builtin_ctzll(wrong)].name, a->queue->queue->name);
+                      "%s: queue %s is served by %s, which get a payload; send no command and nothing for one",
+                      eq_schema_Submit.fields[__builtin_ctzll(wrong)].name, a->queue->queue->name,
+                      queue_has_plugin(a->queue) ? "a plugin (executor=plugin)" : "workers (executor=worker)");
 }
 
 bool submit_fits_executor(const TaskRecord *t) {
         EqSubmit s = { 0 };
         task_spec_decode(&t->spec, &s);
-        return queue_has_workers(t->queue) ? !(s.present & command_options) : EQ_HAS(&s, Submit, argv);
+        return queue_has_commands(t->queue) ? EQ_HAS(&s, Submit, argv) : !(s.present & command_options);
 }
 
 static int check_argv(const Admission *a, const EqSubmit *s) {
@@ -121,7 +121,7 @@ static int check_identity(const Admission *a) {
 
 /* Is there anything that can run its tasks? */
 static int check_executor(const Manager *m, const QueueRecord *q, Refusal *r) {
-        if (!m->no_commands || queue_has_workers(q))
+        if (!m->no_commands || !queue_has_commands(q))
                 return 0;
         return refuse(r, EQ_E_DENIED, -EPERM,
                       "commands are switched off here (commands=no in eqd.conf): this eqd cannot run tasks of queue %s",
@@ -194,7 +194,8 @@ static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, 
                 if (!oldest)
                         break;
                 task_record(oldest)->end_note = TASK_NOTE_DROPPED;
-                (void)queue_cancel(queue, oldest); /* pending: cannot fail */
+                if (queue_cancel(queue, oldest) != 0)
+                        task_record(oldest)->end_note = TASK_NOTE_NONE; /* it has begun just now */
                 e = queue_reserve(queue, n, n_bytes, ret_first_seq);
         }
         switch (e) {
@@ -267,7 +268,13 @@ static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_u
 
 static int check_task(const Admission *a, const SubmitArgs *args) {
         const EqSubmit *s = args->submit;
-        int r = queue_has_workers(a->queue) ? check_no_command(a, s) : check_argv(a, s);
+        int r = queue_has_commands(a->queue) ? check_argv(a, s) : check_no_command(a, s);
+        if (r >= 0 && queue_has_plugin(a->queue) && EQ_HAS(s, Submit, timeout_usec))
+                r = refuse(a->refusal, EQ_E_INVALID, -EINVAL,
+                           "timeout: queue %s gives its tasks to a plugin (executor=plugin), which cannot be stopped; "
+                           "leave "
+                           "it out",
+                           a->queue->queue->name);
         if (r >= 0 && (s->present & checked_options))
                 r = check_options(a, s, args->stdin_fd);
         return r;
@@ -350,7 +357,7 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
 
         Admission a = { .manager = m, .caller = caller, .queue = q, .refusal = ret_refusal };
         a.run_as = q->fixed ? q->fixed : caller->identity;
-        r = queue_has_workers(q) ? 0 : check_identity(&a);
+        r = queue_has_commands(q) ? check_identity(&a) : 0;
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++) {

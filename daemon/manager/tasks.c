@@ -93,6 +93,8 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
         if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
                 return refuse(ret_refusal, EQ_E_DENIED, -EPERM, "task %s/%llu belongs to another user", name,
                               (unsigned long long)seq);
+        if (t->task.where == TASK_IN_HANDED)
+                queue_look(q->queue); /* it may have begun */
         *ret = t;
         return 0;
 }
@@ -111,7 +113,7 @@ int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t
 }
 
 int manager_kill(Manager *m, TaskRecord *t, int signal) {
-        if (t->task.state != EQ_STATE_RUNNING || queue_has_workers(t->queue))
+        if (t->task.state != EQ_STATE_RUNNING || !queue_has_commands(t->queue))
                 return 1;
         return command_executor_signal(m->commands, &t->task, signal) < 0 ? 1 : 0;
 }
@@ -286,7 +288,7 @@ int manager_follow(Manager *m, TaskRecord *t, Follower *f) {
 }
 
 static void resume_output(Manager *m, TaskRecord *t) {
-        if (t && t->task.state == EQ_STATE_RUNNING && !queue_has_workers(t->queue))
+        if (t && t->task.state == EQ_STATE_RUNNING && queue_has_commands(t->queue))
                 command_executor_resume(m->commands, &t->task);
 }
 

@@ -63,6 +63,23 @@ static void explain_unserved(const Queue *q, char *buf, size_t size) {
                          q->name, q->name);
 }
 
+/* What is different where a plugin runs the tasks. False: nothing. */
+static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason reason, char *buf, size_t size) {
+        const char *error = plugin_executor_thread_error(m->plugins);
+        if (!queue_has_plugin(q))
+                return false;
+        if (reason == EQ_REASON_PLUGIN)
+                snprintf(buf, size, "plugin %s: %s", q->library->path, plugin_executor_explain(q->queue));
+        else if (reason == EQ_REASON_POOL_FULL)
+                snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
+                         (unsigned long long)m->config->daemon.plugin_threads);
+        else if (reason == EQ_REASON_CREATE_FAILURE && error)
+                snprintf(buf, size, "no thread can be created now: %s; eqd tries again each second", error);
+        else
+                return false;
+        return true;
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -73,6 +90,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
         format_span(t->task.due_usec > now ? t->task.due_usec - now : 0, span, sizeof(span));
         if (by)
                 name_of(by, other, sizeof(other));
+        if (explain_plugin(m, t->queue, reason, buf, size))
+                return;
         switch (reason) {
         case EQ_REASON_SERIAL:
                 snprintf(buf, size, "%s is running, and %s runs one task at a time", other, queue);
@@ -211,8 +230,8 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
         const Identity *run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity;
         EQ_SET(row, Task, uid, t->spec.identity->uid);
         EQ_SET(row, Task, gid, t->spec.identity->gid);
-        if (queue_has_workers(t->queue))
-                return; /* it runs as whatever its worker is */
+        if (!queue_has_commands(t->queue))
+                return; /* it runs as whatever its worker is, or as eqd */
         if (run_as->uid != t->spec.identity->uid)
                 EQ_SET(row, Task, run_uid, run_as->uid);
         if (run_as->uid == 0)
@@ -259,9 +278,25 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
 }
 
+static void explain_plugin_run(const Manager *m, const TaskRecord *t, char *buf, size_t size) {
+        uint64_t now = clock_monotonic(m->clock), begun, seen;
+        char runs[32], silent[32];
+        if (!plugin_executor_times(&t->task, &begun, &seen)) {
+                snprintf(buf, size, "the plugin is just beginning, or done with it");
+                return;
+        }
+        format_span(now > begun ? now - begun : 0, runs, sizeof(runs));
+        format_span(now > seen ? now - seen : 0, silent, sizeof(silent));
+        snprintf(buf, size, "the plugin has had it for %s, and last said something %s ago", runs, silent);
+}
+
 static void explain_run(const Manager *m, const TaskRecord *t, char *buf, size_t size) {
         const RemoteWorker *w = queue_has_workers(t->queue) ? remote_worker_of(&t->task) : NULL;
         char silent[32];
+        if (queue_has_plugin(t->queue)) {
+                explain_plugin_run(m, t, buf, size);
+                return;
+        }
         if (!w) {
                 snprintf(buf, size, "runs as process %d", t->run ? (int)t->run->pid : 0);
                 return;
@@ -337,6 +372,7 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         EqQueue *row = &ret->row;
         const Queue *e = q->queue;
         memset(ret, 0, sizeof(*ret));
+        queue_look(q->queue);
         EQ_SET(row, Queue, name, eq_str(e->name));
         EQ_SET(row, Queue, id, e->id);
         EQ_SET(row, Queue, state, eq_str(queue_state_name(e)));
@@ -499,6 +535,7 @@ int view_list(Manager *m, const Caller *caller, const ListFilter *f, size_t limi
                         continue;
                 if (f->from_queue && strcmp(q->queue->name, f->from_queue->queue->name) < 0)
                         continue;
+                queue_look(q->queue);
                 uint64_t seq = q == f->from_queue ? f->from_seq + 1 : 0;
                 for (TaskRecord *t; limit > 0 && (t = seq_index_next(&q->tasks, &seq)); seq++) {
                         if (some && task_record_finished(t) && !t->shown)

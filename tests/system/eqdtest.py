@@ -375,7 +375,7 @@ class Eqd(Place):
     after READY=1 can be read by notified()."""
 
     def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False,
-                 notify=False):
+                 notify=False, user=False):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if notify else None
@@ -385,7 +385,7 @@ class Eqd(Place):
                 self.prepare_cgroup()
             if change:
                 change(self)
-            self.start(args, env or {}, nofile)
+            self.start((*args, "--user") if user else args, env or {}, nofile)
         except BaseException:
             self.kill()
             self.remove()

@@ -125,8 +125,8 @@ static const char *const bad[][2] = {
         { "[Commands]\n\nSlots=0\n", "eqd.conf:3: Slots: \"0\" is out of range; 1..65536 slots" },
         { "[Commands]\nSlot=1\n", "eqd.conf:2: \"Slot\" is not known here; did you mean slots?" },
         { "[Daemon]\nSlots=1\n", "eqd.conf:2: Slots: belongs to section [Commands]" },
-        { "[Deamon]\nLogLevel=info\n",
-          "eqd.conf:1: section \"Deamon\" is not known here; there are [Daemon], [Commands], [Limits] and [Queue]" },
+        { "[Deamon]\nLogLevel=info\n", "eqd.conf:1: section \"Deamon\" is not known here; there are [Daemon], "
+                                       "[Commands], [Plugins], [Limits] and [Queue]" },
         { "\n[Nothing]\n", "eqd.conf:2: section \"Nothing\" is not known here" },
         { "Slots=1\n", "eqd.conf:1: there is no section above; put [Daemon] first" },
         { "[Commands]\nSlots\n", "eqd.conf:2: is neither [Section] nor Key=value" },

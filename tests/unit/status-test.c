@@ -34,7 +34,7 @@ bool manager_lost_others(const Manager *m) {
 
 typedef struct Rig {
         uv_loop_t loop;
-        Pool pool, remote;
+        Pool pool, remote, threads;
         Manager manager;
         Status status;
 } Rig;
@@ -45,6 +45,7 @@ static Rig *rig_open(void) {
         ck_assert_int_eq(uv_loop_init(&g->loop), 0);
         g->manager.pool = &g->pool;
         g->manager.remote = &g->remote;
+        g->manager.threads = &g->threads;
         g->manager.engine.n_queues = 1;
         ck_assert_int_eq(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
         return g;

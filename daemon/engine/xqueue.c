@@ -1,0 +1,846 @@
+/* SPDX-License-Identifier: MIT */
+/* What the holder of a queue's token does with it. Who holds it, what is pending, and why nothing is lost, is the law in
+ * xhead.h; the states of a task are in xtask.h; the order of nodes is in inbox.h. Here nothing is atomic that is not there.
+ *
+ * SERIAL (max_active 1). The holder drains alone: it claims a task, calls execute(), which takes more through the iterator,
+ * and so on until the lanes are empty or its turn is over. No lock anywhere.
+ *
+ * PARALLEL. The executions at one moment are the group. A member has no token: it joined while it had it, and passed it on
+ * at once. All that the holder owns alone (lanes, sums) is under group_lock while there are members; only a holder lets one
+ * in, so a holder that finds `active` 0 is alone as above. Where the token of a queue with members is:
+ *
+ *    group full                      with the group (token_held): who goes next takes it along
+ *    more to start, room for one     scheduled: another worker joins
+ *    nothing to start                given up: the next push makes it anew
+ *    stopped, nothing to start       with the group: the last one takes it and ends the queue
+ *
+ * THE END. A holder that finds the queue stopped and drained, and no members, calls execute() with `stopped`. After that
+ * nobody finds the id, joiners are told, and the memory goes back when nobody has it pinned.
+ *
+ * A TURN is budget_tasks or budget_usec. When it is over and somebody else waits for the worker, the queue goes to the end
+ * of the line, with what it has collected. The clock is read for each task that took long, for one in 64 of those that
+ * did not. */
+
+#include "engine/xqueue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sched.h>
+#include <stdalign.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/util.h"
+#include "engine/xhead.h"
+
+enum {
+        TICKETS = 1 << 16, /* that a thread takes at a time */
+        CHECK_MAX = 64,    /* tasks between two looks at the clock */
+        SHORT_USEC = 2,    /* a task that takes less need not be timed each time */
+        STUCK_YIELDS = 64, /* times in a row that a pusher has not finished; then sleep instead of yield */
+        STUCK_SLEEP_USEC = 50,
+};
+
+/* The thread of a dedicated queue. */
+typedef struct XOwn {
+        Workers *workers;
+        struct XOwn *next; /* XQueues::retired */
+} XOwn;
+
+struct XQueue {
+        SlabObject slab_words; /* the slab's while nobody has this memory */
+        XHead head;
+
+        /* The holder's; with members, under group_lock. */
+        Runnable runnable;
+        Collected normal, urgent;
+        ATOMIC(uint64_t) n_executed;
+        unsigned n_stuck;
+
+        /* Do not change while the queue lives. */
+        alignas(64) XQueues *set;
+        uint64_t id;
+        const XQueueOps *ops;
+        void *meta;
+        Slab *slab;
+        Workers *workers; /* NULL: executor */
+        XExecutor *executor;
+        XOwn *own;
+        uint32_t batch_max, budget_tasks;
+        uint64_t batch_linger_usec, budget_usec;
+        uint64_t canceled_before; /* XHead::canceled when it began */
+
+        pthread_mutex_t group_lock; /* made with the memory, zeros; see above */
+        ATOMIC(uint32_t) max_active;
+        ATOMIC(uint32_t) active; /* members; written under group_lock */
+        bool token_held;
+
+        ATOMIC(uint64_t) n_refused;
+        ATOMIC(uint32_t) ended;    /* futex; counts the queues that ended in this memory */
+        ATOMIC(uint32_t) lingered; /* futex; counts calls to a lingering holder */
+};
+
+typedef struct Turn {
+        uint64_t end_usec, checked_usec;
+        uint32_t n_left;               /* tasks */
+        uint32_t check_in, check_each; /* tasks */
+        bool strict;                   /* over even if nobody waits */
+} Turn;
+
+struct XBatch {
+        XQueue *queue;
+        Turn *turn;
+        XTask *task;        /* being executed */
+        uint64_t done;      /* charges of those that were, and that the queue does not know yet */
+        uint32_t n_flushed; /* of n, in its counter */
+        XTask *first;       /* claimed, not yet taken */
+        Collected *origin;  /* of first */
+        uint32_t n;         /* taken */
+        uint32_t n_looked;  /* of those, for the turn */
+        uint32_t n_quick;   /* that may be taken before batch_must_end() is asked */
+        bool parallel, stopped;
+        uint64_t linger_until_usec; /* 0: has not begun to */
+};
+
+/* Queues that run on this thread, the innermost first. */
+typedef struct Frame {
+        XQueue *queue;
+        struct Frame *outer;
+} Frame;
+static _Thread_local Frame *frames;
+static _Thread_local unsigned depth;
+static _Thread_local Collected deferred; /* Runnables of queues that have to wait for the outermost one */
+
+static ATOMIC(uint64_t) last_ticket;
+
+static uint64_t now_usec(void) {
+        return clock_monotonic(&clock_system);
+}
+
+static void futex_wake_all(ATOMIC(uint32_t) * word) {
+        (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+/* Until *word is not value, a wake, or so long; 0: for ever. The caller looks again. */
+static void futex_wait(ATOMIC(uint32_t) * word, uint32_t value, uint64_t usec) {
+        struct timespec ts = { .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000 };
+        (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, usec ? &ts : NULL, NULL, 0);
+}
+
+/* The caller has the token: somebody will drain the queue. */
+static void schedule(XQueue *q) {
+        if (q->executor)
+                q->executor->run(q->executor, q);
+        else
+                workers_put(q->workers, &q->runnable);
+}
+
+/* ---- turns ---- */
+
+static void turn_begin(const XQueue *q, Turn *turn, uint64_t now) {
+        turn->n_left = q->budget_tasks;
+        turn->checked_usec = now;
+        turn->end_usec = now + q->budget_usec;
+}
+
+/* After n tasks more, for which it was told to look. How many until the next look; 0: the turn is over. */
+static uint32_t turn_look(const XQueue *q, Turn *turn, uint32_t n) {
+        uint64_t now = now_usec();
+        bool is_short = now - turn->checked_usec <= (uint64_t)SHORT_USEC * n;
+        turn->check_each = is_short ? MIN(2 * turn->check_each, (uint32_t)CHECK_MAX) : 1;
+        turn->checked_usec = now;
+        turn->n_left = now >= turn->end_usec ? 0 : turn->n_left - MIN(n, turn->n_left);
+        if (turn->n_left == 0 && (turn->strict || workers_has_waiting(q->workers)))
+                return 0;
+        return turn->n_left == 0 ? 1 : MIN(turn->check_each, turn->n_left);
+}
+
+/* ---- tasks; the holder, with members under group_lock ---- */
+
+static void release(XQueue *q, XTask *t) {
+        if (q->ops->release)
+                q->ops->release(q->meta, t);
+        else
+                slab_free(q->slab, t);
+}
+
+/* The holder has met a task that was canceled. */
+static void pass(XQueue *q, XTask *t, uint64_t charge, bool to_release) {
+        if (to_release)
+                release(q, t);
+        xhead_passed(&q->head, charge);
+}
+
+static bool urgent_is_there(XQueue *q) {
+        return q->urgent.first || q->urgent.walk || inbox_is_node(load_relaxed(&q->head.urgent.head));
+}
+
+/* Takes the next task that was not canceled and makes it run. */
+static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
+        for (;;) {
+                if (urgent_is_there(q) && !q->urgent.first &&
+                    inbox_collect(&q->head.urgent, &q->urgent, INBOX_EMPTY) == INBOX_STUCK)
+                        return INBOX_STUCK;
+                Collected *origin = q->urgent.first ? &q->urgent : &q->normal;
+                XTask *t = (XTask *)collected_pop(origin);
+                if (!t) {
+                        InboxState s = inbox_collect(&q->head.normal, &q->normal, INBOX_TAKEN);
+                        if (s != INBOX_SOME)
+                                return s;
+                        continue;
+                }
+                uint64_t charge = load_relaxed(&t->charge);
+                bool to_release;
+                if (xtask_claim(t, &to_release)) {
+                        *ret = t;
+                        *ret_origin = origin;
+                        return INBOX_SOME;
+                }
+                pass(q, t, charge, to_release);
+        }
+}
+
+/* ---- lingering ---- */
+
+static bool linger_goal_is_reached(XQueue *q) {
+        uint32_t n_more = (uint32_t)load_seq_cst(&q->head.charged) - load_relaxed(&q->head.linger_goal);
+        return (int32_t)(n_more << (32 - XCHARGE_TASK_BITS)) >= 0;
+}
+
+/* Submitters and stop: a lingering holder should look. The queue may be another one by now; then a holder looks in vain. */
+static void call_lingering(XQueue *q, bool whatever) {
+        if ((load_seq_cst(&q->head.life) & XHEAD_LINGER) == 0 || (!whatever && !linger_goal_is_reached(q)))
+                return;
+        (void)fetch_add_seq_cst(&q->lingered, 1);
+        futex_wake_all(&q->lingered);
+}
+
+static bool linger_is_over(XQueue *q) {
+        return linger_goal_is_reached(q) || inbox_has_new(&q->head.urgent) || xhead_is_closed(&q->head) ||
+               xhead_is_paused(&q->head);
+}
+
+/* Waits for as many tasks as the batch still takes. False: it has waited already. */
+static bool linger(XBatch *b) {
+        XQueue *q = b->queue;
+        uint64_t now = now_usec();
+        if (b->linger_until_usec == 0)
+                b->linger_until_usec = now + q->batch_linger_usec;
+        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(&q->head) || xhead_is_paused(&q->head))
+                return false;
+        store_relaxed(&q->head.linger_goal, (uint32_t)load_relaxed(&q->head.charged) + q->batch_max - b->n);
+        (void)fetch_or_seq_cst(&q->head.life, XHEAD_LINGER);
+        uint32_t seen = load_seq_cst(&q->lingered);
+        for (; !linger_is_over(q) && now < b->linger_until_usec; now = now_usec(), seen = load_seq_cst(&q->lingered))
+                futex_wait(&q->lingered, seen, b->linger_until_usec - now);
+        (void)fetch_and_seq_cst(&q->head.life, ~XHEAD_LINGER);
+        return true;
+}
+
+/* ---- batches ---- */
+
+static inline void finish(XBatch *b) {
+        XQueue *q = b->queue;
+        XTask *t = TAKE_PTR(b->task);
+        b->done += load_relaxed(&t->charge);
+        xtask_finish(t);
+        release(q, t);
+}
+
+/* Makes known what was finished. */
+static void flush(XBatch *b) {
+        if (b->done == 0)
+                return;
+        xhead_done(&b->queue->head, b->done);
+        b->done = 0;
+        store_relaxed(&b->queue->n_executed, load_relaxed(&b->queue->n_executed) + b->n - b->n_flushed);
+        b->n_flushed = b->n;
+}
+
+/* The quick ones are taken. False: there may be more, so many. */
+static bool batch_must_end(XBatch *b) {
+        XQueue *q = b->queue;
+        uint32_t n = turn_look(q, b->turn, b->n - b->n_looked);
+        b->n_looked = b->n;
+        b->n_quick = MIN(n, q->batch_max - b->n);
+        return b->n_quick == 0 || (!b->parallel && load_relaxed(&q->max_active) > 1);
+}
+
+/* With group_lock if parallel. */
+static XTask *take(XBatch *b) {
+        XQueue *q = b->queue;
+        Collected *origin;
+        XTask *t;
+        if (b->task)
+                finish(b);
+        flush(b);
+        if (b->first)
+                return TAKE_PTR(b->first);
+        if (b->stopped || xhead_is_paused(&q->head) || (b->n_quick == 0 && batch_must_end(b)))
+                return NULL;
+        while (claim(q, &t, &origin) != INBOX_SOME)
+                if (q->batch_linger_usec == 0 || !linger(b))
+                        return NULL;
+        b->n_quick = b->parallel ? 0 : b->n_quick - 1;
+        return t;
+}
+
+static __attribute__((noinline)) XTask *take_slowly(XBatch *b) {
+        if (b->parallel)
+                pthread_mutex_lock(&b->queue->group_lock);
+        XTask *t = take(b);
+        if (b->parallel)
+                pthread_mutex_unlock(&b->queue->group_lock);
+        b->task = t;
+        b->n += t != NULL;
+        return t;
+}
+
+/* The short way: a serial queue, nothing to look at but the next task of the normal lane. */
+XTask *xbatch_next(XBatch *b) {
+        XQueue *q = b->queue;
+        if (b->n_quick == 0 || !b->task)
+                return take_slowly(b);
+        finish(b);
+        XTask *t = (XTask *)q->normal.first;
+        if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
+                return take_slowly(b);
+        (void)collected_pop(&q->normal);
+        __builtin_prefetch(q->normal.first, 1);
+        uint64_t charge = load_relaxed(&t->charge);
+        bool to_release;
+        if (!xtask_claim(t, &to_release)) {
+                pass(q, t, charge, to_release);
+                return take_slowly(b);
+        }
+        b->task = t;
+        b->n++;
+        b->n_quick--;
+        return t;
+}
+
+bool xbatch_is_stopped(const XBatch *b) {
+        return b->stopped;
+}
+
+/* execute() has returned: what it was doing is done, what it has not taken goes back. */
+static void batch_close(XBatch *b) {
+        if (b->task)
+                finish(b);
+        flush(b);
+        if (b->first) {
+                xtask_unclaim(b->first);
+                collected_unpop(b->origin, &TAKE_PTR(b->first)->node);
+        }
+        b->turn->n_left -= MIN(b->turn->n_left, b->n - b->n_looked);
+}
+
+/* ---- the end ---- */
+
+static void retire(XQueues *xs, XOwn *own) {
+        if (!own)
+                return;
+        pthread_mutex_lock(&xs->lock);
+        own->next = xs->retired;
+        xs->retired = own;
+        pthread_mutex_unlock(&xs->lock);
+}
+
+/* Waits for the threads of dedicated queues that have ended, but for this one. */
+static void reap(XQueues *xs) {
+        pthread_mutex_lock(&xs->lock);
+        XOwn *list = TAKE_PTR(xs->retired);
+        pthread_mutex_unlock(&xs->lock);
+        while (list) {
+                XOwn *own = list;
+                list = own->next;
+                if (workers_is_self(own->workers)) {
+                        retire(xs, own);
+                        continue;
+                }
+                workers_free(own->workers);
+                free(own);
+        }
+}
+
+/* The holder; the token and the queue are gone after that. */
+static void end(XQueue *q) {
+        XQueues *xs = q->set;
+        XBatch b = { .queue = q, .stopped = true };
+        XOwn *own = TAKE_PTR(q->own);
+        q->ops->execute(q->meta, &b);
+        retire(xs, own); /* who joins waits for this thread, too */
+        registry_remove(&xs->registry, q->id);
+        xhead_end(&q->head);
+        (void)fetch_add_seq_cst(&q->ended, 1);
+        futex_wake_all(&q->ended);
+        if (xhead_let_go(&q->head))
+                slab_free(xs->slab, q);
+}
+
+/* ---- draining ---- */
+
+typedef enum Outcome {
+        TOKEN_GONE,  /* given up, parked, with the group, or somebody else's */
+        TOKEN_AGAIN, /* the caller has it; it is another one's turn */
+        TOKEN_KEPT,  /* the caller has it and goes on */
+} Outcome;
+
+/* A pusher was stopped in the middle: let it go on. */
+static Outcome stuck(XQueue *q) {
+        if (++q->n_stuck < STUCK_YIELDS)
+                sched_yield();
+        else /* it may have less priority than this thread */
+                (void)usleep(STUCK_SLEEP_USEC);
+        return TOKEN_AGAIN;
+}
+
+/* Nothing to start and no members. */
+static Outcome settle(XQueue *q) {
+        if (xhead_is_over(&q->head)) {
+                end(q);
+                return TOKEN_GONE;
+        }
+        return xhead_leave(&q->head) ? TOKEN_GONE : TOKEN_KEPT;
+}
+
+static Outcome drain_serial(XQueue *q, Turn *turn) {
+        XBatch b = { .queue = q, .turn = turn };
+        InboxState s = claim(q, &b.first, &b.origin);
+        if (s == INBOX_STUCK)
+                return stuck(q);
+        if (s == INBOX_NONE)
+                return settle(q);
+        q->n_stuck = 0;
+        q->ops->execute(q->meta, &b);
+        batch_close(&b);
+        if (b.n == 0)
+                return stuck(q); /* it did not want it; others first */
+        return turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
+}
+
+/* The caller has joined, and has the token and group_lock. True: it has to schedule the queue. */
+static bool pass_on(XQueue *q) {
+        if (load_relaxed(&q->active) >= load_relaxed(&q->max_active)) {
+                q->token_held = true;
+                return false;
+        }
+        if (q->normal.first || q->urgent.first || q->normal.walk || q->urgent.walk)
+                return true;
+        return !xhead_leave(&q->head);
+}
+
+/* A holder at a queue with members. True: it has joined. group_lock is held; *ret says what about the token, if not. */
+static bool join_group(XQueue *q, XBatch *b, bool *ret_schedule, Outcome *ret) {
+        uint32_t active = load_relaxed(&q->active);
+        *ret = TOKEN_GONE;
+        if (active >= load_relaxed(&q->max_active)) {
+                q->token_held = true;
+                return false;
+        }
+        InboxState s = claim(q, &b->first, &b->origin);
+        if (s == INBOX_SOME) {
+                store_relaxed(&q->active, active + 1);
+                *ret_schedule = pass_on(q);
+                return true;
+        }
+        if (s == INBOX_STUCK)
+                *ret = TOKEN_AGAIN;
+        else if (active > 0 && xhead_is_closed(&q->head))
+                q->token_held = true;
+        else if (active > 0)
+                *ret = xhead_leave(&q->head) ? TOKEN_GONE : TOKEN_KEPT;
+        else
+                *ret = TOKEN_KEPT; /* alone: the caller settles it */
+        return false;
+}
+
+/* True: the member that goes has the token now. */
+static bool leave_group(XQueue *q, XBatch *b) {
+        pthread_mutex_lock(&q->group_lock);
+        batch_close(b);
+        uint32_t active = load_relaxed(&q->active) - 1;
+        bool token = q->token_held;
+        q->token_held = false;
+        store_release(&q->active, active);
+        /* Without members a holder may end the queue, at once. Then this is a kick at a stranger. */
+        if (!token && active == 0 && xhead_is_closed(&q->head))
+                token = xhead_kick(&q->head);
+        pthread_mutex_unlock(&q->group_lock);
+        return token;
+}
+
+static Outcome drain_parallel(XQueue *q, Turn *turn) {
+        XBatch b = { .queue = q, .turn = turn, .parallel = true };
+        Outcome out;
+        bool to_schedule;
+        pthread_mutex_lock(&q->group_lock);
+        bool joined = join_group(q, &b, &to_schedule, &out);
+        bool alone = load_relaxed(&q->active) == 0;
+        pthread_mutex_unlock(&q->group_lock);
+        if (!joined)
+                return out == TOKEN_KEPT && alone ? settle(q) : out == TOKEN_AGAIN ? stuck(q) : out;
+        if (to_schedule)
+                schedule(q);
+        q->ops->execute(q->meta, &b);
+        uint32_t n = b.n;
+        if (!leave_group(q, &b))
+                return TOKEN_GONE;
+        return n == 0 ? stuck(q) : turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
+}
+
+/* The caller has the token. True: it has it still, and it is another queue's turn. */
+static bool drain(XQueue *q, bool strict) {
+        Turn turn = { .strict = strict, .check_each = 1 };
+        turn_begin(q, &turn, now_usec());
+        for (;;) {
+                if (xhead_is_paused(&q->head) && xhead_park(&q->head))
+                        return false;
+                bool parallel = load_relaxed(&q->max_active) > 1 || load_acquire(&q->active) > 0;
+                Outcome out = parallel ? drain_parallel(q, &turn) : drain_serial(q, &turn);
+                if (out == TOKEN_GONE)
+                        return false;
+                if (out == TOKEN_AGAIN && (strict || workers_has_waiting(q->workers)))
+                        return true;
+                if (out == TOKEN_AGAIN)
+                        turn_begin(q, &turn, turn.checked_usec); /* a moment ago */
+        }
+}
+
+static void run_framed(XQueue *q, bool in_place) {
+        Frame frame = { q, frames };
+        frames = &frame;
+        depth++;
+        if (q->executor) /* it has no line to go to the end of */
+                while (drain(q, true))
+                        ;
+        else if (drain(q, in_place)) {
+                if (in_place)
+                        workers_put(q->workers, &q->runnable);
+                else
+                        workers_put_back(q->workers, &q->runnable);
+        }
+        depth--;
+        frames = frame.outer;
+}
+
+static void run_on_worker(Runnable *r) {
+        run_framed((XQueue *)((char *)r - offsetof(XQueue, runnable)), false);
+}
+
+static void run_deferred(void) {
+        for (InboxNode *n; (n = collected_pop(&deferred));)
+                run_framed((XQueue *)((char *)n - offsetof(XQueue, runnable)), false);
+}
+
+static void defer(XQueue *q) {
+        InboxNode *n = &q->runnable.node;
+        store_relaxed(&n->next, NULL);
+        if (deferred.first)
+                store_relaxed(&deferred.last->next, n);
+        else
+                deferred.first = n;
+        deferred.last = n;
+}
+
+void xqueue_run(XQueue *q) {
+        if (depth >= XQUEUE_DEPTH_MAX) {
+                defer(q);
+                return;
+        }
+        run_framed(q, false);
+        if (depth == 0)
+                run_deferred();
+}
+
+/* ---- submit and cancel ---- */
+
+static uint64_t next_ticket(void) {
+        static _Thread_local uint64_t next, end;
+        if (next == end) {
+                next = fetch_add_relaxed(&last_ticket, TICKETS);
+                end = next + TICKETS;
+        }
+        return ++next;
+}
+
+static bool runs_in_place(const XQueue *q, unsigned flags) {
+        return (flags & XSUBMIT_IN_PLACE) != 0 && q->workers && !q->own && workers_is_self(NULL) &&
+               depth < XQUEUE_DEPTH_MAX;
+}
+
+static int refuse(XQueue *q, XHeadVerdict v, bool token) {
+        if (v == XHEAD_FULL)
+                (void)fetch_add_relaxed(&q->n_refused, 1);
+        if (token)
+                schedule(q);
+        return v == XHEAD_FULL ? -ENOSPC : v == XHEAD_STOPPED ? -ESHUTDOWN : -ENOENT;
+}
+
+int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref) {
+        XQueue *q = registry_find(&xs->registry, id);
+        uint64_t charge = xcharge(bytes), ticket;
+        bool token, urgent = (flags & XSUBMIT_URGENT) != 0;
+        if (!q)
+                return -ENOENT;
+        XHeadVerdict v = xhead_enter(&q->head, id, charge, &token);
+        if (v != XHEAD_OK)
+                return refuse(q, v, token);
+        ticket = next_ticket() << 1 | (q->ops->canceled ? XTASK_TOLD : 0);
+        xtask_begin(t, q, charge, ticket);
+        if (ret_ref)
+                *ret_ref = (XTaskRef) { t, ticket };
+        token = urgent ? xhead_push_urgent(&q->head, &t->node) : xhead_push(&q->head, &t->node);
+        if (!token)
+                call_lingering(q, urgent);
+        else if (runs_in_place(q, flags))
+                run_framed(q, true);
+        else
+                schedule(q);
+        return 0;
+}
+
+int xqueue_cancel(XTaskRef ref) {
+        XQueue *q;
+        uint64_t charge;
+        if (!ref.task || ref.ticket == 0)
+                return -1;
+        int r = xtask_try_cancel(ref, &q, &charge);
+        if (r != 0)
+                return r;
+        if (xtask_is_told(ref)) {
+                q->ops->canceled(q->meta, ref.task);
+                if (xtask_canceled(ref.task, ref.ticket))
+                        release(q, ref.task);
+        }
+        if (xhead_canceled(&q->head, charge))
+                schedule(q);
+        return 0;
+}
+
+/* ---- stop and join ---- */
+
+int xqueue_stop(XQueues *xs, uint64_t id) {
+        XQueue *q = registry_find(&xs->registry, id);
+        bool token;
+        if (!q)
+                return registry_was_given(&xs->registry, id) ? 0 : -ENOENT;
+        if (!xhead_close(&q->head, id, &token))
+                return 0; /* it has ended since */
+        if (token)
+                schedule(q);
+        else
+                call_lingering(q, true);
+        return 0;
+}
+
+static bool is_running_here(uint64_t id) {
+        for (const Frame *f = frames; f; f = f->outer)
+                if (f->queue->id == id)
+                        return true;
+        return false;
+}
+
+int xqueue_join(XQueues *xs, uint64_t id) {
+        XQueue *q;
+        if (is_running_here(id))
+                return -EDEADLK;
+        while ((q = registry_find(&xs->registry, id))) {
+                uint32_t ended = load_seq_cst(&q->ended); /* counted after `life` has changed */
+                if ((load_seq_cst(&q->head.life) & XHEAD_ID_MASK) != id)
+                        break;
+                futex_wait(&q->ended, ended, 0);
+        }
+        reap(xs);
+        return registry_was_given(&xs->registry, id) ? 0 : -ENOENT;
+}
+
+/* ---- attributes ---- */
+
+/* The queue, which stays where it is until unpin(). NULL: there is none. */
+static XQueue *pin(XQueues *xs, uint64_t id) {
+        XQueue *q = registry_find(&xs->registry, id);
+        bool to_free = false;
+        if (q && xhead_pin(&q->head, id, &to_free))
+                return q;
+        if (to_free)
+                slab_free(xs->slab, q);
+        return NULL;
+}
+
+static void unpin(XQueue *q) {
+        XQueues *xs = q->set;
+        if (xhead_unpin(&q->head))
+                slab_free(xs->slab, q);
+}
+
+int xqueue_pause(XQueues *xs, uint64_t id) {
+        XQueue *q = pin(xs, id);
+        if (!q)
+                return -ENOENT;
+        int r = xhead_pause(&q->head) ? 0 : -EOVERFLOW;
+        unpin(q);
+        return r;
+}
+
+int xqueue_resume(XQueues *xs, uint64_t id) {
+        XQueue *q = pin(xs, id);
+        bool token;
+        if (!q)
+                return -ENOENT;
+        int r = xhead_resume(&q->head, &token) ? 0 : -EALREADY;
+        if (token)
+                schedule(q);
+        unpin(q);
+        return r;
+}
+
+int xqueue_set_max_active(XQueues *xs, uint64_t id, uint32_t max_active) {
+        if (max_active < 1 || max_active > XQUEUE_ACTIVE_MAX)
+                return -EINVAL;
+        XQueue *q = pin(xs, id);
+        if (!q)
+                return -ENOENT;
+        bool serial_only = q->executor && max_active > 1, token = false;
+        pthread_mutex_lock(&q->group_lock);
+        if (!serial_only) {
+                store_relaxed(&q->max_active, max_active);
+                token = q->token_held && load_relaxed(&q->active) < max_active;
+                q->token_held &= !token;
+        }
+        pthread_mutex_unlock(&q->group_lock);
+        if (token)
+                schedule(q);
+        unpin(q);
+        return serial_only ? -EINVAL : 0;
+}
+
+static bool limits_are_valid(uint64_t max_tasks, uint64_t max_bytes) {
+        return max_tasks >= 1 && max_tasks <= XQUEUE_TASKS_MAX && max_bytes <= XQUEUE_BYTES_MAX;
+}
+
+int xqueue_set_limits(XQueues *xs, uint64_t id, uint64_t max_tasks, uint64_t max_bytes) {
+        if (!limits_are_valid(max_tasks, max_bytes))
+                return -EINVAL;
+        XQueue *q = pin(xs, id);
+        if (!q)
+                return -ENOENT;
+        store_relaxed(&q->head.max_tasks, max_tasks);
+        store_relaxed(&q->head.max_units, max_bytes / XCHARGE_UNIT);
+        unpin(q);
+        return 0;
+}
+
+int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
+        XQueue *q = pin(xs, id);
+        if (!q)
+                return -ENOENT;
+        XHead *h = &q->head;
+        uint64_t canceled = load_relaxed(&h->canceled);
+        uint64_t back = load_acquire(&h->done) + canceled + load_acquire(&h->refunded);
+        uint64_t pending = load_acquire(&h->charged) - back;
+        *ret = (XQueueStats) {
+                .n_tasks = xcharge_tasks(pending),
+                .n_bytes = xcharge_units(pending) * XCHARGE_UNIT,
+                .n_executed = load_relaxed(&q->n_executed),
+                .n_canceled = xcharge_tasks(canceled - q->canceled_before),
+                .n_refused = load_relaxed(&q->n_refused),
+                .n_active = load_relaxed(&q->active),
+                .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
+                .stopped = xhead_is_closed(h),
+        };
+        unpin(q);
+        return 0;
+}
+
+/* ---- start ---- */
+
+static bool options_are_valid(const XQueueOptions *o, const XQueueOps *ops) {
+        return ops && ops->execute && (ops->release || o->slab) && (o->workers || o->dedicated || o->executor) &&
+               !(o->dedicated && o->executor) && o->max_active >= 1 && o->max_active <= XQUEUE_ACTIVE_MAX &&
+               !(o->executor && o->max_active > 1) && !(o->dedicated && o->max_active > 1) && o->batch_max >= 1 &&
+               o->budget_tasks >= 1 && limits_are_valid(o->max_tasks, o->max_bytes);
+}
+
+static int make_own(XOwn **ret) {
+        WorkersParams params = WORKERS_PARAMS_DEFAULT;
+        params.name = "queue";
+        XOwn *own = fault_calloc(1, sizeof(*own));
+        if (!own)
+                return -ENOMEM;
+        int r = workers_new_single(&params, &own->workers);
+        if (r < 0) {
+                free(own);
+                return r;
+        }
+        *ret = own;
+        return 0;
+}
+
+static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps *ops, void *meta, XOwn *own) {
+        q->runnable.run = run_on_worker;
+        q->normal = q->urgent = (Collected) { 0 };
+        store_relaxed(&q->n_executed, 0);
+        q->n_stuck = 0;
+        q->set = xs;
+        q->ops = ops;
+        q->meta = meta;
+        q->slab = o->slab;
+        q->workers = o->executor ? NULL : own ? own->workers : o->workers;
+        q->executor = o->executor;
+        q->own = own;
+        q->batch_max = o->batch_max;
+        q->batch_linger_usec = o->batch_linger_usec;
+        q->budget_tasks = o->budget_tasks;
+        q->budget_usec = o->budget_usec;
+        q->canceled_before = load_relaxed(&q->head.canceled);
+        store_relaxed(&q->max_active, o->max_active);
+        q->token_held = false;
+        store_relaxed(&q->n_refused, 0);
+}
+
+int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops, void *meta, uint64_t *ret_id) {
+        XQueueOptions o = options ? *options : XQUEUE_OPTIONS_DEFAULT;
+        XOwn *own = NULL;
+        uint64_t id;
+        if (!options_are_valid(&o, ops))
+                return -EINVAL;
+        reap(xs);
+        int r = registry_reserve(&xs->registry, &id);
+        if (r < 0)
+                return r;
+        XQueue *q = slab_alloc(xs->slab);
+        r = q ? (o.dedicated ? make_own(&own) : 0) : -ENOMEM;
+        if (r < 0) {
+                if (q)
+                        slab_free(xs->slab, q);
+                registry_remove(&xs->registry, id);
+                return r;
+        }
+        fill(q, xs, &o, ops, meta, own);
+        q->id = id;
+        xhead_begin(&q->head, id, o.max_tasks, o.max_bytes / XCHARGE_UNIT);
+        registry_publish(&xs->registry, id, q);
+        *ret_id = id;
+        return 0;
+}
+
+int xqueues_init(XQueues *xs) {
+        *xs = (XQueues) { .lock = PTHREAD_MUTEX_INITIALIZER };
+        registry_init(&xs->registry);
+        return slab_new(sizeof(XQueue), 64, true, &xs->slab);
+}
+
+void xqueues_deinit(XQueues *xs) {
+        if (!xs || !xs->slab)
+                return;
+        reap(xs);
+        assert(xs->registry.n_used == 0);
+        registry_deinit(&xs->registry);
+        xs->slab = slab_destroy(xs->slab);
+}

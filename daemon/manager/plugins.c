@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* Queues whose tasks a plugin runs: what it is told of a task, what it submits, and what is said about it. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "manager/parts.h"
+
+static int on_prepare(void *host, Task *task, PluginOrder *ret) {
+        const TaskRecord *t = task_record(task);
+        EqSubmit s = { 0 };
+        if (t->spec.options_len > 0 || t->spec.common)
+                task_spec_decode(&t->spec, &s);
+        *ret = (PluginOrder) {
+                .payload = task_spec_payload(&t->spec),
+                .label = s.label,
+                .uid = t->spec.identity->uid,
+                .retries = t->retries > 0,
+        };
+        return 0;
+}
+
+/* Said once a second at most, however many are refused. */
+static void log_refused(Manager *m, const TaskRecord *t, EqBytes queue, const char *why) {
+        uint64_t now = clock_monotonic(m->clock);
+        m->n_submits_refused++;
+        if (m->submit_refused_usec != 0 && now - m->submit_refused_usec < USEC_PER_SEC)
+                return;
+        m->submit_refused_usec = now;
+        log_warning("queue %s: its plugin submitted a task to queue %.*s, which was refused: %s (%zu refused since eqd "
+                    "started)",
+                    t->queue->queue->name, (int)queue.len, queue.data, why, m->n_submits_refused);
+}
+
+/* With the rights, and on the account, of the user whose task it is. */
+static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload) {
+        Manager *m = host;
+        TaskRecord *t = task_record(by), *last;
+        Caller caller = {
+                .identity = t->spec.identity,
+                .user = t->user,
+                .admin = manager_is_admin(m, t->spec.identity),
+        };
+        EqSubmit s = { 0 };
+        Refusal refusal;
+        eq_task_id first;
+        EQ_SET(&s, Submit, queue, queue);
+        EQ_SET(&s, Submit, payload, payload);
+        SubmitArgs args = { .submit = &s, .stdin_fd = -1 };
+        int r = manager_submit(m, &caller, queue, &args, 1, &last, &first, &refusal);
+        if (r != 0)
+                log_refused(m, t, queue, r == MANAGER_E_WAIT ? "it is full" : refusal.text);
+}
+
+static void on_opened(void *host, Queue *q, const char *error) {
+        const QueueRecord *record = queue_record(q);
+        if (error)
+                log_error("queue %s: plugin %s is not in use: %s; correct it, then eqctl reload", q->name,
+                          record->library->path, error);
+        else
+                log_info("queue %s: plugin %s (%s) is open", q->name, record->library->path,
+                         record->library->entry->name);
+}
+
+static void on_ended(void *host, Queue *q) {
+        queue_record_settle(host, queue_record(q)); /* its removal waits for this */
+}
+
+const PluginHooks manager_plugin_hooks = {
+        .prepare = on_prepare,
+        .submit = on_submit,
+        .opened = on_opened,
+        .ended = on_ended,
+};
+
+PluginSetup plugins_setup(const QueueRecord *q, const QueueAttributes *a) {
+        return (PluginSetup) {
+                .library = q->library,
+                .text = a->plugin_config ? a->plugin_config : "",
+                .batch_max = (unsigned)a->batch_max,
+        };
+}
+
+void plugins_began(Manager *m, TaskRecord *t) {
+        uint64_t begun, seen, started = clock_realtime(m->clock);
+        if (plugin_executor_times(&t->task, &begun, &seen)) {
+                uint64_t now = clock_monotonic(m->clock);
+                started -= now > begun && now - begun < started ? now - begun : 0;
+        }
+        (void)run_begin(t, started); /* without memory it runs, and less is known of it */
+}
+
+void plugins_changed(Manager *m, QueueRecord *q) {
+        if (!queue_has_plugin(q))
+                return;
+        PluginSetup setup = plugins_setup(q, &q->attributes);
+        if (plugin_executor_change_queue(m->plugins, q->queue, &setup) < 0)
+                log_error("out of memory: queue %s keeps its plugin as it is; reload again", q->queue->name);
+}

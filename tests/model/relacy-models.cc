@@ -1,0 +1,437 @@
+/* SPDX-License-Identifier: MIT */
+/* The laws of the execution queue, as they stand in daemon/engine, under relacy. Usage: relacy-models NAME ITERATIONS.
+ * Each model is a handful of threads; relacy runs it over and over with other interleavings and other values of loads, and
+ * sees to data races on VAR_T()s, leaks, and the asserts. relacy.py runs these, and mutants that they must catch. */
+
+#include <relacy/relacy.hpp>
+
+#include <cstring>
+
+#define EQD_ATOMICS_HEADER "relacy-atomics.h"
+#define REGISTRY_SLOT_BITS 2
+#define REGISTRY_CHUNK_BITS 1
+#include "engine/inbox.c"
+#include "engine/slots.h"
+#include "engine/xhead.h"
+#include "engine/xtask.h"
+
+#define VAR rl::var
+#define SAY(v) ((v)($))
+
+/* relacy does not clear what it has not seen written. */
+static void clear(InboxNode *n) {
+        store_relaxed(&n->next, INBOX_EMPTY);
+}
+
+static void clear(XHead *h, uint64_t id, uint64_t max_tasks) {
+        store_relaxed(&h->normal.head, INBOX_EMPTY);
+        store_relaxed(&h->urgent.head, INBOX_EMPTY);
+        ATOMIC(uint64_t) *words[] = { &h->charged, &h->seen, &h->life, &h->gate, &h->done, &h->passed, &h->canceled,
+                                      &h->refunded, &h->pins };
+        for (ATOMIC(uint64_t) * word : words)
+                store_relaxed(word, 0);
+        xhead_begin(h, id, max_tasks, max_tasks);
+}
+
+static void clear(XTask *t) {
+        clear(&t->node);
+        store_relaxed(&t->queue, (XQueue *)0);
+        store_relaxed(&t->word, 0);
+        store_relaxed(&t->charge, 0);
+}
+
+static const uint64_t ID = 5 << 4, CHARGE = 1;
+
+/* ---- push and hand-over: two producers of two nodes, who becomes the owner consumes ---- */
+
+struct Node {
+        InboxNode node; /* first */
+        VAR<int> number;
+};
+
+struct Push : rl::test_suite<Push, 2> {
+        Inbox in;
+        Node nodes[2][2];
+        VAR<int> last[2], n_done; /* the owner's */
+        Collected collected;
+
+        void before() {
+                store_relaxed(&in.head, INBOX_EMPTY);
+                for (auto &pair : nodes)
+                        for (Node &n : pair)
+                                clear(&n.node);
+                SAY(last[0]) = SAY(last[1]) = SAY(n_done) = 0;
+                collected = Collected();
+        }
+
+        void consume() {
+                for (;;) {
+                        while (InboxNode *n = collected_pop(&collected)) {
+                                unsigned p = (Node *)n >= nodes[1];
+                                int number = SAY(((Node *)n)->number);
+                                RL_ASSERT(number == SAY(last[p]) + 1);
+                                SAY(last[p]) = number;
+                                SAY(n_done) = SAY(n_done) + 1;
+                        }
+                        InboxState s = inbox_collect(&in, &collected, INBOX_TAKEN);
+                        if (s == INBOX_STUCK)
+                                rl::yield(1, $);
+                        else if (s == INBOX_NONE && inbox_leave(&in))
+                                return;
+                }
+        }
+
+        void thread(unsigned p) {
+                for (int i = 0; i < 2; i++) {
+                        SAY(nodes[p][i].number) = i + 1;
+                        if (inbox_push(&in, &nodes[p][i].node))
+                                consume();
+                }
+        }
+
+        void after() {
+                RL_ASSERT(SAY(n_done) == 4);
+        }
+};
+
+/* ---- a queue with its lanes, its end, and who has the token drains it ---- */
+
+struct Queue {
+        XHead head;
+        Collected normal, urgent;
+        VAR<int> n_done, n_ended, scratch; /* the holder's */
+
+        void begin(uint64_t max_tasks) {
+                clear(&head, ID, max_tasks);
+                normal = urgent = Collected();
+                SAY(n_done) = SAY(n_ended) = SAY(scratch) = 0;
+        }
+
+        XTask *next(bool *stuck) {
+                *stuck = false;
+                if (!urgent.first && inbox_collect(&head.urgent, &urgent, INBOX_EMPTY) == INBOX_STUCK) {
+                        *stuck = true;
+                        return NULL;
+                }
+                if (InboxNode *n = collected_pop(&urgent))
+                        return (XTask *)n;
+                if (!normal.first)
+                        *stuck = inbox_collect(&head.normal, &normal, INBOX_TAKEN) == INBOX_STUCK;
+                return (XTask *)collected_pop(&normal);
+        }
+
+        void drain() {
+                for (;;) {
+                        if (xhead_is_paused(&head) && xhead_park(&head))
+                                return;
+                        bool stuck, to_release = false;
+                        XTask *t = next(&stuck);
+                        if (stuck) {
+                                rl::yield(1, $);
+                                continue;
+                        }
+                        if (!t) {
+                                if (xhead_is_over(&head)) {
+                                        SAY(n_ended) = SAY(n_ended) + 1;
+                                        xhead_end(&head);
+                                        return;
+                                }
+                                if (xhead_leave(&head))
+                                        return;
+                                continue;
+                        }
+                        RL_ASSERT(SAY(n_ended) == 0);
+                        uint64_t charge = load_relaxed(&t->charge);
+                        if (xtask_claim(t, &to_release)) {
+                                SAY(n_done) = SAY(n_done) + 1;
+                                xtask_finish(t);
+                                xhead_done(&head, charge);
+                        } else
+                                xhead_passed(&head, charge);
+                }
+        }
+
+        XHeadVerdict submit(XTask *t, bool is_urgent, uint64_t ticket) {
+                bool token;
+                XHeadVerdict v = xhead_enter(&head, ID, CHARGE, &token);
+                if (v == XHEAD_OK) {
+                        xtask_begin(t, (XQueue *)this, CHARGE, ticket);
+                        token = is_urgent ? xhead_push_urgent(&head, &t->node) : xhead_push(&head, &t->node);
+                }
+                if (token)
+                        drain();
+                return v;
+        }
+
+        void stop() {
+                bool token;
+                if (xhead_close(&head, ID, &token) && token)
+                        drain();
+        }
+};
+
+/* A normal and an urgent submitter and a stop. */
+struct Stop : rl::test_suite<Stop, 3> {
+        Queue q;
+        XTask tasks[2];
+        VAR<int> accepted[2];
+
+        void before() {
+                q.begin(10);
+                clear(&tasks[0]);
+                clear(&tasks[1]);
+                SAY(accepted[0]) = SAY(accepted[1]) = 0;
+        }
+        void thread(unsigned i) {
+                if (i == 2)
+                        q.stop();
+                else
+                        SAY(accepted[i]) = q.submit(&tasks[i], i == 1, 2 * i + 2) == XHEAD_OK;
+        }
+        void after() {
+                RL_ASSERT(SAY(q.n_done) == SAY(accepted[0]) + SAY(accepted[1]));
+                RL_ASSERT(SAY(q.n_ended) == 1);
+        }
+};
+
+/* Urgent pushes to a queue that is being left. */
+struct Urgent : rl::test_suite<Urgent, 2> {
+        Queue q;
+        XTask tasks[2];
+
+        void before() {
+                q.begin(10);
+                clear(&tasks[0]);
+                clear(&tasks[1]);
+        }
+        void thread(unsigned i) {
+                RL_ASSERT(q.submit(&tasks[i], i == 1, 2 * i + 2) == XHEAD_OK);
+        }
+        void after() {
+                RL_ASSERT(SAY(q.n_done) == 2);
+        }
+};
+
+/* A queue for one task: who is refused gives back, beside a stop. */
+struct Full : rl::test_suite<Full, 3> {
+        Queue q;
+        XTask tasks[2];
+        VAR<int> accepted[2];
+
+        void before() {
+                q.begin(1);
+                clear(&tasks[0]);
+                clear(&tasks[1]);
+        }
+        void thread(unsigned i) {
+                if (i == 2)
+                        q.stop();
+                else
+                        SAY(accepted[i]) = q.submit(&tasks[i], false, 2 * i + 2) == XHEAD_OK;
+        }
+        void after() {
+                RL_ASSERT(SAY(q.n_done) == SAY(accepted[0]) + SAY(accepted[1]));
+                RL_ASSERT(SAY(q.n_ended) == 1);
+        }
+};
+
+/* ---- pause: a pause and a resume beside a submit ---- */
+
+struct Pause : rl::test_suite<Pause, 2> {
+        Queue q;
+        XTask task;
+
+        void before() {
+                q.begin(10);
+                clear(&task);
+        }
+        void thread(unsigned i) {
+                bool token;
+                if (i == 0) {
+                        RL_ASSERT(q.submit(&task, false, 2) == XHEAD_OK);
+                        return;
+                }
+                RL_ASSERT(xhead_pause(&q.head));
+                RL_ASSERT(xhead_resume(&q.head, &token));
+                if (token)
+                        q.drain();
+        }
+        void after() {
+                RL_ASSERT(SAY(q.n_done) == 1);
+        }
+};
+
+/* ---- cancel, with somebody to tell: the payload is the canceler's until it has told, then whoever releases it ---- */
+
+struct Cancel : rl::test_suite<Cancel, 3> {
+        XTask task;
+        VAR<int> payload, n_run, n_canceled, n_released;
+        VAR<int> result[2];
+        uint64_t ticket;
+
+        void before() {
+                clear(&task);
+                SAY(payload) = 1;
+                SAY(n_run) = SAY(n_canceled) = SAY(n_released) = 0;
+                ticket = 2 | XTASK_TOLD;
+                xtask_begin(&task, (XQueue *)0, CHARGE, ticket);
+        }
+        void release() {
+                SAY(payload) = 2; /* it is another one's now */
+                SAY(n_released) = SAY(n_released) + 1;
+        }
+        void thread(unsigned i) {
+                bool to_release = false;
+                XQueue *q;
+                uint64_t charge;
+                if (i == 0) { /* the holder */
+                        if (xtask_claim(&task, &to_release)) {
+                                RL_ASSERT(SAY(payload) == 1);
+                                SAY(n_run) = 1;
+                                xtask_finish(&task);
+                                to_release = true;
+                        }
+                        if (to_release)
+                                release();
+                        return;
+                }
+                int r = xtask_try_cancel((XTaskRef) { &task, ticket }, &q, &charge);
+                SAY(result[i - 1]) = r;
+                if (r != 0)
+                        return;
+                RL_ASSERT(SAY(payload) == 1);
+                SAY(n_canceled) = SAY(n_canceled) + 1;
+                if (xtask_canceled(&task, ticket))
+                        release();
+        }
+        void after() {
+                int a = SAY(result[0]), b = SAY(result[1]);
+                RL_ASSERT(SAY(n_run) + SAY(n_canceled) == 1);
+                RL_ASSERT(SAY(n_released) == 1);
+                RL_ASSERT((a == 0) + (b == 0) == SAY(n_canceled));
+                RL_ASSERT(a == 0 || b == 0 || SAY(n_run) == 1);
+        }
+};
+
+/* A stale reference beside the next life of its memory. */
+struct Reuse : rl::test_suite<Reuse, 2> {
+        XTask task;
+        VAR<int> n_run;
+
+        void before() {
+                clear(&task);
+                xtask_begin(&task, (XQueue *)0, CHARGE, 2);
+                SAY(n_run) = 0;
+        }
+        void thread(unsigned i) {
+                bool to_release;
+                XQueue *q;
+                uint64_t charge;
+                if (i == 1) {
+                        int r = xtask_try_cancel((XTaskRef) { &task, 2 }, &q, &charge);
+                        RL_ASSERT(r != 0 || q == (XQueue *)0);
+                        return;
+                }
+                if (xtask_claim(&task, &to_release)) {
+                        xtask_finish(&task);
+                        xtask_begin(&task, (XQueue *)16, 2 * CHARGE, 4);
+                        RL_ASSERT(xtask_claim(&task, &to_release));
+                        SAY(n_run) = 1;
+                        xtask_finish(&task);
+                }
+        }
+};
+
+/* ---- ids: two readers of an id, and its slot goes to another thing ---- */
+
+struct Slots : rl::test_suite<Slots, 2> {
+        RegistrySlot *slot;
+        RegistryTable table;
+        RegistryChunk chunk;
+        VAR<int> things[2];
+
+        void before() {
+                for (auto &c : table.chunks)
+                        store_relaxed(&c, (RegistryChunk *)0);
+                for (RegistrySlot &s : chunk.slots) {
+                        store_relaxed(&s.id, 0);
+                        store_relaxed(&s.thing, (uintptr_t)0);
+                }
+                store_relaxed(&table.chunks[0], &chunk);
+                slot = slots_at(&table, 0);
+                SAY(things[0]) = SAY(things[1]) = 0;
+                slots_publish(slot, 1 << REGISTRY_SLOT_BITS, &things[0]);
+        }
+        void thread(unsigned i) {
+                if (i == 0) {
+                        slots_unpublish(slot, 1 << REGISTRY_SLOT_BITS);
+                        SAY(things[1]) = 1;
+                        slots_publish(slot, 2 << REGISTRY_SLOT_BITS, &things[1]);
+                        return;
+                }
+                void *t = slots_find(&table, 1 << REGISTRY_SLOT_BITS);
+                RL_ASSERT(t == NULL || t == &things[0]);
+                t = slots_find(&table, 2 << REGISTRY_SLOT_BITS);
+                RL_ASSERT(t == NULL || t == &things[1]);
+                if (t)
+                        RL_ASSERT(SAY(*(VAR<int> *)t) == 1);
+        }
+};
+
+/* ---- pins: the end of a queue, beside two who have its address ---- */
+
+struct Pin : rl::test_suite<Pin, 3> {
+        XHead head;
+        VAR<int> alive, n_freed;
+
+        void before() {
+                clear(&head, ID, 10);
+                SAY(alive) = 1;
+                SAY(n_freed) = 0;
+        }
+        void free_it() {
+                SAY(alive) = 0;
+                SAY(n_freed) = SAY(n_freed) + 1;
+        }
+        void thread(unsigned i) {
+                bool to_free = false;
+                if (i == 0) {
+                        xhead_end(&head);
+                        to_free = xhead_let_go(&head);
+                } else if (xhead_pin(&head, ID, &to_free)) {
+                        RL_ASSERT(SAY(alive) == 1);
+                        to_free = xhead_unpin(&head);
+                }
+                if (to_free)
+                        free_it();
+        }
+        void after() {
+                RL_ASSERT(SAY(n_freed) == 1);
+        }
+};
+
+template <typename Model>
+static int check(unsigned n) {
+        rl::test_params p;
+        p.iteration_count = n;
+        p.search_type = rl::sched_random;
+        p.output_stream = &std::cerr;
+        p.progress_stream = &std::cerr;
+        return rl::simulate<Model>(p) ? 0 : 1;
+}
+
+int main(int argc, char **argv) {
+        static const struct {
+                const char *name;
+                int (*check)(unsigned n);
+        } models[] = {
+                { "push", check<Push> },     { "urgent", check<Urgent> }, { "stop", check<Stop> },
+                { "full", check<Full> },     { "pause", check<Pause> },   { "cancel", check<Cancel> },
+                { "reuse", check<Reuse> },   { "slots", check<Slots> },   { "pin", check<Pin> },
+        };
+        for (auto &m : models)
+                if (argc == 3 && strcmp(argv[1], m.name) == 0)
+                        return m.check((unsigned)atoi(argv[2]));
+        fprintf(stderr, "usage: relacy-models NAME ITERATIONS\n");
+        return 2;
+}

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""relacy.py SOURCE_ROOT [CXX]: runs the models of relacy-models.cc, and mutants of the engine that they must catch.
+
+A mutant is the engine with one order weakened or one step left out. A model that does not see it proves nothing, so a
+mutant that passes fails the test. TAP; everything is skipped if relacy (Debian: relacy-dev) or the compiler is missing.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+MODELS = ["push", "urgent", "stop", "full", "pause", "cancel", "reuse", "slots", "pin"]
+ITERATIONS = 10000 * (30 if os.environ.get("EQD_LONG") else 1)
+
+# What is wrong: the model that sees it, then (file, from, to)...
+MUTANTS = {
+    "a push that does not release": ("push",
+        ("inbox.h", "exchange_seq_cst(&in->head, n)", "exchange_relaxed(&in->head, n)")),
+    "a collect that does not acquire": ("push",
+        ("inbox.c", "exchange_acquire(&in->head", "exchange_relaxed(&in->head"),
+        ("inbox.c", "load_acquire(&n->next)", "load_relaxed(&n->next)")),
+    "a leave that does not release": ("push",
+        ("inbox.h", "cas_seq_cst(&in->head, &taken", "cas_relaxed(&in->head, &taken")),
+    "a walk that takes a missing link for the end": ("push",
+        ("inbox.c", "if (older == INBOX_UNCONNECTED) {", "if (false) {")),
+    "a leave without the second look": ("urgent",
+        ("xhead.h", "if (!inbox_has_new(&h->urgent) && !xhead_is_over(h))", "if (true)")),
+    "a leave that does not look for urgent tasks again": ("urgent",
+        ("xhead.h", "if (!inbox_has_new(&h->urgent) && ", "if (")),
+    "a leave that does not look for the end again": ("stop",
+        ("xhead.h", "if (!inbox_has_new(&h->urgent) && !xhead_is_over(h))", "if (!inbox_has_new(&h->urgent))")),
+    "a second look that is not in the one order": ("urgent",
+        ("inbox.h", "return inbox_is_node(load_seq_cst(&in->head))", "return inbox_is_node(load_relaxed(&in->head))")),
+    "an urgent push without a kick": ("urgent",
+        ("xhead.h", "return inbox_push(&h->urgent, n) && xhead_kick(h);",
+         "inbox_push(&h->urgent, n); return false;")),
+    "a stop without a kick": ("stop",
+        ("xhead.h", "*ret_token = xhead_kick(h);", "")),
+    "a submitter that looks first and charges then": ("stop",
+        ("xhead.h", "uint64_t before = fetch_add_seq_cst(&h->charged, charge);",
+         "uint64_t life = load_seq_cst(&h->life); uint64_t before = fetch_add_seq_cst(&h->charged, charge);"),
+        ("xhead.h", "uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;", "life &= ~XHEAD_LINGER;")),
+    "a submitter that looks out of the one order": ("stop",
+        ("xhead.h", "uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;",
+         "uint64_t life = load_relaxed(&h->life) & ~XHEAD_LINGER;")),
+    "charges read before what was given back": ("full",
+        ("xhead.h", "uint64_t back = load_seq_cst(&h->done)",
+         "uint64_t charged = load_seq_cst(&h->charged), back = load_seq_cst(&h->done)"),
+        ("xhead.h", "return load_seq_cst(&h->charged) == back;", "return charged == back;")),
+    "a refused submitter that does not kick": ("full",
+        ("xhead.h", "(void)fetch_add_seq_cst(&h->refunded, charge);\n        return xhead_is_closed(h) && xhead_kick(h);",
+         "(void)fetch_add_seq_cst(&h->refunded, charge);\n        return false;")),
+    "a resume that leaves the token at the gate": ("pause",
+        ("xhead.h", "if (after == XHEAD_PARKED) {\n                        *ret_token = true;",
+         "if (after == XHEAD_PARKED) {")),
+    "a park that does not look again": ("pause",
+        ("xhead.h", "if (cas_acq_rel(&h->gate, &gate, gate | XHEAD_PARKED))",
+         "if ((store_relaxed(&h->gate, gate | XHEAD_PARKED), true))")),
+    "a cancel by load and store": ("cancel",
+        ("xtask.h", "if (cas_acq_rel(&ref.task->word, &word, xtask_word(ref.ticket, next)))",
+         "if ((store_release(&ref.task->word, xtask_word(ref.ticket, next)), true))")),
+    "a holder that releases without having acquired": ("cancel",
+        ("relacy-atomics.h", "rl::mo_acq_rel, rl::mo_acquire)", "rl::mo_acq_rel, rl::mo_relaxed)"),
+        ("relacy-atomics.h", "rl::mo_acquire, rl::mo_acquire)", "rl::mo_acquire, rl::mo_relaxed)")),
+    "a holder that releases what is being told": ("cancel",
+        ("xtask.h", "*ret_release = !cas_acq_rel(&t->word, &word, queued | XTASK_ORPHAN);", "*ret_release = true;")),
+    "a cancel that does not look at the ticket": ("reuse",
+        ("xtask.h", "while (word == xtask_word(ref.ticket, XTASK_QUEUED))",
+         "while ((word & XTASK_STATE_MASK) == XTASK_QUEUED)")),
+    "a look-up without the second look": ("slots",
+        ("slots.h", "return load_relaxed(&s->id) == (id | SLOT_PUBLISHED) ?", "return true ?")),
+    "a look-up that does not acquire": ("slots",
+        ("slots.h", "load_acquire(&s->id) != ", "load_relaxed(&s->id) != "),
+        ("slots.h", "uintptr_t thing = load_acquire(&s->thing);", "uintptr_t thing = load_relaxed(&s->thing);")),
+    "an unpin that frees without asking": ("pin",
+        ("xhead.h", "== (XHEAD_DYING | 1) && xhead_may_free(h);", "== (XHEAD_DYING | 1);")),
+    "a pin that does not look who is there": ("pin",
+        ("xhead.h", "if ((load_seq_cst(&h->life) & XHEAD_ID_MASK) == id)\n                return true;\n        *ret_free",
+         "return true;\n        *ret_free")),
+}
+
+
+def build(root, cxx, folder, edits):
+    """Compiles the models against the engine with these edits. Returns the program."""
+    shutil.copytree(root / "daemon/engine", folder / "daemon/engine")
+    shutil.copytree(root / "tests/model", folder / "model")
+    for name, old, new in edits:
+        path = folder / ("model" if name.startswith("relacy") else "daemon/engine") / name
+        text = path.read_text()
+        if text.count(old) == 0:
+            raise ValueError(f"{name} has no such text any more: {old}")
+        path.write_text(text.replace(old, new))
+    program = folder / "relacy-models"
+    subprocess.run([cxx, "-std=c++17", "-O1", "-w", f"-I{folder}/model", f"-I{folder}/daemon",
+                    str(folder / "model/relacy-models.cc"), "-o", str(program)], check=True, capture_output=True, text=True)
+    return program
+
+
+def survives(program, model):
+    """Relacy reports a fault and exits with 1; a mutant may as well crash or never end."""
+    try:
+        return subprocess.run([program, model, str(ITERATIONS)], capture_output=True, timeout=10 * (30 if os.environ.get("EQD_LONG") else 1)).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
+def try_mutant(root, cxx, row):
+    what, (model, *edits) = row
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return what, model, not survives(build(root, cxx, Path(folder), edits), model)
+        except (ValueError, subprocess.CalledProcessError) as e:
+            return f"{what}: {getattr(e, 'stderr', e)}", model, False
+
+
+def main():
+    root, cxx = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "g++"
+    if not shutil.which(cxx) or not Path("/usr/include/relacy/relacy.hpp").exists():
+        print("1..0 # SKIP needs g++ and relacy-dev")
+        return 0
+    results = []
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(root, cxx, Path(folder), [])
+        for model in MODELS:
+            results.append((f"model {model} holds", survives(program, model)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for what, model, caught in pool.map(lambda row: try_mutant(root, cxx, row), MUTANTS.items()):
+            results.append((f"model {model} catches {what}", caught))
+    print(f"1..{len(results)}")
+    for n, (claim, good) in enumerate(results, 1):
+        print(f"{'ok' if good else 'not ok'} {n} - {' '.join(claim.split())}")
+    return 0 if all(good for _, good in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

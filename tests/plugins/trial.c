@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* The plugin that the tests load, well-behaved or not, as the first word of a payload or of plugin_config= says. Built
+ * several times: with TRIAL_ABI, TRIAL_NO_SYMBOL, TRIAL_NO_EXECUTE, TRIAL_FLAGS it is no good from the start. */
+
+#include "proto/eq-plugin.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef TRIAL_ABI
+#define TRIAL_ABI EQ_PLUGIN_ABI
+#endif
+#ifndef TRIAL_FLAGS
+#define TRIAL_FLAGS EQ_PLUGIN_DEFERS
+#endif
+
+enum { BATCH_MAX = 256 };
+
+typedef struct Trial {
+        const eq_plugin_api *api;
+        eq_plugin_host *host;
+        char mode[64];
+        atomic_int n_inside;
+        uint64_t max_active;
+        int log_fd; /* what happens, for tests that read along; -1: nobody does */
+} Trial;
+
+/* A line to the pipe that the test gave. */
+static void say(Trial *p, const char *what, unsigned long seq) {
+        char line[64];
+        int n = snprintf(line, sizeof(line), "%s %lu\n", what, seq);
+        if (p->log_fd >= 0 && write(p->log_fd, line, (size_t)n) < 0)
+                abort();
+}
+
+/* Waits until the test writes a byte to the descriptor that follows the log's. */
+static void wait_for_test(Trial *p, int fd) {
+        char c;
+        while (read(fd, &c, 1) < 0 && errno == EINTR)
+                ;
+}
+
+static bool is(const eq_plugin_task *t, const char *word) {
+        return t->payload_len >= strlen(word) && memcmp(t->payload, word, strlen(word)) == 0;
+}
+
+static int trial_open(const eq_plugin_api *api, eq_plugin_host *host, const eq_plugin_config *config, void **ret) {
+        Trial *p = calloc(1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        p->api = api;
+        p->host = host;
+        p->log_fd = -1;
+        p->max_active = config->max_active;
+        snprintf(p->mode, sizeof(p->mode), "%s", config->text);
+        if (strncmp(p->mode, "log=", 4) == 0)
+                p->log_fd = atoi(p->mode + 4);
+        if (strcmp(p->mode, "open-fails") == 0) {
+                snprintf(config->error, config->error_size, "told to fail");
+                free(p);
+                return -EIO;
+        }
+        say(p, "open", 0);
+        *ret = p;
+        return 0;
+}
+
+typedef struct Deferred {
+        const eq_plugin_api *api;
+        eq_plugin_completion completion;
+} Deferred;
+
+static void *complete_later(void *arg) {
+        const Deferred *d = arg;
+        (void)d->api->complete_ok(d->completion, "later", 5);
+        return NULL;
+}
+
+static void defer(Trial *p, const eq_plugin_task *t) {
+        Deferred d = { .api = p->api };
+        pthread_t thread;
+        if (p->api->defer(t, &d.completion) < 0) {
+                (void)p->api->fail(t, "may not defer", false);
+                return;
+        }
+        if (is(t, "defer-for-ever"))
+                return;
+        if (is(t, "defer-at-once")) {
+                (void)p->api->complete_ok(d.completion, "now", 3);
+                if (p->api->complete_ok(d.completion, "now", 3) != -ESTALE)
+                        abort();
+                return;
+        }
+        if (pthread_create(&thread, NULL, complete_later, &d) == 0)
+                (void)pthread_join(thread, NULL);
+}
+
+static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
+        static const char big[EQ_PLUGIN_RESULT_MAX + 1];
+        const eq_plugin_api *api = p->api;
+        if (is(t, "silent"))
+                return;
+        if (is(t, "fail"))
+                (void)api->fail(t, "told to fail", is(t, "fail-final"));
+        else if (is(t, "give-back") && t->attempt == 1)
+                (void)api->give_back(b, t);
+        else if (is(t, "too-big"))
+                (void)api->ok(t, big, sizeof(big));
+        else if (is(t, "defer"))
+                defer(p, t);
+        else if (is(t, "wait"))
+                wait_for_test(p, p->log_fd + 1);
+        else if (is(t, "chain "))
+                (void)api->submit(t, (const char *)t->payload + 6, "chained", 7);
+        else if (is(t, "until-canceled")) {
+                while (!api->is_canceled(t))
+                        api->touch(t);
+                (void)api->fail(t, "canceled", false);
+        }
+        if (is(t, "twice") && (api->ok(t, "1", 1) < 0 || api->ok(t, "2", 1) != -EALREADY))
+                abort();
+        (void)api->ok(t, t->payload, t->payload_len); /* the echo; of those above that have a result: refused */
+}
+
+static void trial_execute(void *instance, const eq_plugin_meta *meta, eq_plugin_batch *b) {
+        Trial *p = instance;
+        const eq_plugin_task *t, *batch[BATCH_MAX];
+        size_t n = 0;
+        if (atomic_fetch_add(&p->n_inside, 1) >= (int)p->max_active)
+                abort();
+        if (p->api->is_stopped(b))
+                say(p, "stopped", 0);
+        if (strcmp(p->mode, "takes-nothing") != 0)
+                while (n < BATCH_MAX && (t = p->api->next(b))) {
+                        say(p, "task", (unsigned long)t->seq);
+                        batch[n++] = t;
+                        if (!is(t, "batch"))
+                                do_one(p, b, batch[--n]);
+                }
+        for (size_t i = 0; i < n; i++) /* results at the end, as one sync for all would have it */
+                (void)p->api->ok(batch[i], NULL, 0);
+        atomic_fetch_sub(&p->n_inside, 1);
+}
+
+static void trial_close(void *instance) {
+        Trial *p = instance;
+        say(p, "close", 0);
+        free(p);
+}
+
+#ifdef TRIAL_NO_SYMBOL
+#define eq_plugin_entry eq_plugin_other
+extern const eq_plugin eq_plugin_other __attribute__((visibility("default")));
+#endif
+const eq_plugin eq_plugin_entry = {
+        .abi = TRIAL_ABI,
+        .flags = TRIAL_FLAGS,
+        .name = "trial",
+        .open = trial_open,
+#ifndef TRIAL_NO_EXECUTE
+        .execute = trial_execute,
+#endif
+        .close = trial_close,
+};

@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: MIT */
+/* The plugin executor between a real engine, a real loop and plugins that behave or do not. */
+#include "executor/plugin.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "proto/schema.h"
+#include "test.h"
+
+enum { N_TASKS = 2048, LOG_FD = 200, GATE_FD = 201 }; /* the plugin is told the first, and the second follows it */
+
+typedef struct Bench {
+        FakeClock clock;
+        uv_loop_t loop;
+        uv_timer_t keep; /* the loop runs as long as there is this */
+        Engine engine;
+        PluginExecutor *x;
+        Pool *pool;
+        Queue *queue;
+        PluginLibrary *library;
+        char text[64];
+        int log, gate; /* the test's ends */
+        char heard[65536];
+        size_t n_heard;
+
+        Task tasks[N_TASKS]; /* by SEQ */
+        const char *payloads[N_TASKS];
+        size_t n_ended;
+        char ends[65536]; /* "1DONE:result 2FAILED:error" */
+        bool retries;
+        TaskFate fate;
+        size_t n_started, n_opened, n_queue_ended;
+        char error[256]; /* of the last opening */
+        char submitted[64];
+} Bench;
+
+/* ---- the host ---- */
+
+static void note_end(Bench *b, const Task *t, eq_state state, const TaskResult *result) {
+        const PluginResult *p = result ? result->details : NULL;
+        size_t len = strlen(b->ends);
+        const char *text = p && p->error ? p->error : p && p->result.data ? p->result.data : "";
+        int n = p && !p->error ? (int)p->result.len : (int)strlen(text);
+        snprintf(b->ends + len, sizeof(b->ends) - len, "%s%lu%s%s%.*s", len ? " " : "", (unsigned long)t->seq,
+                 eq_state_name(state), n ? ":" : "", n, text);
+}
+
+static void on_started(void *host, Task *t) {
+        ((Bench *)host)->n_started++;
+}
+
+static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
+        Bench *b = host;
+        if (result->verdict == TASK_STOPPED)
+                return (TaskFate) { .event = TASK_EV_CANCEL };
+        if (result->verdict == TASK_RETURNED)
+                return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = engine_now(&b->engine) };
+        note_end(b, t, b->fate.event == TASK_EV_FAIL ? EQ_STATE_FAILED : EQ_STATE_WAITING, result);
+        return b->fate;
+}
+
+static void on_ended_well(void *host, Task *t, const TaskResult *result) {
+        note_end(host, t, EQ_STATE_DONE, result);
+}
+
+static void on_finished(void *host, Task *t) {
+        ((Bench *)host)->n_ended++;
+        if (t->state == EQ_STATE_CANCELED)
+                note_end(host, t, t->state, NULL);
+}
+
+static const EngineHooks engine_hooks = {
+        .started = on_started, .ended = on_ended, .ended_well = on_ended_well, .finished = on_finished
+};
+
+static int on_prepare(void *host, Task *t, PluginOrder *ret) {
+        Bench *b = host;
+        *ret = (PluginOrder) { .payload = eq_str(b->payloads[t->seq]), .uid = 7, .retries = b->retries };
+        return 0;
+}
+
+static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload) {
+        Bench *b = host;
+        snprintf(b->submitted, sizeof(b->submitted), "%lu>%.*s:%.*s", (unsigned long)by->seq, (int)queue.len,
+                 queue.data, (int)payload.len, payload.data);
+}
+
+static void on_opened(void *host, Queue *q, const char *error) {
+        Bench *b = host;
+        b->n_opened++;
+        snprintf(b->error, sizeof(b->error), "%s", error ? error : "");
+}
+
+static void on_queue_ended(void *host, Queue *q) {
+        ((Bench *)host)->n_queue_ended++;
+}
+
+static const PluginHooks plugin_hooks = {
+        .prepare = on_prepare, .submit = on_submit, .opened = on_opened, .ended = on_queue_ended
+};
+
+/* ---- the bench ---- */
+
+static void turn(Bench *b) {
+        uv_run(&b->loop, UV_RUN_ONCE);
+}
+#define UNTIL(b, condition)                                                                                            \
+        while (!(condition))                                                                                           \
+        turn(b)
+
+static void never(uv_timer_t *timer) {
+        ck_abort_msg("it did not come");
+}
+
+static void library(Bench *b, const char *name) {
+        char path[512], error[PLUGIN_ERROR_MAX];
+        plugin_library_unref(b->library);
+        snprintf(path, sizeof(path), TRIAL_DIR "/%s.so", name);
+        ck_assert_msg(plugin_library_open(path, true, &b->library, error, sizeof(error)) == 0, "%s", error);
+}
+
+static PluginSetup setup(Bench *b) {
+        return (PluginSetup) { .library = b->library, .text = b->text, .batch_max = 16 };
+}
+
+static Bench *bench_new(const char *plugin, const char *text, uint64_t max_active) {
+        Bench *b = calloc(1, sizeof(*b));
+        int log[2], gate[2];
+        ck_assert(pipe2(log, O_CLOEXEC | O_NONBLOCK) == 0 && pipe2(gate, O_CLOEXEC) == 0);
+        ck_assert(dup2(log[1], LOG_FD) == LOG_FD && dup2(gate[0], GATE_FD) == GATE_FD);
+        close_fd(log[1]);
+        close_fd(gate[0]);
+        b->log = log[0];
+        b->gate = gate[1];
+        fake_clock_init(&b->clock, USEC_PER_SEC, 0);
+        b->fate.event = TASK_EV_FAIL;
+        ck_assert_int_eq(uv_loop_init(&b->loop), 0);
+        uv_timer_init(&b->loop, &b->keep);
+        uv_timer_start(&b->keep, never, 20000, 0);
+        ck_assert_int_eq(engine_init(&b->engine, &b->clock.clock, &engine_hooks, b), 0);
+        ck_assert_int_eq(plugin_executor_new(&b->loop, &b->engine, 4, &plugin_hooks, b, &b->x), 0);
+        ck_assert_int_eq(pool_new(&b->engine, "plugin", POOL_THREAD, plugin_executor(b->x), SIZE_MAX, &b->pool), 0);
+        QueueParams params = { .max_active = max_active, .max_tasks = 1000000, .max_bytes = 1 << 30 };
+        ck_assert_int_eq(queue_new(&b->engine, b->pool, "q", &params, 0, &b->queue), 0);
+        library(b, plugin);
+        snprintf(b->text, sizeof(b->text), "%s", text ? text : "log=200");
+        return b;
+}
+
+static void add_queue(Bench *b) {
+        PluginSetup s = setup(b);
+        ck_assert_int_eq(plugin_executor_add_queue(b->x, b->queue, &s), 0);
+}
+
+static Bench *bench_open(const char *plugin, const char *text, uint64_t max_active) {
+        Bench *b = bench_new(plugin, text, max_active);
+        add_queue(b);
+        UNTIL(b, b->n_opened);
+        return b;
+}
+
+static void bench_free(Bench *b) {
+        for (size_t i = 1; i < N_TASKS; i++)
+                if (task_is_pending(&b->tasks[i]))
+                        (void)queue_cancel(b->queue, &b->tasks[i]);
+        plugin_executor_close(b->x);
+        engine_deinit(&b->engine);
+        b->x = plugin_executor_free(b->x);
+        plugin_library_unref(b->library);
+        uv_close((uv_handle_t *)&b->keep, NULL);
+        uv_run(&b->loop, UV_RUN_DEFAULT);
+        ck_assert_int_eq(uv_loop_close(&b->loop), 0);
+        close_fd(b->log);
+        close_fd(b->gate);
+        close_fd(LOG_FD);
+        close_fd(GATE_FD);
+        free(b);
+}
+static void bench_freep(Bench **b) {
+        bench_free(*b);
+}
+#define BENCH(plugin, text, max_active) _cleanup_(bench_freep) Bench *b = bench_open(plugin, text, max_active)
+
+/* One that is ready to be pushed. */
+static Task *make(Bench *b, const char *payload, TaskLane lane) {
+        uint64_t seq;
+        ck_assert_int_eq(queue_reserve(b->queue, 1, 10, &seq), 0);
+        Task *t = &b->tasks[seq];
+        b->payloads[seq] = payload;
+        task_init(t, seq, lane, 10);
+        return t;
+}
+
+static Task *submit_to(Bench *b, const char *payload, TaskLane lane) {
+        Task *t = make(b, payload, lane);
+        queue_push(b->queue, t);
+        return t;
+}
+
+static Task *submit(Bench *b, const char *payload) {
+        return submit_to(b, payload, TASK_LANE_NORMAL);
+}
+
+/* What the plugin has said so far. */
+static const char *heard(Bench *b) {
+        ssize_t n;
+        while ((n = read(b->log, b->heard + b->n_heard, sizeof(b->heard) - 1 - b->n_heard)) > 0)
+                b->n_heard += (size_t)n;
+        b->heard[b->n_heard] = '\0';
+        return b->heard;
+}
+
+static void until_heard(Bench *b, const char *text) {
+        while (!strstr(heard(b), text))
+                uv_run(&b->loop, UV_RUN_NOWAIT);
+}
+
+static void open_gate(Bench *b) {
+        ck_assert_int_eq(write(b->gate, "x", 1), 1);
+}
+
+/* libuv keeps two descriptors from the first loop on, which are no leak of a test. */
+__attribute__((constructor)) static void before_tests(void) {
+        uv_loop_t loop;
+        if (uv_loop_init(&loop) == 0)
+                (void)uv_loop_close(&loop);
+}
+
+/* ---- claims ---- */
+
+TEST(a_task_is_run_with_its_payload_and_its_result_told) {
+        BENCH("trial", NULL, 1);
+        ck_assert_str_eq(b->error, "");
+        submit(b, "hello");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(b->ends, "1DONE:hello");
+        ck_assert_uint_eq(b->n_started, 1);
+        ck_assert_uint_eq(b->tasks[1].attempt, 1);
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\n");
+}
+
+TEST(tasks_run_in_order_urgent_ones_first) {
+        BENCH("trial-plain", NULL, 1);
+        Task *first = submit(b, "wait");
+        until_heard(b, "task 1\n");
+        for (int i = 0; i < 3; i++)
+                submit(b, "x");
+        submit_to(b, "x", TASK_LANE_URGENT);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 5);
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\ntask 5\ntask 2\ntask 3\ntask 4\n");
+        ck_assert_int_eq(first->state, EQ_STATE_DONE);
+}
+
+TEST(thousands_of_tasks_run_each_once_in_order) {
+        char want[32];
+        BENCH("trial-plain", NULL, 1);
+        for (int i = 0; i < 1000; i++)
+                submit(b, "batch");
+        UNTIL(b, b->n_ended == 1000);
+        const char *at = heard(b) + strlen("open 0\n");
+        for (int i = 1; i <= 1000; i++) {
+                int n = snprintf(want, sizeof(want), "task %d\n", i);
+                ck_assert_msg(strncmp(at, want, (size_t)n) == 0, "not %s but %.20s", want, at);
+                at += n;
+        }
+        ck_assert_str_eq(at, "");
+}
+
+TEST(cancel_is_0_before_1_while_and_minus_1_after) {
+        BENCH("trial-plain", NULL, 1);
+        Task *first = submit(b, "wait"), *second = submit(b, "x"), *third = submit(b, "x");
+        until_heard(b, "task 1\n");
+        ck_assert_int_eq(second->state, EQ_STATE_QUEUED);
+        ck_assert_int_eq(second->where, TASK_IN_HANDED);
+        ck_assert_int_eq(queue_cancel(b->queue, second), 0);
+        ck_assert_int_eq(queue_cancel(b->queue, first), 1);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 3);
+        ck_assert_int_eq(queue_cancel(b->queue, first), -1);
+        ck_assert_int_eq(queue_cancel(b->queue, third), -1);
+        ck_assert_str_eq(b->ends, "2CANCELED 1DONE:wait 3DONE:x");
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\ntask 3\n");
+}
+
+TEST(a_running_task_that_is_stopped_and_fails_is_canceled) {
+        BENCH("trial", NULL, 1);
+        Task *t = submit(b, "until-canceled");
+        until_heard(b, "task 1\n");
+        queue_look(b->queue);
+        ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+        ck_assert_int_eq(engine_task_stop(&b->engine, t, 0, 0), 0);
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_int_eq(t->state, EQ_STATE_CANCELED);
+}
+
+TEST(a_pause_keeps_back_what_was_handed_over) {
+        BENCH("trial-plain", NULL, 1);
+        submit(b, "wait");
+        Task *second = submit(b, "x");
+        until_heard(b, "task 1\n");
+        queue_pause(b->queue);
+        ck_assert_int_eq(second->where, TASK_IN_READY);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\n");
+        queue_resume(b->queue);
+        UNTIL(b, b->n_ended == 2);
+}
+
+TEST(a_stop_calls_once_with_stopped_after_everything_and_the_join_comes_after_that) {
+        BENCH("trial", NULL, 1);
+        for (int i = 0; i < 3; i++)
+                submit(b, "x");
+        queue_stop(b->queue);
+        queue_stop(b->queue);
+        UNTIL(b, b->queue->stopped);
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\ntask 2\ntask 3\nstopped 0\nclose 0\n");
+        ck_assert_uint_eq(b->n_queue_ended, 1);
+        ck_assert(plugin_executor_has_ended(b->queue));
+}
+
+TEST(no_more_than_max_active_run_at_once) {
+        BENCH("trial", NULL, 3); /* the plugin aborts if it is inside more often */
+        for (int i = 0; i < 500; i++)
+                submit(b, i % 3 ? "x" : "defer-at-once");
+        UNTIL(b, b->n_ended == 500);
+}
+
+TEST(nonsense_is_answered_and_ends_as_a_failed_task) {
+        static const struct {
+                const char *payload, *ends;
+        } rows[] = {
+                { "silent", "1FAILED:the plugin returned without a result for it" },
+                { "twice", "1DONE:1" },
+                { "too-big", "1DONE:too-big" },
+                { "fail", "1FAILED:told to fail" },
+                { "defer-at-once", "1DONE:now" },
+                { "defer", "1DONE:later" },
+                { "give-back", "1DONE:give-back" },
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                BENCH("trial", NULL, 1);
+                submit(b, rows[i].payload);
+                while (b->n_ended == 0) {
+                        turn(b);
+                        engine_run_due(&b->engine);
+                }
+                ck_assert_str_eq(b->ends, rows[i].ends);
+        }
+}
+
+TEST(without_its_flag_a_plugin_may_not_defer) {
+        BENCH("trial-plain", NULL, 1);
+        submit(b, "defer");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(b->ends, "1FAILED:may not defer");
+}
+
+TEST(a_failure_that_is_tried_again_holds_back_those_behind_it) {
+        BENCH("trial-plain", NULL, 1);
+        b->retries = true;
+        b->fate = (TaskFate) { .event = TASK_EV_RETRY, .due_usec = engine_now(&b->engine) + USEC_PER_SEC };
+        queue_pause(b->queue);
+        submit(b, "fail");
+        for (int i = 0; i < 10; i++)
+                submit(b, "x");
+        queue_resume(b->queue);
+        UNTIL(b, b->ends[0]);
+        ck_assert_str_eq(b->ends, "1WAITING:told to fail");
+        ck_assert_uint_eq(b->queue->n_handed, 0);
+        b->fate.event = TASK_EV_FAIL;
+        fake_clock_advance(&b->clock, USEC_PER_SEC);
+        engine_run_due(&b->engine);
+        UNTIL(b, b->n_ended == 11);
+        ck_assert_msg(strncmp(heard(b), "open 0\ntask 1\ntask 1\ntask 2\n", 28) == 0, "%s", b->heard);
+}
+
+TEST(a_plugin_that_takes_nothing_stands_still_and_can_be_replaced) {
+        BENCH("trial", "takes-nothing", 1);
+        Task *t = submit(b, "x");
+        UNTIL(b, b->n_opened == 2);
+        ck_assert(strstr(b->error, "took none of its tasks"));
+        ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_PLUGIN);
+        ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
+        snprintf(b->text, sizeof(b->text), "log=200");
+        PluginSetup s = setup(b);
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(b->ends, "1DONE:x");
+}
+
+TEST(a_plugin_that_cannot_be_opened_says_why_and_is_tried_again) {
+        BENCH("trial", "open-fails", 1);
+        Task *t = submit(b, "x");
+        ck_assert_str_eq(b->error, "told to fail");
+        ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_PLUGIN);
+        ck_assert_str_eq(plugin_executor_explain(b->queue), "told to fail");
+        ck_assert_int_eq(queue_cancel(b->queue, t), 0);
+        PluginSetup s = setup(b);
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        UNTIL(b, b->n_opened == 2);
+        ck_assert_str_eq(b->error, "told to fail");
+}
+
+TEST(other_text_closes_and_opens_again_and_deferred_ones_have_failed) {
+        BENCH("trial", NULL, 1);
+        submit(b, "defer-for-ever");
+        submit(b, "x");
+        until_heard(b, "task 1\n");
+        snprintf(b->text, sizeof(b->text), "other");
+        PluginSetup s = setup(b);
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        UNTIL(b, b->n_ended == 2);
+        ck_assert_str_eq(b->ends, "1FAILED:the plugin was closed before it completed it 2DONE:x");
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\nstopped 0\nclose 0\n");
+}
+
+TEST(the_same_again_changes_nothing) {
+        BENCH("trial", NULL, 1);
+        PluginSetup s = setup(b);
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        submit(b, "x");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(heard(b), "open 0\ntask 1\n");
+}
+
+TEST(what_a_task_submits_is_told_before_its_end) {
+        BENCH("trial", NULL, 1);
+        submit(b, "chain other");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_str_eq(b->submitted, "1>other:chained");
+}
+
+TEST(a_queue_is_removed_while_its_plugin_is_being_opened) {
+        _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
+        add_queue(b);
+        plugin_executor_remove_queue(b->x, b->queue);
+        ck_assert(plugin_executor_has_ended(b->queue));
+        b->queue = queue_free(b->queue);
+}
+
+/* Each allocation on the way fails once: the task runs all the same, later, or fails with its text missing. */
+TEST(memory_that_fails_once_loses_no_task) {
+        BENCH("trial", NULL, 1);
+        for (int nth = 1; nth <= 6; nth++) {
+                size_t n = b->n_ended;
+                Task *t = make(b, nth % 2 ? "x" : "fail", TASK_LANE_NORMAL);
+                fault_set(FAULT_ALLOC, nth, false);
+                queue_push(b->queue, t);
+                while (b->n_ended == n) {
+                        uv_run(&b->loop, UV_RUN_NOWAIT);
+                        fake_clock_advance(&b->clock, POOL_COOLDOWN_USEC);
+                        engine_run_due(&b->engine);
+                }
+        }
+        fault_set(FAULT_ALLOC, 0, false);
+}
+
+TEST(without_memory_descriptor_or_thread_a_queue_is_refused) {
+        static const struct {
+                FaultSeam seam;
+                int error;
+        } rows[] = { { FAULT_ALLOC, -ENOMEM }, { FAULT_PIPE, -EMFILE }, { FAULT_THREAD, -EAGAIN } };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
+                PluginSetup s = setup(b);
+                fault_set(rows[i].seam, 1, false);
+                ck_assert_int_eq(plugin_executor_add_queue(b->x, b->queue, &s), rows[i].error);
+                ck_assert(plugin_executor_has_ended(b->queue));
+                ck_assert_int_eq(plugin_executor_add_queue(b->x, b->queue, &s), 0);
+        }
+}
+
+TEST(a_refused_worker_is_the_reason_until_there_is_one) {
+        _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
+        fault_set(FAULT_THREAD, 2, false); /* the first one makes the others */
+        add_queue(b);
+        Task *t = submit(b, "x");
+        UNTIL(b, plugin_executor_thread_error(b->x));
+        ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_CREATE_FAILURE);
+        UNTIL(b, b->n_ended == 1); /* it is asked for again a second later */
+        ck_assert_ptr_null(plugin_executor_thread_error(b->x));
+}
+
+RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
+          test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
+          test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
+          test_a_pause_keeps_back_what_was_handed_over,
+          test_a_stop_calls_once_with_stopped_after_everything_and_the_join_comes_after_that,
+          test_no_more_than_max_active_run_at_once, test_nonsense_is_answered_and_ends_as_a_failed_task,
+          test_without_its_flag_a_plugin_may_not_defer, test_a_failure_that_is_tried_again_holds_back_those_behind_it,
+          test_a_plugin_that_takes_nothing_stands_still_and_can_be_replaced,
+          test_a_plugin_that_cannot_be_opened_says_why_and_is_tried_again,
+          test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,
+          test_what_a_task_submits_is_told_before_its_end, test_a_queue_is_removed_while_its_plugin_is_being_opened,
+          test_memory_that_fails_once_loses_no_task, test_without_memory_descriptor_or_thread_a_queue_is_refused,
+          test_a_refused_worker_is_the_reason_until_there_is_one)

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: MIT */
+/* Many threads do everything to execution queues at once, and threads are stopped at the worst places: the engine is
+ * compiled into this program with preempt_here() of its own, which yields or sleeps between taking a place and making it
+ * known.
+ *
+ * Every run checks: tasks of one thread run in its order, lane by lane; each accepted task is executed once or canceled once;
+ * a serial queue is on one thread at a time; cancel says 0 only for tasks that never run, and other than 0 only for tasks that
+ * have been given to execute(); `stopped` comes once and last; all memory comes back. EQD_LONG=1 runs a hundred times as much. */
+
+#include "engine/xqueue.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/util.h"
+#include "test.h"
+
+enum {
+        PRODUCERS_MAX = 16,
+        QUEUES_MAX = 4096,
+        RECENT = 16, /* references that a producer keeps, to cancel some */
+        CHAINED =
+                PRODUCERS_MAX, /* the producer of tasks that were submitted by tasks; no order is promised between those */
+};
+
+enum { EXECUTED = 1, CANCELED = 2 };
+
+/* Programmer's errors of the engine end the process: Check's own macros are too slow here. */
+#define MUST(expr)                                                                                                     \
+        do {                                                                                                           \
+                if (!(expr)) {                                                                                         \
+                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr);                                     \
+                        abort();                                                                                       \
+                }                                                                                                      \
+        } while (0)
+
+/* ---- the seam ---- */
+
+static _Thread_local uint64_t preempt_random;
+
+static uint64_t next_random(uint64_t *state) {
+        *state = *state * 6364136223846793005u + 1442695040888963407u;
+        return *state >> 33;
+}
+
+void preempt_here(void) {
+        if (preempt_random == 0)
+                preempt_random = (uint64_t)(uintptr_t)&preempt_random ^ (uint64_t)pthread_self();
+        uint64_t r = next_random(&preempt_random);
+        if (r % 64 == 0)
+                sched_yield();
+        if (r % 2048 == 0)
+                usleep((useconds_t)(r >> 11) % 200);
+}
+
+/* ---- what is checked ---- */
+
+typedef struct Item {
+        XTask task; /* first */
+        uint32_t producer, lane, number;
+        uint32_t index; /* in outcomes */
+} Item;
+
+/* A queue from start to end. */
+typedef struct Life {
+        uint64_t id;
+        bool serial;  /* max_active stays 1 */
+        bool telling; /* has canceled() and release() */
+        atomic_uint n_inside, n_stopped, n_accepted, n_executed, n_canceled, n_told, n_released;
+        uint64_t n_plain; /* executions, not atomic: two at once lose some, and TSan sees it. Serial only */
+        uint32_t last[2][PRODUCERS_MAX]; /* serial only */
+        struct Life *next;
+} Life;
+
+typedef struct Stress {
+        XQueues xs;
+        Workers *workers;
+        Slab *slab;
+        unsigned n_producers, n_queues;
+        uint32_t n_each; /* operations of a producer */
+        _Atomic(Life *) queues[QUEUES_MAX];
+        _Atomic(Life *) lives; /* all there ever were */
+        atomic_uchar *outcomes;
+        atomic_uint n_outcomes, n_outcomes_max;
+        atomic_bool done;
+} Stress;
+
+static Stress *stress;
+
+static bool submit(Life *l, unsigned producer, uint32_t number, unsigned flags, XTaskRef *ret, uint32_t *ret_index);
+
+static void run_item(Life *l, Item *item) {
+        unsigned inside = atomic_fetch_add(&l->n_inside, 1);
+        MUST(atomic_load(&l->n_stopped) == 0);
+        if (l->serial) {
+                MUST(inside == 0);
+                l->n_plain++;
+                if (item->producer != CHAINED) {
+                        MUST(item->number > l->last[item->lane][item->producer]);
+                        l->last[item->lane][item->producer] = item->number;
+                }
+        }
+        MUST(atomic_fetch_or(&stress->outcomes[item->index], EXECUTED) == 0);
+        if (item->producer != CHAINED && item->number % 16 == 0) { /* to some other queue, in place if it can be */
+                Life *other = atomic_load(&stress->queues[item->number / 16 % stress->n_queues]);
+                (void)submit(other, CHAINED, item->number, XSUBMIT_IN_PLACE, NULL, NULL);
+        }
+        atomic_fetch_add(&l->n_executed, 1);
+        atomic_fetch_sub(&l->n_inside, 1);
+}
+
+static void execute(void *meta, XBatch *b) {
+        Life *l = meta;
+        if (xbatch_is_stopped(b)) {
+                MUST(!xbatch_next(b));
+                MUST(atomic_load(&l->n_inside) == 0);
+                MUST(atomic_fetch_add(&l->n_stopped, 1) == 0);
+                return;
+        }
+        unsigned n = 0;
+        for (XTask *t; (t = xbatch_next(b)); n++) {
+                run_item(l, (Item *)t);
+                if (((Item *)t)->number % 97 == 0)
+                        return; /* the rest stays where it is */
+        }
+}
+
+static void told(void *meta, XTask *t) {
+        MUST(((Item *)t)->index < atomic_load(&stress->n_outcomes_max));
+        atomic_fetch_add(&((Life *)meta)->n_told, 1);
+}
+
+static void released(void *meta, XTask *t) {
+        atomic_fetch_add(&((Life *)meta)->n_released, 1);
+        ((Item *)t)->index = UINT32_MAX;
+        slab_free(stress->slab, t);
+}
+
+static const XQueueOps plain_ops = { .execute = execute };
+static const XQueueOps telling_ops = { .execute = execute, .canceled = told, .release = released };
+
+static Life *new_life(uint64_t random) {
+        Life *l = calloc(1, sizeof(*l));
+        MUST(l);
+        l->serial = random % 4 != 0;
+        l->telling = random % 3 == 0;
+        XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
+        o.workers = stress->workers;
+        o.slab = stress->slab;
+        o.max_active = l->serial ? 1 : 2 + random / 16 % 3;
+        o.batch_max = 1 + random / 64 % 64;
+        o.batch_linger_usec = random / 4096 % 8 == 0 ? 50 : 0;
+        o.max_tasks = random / 32768 % 4 == 0 ? 50 : 1000000;
+        MUST(xqueue_start(&stress->xs, &o, l->telling ? &telling_ops : &plain_ops, l, &l->id) == 0);
+        l->next = atomic_load(&stress->lives);
+        while (!atomic_compare_exchange_weak(&stress->lives, &l->next, l))
+                ;
+        return l;
+}
+
+/* True: accepted. */
+static bool submit(Life *l, unsigned producer, uint32_t number, unsigned flags, XTaskRef *ret, uint32_t *ret_index) {
+        uint32_t index = atomic_fetch_add(&stress->n_outcomes, 1);
+        MUST(index < atomic_load(&stress->n_outcomes_max));
+        Item *item = slab_alloc(stress->slab);
+        MUST(item);
+        item->producer = producer;
+        item->number = number;
+        item->lane = (flags & XSUBMIT_URGENT) != 0;
+        item->index = index;
+        int r = xqueue_submit(&stress->xs, l->id, &item->task, 16, flags, ret);
+        if (r == 0)
+                atomic_fetch_add(&l->n_accepted, 1);
+        else {
+                MUST(r == -ENOENT || r == -ESHUTDOWN || r == -ENOSPC);
+                MUST(atomic_fetch_or(&stress->outcomes[index], EXECUTED | CANCELED) == 0); /* neither */
+                slab_free(stress->slab, item);
+        }
+        if (ret_index)
+                *ret_index = index;
+        return r == 0;
+}
+
+typedef struct Recent {
+        XTaskRef ref;
+        Life *life;
+        uint32_t index;
+} Recent;
+
+/* Nobody else cancels it. */
+static void cancel(const Recent *r) {
+        int result = xqueue_cancel(r->ref);
+        if (result == 0) {
+                MUST(atomic_fetch_or(&stress->outcomes[r->index], CANCELED) == 0);
+                atomic_fetch_add(&r->life->n_canceled, 1);
+        } else if (result == -1)
+                MUST(atomic_load(&stress->outcomes[r->index]) == EXECUTED);
+        MUST(xqueue_cancel(r->ref) != 0);
+}
+
+typedef struct Producer {
+        unsigned id;
+        pthread_t thread;
+} Producer;
+
+static void *produce(void *arg) {
+        const Producer *p = arg;
+        Recent recent[RECENT] = { 0 };
+        uint64_t random = p->id * 7919 + 1;
+        for (uint32_t i = 1; i <= stress->n_each; i++) {
+                uint64_t r = next_random(&random);
+                Life *l = atomic_load(&stress->queues[r % stress->n_queues]);
+                Recent *slot = &recent[i % RECENT];
+                unsigned flags = (r >> 12) % 8 == 0 ? XSUBMIT_URGENT : 0;
+                if (slot->ref.task && (r >> 16) % 2 == 0)
+                        cancel(slot);
+                slot->life = l;
+                if (!submit(l, p->id, i, flags, &slot->ref, &slot->index))
+                        slot->ref = (XTaskRef) { 0 };
+                if ((r >> 20) % 256 == 0 && xqueue_pause(&stress->xs, l->id) == 0) {
+                        sched_yield();
+                        int e = xqueue_resume(&stress->xs, l->id);
+                        MUST(e == 0 || e == -ENOENT); /* it was ending when it was paused */
+                }
+        }
+        return NULL;
+}
+
+/* Stops queues, or lets others do it as well, joins them and puts new ones in their place. */
+static void *control(void *arg) {
+        uint64_t random = (uint64_t)(uintptr_t)arg;
+        while (!atomic_load(&stress->done)) {
+                uint64_t r = next_random(&random);
+                Life *l = atomic_load(&stress->queues[r % stress->n_queues]);
+                XQueueStats stats;
+                int e = xqueue_get_stats(&stress->xs, l->id, &stats);
+                MUST(e == 0 || e == -ENOENT);
+                if ((r >> 13) % 4 == 0 && !l->serial) {
+                        e = xqueue_set_max_active(&stress->xs, l->id, 1 + (r >> 15) % 4);
+                        MUST(e == 0 || e == -ENOENT);
+                }
+                if ((r >> 17) % 8 == 0 &&
+                    atomic_compare_exchange_strong(&stress->queues[r % stress->n_queues], &l, new_life(r >> 3))) {
+                        MUST(xqueue_stop(&stress->xs, l->id) == 0);
+                        if ((r >> 21) % 2 == 0) {
+                                MUST(xqueue_join(&stress->xs, l->id) == 0);
+                                MUST(atomic_load(&l->n_stopped) == 1);
+                        }
+                }
+                if ((r >> 22) % 16 == 0)
+                        MUST(workers_set_limits(stress->workers, 1, 1 + (r >> 26) % 8) == 0);
+                if ((r >> 22) % 16 == 1)
+                        slab_trim(stress->slab);
+                sched_yield();
+        }
+        return NULL;
+}
+
+/* ---- a run ---- */
+
+static void check_life(Life *l) {
+        MUST(xqueue_stop(&stress->xs, l->id) == 0);
+        MUST(xqueue_join(&stress->xs, l->id) == 0);
+        MUST(l->n_stopped == 1);
+        MUST(l->n_accepted == l->n_executed + l->n_canceled);
+        MUST(!l->serial || l->n_plain == l->n_executed);
+        if (l->telling) {
+                MUST(l->n_told == l->n_canceled);
+                MUST(l->n_released == l->n_accepted);
+        }
+}
+
+static void set_up(unsigned n_producers, unsigned n_queues, uint32_t n_operations) {
+        WorkersParams p = WORKERS_PARAMS_DEFAULT;
+        uint32_t factor = getenv("EQD_LONG") ? 100 : 1;
+        stress = calloc(1, sizeof(*stress));
+        MUST(stress);
+        stress->n_producers = n_producers;
+        stress->n_queues = n_queues;
+        stress->n_each = n_operations * factor / n_producers;
+        stress->n_outcomes_max = 4 * n_operations * factor;
+        stress->outcomes = calloc(stress->n_outcomes_max, 1);
+        MUST(stress->outcomes);
+        p.spin_usec = 20;
+        p.idle_timeout_usec = 1000;
+        MUST(workers_new(&p, &stress->workers) == 0);
+        MUST(slab_new(sizeof(Item), 16, false, &stress->slab) == 0);
+        MUST(xqueues_init(&stress->xs) == 0);
+        for (unsigned i = 0; i < n_queues; i++)
+                stress->queues[i] = new_life(i * 2654435761u >> 3);
+}
+
+static void tear_down(void) {
+        for (Life *l = stress->lives; l; l = l->next)
+                check_life(l);
+        for (uint32_t i = 0; i < stress->n_outcomes; i++)
+                MUST(stress->outcomes[i] != 0); /* and never both: that was seen when it happened */
+        workers_free(stress->workers);
+        xqueues_deinit(&stress->xs);
+        slab_trim(stress->slab);
+        SlabStats stats;
+        slab_get_stats(stress->slab, &stats);
+        MUST(stats.used_bytes == stats.mapped_bytes / SLAB_EXTENT_BYTES * 4096); /* no object is left */
+        slab_destroy(stress->slab);
+        for (Life *l = stress->lives, *next; l; l = next) {
+                next = l->next;
+                free(l);
+        }
+        free(stress->outcomes);
+        free(stress);
+}
+
+static void run(unsigned n_producers, unsigned n_queues, uint32_t n_operations) {
+        Producer producers[PRODUCERS_MAX];
+        pthread_t controllers[2];
+        set_up(n_producers, n_queues, n_operations);
+        for (size_t i = 0; i < ELEMENTSOF(controllers); i++)
+                MUST(pthread_create(&controllers[i], NULL, control, (void *)(i + 1)) == 0);
+        for (unsigned i = 0; i < n_producers; i++) {
+                producers[i].id = i;
+                MUST(pthread_create(&producers[i].thread, NULL, produce, &producers[i]) == 0);
+        }
+        for (unsigned i = 0; i < n_producers; i++)
+                pthread_join(producers[i].thread, NULL);
+        atomic_store(&stress->done, true);
+        for (size_t i = 0; i < ELEMENTSOF(controllers); i++)
+                pthread_join(controllers[i], NULL);
+        tear_down();
+}
+
+TEST(one_producer_one_queue) {
+        run(1, 1, 200000);
+}
+
+TEST(sixteen_producers_one_queue) {
+        run(16, 1, 200000);
+}
+
+TEST(four_producers_three_queues) {
+        run(4, 3, 200000);
+}
+
+TEST(eight_producers_sixty_four_queues) {
+        run(8, 64, 200000);
+}
+
+TEST(two_producers_four_thousand_queues) {
+        run(2, QUEUES_MAX, 200000);
+}
+
+RUN_TESTS("xqueue-stress", 120, test_one_producer_one_queue, test_sixteen_producers_one_queue,
+          test_four_producers_three_queues, test_eight_producers_sixty_four_queues,
+          test_two_producers_four_thousand_queues)
