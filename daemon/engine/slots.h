@@ -31,9 +31,9 @@ enum {
 #define SLOT_PUBLISHED (UINT64_C(1) << 63)
 
 typedef struct RegistrySlot {
-        ATOMIC(uint64_t) id; /* last given out, and SLOT_PUBLISHED; 0: none yet */
+        ATOMIC(uint64_t) id;     /* last given out, and SLOT_PUBLISHED; 0: none yet */
         ATOMIC(uintptr_t) thing; /* a pointer */
-        uint32_t next_free; /* Registry::first_free; slot + 1. Under the lock */
+        uint32_t next_free;      /* Registry::first_free; slot + 1. Under the lock */
 } RegistrySlot;
 
 typedef struct RegistryChunk {

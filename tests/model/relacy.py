@@ -96,7 +96,7 @@ def build(root, cxx, folder, edits):
             raise ValueError(f"{name} has no such text any more: {old}")
         path.write_text(text.replace(old, new))
     program = folder / "relacy-models"
-    subprocess.run([cxx, "-std=c++17", "-O1", "-w", f"-I{folder}/model", f"-I{folder}/daemon",
+    subprocess.run([cxx, "-std=c++17", "-O0", "-w", f"-I{folder}/model", f"-I{folder}/daemon",
                     str(folder / "model/relacy-models.cc"), "-o", str(program)], check=True, capture_output=True, text=True)
     return program
 
