@@ -104,7 +104,7 @@ def build(root, cxx, folder, edits):
 def survives(program, model):
     """Relacy reports a fault and exits with 1; a mutant may as well crash or never end."""
     try:
-        return subprocess.run([program, model, str(ITERATIONS)], capture_output=True, timeout=10 * (30 if os.environ.get("EQD_LONG") else 1)).returncode == 0
+        return subprocess.run([program, model, str(ITERATIONS)], capture_output=True, timeout=30 * (30 if os.environ.get("EQD_LONG") else 1)).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 

@@ -48,7 +48,7 @@ void eng_submit(int queue, uint64_t a, uint64_t b) {
                 pool_push(&q->entry);
 }
 
-static void engine_drain(struct PoolEntry *e) {
+void engine_drain(struct PoolEntry *e) {
         struct Queue *q = (struct Queue *)e;
 
         for (;;) {

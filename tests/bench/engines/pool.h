@@ -40,10 +40,10 @@ static int pool_idle;                                         /* under pool_lock
 static bool pool_waking;                                      /* under pool_lock */
 
 /* Executes what is pending in this queue; provided by the engine, called with no lock held. */
-static void engine_drain(struct PoolEntry *e);
+void engine_drain(struct PoolEntry *e);
 
 /* Under pool_lock: shall the caller signal one worker after unlocking? */
-static bool pool_claim_wakeup(void) {
+static inline bool pool_claim_wakeup(void) {
         if (pool_idle == 0)
                 return false;
         if (!POOL_THROTTLE) {
@@ -56,7 +56,7 @@ static bool pool_claim_wakeup(void) {
         return true;
 }
 
-static void pool_push(struct PoolEntry *e) {
+static inline void pool_push(struct PoolEntry *e) {
         bool wake;
 
         e->next = NULL;
@@ -69,7 +69,7 @@ static void pool_push(struct PoolEntry *e) {
                 pthread_cond_signal(&pool_cond);
 }
 
-static void *pool_worker(void *unused) {
+static inline void *pool_worker(void *unused) {
         (void)unused;
 
         for (;;) {
@@ -100,7 +100,7 @@ static void *pool_worker(void *unused) {
         return NULL;
 }
 
-static void pool_start(int n_workers) {
+static inline void pool_start(int n_workers) {
         for (int i = 0; i < n_workers; i++) {
                 pthread_t t;
 
