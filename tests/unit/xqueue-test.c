@@ -1005,16 +1005,15 @@ TEST(D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread) {
         open_log(&other, NULL, &plain_ops);
         other_log = &other;
         l.hook = submit_to_other;
+        workers_get_stats(workers, &before);
         ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
         for (unsigned i = 1; i <= 100; i++)
                 put(&l, i, 0);
-        while (workers_get_stats(workers, &before), before.n_idle < before.n_workers)
-                sched_yield(); /* it has been parked */
         ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
         while (atomic_load(&other.n) < 100)
                 sched_yield();
         workers_get_stats(workers, &after);
-        ck_assert_uint_eq(after.n_runs - before.n_runs, 1); /* 200 tasks */
+        ck_assert_uint_le(after.n_runs - before.n_runs, 2); /* for 200 tasks; one to find that it is paused */
         close_log(&l);
         close_log(&other);
         ck_assert(pthread_equal(l.thread, other.thread));
