@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
@@ -40,7 +41,7 @@ typedef struct Daemon {
         uv_signal_t sigterm, sigint, sighup;
         Options options;
         Places places;
-        int lock_fd, listen_fd;
+        int lock_fd, listen_fd, kept_fd;
         Manager *manager;
         Server *server;
         Handlers handlers;
@@ -50,6 +51,8 @@ typedef struct Daemon {
 } Daemon;
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
+#define RESTORE_STEP_USEC (30 * USEC_PER_SEC) /* a part of the store takes no longer to be read */
+static const char KEPT_NAME[] = "eqd-queues"; /* of the descriptor that the service manager holds over a restart */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
 static void usage(FILE *f) {
@@ -265,7 +268,7 @@ static void stop(Daemon *d, int status) {
         notify_stopping("Stopping: commands are being ended");
         if (d->server)
                 server_stop_listening(d->server);
-        manager_stop(d->manager, on_stopped);
+        manager_stop(d->manager, getenv("NOTIFY_SOCKET") != NULL, on_stopped);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum) {
@@ -277,7 +280,7 @@ static void on_stop_signal(uv_signal_t *handle, int signum) {
 static void on_sighup(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
         Refusal refusal;
-        char status[128];
+        char status[192];
         notify_reloading();
         if (manager_reload(d->manager, &refusal) < 0)
                 log_error("configuration not loaded, the old one stays: %s", refusal.text);
@@ -320,6 +323,7 @@ static int listen_on(Daemon *d) {
                 .listen_fd = d->listen_fd,
                 .mode = (mode_t)settings->socket_mode,
                 .group = settings->socket_group.id,
+                .written = manager_written(d->manager),
         };
         char error[256];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
@@ -336,7 +340,7 @@ static int listen_on(Daemon *d) {
 /* The spawner is up: now commands can run, so now clients are let in. */
 static void on_ready(void *host) {
         Daemon *d = host;
-        char status[128];
+        char status[192];
         if (d->stopping)
                 return;
         server_start(d->server);
@@ -347,7 +351,31 @@ static void on_ready(void *host) {
         status_start(&d->status, &d->loop, d->manager);
 }
 
-static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready };
+static void on_durable(void *host, uint64_t position) {
+        Daemon *d = host;
+        if (d->server)
+                server_durable(d->server, position);
+}
+
+static void on_not_durable(void *host) {
+        Daemon *d = host;
+        if (d->server)
+                server_not_durable(d->server);
+}
+
+static void on_restoring(void *host, unsigned percent) {
+        char status[64];
+        (void)snprintf(status, sizeof(status), "Reading the store: %u %%", percent);
+        notify_extend(RESTORE_STEP_USEC, status);
+}
+
+static const ManagerHooks manager_hooks = {
+        .event = on_event,
+        .ready = on_ready,
+        .durable = on_durable,
+        .not_durable = on_not_durable,
+        .restoring = on_restoring,
+};
 
 /* Directory for the socket, where it is eqd's to make: the default of a user instance. */
 static void make_socket_dir(const Daemon *d) {
@@ -359,14 +387,23 @@ static void make_socket_dir(const Daemon *d) {
         (void)make_dirs(dir); /* if it cannot, binding will say so */
 }
 
-static int take_listen_fd(Daemon *d) {
-        int n = sd_listen_fds(1);
-        if (n > 1) {
+/* The service manager passes the socket, and what the eqd before this one gave it to hold. */
+static int take_passed_fds(Daemon *d) {
+        char **names = NULL;
+        int n = sd_listen_fds_with_names(1, &names), n_sockets = 0;
+        for (int i = 0; i < n; i++) {
+                int *to = strcmp(names[i], KEPT_NAME) == 0 ? &d->kept_fd : &d->listen_fd;
+                n_sockets += to == &d->listen_fd;
+                close_fd(*to);
+                *to = SD_LISTEN_FDS_START + i;
+                free(names[i]);
+        }
+        free(names);
+        if (n_sockets > 1) {
                 fprintf(stderr, "eqd: the service manager passed %d sockets; eqd.socket must have one ListenStream=\n",
-                        n);
+                        n_sockets);
                 return -EINVAL;
         }
-        d->listen_fd = n == 1 ? SD_LISTEN_FDS_START : -1;
         return 0;
 }
 
@@ -410,7 +447,14 @@ static int start(Daemon *d) {
         r = listen_on(d);
         if (r >= 0)
                 r = privilege_drop();
-        if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
+        char store[PATH_MAX + 8];
+        (void)snprintf(store, sizeof(store), "%s/store", d->places.state);
+        if (r >= 0)
+                r = manager_start(d->manager, store,
+                                  d->kept_fd); /* looks at bytes that came from clients: not before */
+        if (r >= 0 && d->kept_fd >= 0)
+                notify_forget(KEPT_NAME); /* should this eqd crash, the tasks of then must not run again */
+        if (r >= 0 && d->manager->ready)  /* without commands there is no spawner to wait for */
                 on_ready(d);
         return r;
 }
@@ -424,10 +468,26 @@ static int serve(Daemon *d) {
         return -ECHILD;
 }
 
+/* For the next eqd, in memory that the service manager holds. If it does not, because this is a stop and no restart, or its
+ * unit has no FileDescriptorStoreMax=, they are gone. */
+static void keep_queues(const Manager *m) {
+        _cleanup_close_ int fd = memfd_create(KEPT_NAME, MFD_CLOEXEC);
+        int r = fd < 0 ? -errno : manager_keep(m, fd);
+        if (r >= 0)
+                r = notify_keep(fd, KEPT_NAME);
+        if (r < 0)
+                log_error("%zu tasks that had not ended cannot be kept over a restart: %s", m->n_pending, strerror(-r));
+        else if (m->n_pending > 0)
+                log_notice("%zu tasks that had not ended were given to the service manager, for the next eqd",
+                           m->n_pending);
+}
+
 static void finish(Daemon *d) {
         status_stop(&d->status);
         if (d->server)
                 d->server = server_free(d->server);
+        if (d->manager && d->manager->keeping)
+                keep_queues(d->manager);
         d->manager = manager_free(d->manager);
         uv_walk(&d->loop, close_handle, NULL);
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);
@@ -435,10 +495,11 @@ static void finish(Daemon *d) {
                 log_error("handles were left open");
         close_fd(d->lock_fd);
         close_fd(d->listen_fd);
+        close_fd(d->kept_fd);
 }
 
 int main(int argc, char **argv) {
-        static Daemon d = { .lock_fd = -1, .listen_fd = -1 };
+        static Daemon d = { .lock_fd = -1, .listen_fd = -1, .kept_fd = -1 };
         int r = parse_options(argc, argv, &d.options);
         if (r != 0)
                 return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
@@ -449,7 +510,7 @@ int main(int argc, char **argv) {
         }
 #endif
         (void)signal(SIGPIPE, SIG_IGN); /* cannot fail */
-        if (find_places(&d.options, &d.places) < 0 || take_listen_fd(&d) < 0)
+        if (find_places(&d.options, &d.places) < 0 || take_passed_fds(&d) < 0)
                 return EXIT_USAGE;
         if (lock_state(d.places.state, &d.lock_fd) < 0)
                 return EXIT_UNAVAILABLE;

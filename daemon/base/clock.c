@@ -39,6 +39,19 @@ void fake_clock_init(FakeClock *f, uint64_t monotonic_usec, uint64_t realtime_us
         };
 }
 
+static uint64_t translate(uint64_t usec, uint64_t now_from, uint64_t now_to) {
+        uint64_t ahead = usec > now_from ? usec - now_from : 0;
+        return usec == USEC_NEVER || ahead > USEC_NEVER - now_to ? USEC_NEVER : now_to + ahead;
+}
+
+uint64_t clock_to_realtime(const Clock *c, uint64_t monotonic_usec) {
+        return translate(monotonic_usec, clock_monotonic(c), clock_realtime(c));
+}
+
+uint64_t clock_from_realtime(const Clock *c, uint64_t realtime_usec) {
+        return translate(realtime_usec, clock_realtime(c), clock_monotonic(c));
+}
+
 void fake_clock_advance(FakeClock *f, uint64_t usec) {
         f->monotonic_usec += usec;
         f->realtime_usec += usec;

@@ -31,3 +31,7 @@ static inline uint64_t clock_monotonic(const Clock *c) {
 static inline uint64_t clock_realtime(const Clock *c) {
         return c->realtime(c);
 }
+
+/* One moment on the other clock, as both stand now. What is past becomes now; USEC_NEVER stays never. */
+uint64_t clock_to_realtime(const Clock *c, uint64_t monotonic_usec);
+uint64_t clock_from_realtime(const Clock *c, uint64_t realtime_usec);

@@ -59,8 +59,18 @@ Queue *engine_queue(const Engine *e, uint64_t id) {
 }
 
 static void put_free(Engine *e, size_t i) {
+        if (e->slots[i].listed)
+                return;
+        e->slots[i].listed = true;
         e->slots[i].next_free = e->first_free;
         e->first_free = i + 1;
+}
+
+static size_t take_free(Engine *e) {
+        size_t i = e->first_free - 1;
+        e->first_free = e->slots[i].next_free;
+        e->slots[i].listed = false;
+        return i;
 }
 
 static int grow_table(Engine *e, size_t n) {
@@ -79,9 +89,8 @@ static int grow_table(Engine *e, size_t n) {
 int engine_add_queue(Engine *e, Queue *q) {
         for (;;) {
                 while (e->first_free) {
-                        size_t i = e->first_free - 1;
-                        e->first_free = e->slots[i].next_free;
-                        if (e->slots[i].generation == GENERATION_MAX)
+                        size_t i = take_free(e);
+                        if (e->slots[i].queue || e->slots[i].generation == GENERATION_MAX)
                                 continue;
                         e->slots[i].queue = q;
                         q->id = ++e->slots[i].generation << ENGINE_SLOT_BITS | i;
@@ -104,21 +113,42 @@ void engine_remove_queue(Engine *e, Queue *q) {
         e->n_queues--;
 }
 
-int engine_seed_generation(Engine *e, uint64_t last_queue_id) {
-        size_t i = slot_of(last_queue_id);
-        uint64_t generation = last_queue_id >> ENGINE_SLOT_BITS;
+/* The slot that the id names, made if need be. */
+static int slot_for(Engine *e, uint64_t id, EngineSlot **ret) {
+        size_t i = slot_of(id);
+        uint64_t generation = id >> ENGINE_SLOT_BITS;
         if (i >= ENGINE_QUEUES_MAX || generation == 0 || generation > GENERATION_MAX)
                 return -EINVAL;
-        if (i >= e->n_slots) {
-                int r = grow_table(e, i + 1);
-                if (r < 0)
-                        return r;
-        }
-        if (e->slots[i].generation >= generation)
-                return 0;
-        if (e->slots[i].queue)
+        int r = i >= e->n_slots ? grow_table(e, i + 1) : 0;
+        if (r >= 0)
+                *ret = &e->slots[i];
+        return r;
+}
+
+int engine_restore_queue(Engine *e, Queue *q) {
+        EngineSlot *slot;
+        int r = slot_for(e, q->id, &slot);
+        if (r < 0)
+                return r;
+        if (slot->queue || slot->generation >= q->id >> ENGINE_SLOT_BITS)
                 return -EBUSY;
-        e->slots[i].generation = generation;
+        slot->queue = q;
+        slot->generation = q->id >> ENGINE_SLOT_BITS;
+        e->n_queues++;
+        return 0;
+}
+
+int engine_seed_generation(Engine *e, uint64_t last_queue_id) {
+        EngineSlot *slot;
+        uint64_t generation = last_queue_id >> ENGINE_SLOT_BITS;
+        int r = slot_for(e, last_queue_id, &slot);
+        if (r < 0)
+                return r;
+        if (slot->generation >= generation)
+                return 0;
+        if (slot->queue)
+                return -EBUSY;
+        slot->generation = generation;
         return 0;
 }
 
@@ -201,6 +231,17 @@ uint64_t engine_run_due(Engine *e) {
                 pool_run(p);
         }
         return e->next_armed_usec = engine_next_usec(e);
+}
+
+void engine_hold(Engine *e) {
+        e->n_holds++;
+}
+
+void engine_unhold(Engine *e) {
+        if (--e->n_holds > 0)
+                return;
+        LIST_FOREACH (link, &e->pools)
+                pool_run(LIST_ENTRY(link, Pool, link));
 }
 
 /* ---- the end of an attempt ---- */

@@ -48,6 +48,7 @@ typedef struct EngineSlot {
         Queue *queue; /* NULL: free */
         uint64_t generation;
         size_t next_free; /* index + 1; 0: the last */
+        bool listed;      /* in the list of free ones; a queue that was restored may stand in it all the same */
 } EngineSlot;
 
 struct Engine {
@@ -87,12 +88,18 @@ uint64_t engine_next_usec(const Engine *e);
  * Returns the next time, as engine_next_usec(). */
 uint64_t engine_run_due(Engine *e);
 
+/* Between the two nothing is started, in any pool: what is made in between takes its places first. Counts. */
+void engine_hold(Engine *e);
+void engine_unhold(Engine *e);
+
 /* Restores what a restart must not lose: the slot of that id gives only later ones. For the store, before queues are made.
  * 0, -EINVAL: no such id can exist, -EBUSY: the slot is in use by an older one, -ENOMEM. */
 int engine_seed_generation(Engine *e, uint64_t last_queue_id);
 
 /* For queue.c and pool.c. */
 int engine_add_queue(Engine *e, Queue *q); /* gives q->id. 0, -ENOMEM, -ENOSPC */
+/* The same with the id that it has already. As engine_seed_generation(), and -EBUSY also where the id was given before. */
+int engine_restore_queue(Engine *e, Queue *q);
 void engine_remove_queue(Engine *e, Queue *q);
 int engine_reserve_tasks(Engine *e, uint64_t n); /* so that engine_arm_task() cannot fail. 0 or -ENOMEM */
 void engine_release_tasks(Engine *e, uint64_t n);

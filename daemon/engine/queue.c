@@ -42,13 +42,15 @@ static const TaskLine *ready(const Queue *q, TaskLane lane) {
 
 /* ---- life ---- */
 
-int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret) {
+static int make(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t id, uint64_t last_seq,
+                Queue **ret) {
         assert(strlen(name) <= EQ_NAME_MAX);
         _cleanup_free_ Queue *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
         q->engine = e;
         q->pool = pool;
+        q->id = id;
         strcpy(q->name, name);
         q->params = *params;
         q->last_seq = last_seq;
@@ -61,12 +63,21 @@ int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params
         list_init(&q->joiners);
         list_init(&q->flushers);
 
-        int r = engine_add_queue(e, q);
+        int r = id ? engine_restore_queue(e, q) : engine_add_queue(e, q);
         if (r < 0)
                 return r;
         pool->n_queues++;
         *ret = TAKE_PTR(q);
         return 0;
+}
+
+int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret) {
+        return make(e, pool, name, params, 0, last_seq, ret);
+}
+
+int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t id, uint64_t last_seq,
+                  Queue **ret) {
+        return id ? make(e, pool, name, params, id, last_seq, ret) : -EINVAL;
 }
 
 static void move_waiters(List *from, List *to) {
@@ -111,6 +122,22 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         q->has_room = q->has_room || params->max_tasks > q->params.max_tasks || params->max_bytes > q->params.max_bytes;
         q->params = *params;
         queue_leave(q);
+}
+
+void queue_set_unserved(Queue *q, eq_reason reason) {
+        if (q->unserved == reason)
+                return;
+        queue_enter(q);
+        q->unserved = reason;
+        queue_leave(q);
+}
+
+void queue_set_pool(Queue *q, Pool *pool) {
+        assert(queue_is_empty(q) && !q->runnable && q->depth == 0);
+        q->pool->n_queues--;
+        q->pool = pool;
+        q->unserved = EQ_REASON_NONE;
+        pool->n_queues++;
 }
 
 /* ---- entering and leaving ---- */
@@ -244,6 +271,15 @@ static bool would_overflow(uint64_t used, uint64_t more, uint64_t max) {
         return used > max || more > max - used;
 }
 
+static int charge(Queue *q, uint64_t n, uint64_t n_bytes) {
+        int r = engine_reserve_tasks(q->engine, n);
+        if (r < 0)
+                return r;
+        q->n_reserved += n;
+        q->n_reserved_bytes += n_bytes;
+        return 0;
+}
+
 static int reserve(Queue *q, uint64_t n, uint64_t n_bytes) {
         if (q->stopping)
                 return QUEUE_E_STOPPED;
@@ -252,12 +288,7 @@ static int reserve(Queue *q, uint64_t n, uint64_t n_bytes) {
         if (would_overflow(q->n_queued + q->n_waiting + q->n_reserved, n, q->params.max_tasks) ||
             would_overflow(q->n_bytes + q->n_reserved_bytes, n_bytes, q->params.max_bytes))
                 return QUEUE_E_FULL;
-        int r = engine_reserve_tasks(q->engine, n);
-        if (r < 0)
-                return r;
-        q->n_reserved += n;
-        q->n_reserved_bytes += n_bytes;
-        return 0;
+        return charge(q, n, n_bytes);
 }
 
 int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
@@ -309,6 +340,17 @@ void queue_push_again(Queue *q, Task *t) {
         task_set_state(t, TASK_EV_AGAIN);
         push(q, t);
         queue_leave(q);
+}
+
+int queue_restore_task(Queue *q, Task *t) {
+        assert(t->seq <= q->last_seq);
+        int r = charge(q, 1, t->bytes);
+        if (r < 0)
+                return r;
+        queue_enter(q);
+        push(q, t);
+        queue_leave(q);
+        return 0;
 }
 
 /* ---- ends of tasks ---- */
@@ -391,7 +433,8 @@ void queue_task_due(Queue *q, Task *t) {
 /* ---- running ---- */
 
 static Task *startable(const Queue *q) {
-        return q->pauses == 0 && q->n_running < q->params.max_active ? next_task(q) : NULL;
+        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE && q->n_running < q->params.max_active;
+        return may ? next_task(q) : NULL;
 }
 
 bool queue_has_startable(const Queue *q) {
@@ -555,7 +598,7 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
                 *by = next;
                 return EQ_REASON_PRIO;
         }
-        return pool_reason(q->pool);
+        return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
 }
 
 /* Where none is eligible: a back-off before others, because it may be what blocks a lane. */

@@ -54,7 +54,9 @@ struct Queue {
         uint64_t id; /* slot 20 bits | generation 33 bits, below 2^53, never reused */
         char name[EQ_NAME_MAX + 1];
         QueueParams params;
-        void *owner; /* the manager's */
+        void *owner;         /* the manager's */
+        void *executor_data; /* of the pool's executor */
+        eq_reason unserved;  /* nobody can take a task of it now, and why; EQ_REASON_NONE: somebody can */
 
         TaskLine lines[_QUEUE_LINE_MAX][_TASK_LANE_MAX]; /* QUEUED; WAITING for back-off only; WAITING otherwise */
         List running;                                    /* of Task::link, in order of start */
@@ -82,11 +84,18 @@ struct Queue {
 /* The name must be valid and unused, checked by the caller. last_seq: the SEQ before the first one to be given. 0, -ENOMEM,
  * or -ENOSPC: 2^20 - 1 queues exist. */
 int queue_new(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t last_seq, Queue **ret);
+/* The same with the id that it had before a restart: 0, -ENOMEM, -EINVAL: no such id can exist, -EBUSY: it was given since. */
+int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *params, uint64_t id, uint64_t last_seq,
+                  Queue **ret);
 /* No task may be in it. Ends its waiters' waits by calling them, when its id is stale already. Not from inside a hook for
  * this queue. NULL is fine. Returns NULL. */
 Queue *queue_free(Queue *q);
 DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
+/* For executors whose workers serve some queues and not others. EQ_REASON_NONE may start tasks at once. */
+void queue_set_unserved(Queue *q, eq_reason reason);
+/* Another pool and executor for a queue that is empty. */
+void queue_set_pool(Queue *q, Pool *pool);
 
 /* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each
  * is pushed, in the order of the reservations, or given back by queue_unreserve(). 0, -ENOMEM, or QUEUE_E_*: FULL also for
@@ -98,6 +107,10 @@ void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes);
  * fail has been done before, and nothing that happens to t later needs memory. (Wait-free and for any thread once the
  * inbox of DESIGN section 5 is in.) */
 void queue_push(Queue *q, Task *t);
+
+/* A task that was accepted before a restart: reserved, even above the capacity of the queue, and pushed. Its SEQ is none
+ * that is still to be given; attempt may be set. 0 or -ENOMEM. */
+int queue_restore_task(Queue *q, Task *t);
 
 /* The oldest pending task of the normal lane, else of the urgent one, for drop-oldest; NULL if none is pending. */
 Task *queue_oldest(Queue *q);

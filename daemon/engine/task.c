@@ -42,6 +42,13 @@ void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes) {
         list_init(&t->link);
 }
 
+void task_init_finished(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, eq_state state, uint16_t attempt) {
+        assert(events[TASK_EV_AGAIN].next[state] != 0);
+        task_init(t, seq, lane, bytes);
+        t->state = (uint8_t)state;
+        t->attempt = attempt;
+}
+
 eq_state task_set_state(Task *t, TaskEvent ev) {
         uint8_t next = events[ev].next[t->state];
         assert(next != 0);

@@ -93,6 +93,9 @@ _Static_assert(sizeof(Task) <= 112, "a task has grown");
 /* t is WAITING and in no queue. due_usec, expire_usec and wait are 0: the caller sets them before queue_push(). */
 void task_init(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes);
 
+/* The same, of a task that had ended before a restart: in that state, so many attempts started. */
+void task_init_finished(Task *t, uint64_t seq, TaskLane lane, uint32_t bytes, eq_state state, uint16_t attempt);
+
 /* Moves the state by the table; asserts that the table has the move. Returns the new state. Loop. */
 eq_state task_set_state(Task *t, TaskEvent ev);
 bool task_is_pending(const Task *t); /* WAITING or QUEUED, and in a queue */

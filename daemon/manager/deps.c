@@ -76,6 +76,49 @@ int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s,
         return e;
 }
 
+static TaskRecord *find(const Manager *m, const EqIdRef *id) {
+        EqBytes name;
+        uint64_t seq = id->id.seq;
+        QueueRecord *q = NULL;
+        if (id->text.len > 0) {
+                if (eq_id_parse(id->text, &name, &seq) == 0)
+                        q = manager_queue(m, name);
+        } else {
+                Queue *queue = engine_queue(&m->engine, id->id.queue);
+                q = queue ? queue_record(queue) : NULL;
+        }
+        return q ? seq_index_get(&q->tasks, seq) : NULL;
+}
+
+static int restore_all(Manager *m, TaskRecord *t, EqArray ids, DepKind kind) {
+        Refusal refusal;
+        EqIdRef id;
+        while (eq_next_id(&ids, &id) > 0) {
+                TaskRecord *target = find(m, &id);
+                int e = target ? add_one(t, target, kind, &refusal) : 0; /* forgotten: what its end decided is done */
+                if (e < 0)
+                        return e;
+        }
+        return 0;
+}
+
+int deps_restore(Manager *m, TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        int e = restore_all(m, t, s.after_ok, DEP_OK);
+        if (e >= 0)
+                e = restore_all(m, t, s.after_any, DEP_ANY);
+        if (e >= 0)
+                e = restore_all(m, t, s.after_fail, DEP_FAIL);
+        if (e < 0)
+                return e;
+        if (t->end_note == TASK_NOTE_DEPS)
+                (void)queue_cancel(t->task.queue, &t->task); /* pending, as all that is restored */
+        else if (!has_deps(t))
+                (void)queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_AFTER);
+        return 0;
+}
+
 const TaskRecord *deps_first(const TaskRecord *t) {
         return has_deps(t) ? LIST_ENTRY(t->links->deps.next, Dep, of_owner)->target : NULL;
 }

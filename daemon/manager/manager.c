@@ -12,7 +12,9 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
+#include "manager/snapshot.h"
 
 /* ---- what the engine tells ---- */
 
@@ -24,14 +26,29 @@ static void announce(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
 }
 
+/* While eqd stops: was it the last that ran? */
+static void look_whether_stopped(Manager *m) {
+        if (m->stopped)
+                (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
+}
+
+/* Commands are announced when their process is known. */
+static void on_started(void *host, Task *t) {
+        durable_started(task_record(t));
+        if (queue_has_workers(task_record(t)->queue))
+                announce(host, task_record(t));
+}
+
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
         if (result->verdict != TASK_NOT_STARTED)
                 announce(host, task_record(t));
+        look_whether_stopped(host);
         return fate_decide(host, task_record(t), result);
 }
 
 static void on_ended_well(void *host, Task *t, const TaskResult *result) {
         announce(host, task_record(t));
+        look_whether_stopped(host);
         run_keep_result(host, task_record(t), result);
 }
 
@@ -48,14 +65,17 @@ static void on_finished(void *host, Task *task) {
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);
         user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
+        if (!durable_put_end(t))
+                record_settle(m, t);
+}
+
+void record_settle(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
         followers_end(t);
         history_add(m, t);
         task_waits_settle(m, t);
         deps_settle(m, t);
         queue_record_settle(m, t->queue);
-        if (m->stopped)
-                (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* was it the last? */
 }
 
 static void on_space(void *host, Queue *q) {
@@ -70,6 +90,7 @@ static void on_rearm(void *host, uint64_t next_usec) {
 }
 
 static const EngineHooks engine_hooks = {
+        .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .finished = on_finished,
@@ -85,17 +106,6 @@ static void engine_fire(Timer *timer) {
 }
 
 /* ---- what the command executor asks and tells ---- */
-
-static int run_begin(TaskRecord *t, uint64_t now) {
-        if (t->run) {
-                output_log_deinit(&t->run->log);
-                free(t->run->error);
-        } else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
-                return -ENOMEM;
-        *t->run = (TaskRun) { .started_usec = now, .exit = -1 };
-        output_log_init(&t->run->log);
-        return 0;
-}
 
 static int on_prepare(void *host, Task *task, CommandSetup *ret) {
         Manager *m = host;
@@ -135,15 +145,27 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
         return clogged;
 }
 
+bool manager_lost_others(const Manager *m) {
+        const SpawnReady *spawner = command_executor_spawner(m->commands);
+        return m->others_once && spawner && !spawner->any_identity;
+}
+
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_notice("the spawner is back as process %d; %u processes that it had left, waiting ones among them, "
+                           "were killed",
+                           (int)ready->pid, ready->killed);
+                if (manager_lost_others(m))
+                        log_error("from now on only commands of uid %u run: the process that had the rights to run "
+                                  "others' "
+                                  "has died, and eqd has given them up. Restart eqd",
+                                  (unsigned)geteuid());
                 manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
                 return;
         }
         m->ready = true;
+        m->others_once = ready->any_identity;
         m->hooks->ready(m->host);
 }
 
@@ -163,17 +185,25 @@ static const CommandHooks command_hooks = {
 
 /* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
 
+static size_t n_volatile(const Manager *m) {
+        size_t n = 0;
+        for (const QueueRecord *q = m->queues; q; q = q->hh.next)
+                if (!durable_queue(q))
+                        n += q->queue->n_queued + q->queue->n_waiting;
+        return n;
+}
+
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
-        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
+        size_t n_running = manager_n_running(m);
+        if (n_running > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
         if (m->pool->n_busy > 0)
                 log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > m->pool->n_busy)
-                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - m->pool->n_busy);
+        if (!m->keeping && n_volatile(m) > 0)
+                log_notice("%zu tasks of queues that are not durable had not ended; they are gone", n_volatile(m));
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -186,6 +216,7 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .program = c->spawner_program,
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
+                .stock = (unsigned)m->config->daemon.waiting_processes,
         };
         m->no_commands = m->ready = !m->config->daemon.commands;
         return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,
@@ -209,7 +240,34 @@ static int fill(Manager *m, const ManagerConfig *c) {
         if (r >= 0)
                 r = pool_new(&m->engine, "command", POOL_COMMAND, command_executor(m->commands),
                              m->config->daemon.slots, &m->pool);
+        if (r >= 0)
+                r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
+        if (r >= 0)
+                r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
         return r;
+}
+
+/* A file of the service manager that is no good is not worth an eqd that does not start: what could be read of it is there. A
+ * store that is no good is. */
+static int take_over(Manager *m, const char *store_dir, int kept_fd) {
+        Restore restore;
+        restore_begin(&restore, m);
+        int r = store_dir ? durable_open(m, store_dir, &restore) : 0;
+        int kept = r >= 0 && kept_fd >= 0 ? snapshot_load(&restore, kept_fd) : 0;
+        int e = restore_done(&restore);
+        if (r < 0)
+                return r;
+        if (kept == -ENOMEM || e < 0) {
+                log_error("out of memory for the queues of the eqd before this one");
+                return -ENOMEM;
+        }
+        if (kept < 0)
+                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-kept));
+        if (restore.n_pending > 0 || restore.n_finished > 0 || restore.n_skipped > 0)
+                log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were "
+                           "no good",
+                           restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
+        return 0;
 }
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret) {
@@ -228,13 +286,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         m->jitter = m->started_usec ^ (uint64_t)getpid();
         list_init(&m->recent);
         list_init(&m->doomed);
-        Refusal refusal;
         int r = fill(m, config);
-        if (r >= 0) {
-                r = queues_apply_config(m, m->config, &refusal);
-                if (r < 0)
-                        log_error("%s", refusal.text);
-        }
         if (r < 0) {
                 m->config = NULL; /* stays the caller's */
                 manager_free(m);
@@ -244,11 +296,27 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         return 0;
 }
 
+const uint64_t *manager_written(const Manager *m) {
+        return &m->written;
+}
+
+int manager_start(Manager *m, const char *store_dir, int kept_fd) {
+        Refusal refusal;
+        int r = take_over(m, store_dir, kept_fd);
+        if (r >= 0) {
+                r = queues_apply_config(m, m->config, &refusal);
+                if (r < 0)
+                        log_error("%s", refusal.text);
+        }
+        return r;
+}
+
 Manager *manager_free(Manager *m) {
         if (!m)
                 return NULL;
         m->stopping = true;
         m->want_events = false;
+        durable_close(m);
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next) {
                 uint64_t seq = 0;
@@ -261,6 +329,8 @@ Manager *manager_free(Manager *m) {
         queue_record_free(m, q);
         tombstones_free(m);
         m->pool = pool_free(m->pool);
+        m->remote = pool_free(m->remote);
+        m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -293,17 +363,25 @@ int manager_reload(Manager *m, Refusal *ret) {
         return 0;
 }
 
-void manager_stop(Manager *m, void (*stopped)(void *host)) {
+int manager_keep(const Manager *m, int fd) {
+        return snapshot_save(m, fd);
+}
+
+void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         if (m->stopping)
                 return;
         m->stopping = true;
+        m->keeping = keep;
         m->stopped = stopped;
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        pool_block(m->remote, EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 LIST_FOREACH_SAFE (l, &q->queue->running)
-                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0, grace);
+                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
+                                               queue_has_workers(q) ? USEC_NEVER
+                                                                    : grace); /* nothing of theirs is eqd's */
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

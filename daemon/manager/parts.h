@@ -7,14 +7,25 @@
 
 /* deps.c */
 int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s, Refusal *r); /* sets TASK_WAIT_AFTER */
+int deps_restore(Manager *m, TaskRecord *t);       /* ties again what its options name. 0 or -ENOMEM */
 void deps_drop(TaskRecord *t);                     /* its own edges and those to it */
 void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or cancels those that come after it */
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
 
+/* manager.c */
+void record_settle(Manager *m, TaskRecord *t); /* its end is told */
+
 /* submit.c */
+void record_push(Manager *m, TaskRecord *t); /* what was admitted enters its queue */
+void record_drop(Manager *m, TaskRecord *t); /* ... does not, and is freed */
 void space_fell_free(Manager *m, QueueRecord *q);
+bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
 /* tasks.c */
+/* A record with its payload and options, charged to nobody and in no list; its `task` is still to be initialised. NULL: no
+ * memory. */
+TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
+                            uint64_t submitted_usec);
 TaskRecord *task_record_free(TaskRecord *t); /* out of every list and the index; returns NULL */
 TaskLinks *task_links(TaskRecord *t);        /* made if need be; NULL: no memory */
 void task_waits_settle(Manager *m, TaskRecord *t);
@@ -22,7 +33,17 @@ void followers_end(TaskRecord *t);
 
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
+int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an attempt. 0 or -ENOMEM */
+void task_run_deinit(TaskRun *run);
+int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
+
+/* workers.c */
+extern const WorkerHooks manager_worker_hooks;
+void workers_recheck(Manager *m, QueueRecord *q);            /* who may not serve q any more does not */
+static inline bool queue_has_workers(const QueueRecord *q) { /* and no commands */
+        return q->queue->pool->kind == POOL_REMOTE;
+}
 
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);
@@ -33,6 +54,12 @@ void history_age_fire(Timer *timer);
 
 /* queues.c */
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */
+/* As it was before a restart, made by a client. Takes *attributes over on success. As queue_restore(). */
+int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,
+                         uid_t creator, QueueRecord **ret);
+int tombstone_restore(Manager *m, EqBytes name, uint64_t last_seq); /* 0 or -ENOMEM */
+/* Calls back for each name that has no queue. Ends at the first that returns not 0, and returns that. */
+int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *name, uint64_t last_seq), void *userdata);
 QueueRecord *queue_record_free(Manager *m, QueueRecord *q); /* with its tasks, none of which runs; later if pinned */
 void queue_record_destroy(QueueRecord *q);                  /* a gone one whose last task was unpinned */
 void queue_record_settle(Manager *m, QueueRecord *q);       /* a task ended: goes on with a removal */

@@ -10,6 +10,7 @@ typedef struct TaskView {
         char detail[256];
 } TaskView;
 void view_task(const Manager *m, const TaskRecord *t, TaskView *ret);
+void view_task_result(const TaskRecord *t, TaskView *v); /* adds the bytes of its result, which may be many */
 
 typedef struct WhyView {
         EqWhy row;
@@ -28,6 +29,15 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret); /* 0 or 
 void queue_view_done(QueueView *v);
 
 int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
+
+typedef struct WorkerView {
+        EqWorker row;
+        EqBuffer queues; /* encoded names */
+} WorkerView;
+#define WORKER_VIEW_NULL                                                                                               \
+        { .queues = EQ_BUFFER_NULL }
+int view_worker(const Manager *m, const RemoteWorker *w, WorkerView *ret); /* 0 or -ENOMEM; then worker_view_done() */
+void worker_view_done(WorkerView *v);
 
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/util.h"
 #include "server/introspect.h"
+#include "server/output.h"
 #include "server/server.h"
 
 /* ---- methods of the server itself ---- */
@@ -100,6 +101,22 @@ static void call(const Request *rq, EqMethodId id, EqBytes raw) {
         handler(rq->session->server->host, rq, &params);
 }
 
+/* An answer that speaks of a change waits until that is durable. */
+static void call_durably(const Request *rq, EqMethodId id, EqBytes raw) {
+        Session *s = rq->session;
+        const uint64_t *written = s->server->written;
+        if (!written) {
+                call(rq, id, raw);
+                return;
+        }
+        uint64_t before = *written;
+        s->answer_from = s->sent + output_pending(s);
+        call(rq, id, raw);
+        if (*written != before)
+                output_hold(s, MAX(s->answer_from, s->sent), *written);
+        s->answer_from = UINT64_MAX;
+}
+
 /* Notifications whose names begin with $/ are hints (such as $/cancel); one that is not known may be ignored. */
 static bool is_hint(const EqMessage *m) {
         return m->type == EQ_MSG_NOTIFY && m->method.len >= 2 && m->method.data[0] == '$' && m->method.data[1] == '/';
@@ -113,14 +130,16 @@ int dispatch_message(Session *s, EqBytes raw) {
                 dispatch_bad_frame(s, raw, -EBADMSG);
                 return -EBADMSG;
         }
-        if (m.type == EQ_MSG_RESPONSE) /* to nothing: eqd sends no requests yet */
+        if (m.type == EQ_MSG_RESPONSE) {
+                s->server->hooks->session_response(s->server->host, s, &m);
                 return 0;
+        }
 
         Request rq = { .session = s, .msgid = m.msgid, .params = m.params, .notify = m.type == EQ_MSG_NOTIFY };
         EqMethodId id = eq_method_find(m.method);
         if (id != _EQ_METHOD_INVALID) {
                 rq.method = &eq_methods[id];
-                call(&rq, id, m.params);
+                call_durably(&rq, id, m.params);
         } else if (!is_hint(&m))
                 request_error(&rq, EQ_E_METHOD, "unknown method '%s'; api_info lists the methods that there are",
                               escape(m.method, name, sizeof(name)));

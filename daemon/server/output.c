@@ -118,11 +118,43 @@ void output_keep(Session *s) {
                 s->throttled = true;
 }
 
+/* With all places taken the newest hold is made longer: what it holds waits for more than it must. */
+void output_hold(Session *s, uint64_t from, uint64_t until) {
+        if (until <= s->server->durable)
+                return;
+        OutputHold *last = s->n_holds > 0 ? &s->holds[s->n_holds - 1] : NULL;
+        if (last && (last->until >= until || s->n_holds == SESSION_HOLDS_MAX)) {
+                last->until = MAX(last->until, until);
+                return;
+        }
+        s->holds[s->n_holds++] = (OutputHold) { .from = from, .until = until };
+        if (list_is_empty(&s->held_link))
+                list_append(&s->server->held, &s->held_link);
+}
+
+size_t output_sendable(const Session *s) {
+        uint64_t end = s->sent + output_pending(s);
+        if (s->n_holds > 0)
+                end = s->holds[0].from;
+        return (size_t)(MIN(end, MAX(s->answer_from, s->sent)) - s->sent);
+}
+
+void output_release(Session *s) {
+        unsigned n = 0;
+
+        while (n < s->n_holds && s->holds[n].until <= s->server->durable)
+                n++;
+        s->n_holds -= n;
+        memmove(s->holds, s->holds + n, s->n_holds * sizeof(s->holds[0]));
+        if (s->n_holds == 0)
+                list_remove(&s->held_link);
+}
+
 int output_send(Session *s) {
         EqMessageBuffer *out = &s->out;
 
-        while (output_pending(s) > 0) {
-                ssize_t n = send(s->fd, out->buffer.data + out->used, output_pending(s), MSG_NOSIGNAL | MSG_DONTWAIT);
+        for (size_t sendable; (sendable = output_sendable(s)) > 0;) {
+                ssize_t n = send(s->fd, out->buffer.data + out->used, sendable, MSG_NOSIGNAL | MSG_DONTWAIT);
                 if (n < 0) {
                         int e = errno;
                         if (e == EINTR)
@@ -133,7 +165,8 @@ int output_send(Session *s) {
                         return 0;
                 }
                 out->used += (size_t)n;
-                s->blocked = output_pending(s) > 0; /* it took a part, so the next call would take nothing */
+                s->sent += (uint64_t)n;
+                s->blocked = (size_t)n < sendable; /* it took a part, so the next call would take nothing */
                 if (s->blocked)
                         break;
         }
@@ -152,9 +185,12 @@ int output_send(Session *s) {
 void output_discard(Session *s) {
         EqBuffer *b = &s->out.buffer, *spare = &s->server->spare_out;
 
+        s->sent += output_pending(s); /* dropped bytes count, so that positions still rise */
         b->len = 0;
         s->out.used = 0;
         s->blocked = false;
+        s->n_holds = 0;
+        list_remove(&s->held_link);
         if (!spare->data && b->cap <= SERVER_SPARE_MAX) {
                 *spare = *b;
                 *b = (EqBuffer)EQ_BUFFER_NULL;

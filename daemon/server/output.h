@@ -26,6 +26,12 @@ bool output_charge(Session *s);
  * if that is not enough, the session is doomed. */
 void output_keep(Session *s);
 
+/* From byte `from` of the output stream on, not sent yet, nothing is sent before the store is durable up to `until`. */
+void output_hold(Session *s, uint64_t from, uint64_t until);
+/* Bytes that may be sent now. */
+size_t output_sendable(const Session *s);
+void output_release(Session *s); /* forgets the holds that are over */
+
 /* Sends what the socket takes, in one go. 0 or negative errno: nobody reads any more. */
 int output_send(Session *s);
 

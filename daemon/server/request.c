@@ -129,6 +129,13 @@ void pending_request_done(PendingRequest *p) {
         session_schedule_flush(s); /* even with nothing to send: a request may have waited for this one */
 }
 
+void request_hold(const Request *rq) {
+        Session *s = rq->session;
+
+        if (s->server->written)
+                output_hold(s, s->sent, *s->server->written); /* and what was written before it in this turn */
+}
+
 void request_forget_pending(Session *s) {
         for (List *l = list_first(&s->pending); l; l = list_first(&s->pending)) {
                 PendingRequest *p = LIST_ENTRY(l, PendingRequest, link);
@@ -175,6 +182,24 @@ void session_notify_begin(Session *s, const char *method, bool must, NotifyWrite
         ret->packer = output_begin(s);
         ret->start = s->write_start;
         eq_pack_notify(&ret->packer, method);
+}
+
+void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret) {
+        *ret = (NotifyWriter) { .must = true, .dropped = s->gone || s->closed || s->closing };
+        if (ret->dropped)
+                return;
+        ret->packer = output_begin(s);
+        ret->start = s->write_start;
+        eq_pack_request(&ret->packer, msgid, method);
+}
+
+int session_call_end(Session *s, NotifyWriter *w) {
+        int r = output_end(s);
+        if (r < 0)
+                return r;
+        output_keep(s);
+        session_schedule_flush(s);
+        return 0;
 }
 
 void session_notify_end(Session *s, NotifyWriter *w) {

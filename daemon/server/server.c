@@ -18,6 +18,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "server/output.h"
 
 enum { LOG_INTERVAL_MSEC = 10 * 1000, GROUPS_GUESS = 32 };
 
@@ -82,7 +83,7 @@ static int share_identity(Server *s, const struct ucred *cred, const gid_t *grou
         return 0;
 }
 
-static int get_identity(Server *s, int fd, Identity **ret) {
+static int get_identity(Server *s, int fd, Identity **ret, pid_t *ret_pid) {
         gid_t guess[GROUPS_GUESS];
         _cleanup_free_ gid_t *many = NULL;
         gid_t *groups = guess;
@@ -101,6 +102,7 @@ static int get_identity(Server *s, int fd, Identity **ret) {
         }
         if (r < 0)
                 return -errno;
+        *ret_pid = cred.pid;
         return share_identity(s, &cred, groups, len / sizeof(gid_t), ret);
 }
 
@@ -111,9 +113,10 @@ static void admit(Server *s, int accepted) {
         _cleanup_(identity_unrefp) Identity *identity = NULL;
         _cleanup_(user_unrefp) User *user = NULL;
         Session *session;
+        pid_t pid = 0;
         int r;
 
-        r = get_identity(s, fd, &identity);
+        r = get_identity(s, fd, &identity, &pid);
         if (r >= 0)
                 r = user_get(s->users, identity->uid, &user);
         if (r < 0) {
@@ -132,6 +135,7 @@ static void admit(Server *s, int accepted) {
                 log_sometimes(s, "cannot accept a connection: out of memory");
                 return;
         }
+        session->pid = pid;
         log_debug("session %llu: uid %lu connected", (unsigned long long)session->number, (unsigned long)identity->uid);
         fd = -1;
         identity = NULL;
@@ -313,10 +317,12 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
                         .hooks = hooks,
                         .handlers = handlers,
                         .host = host,
+                        .written = config->written,
                         .listener = LISTENER_NULL };
         list_init(&s->sessions);
         list_init(&s->to_flush);
         list_init(&s->to_serve);
+        list_init(&s->held);
         if (users->limits[USER_INPUT_BYTES] == 0)
                 users->limits[USER_INPUT_BYTES] = SERVER_INPUT_MAX / 4;
         s->reserve_fd = open_reserve();
@@ -341,6 +347,20 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
         }
         *ret = TAKE_PTR(s);
         return 0;
+}
+
+void server_durable(Server *s, uint64_t position) {
+        s->durable = position;
+        LIST_FOREACH_SAFE (l, &s->held) {
+                Session *session = LIST_ENTRY(l, Session, held_link);
+                output_release(session);
+                session_schedule_flush(session);
+        }
+}
+
+void server_not_durable(Server *s) {
+        for (List *l; (l = list_first(&s->held));)
+                output_doom(LIST_ENTRY(l, Session, held_link), "what it was to be told is not durable");
 }
 
 void server_start(Server *s) {

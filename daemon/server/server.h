@@ -13,6 +13,9 @@ typedef struct ServerHooks {
         bool (*is_admin)(void *host, const Identity *id);
         void (*session_closed)(void *host, Session *s); /* before it is freed; its pending requests are gone by then */
         void (*session_unclogged)(void *host, Session *s); /* output fell below EQ_OUTPUT_LOW */
+        /* The client answered something: m->msgid, error, result; valid during the call. Whether anything was asked is the
+         * host's to know. */
+        void (*session_response)(void *host, Session *s, const EqMessage *m);
 } ServerHooks;
 
 typedef struct ServerConfig {
@@ -20,6 +23,8 @@ typedef struct ServerConfig {
         int listen_fd;    /* from systemd, else -1. Taken over on success */
         mode_t mode;      /* of the socket file */
         gid_t group;      /* of the socket file; (gid_t)-1: left alone */
+        const uint64_t
+                *written; /* position of the newest record in the host's store; borrowed. NULL: there is no store */
 } ServerConfig;
 
 enum {
@@ -41,6 +46,9 @@ struct Server {
         List sessions;
         List to_flush; /* sessions with something to send at the end of the turn */
         List to_serve; /* sessions with input that waits for the next turn */
+        List held;     /* sessions with output that waits for the store */
+        const uint64_t *written;
+        uint64_t durable; /* what server_durable() said last */
         size_t n_sessions;
         size_t n_handles; /* that the loop has not let go of, sessions included; freed at 0 */
         uint64_t next_number;
@@ -63,6 +71,10 @@ struct Server {
  * missing, no permission. A stale socket file is replaced. 0 or negative errno. */
 int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const ServerHooks *hooks,
                const RequestHandler *handlers, void *host, char *ret_error, size_t error_size, Server **ret);
+/* All records up to this position are durable: what waited for them is sent. */
+void server_durable(Server *s, uint64_t position);
+/* Those above `durable` are lost: who waited for them is not answered, and loses the connection. */
+void server_not_durable(Server *s);
 void server_start(Server *s);          /* accepts; until then connections wait in the backlog */
 void server_stop_listening(Server *s); /* connections go on */
 /* Sends what the sockets take, closes all sessions. The memory goes when the loop has run and let go of the handles.

@@ -161,7 +161,7 @@ static void unclog(Session *s) {
 }
 
 static void flush_output(Session *s) {
-        if (!s->blocked && output_pending(s) > 0 && output_send(s) < 0)
+        if (!s->blocked && output_sendable(s) > 0 && output_send(s) < 0)
                 peer_left(s);
         if (s->gone || s->closing || output_pending(s) >= EQ_OUTPUT_LOW)
                 return;
@@ -171,8 +171,14 @@ static void flush_output(Session *s) {
                 unclog(s);
 }
 
+/* A worker that does not keep up with its tasks is heard all the same: it may be writing answers, and not read before it has
+ * got rid of them. */
+static bool is_full(const Session *s) {
+        return s->worker ? output_pending(s) >= SESSION_WORKER_OUTPUT_MAX : s->throttled;
+}
+
 static bool may_serve(const Session *s) {
-        return s->gone || (!s->throttled && s->n_pending < SESSION_PENDING_MAX);
+        return s->gone || (!is_full(s) && s->n_pending < SESSION_PENDING_MAX);
 }
 
 static bool may_read(const Session *s) {
@@ -301,6 +307,8 @@ void session_turn(Session *s) {
 static bool is_finished(const Session *s) {
         if (s->gone)
                 return s->closing || (s->eof && !s->backlog) || s->n_pending >= SESSION_PENDING_MAX;
+        if (s->worker) /* can answer no more: what it has must not wait for it to read */
+                return s->closing || (s->eof && !s->backlog);
         if (s->closing)
                 return output_pending(s) == 0;
         return s->eof && !s->backlog && s->n_pending == 0 && output_pending(s) == 0;
@@ -392,8 +400,10 @@ int session_new(Server *server, int fd, Identity *identity, User *user, Session 
         s->server = server;
         s->fd = fd;
         s->number = ++server->next_number;
+        s->answer_from = UINT64_MAX;
         list_init(&s->flush_link);
         list_init(&s->turn_link);
+        list_init(&s->held_link);
         list_init(&s->pending);
         r = uv_poll_init(server->loop, &s->poll, fd);
         if (r < 0)
@@ -430,6 +440,7 @@ void session_close(Session *s) {
         list_remove(&s->link);
         list_remove(&s->flush_link);
         list_remove(&s->turn_link);
+        list_remove(&s->held_link);
         request_forget_pending(s);
         server->hooks->session_closed(server->host, s);
 

@@ -7,6 +7,8 @@
  * event. A client that does not read is not read from: above EQ_OUTPUT_HIGH of unsent output its requests wait until
  * EQ_OUTPUT_LOW. Neither do more than SESSION_PENDING_MAX unanswered requests pile up: the next ones wait in the socket.
  *
+ * A worker is served above EQ_OUTPUT_HIGH, too, up to SESSION_WORKER_OUTPUT_MAX; one that shut down its side is closed.
+ *
  * A client that shut down its side gets the answers to what it sent, then the end. A client that is gone altogether has
  * what it sent served to the last whole message; the answers are dropped. */
 
@@ -27,7 +29,14 @@ typedef struct EqMessageBuffer {
         size_t used; /* of its front */
 } EqMessageBuffer;
 
+/* Output from byte `from` of the stream on is not sent before position `until` of the store is durable. */
+typedef struct OutputHold {
+        uint64_t from, until;
+} OutputHold;
+
 enum {
+        SESSION_HOLDS_MAX = 4,
+        SESSION_WORKER_OUTPUT_MAX = EQ_MESSAGE_MAX / 2, /* unsent output above which not even a worker is served */
         SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
         SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
 };
@@ -37,6 +46,7 @@ struct Session {
         List link;       /* Server::sessions */
         List flush_link; /* Server::to_flush */
         List turn_link;  /* Server::to_serve */
+        List held_link;  /* Server::held */
         List pending;    /* of PendingRequest::link */
         unsigned n_pending;
         uint64_t number;
@@ -49,8 +59,13 @@ struct Session {
         EqScan scan;                 /* of the message at the front of the input */
         uint64_t received, consumed; /* bytes of the input stream */
         uint64_t out_charged;
-        size_t write_start;  /* in out.buffer: of the message that is being packed */
-        int fds[EQ_FDS_MAX]; /* received, not yet taken by a request; owned */
+        uint64_t sent;                       /* bytes of the output stream */
+        OutputHold holds[SESSION_HOLDS_MAX]; /* both members rise */
+        unsigned n_holds;
+        uint64_t answer_from; /* output from here on belongs to the request that is being served: not sent before it is
+                               * known whether it has to wait. UINT64_MAX: none is */
+        size_t write_start;   /* in out.buffer: of the message that is being packed */
+        int fds[EQ_FDS_MAX];  /* received, not yet taken by a request; owned */
         unsigned n_fds;
         uint64_t fds_at;  /* position in the input stream: the message that holds the byte before it may take the fds */
         bool fds_offered; /* that message is being served */
@@ -65,6 +80,8 @@ struct Session {
         bool closing;       /* reads and answers nothing, sends what is left, then closes */
         bool closed;        /* freed when the loop has let go of `poll` */
         void *subscription; /* handlers': what events it wants; see session_hooks */
+        void *worker;       /* handlers': what it serves */
+        pid_t pid;          /* of the process that connected, as far as its credentials tell; 0: unknown */
         uint64_t n_lost;    /* notifications dropped since the last `lost` */
 };
 
@@ -116,6 +133,10 @@ void pending_request_done(PendingRequest *p);
  * clients: one sendmsg with descriptors holds (the beginning of) one message, or that message is the last in it. */
 int session_take_fd(Session *s);
 
+/* A deferred answer that was just written speaks of a change: it is not sent before that is durable. (Answers that a
+ * handler gives at once wait by themselves if it changed anything.) */
+void request_hold(const Request *rq);
+
 /* Notifications. They are dropped and counted while the session is clogged, or when the user has no output memory left;
  * the client is told by `lost` as soon as there is room. Unless `must`: then they are queued, the caller stops producing
  * while session_is_clogged(), and a user over his limit loses this connection. Sent at the end of the turn. */
@@ -127,6 +148,10 @@ typedef struct NotifyWriter {
 } NotifyWriter;
 void session_notify_begin(Session *s, const char *method, bool must, NotifyWriter *ret);
 void session_notify_end(Session *s, NotifyWriter *w);
+/* A request of eqd to the client, never dropped for being slow: for callers who look at session_is_clogged(). If it is
+ * `dropped`, the session is ending. The response comes by ServerHooks::session_response. */
+void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret);
+int session_call_end(Session *s, NotifyWriter *w); /* 0, -ENOMEM or -EMSGSIZE: nothing was sent */
 /* From above EQ_OUTPUT_HIGH until below EQ_OUTPUT_LOW, when session_unclogged is called; also for a closed session. */
 static inline bool session_is_clogged(const Session *s) {
         return s->throttled || s->closed;

@@ -185,6 +185,15 @@ def become(uid, groups=()):
     os.setresuid(uid, uid, uid)
 
 
+def cgroup2():
+    """Where cgroups can be made, or the test is skipped."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, kind, *_ = line.split()
+        if kind == "cgroup2" and os.access(path, os.W_OK) and Path(path).is_relative_to("/sys/fs/cgroup"):
+            return Path(path)
+    raise Skip("there is no cgroup2 below /sys/fs/cgroup that may be written")
+
+
 # ---- rpc ----
 
 class RpcError(Exception):
@@ -200,10 +209,13 @@ class Closed(Exception):
 class Rpc:
     """One connection: MessagePack-RPC as any client would speak it."""
 
+    chunk = 262144 # bytes read at once
+
     def __init__(self, path, uid=None):
         self.buf = bytearray()
         self.replies = {}
         self.notes = collections.deque()
+        self.requests = collections.deque() # of eqd to this client: (msgid, method, params)
         self.next_id = 0
         self.sock = self.connect(str(path), uid)
 
@@ -255,12 +267,14 @@ class Rpc:
                 pass
             if not select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
                 return False
-            data = self.sock.recv(262144)
+            data = self.sock.recv(self.chunk)
             if not data:
                 raise Closed("eqd closed the connection")
             self.buf += data
         if message[0] == 1:
             self.replies[message[1]] = message[2:]
+        elif message[0] == 0:
+            self.requests.append(tuple(message[1:]))
         else:
             self.notes.append((message[1], message[2]))
         return True
@@ -357,13 +371,15 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started."""
+    before it is started; cgroup: with a cgroup for each command, below self.cgroup."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False):
         super().__init__()
-        self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
+        self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         try:
             self.prepare(config or {}, uid, other_users)
+            if cgroup:
+                self.prepare_cgroup()
             if change:
                 change(self)
             self.start(args, env or {}, nofile)
@@ -384,11 +400,27 @@ class Eqd(Place):
             for path in (self.dir, self.dir / "state"):
                 os.chown(path, uid, uid)
 
+    def prepare_cgroup(self):
+        directory = cgroup2() / self.dir.name
+        directory.mkdir()
+        self.cgroup = directory
+        self.configure("eqd.conf", f"[Commands]\nCgroup={directory}\n")
+
+    def remove(self):
+        super().remove()
+        if self.cgroup:
+            for path in sorted(self.cgroup.rglob("*"), reverse=True): # eqd's, had it left any
+                if path.is_dir():
+                    path.rmdir()
+            self.cgroup.rmdir()
+
     def configure(self, name, text):
         (self.dir / "config" / name).write_text(text)
 
-    def start(self, args, env, nofile):
+    def start(self, args=(), env=None, nofile=None, kept=None):
+        """kept: a descriptor that the eqd before this one gave to the service manager, which passes it on."""
         self.log = open(self.dir / "log", "w+b")
+        (self.dir / "notify").unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.dir / "notify"))
             (self.dir / "notify").chmod(0o777)
@@ -399,10 +431,18 @@ class Eqd(Place):
                     resource.setrlimit(resource.RLIMIT_NOFILE, (nofile, nofile))
                 if self.uid is not None:
                     become(self.uid)
+                if kept is not None:
+                    os.dup2(kept, 3)
+            passed, wrapper = {}, []
+            if kept is not None:
+                passed = {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "eqd-queues"}
+                wrapper = ["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"]
             self.process = subprocess.Popen(
-                [self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config", self.dir / "config",
-                 *args], env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **env), stdin=subprocess.DEVNULL,
-                stdout=self.log, stderr=self.log, preexec_fn=before, cwd=self.dir) # not /, which tasks must get all the same
+                [*wrapper, self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config",
+                 self.dir / "config", *args],
+                env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **passed, **(env or {})),
+                stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=before, pass_fds=(3,) if passed else (),
+                cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
         self.connections = []
@@ -512,7 +552,7 @@ class Eqd(Place):
         with self.connect() as c:
             c.call("subscribe", queue=queue, events=["task."])
             now = c.call("show", [task])[0]
-            if now["state"] == "RUNNING" and "pid" not in now: # task.started comes when the process is known
+            if now["state"] == "RUNNING" and "pid" not in now and "worker" not in now: # task.started comes when the process is known
                 now["state"] = "STARTING"
             if now["state"] not in states:
                 c.note(lambda method, params: method == "event" and params[0].get("id", [0, 0])[1] == int(seq) and
@@ -532,6 +572,32 @@ class Eqd(Place):
         eventually(lambda: not marked(self.dir), lambda: f"processes that tasks left: {alive(marked(self.dir))}")
         if self.socket.exists():
             raise AssertionError("the socket is still there")
+
+    def stop_and_keep(self, seconds=STOP_SECONDS):
+        """Orderly end under a service manager; what eqd gave it to hold, or None."""
+        kept = None
+        self.close_connections()
+        (self.dir / "notify").unlink()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(str(self.dir / "notify"))
+            (self.dir / "notify").chmod(0o777)
+            os.kill(self.pid, signal.SIGTERM)
+            while notify in select.select([notify, self.pidfd], [], [], seconds)[0]:
+                data, fds, *_ = socket.recv_fds(notify, 65536, 4)
+                if b"FDSTORE=1" in data.split(b"\n"):
+                    contains(data.decode(), "FDNAME=eqd-queues")
+                    [kept] = fds
+                else: # BARRIER=1: closing it says that all before has been read
+                    for fd in fds:
+                        os.close(fd)
+        self.expect_end(seconds, 0)
+        self.forget()
+        return kept
+
+    def forget(self):
+        """After its end, before the next start()."""
+        os.close(self.pidfd)
+        self.log.close()
 
     def close_connections(self):
         for c in self.connections:
@@ -607,8 +673,8 @@ def run_one(t):
         signal.alarm(0)
         if plain:
             place.kill()
-            place.log.close()
-            os.close(place.pidfd)
+            if not place.log.closed:
+                place.forget()
         place.remove()
         if place.dir.exists() and not os.environ.get("EQD_TEST_KEEP"):
             raise AssertionError(f"{place.dir} is still there")

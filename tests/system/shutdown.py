@@ -104,20 +104,6 @@ def clients_are_told_and_new_tasks_refused(eqd):
     eventually(lambda: not marked(eqd.dir), lambda: f"left: {alive(marked(eqd.dir))}")
 
 
-@test(config=SHORT)
-def eqctl_that_waits_ends_too(eqd):
-    run = eqd.start_ctl("wait", "--timeout", "40s", eqd.submit("--", "sleep", "1000"))
-    eqd.until_state("default/1", "RUNNING")
-    with eqd.connect() as c:
-        eventually(lambda: c.call("stat")["clients"] == 2, "eqctl has connected")
-        c.call("ping") # a turn of the loop later: its request has been read
-    os.kill(eqd.pid, signal.SIGTERM)
-    eqd.close_connections()
-    eqd.expect_end(15, 0)
-    out = run.communicate(timeout=60)
-    equal(run.returncode, 128 + signal.SIGTERM, f"what the task ended with; eqctl said {out}")
-
-
 @test()
 def many_running_commands_stop_together(eqd):
     eqd.ok("queue", "create", "p", "max_active=40")

@@ -49,6 +49,79 @@ TEST(a_seeded_generation_is_not_given_again) {
         ck_assert_int_eq(engine_seed_generation(&r->engine, UINT64_MAX), -EINVAL);
 }
 
+TEST(a_restored_queue_has_its_old_id_and_nobody_else_gets_it) {
+        RIG(r, 1);
+        Queue *q, *again;
+        uint64_t id = UINT64_C(7) << ENGINE_SLOT_BITS | 2, far = UINT64_C(1) << ENGINE_SLOT_BITS | 3000;
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, id, 41, &q), 0);
+        ck_assert_uint_eq(q->id, id);
+        ck_assert_ptr_eq(engine_queue(&r->engine, id), q);
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, id, 41, &again), -EBUSY);
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, 7, 41, &again), -EINVAL);
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, 0, 41, &again), -EINVAL);
+        uint64_t seq;
+        ck_assert_int_eq(queue_reserve(q, 1, 0, &seq), 0);
+        ck_assert_uint_eq(seq, 42);
+        queue_unreserve(q, 1, 0);
+
+        Queue *others[20];
+        for (size_t i = 0; i < 20; i++) { /* slots on both sides of the restored ones */
+                others[i] = make_queue(r);
+                ck_assert_uint_ne(others[i]->id & ENGINE_QUEUES_MAX, 2);
+                ck_assert_ptr_eq(engine_queue(&r->engine, others[i]->id), others[i]);
+        }
+        queue_free(q); /* its slot stood in the list of free ones all the time, or not any more: it is given once */
+        Queue *first = make_queue(r), *second = make_queue(r);
+        ck_assert_uint_eq(first->id, UINT64_C(8) << ENGINE_SLOT_BITS | 2);
+        ck_assert_uint_ne(second->id & ENGINE_QUEUES_MAX, 2);
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "far", &rig_params, far, 0, &again), 0);
+        ck_assert_ptr_eq(engine_queue(&r->engine, far), again);
+}
+
+TEST(a_restored_queue_that_goes_at_once_gives_its_slot_back_once) {
+        RIG(r, 1);
+        Queue *q;
+        uint64_t id = UINT64_C(7) << ENGINE_SLOT_BITS | 2;
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, id, 0, &q), 0);
+        queue_free(q);
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &rig_params, id, 0, &q), -EBUSY);
+        bool seen = false;
+        for (size_t i = 0; i < 20; i++) {
+                bool it = (make_queue(r)->id & ENGINE_QUEUES_MAX) == 2;
+                ck_assert(!it || !seen);
+                seen = seen || it;
+        }
+        ck_assert(seen);
+}
+
+TEST(a_restored_task_takes_its_old_place_even_in_a_full_queue) {
+        RIG(r, 1);
+        Queue *q;
+        QueueParams params = { .max_active = 1, .max_tasks = 1, .max_bytes = 10 };
+        ck_assert_int_eq(queue_restore(&r->engine, r->pool, "old", &params, UINT64_C(1) << ENGINE_SLOT_BITS | 9, 5, &q),
+                         0);
+        pool_block(r->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        Task *t[5];
+        for (uint64_t i = 5; i-- > 0;) { /* in any order */
+                t[i] = rig_make(r, i + 1, TASK_LANE_NORMAL, 100);
+                t[i]->attempt = (uint16_t)i;
+                ck_assert_int_eq(queue_restore_task(q, t[i]), 0);
+        }
+        uint64_t seq;
+        ck_assert_int_eq(queue_reserve(q, 1, 0, &seq), QUEUE_E_FULL);
+        ck_assert_uint_eq(q->n_accepted, 0);
+        pool_unblock(r->pool);
+        pool_run(r->pool);
+        for (size_t i = 0; i < 5; i++) {
+                ck_assert_int_eq(t[i]->state, EQ_STATE_RUNNING);
+                ck_assert_uint_eq(t[i]->attempt, i + 1);
+                rig_end(r, t[i], TASK_OK);
+        }
+        ck_assert_int_eq(queue_reserve(q, 1, 0, &seq), 0);
+        ck_assert_uint_eq(seq, 6);
+        queue_unreserve(q, 1, 0);
+}
+
 TEST(a_slot_whose_generations_are_used_up_is_left_empty) {
         RIG(r, 1);
         uint64_t last = UINT64_C(1) << 53;
@@ -290,8 +363,10 @@ TEST(memory_of_a_burst_is_given_back) {
 }
 
 RUN_TESTS("engine", 60, test_a_stale_id_gives_no_queue_although_its_slot_is_in_use,
-          test_a_seeded_generation_is_not_given_again, test_a_slot_whose_generations_are_used_up_is_left_empty,
-          test_as_many_queues_as_ids_and_then_a_clean_error,
+          test_a_seeded_generation_is_not_given_again, test_a_restored_queue_has_its_old_id_and_nobody_else_gets_it,
+          test_a_restored_queue_that_goes_at_once_gives_its_slot_back_once,
+          test_a_restored_task_takes_its_old_place_even_in_a_full_queue,
+          test_a_slot_whose_generations_are_used_up_is_left_empty, test_as_many_queues_as_ids_and_then_a_clean_error,
           test_the_host_is_told_when_the_next_time_is_earlier_and_only_then,
           test_a_task_with_delay_and_expiry_ends_by_what_comes_first,
           test_each_fate_that_the_host_decides_gives_its_state, test_stop_of_a_running_task_goes_through_its_executor,

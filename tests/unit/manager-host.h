@@ -127,8 +127,9 @@ static inline void host_ready(void *userdata) {
 }
 static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready };
 
-/* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. */
-static inline void host_init_with(Host *h, void (*change)(Config *c)) {
+/* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. kept_fd: of a
+ * manager before this one, -1: there was none. */
+static inline void host_init_from(Host *h, void (*change)(Config *c), const char *store_dir, int kept_fd) {
         Config *config;
         char error[PARAM_ERROR_MAX];
         *h = (Host) { 0 };
@@ -141,12 +142,17 @@ static inline void host_init_with(Host *h, void (*change)(Config *c)) {
                 change(config);
         ManagerConfig mc = { .loop = &h->loop, .clock = &h->clock.clock, .config_dir = h->dir, .config = config };
         ck_assert_int_eq(manager_new(&mc, &host_hooks, h, &h->m), 0);
+        ck_assert_int_eq(manager_start(h->m, store_dir, kept_fd), 0);
         ck_assert_int_eq(identity_new(1001, 1001, NULL, 0, &h->anna), 0);
         ck_assert_int_eq(identity_new(1002, 1002, NULL, 0, &h->bob), 0);
         ck_assert_int_eq(identity_new(0, 0, NULL, 0, &h->root), 0);
         ck_assert_int_eq(user_get(&h->m->users, 1001, &h->anna_user), 0);
         ck_assert_int_eq(user_get(&h->m->users, 1002, &h->bob_user), 0);
         ck_assert_int_eq(user_get(&h->m->users, 0, &h->root_user), 0);
+}
+
+static inline void host_init_with(Host *h, void (*change)(Config *c)) {
+        host_init_from(h, change, NULL, -1);
 }
 
 static inline void host_init(Host *h) {
