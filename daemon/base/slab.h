@@ -62,6 +62,8 @@ static inline void *slab_alloc(Slab *s) {
         if (__builtin_expect(!o || c->serial != s->serial, 0))
                 return slab_alloc_slowly(s);
         c->list = o->next;
+        /* Mostly they lie one behind the other, and were another CPU's: fetch what comes later. */
+        __builtin_prefetch((void *)((uintptr_t)c->list + 8 * ((uintptr_t)c->list - (uintptr_t)o)), 1);
         c->n--;
         return o;
 }

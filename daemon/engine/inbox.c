@@ -12,6 +12,7 @@ static bool walk_on(Collected *c) {
                         c->walk = n;
                         return false;
                 }
+                prefetch_beyond(n, older);
                 store_relaxed(&n->next, c->walk_first);
                 if (!c->walk_first)
                         c->walk_last = n;

@@ -215,11 +215,18 @@ static void idle_looking_out(Workers *ws, uint64_t since_usec) {
         ws->looking_out = false;
 }
 
-/* Until woken. No lock. */
+static bool all_are_idle(Workers *ws) {
+        pthread_mutex_lock(&ws->lock);
+        bool all = ws->n_idle == ws->n_workers;
+        pthread_mutex_unlock(&ws->lock);
+        return all;
+}
+
+/* Until woken. No lock. The last one to fall asleep sees to the memory; while others work it would be in their way. */
 static void sleep_until_woken(Worker *w) {
         if (!load_acquire(&w->woken)) {
                 futex_wait(&w->woken, 0, TRIM_AFTER_MSEC);
-                if (!load_acquire(&w->woken))
+                if (!load_acquire(&w->woken) && all_are_idle(w->pool))
                         (void)slab_trim_all();
         }
         while (!load_acquire(&w->woken))

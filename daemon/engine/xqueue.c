@@ -311,7 +311,7 @@ XTask *xbatch_next(XBatch *b) {
         if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
                 return take_slowly(b);
         (void)collected_pop(&q->normal);
-        __builtin_prefetch(q->normal.first, 1);
+        prefetch_beyond(t, q->normal.first);
         uint64_t charge = load_relaxed(&t->charge);
         bool to_release;
         if (!xtask_claim(t, &to_release)) {

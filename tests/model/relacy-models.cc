@@ -410,6 +410,7 @@ struct Pin : rl::test_suite<Pin, 3> {
         }
 };
 
+/* At random, where threads switch all the time, and then all ways with few switches, where one of them waits for long. */
 template <typename Model>
 static int check(unsigned n) {
         rl::test_params p;
@@ -417,6 +418,10 @@ static int check(unsigned n) {
         p.search_type = rl::sched_random;
         p.output_stream = &std::cerr;
         p.progress_stream = &std::cerr;
+        if (!rl::simulate<Model>(p))
+                return 1;
+        p.search_type = rl::sched_bound;
+        p.context_bound = 2;
         return rl::simulate<Model>(p) ? 0 : 1;
 }
 

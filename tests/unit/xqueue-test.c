@@ -997,6 +997,29 @@ TEST(D2_memory_goes_back_after_a_burst) {
         tear_down();
 }
 
+TEST(D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread) {
+        set_up(2);
+        Log l, other;
+        WorkersStats before, after;
+        open_log(&l, NULL, &plain_ops);
+        open_log(&other, NULL, &plain_ops);
+        other_log = &other;
+        l.hook = submit_to_other;
+        workers_get_stats(workers, &before);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        for (unsigned i = 1; i <= 100; i++)
+                put(&l, i, 0);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        while (atomic_load(&other.n) < 100)
+                sched_yield();
+        workers_get_stats(workers, &after);
+        ck_assert_uint_le(after.n_runs - before.n_runs, 2); /* for 200 tasks; one to find that it is paused */
+        close_log(&l);
+        close_log(&other);
+        ck_assert(pthread_equal(l.thread, other.thread));
+        tear_down();
+}
+
 /* ---- pause ---- */
 
 TEST(pause_lets_the_running_task_end_and_starts_no_other) {
@@ -1129,6 +1152,7 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_D1_max_active_can_be_changed_while_tasks_run,
           test_D2_a_full_queue_refuses_and_takes_again_after_a_task_or_a_cancel, test_D2_bytes_are_bounded_too,
           test_D2_canceled_tasks_in_a_blocked_lane_do_not_take_unbounded_memory, test_D2_memory_goes_back_after_a_burst,
+          test_D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread,
           test_pause_lets_the_running_task_end_and_starts_no_other,
           test_pause_holds_a_parallel_queue_and_a_stop_waits_for_the_resume,
           test_a_fed_queue_gives_way_to_others_after_its_turn, test_a_turn_ends_by_time_as_well)

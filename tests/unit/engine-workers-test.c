@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: MIT */
+#include "engine/workers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/fault.h"
+#include "base/slab.h"
+#include "base/util.h"
+#include "test.h"
+
+enum { N = 64, MSEC = 1000 };
+
+/* Something to run: says that it began, waits at its gate, says that it ended. */
+typedef struct Job {
+        Runnable runnable; /* first */
+        sem_t began, gate, ended;
+        pthread_t thread; /* that ran it last */
+        atomic_ulong n_runs;
+} Job;
+
+static Job jobs[N];
+static sem_t created, failed, culled;
+
+static void run_at_gate(Runnable *r) {
+        Job *j = (Job *)r;
+        j->thread = pthread_self();
+        atomic_fetch_add(&j->n_runs, 1);
+        sem_post(&j->began);
+        sem_wait(&j->gate);
+        sem_post(&j->ended);
+}
+
+static void wait_for(sem_t *s) {
+        while (sem_wait(s) != 0)
+                ;
+}
+
+static void on_event(void *host, WorkersEvent ev, int error) {
+        sem_post(ev == WORKERS_CREATED ? &created : ev == WORKERS_CULLED ? &culled : &failed);
+}
+
+static Workers *start(unsigned min, unsigned max, void (*adjust)(WorkersParams *p)) {
+        WorkersParams p = WORKERS_PARAMS_DEFAULT;
+        p.min = min;
+        p.max = max;
+        p.event = on_event;
+        p.name = "test";
+        if (adjust)
+                adjust(&p);
+        sem_init(&created, 0, 0);
+        sem_init(&failed, 0, 0);
+        sem_init(&culled, 0, 0);
+        for (size_t i = 0; i < N; i++) {
+                jobs[i].runnable.run = run_at_gate;
+                sem_init(&jobs[i].began, 0, 0);
+                sem_init(&jobs[i].gate, 0, 0);
+                sem_init(&jobs[i].ended, 0, 0);
+        }
+        Workers *w;
+        ck_assert_int_eq(workers_new(&p, &w), 0);
+        return w;
+}
+
+static void run_to_end(Workers *w, Job *j) {
+        sem_post(&j->gate);
+        workers_put(w, &j->runnable);
+        wait_for(&j->ended);
+}
+
+static WorkersStats stats_of(Workers *w) {
+        WorkersStats stats;
+        workers_get_stats(w, &stats);
+        return stats;
+}
+
+/* Until all that are there are idle: asleep or looking out. */
+static void settle(Workers *w) {
+        while (stats_of(w).n_idle < stats_of(w).n_workers)
+                sched_yield();
+}
+
+TEST(what_is_put_runs_on_a_worker_once) {
+        Workers *w = start(1, 4, NULL);
+        ck_assert(!workers_is_self(w));
+        ck_assert(!workers_is_self(NULL));
+        for (size_t i = 0; i < N; i++) {
+                run_to_end(w, &jobs[i]);
+                ck_assert(!pthread_equal(jobs[i].thread, pthread_self()));
+        }
+        ck_assert_uint_eq(stats_of(w).n_runs, N);
+        workers_free(w);
+        for (size_t i = 0; i < N; i++)
+                ck_assert_uint_eq(jobs[i].n_runs, 1);
+}
+
+static _Atomic(Workers *) the_workers;
+static atomic_bool was_self;
+
+static void ask_who(Runnable *r) {
+        atomic_store(&was_self, workers_is_self(atomic_load(&the_workers)) && workers_is_self(NULL));
+        sem_post(&((Job *)r)->ended);
+}
+
+TEST(a_worker_knows_that_it_is_one) {
+        Workers *w = start(1, 1, NULL);
+        atomic_store(&the_workers, w);
+        jobs[0].runnable.run = ask_who;
+        run_to_end(w, &jobs[0]);
+        ck_assert(atomic_load(&was_self));
+        workers_free(w);
+}
+
+TEST(first_come_first_served) {
+        Workers *w = start(1, 1, NULL);
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&jobs[0].began);
+        for (size_t i = 1; i < N; i++)
+                workers_put(w, &jobs[i].runnable);
+        ck_assert(workers_has_waiting(w));
+        for (size_t i = 0; i < N; i++) {
+                for (size_t k = i + 1; k < N; k++)
+                        ck_assert_uint_eq(atomic_load(&jobs[k].n_runs), 0);
+                sem_post(&jobs[i].gate);
+                wait_for(&jobs[i].ended);
+                if (i + 1 < N)
+                        wait_for(&jobs[i + 1].began);
+        }
+        ck_assert(!workers_has_waiting(w));
+        workers_free(w);
+}
+
+TEST(E15_workers_are_added_while_all_are_blocked_and_work_waits) {
+        Workers *w = start(1, N, NULL);
+        for (size_t i = 0; i < N; i++) { /* none of them ends before all have begun */
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        ck_assert_uint_eq(stats_of(w).n_workers, N);
+        for (size_t i = 0; i < N; i++)
+                sem_post(&jobs[i].gate);
+        workers_free(w);
+        for (size_t i = 0; i < N; i++)
+                ck_assert_uint_eq(jobs[i].n_runs, 1);
+}
+
+TEST(E16_blocked_ones_up_to_max_and_no_more) {
+        Workers *w = start(1, 3, NULL);
+        for (size_t i = 0; i < 3; i++) {
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        workers_put(w, &jobs[3].runnable);
+        ck_assert_uint_eq(stats_of(w).n_workers, 3);
+        sem_post(&jobs[1].gate);
+        wait_for(&jobs[3].began); /* by the one that is free now */
+        ck_assert(pthread_equal(jobs[3].thread, jobs[1].thread));
+        for (size_t i = 0; i < 4; i++)
+                sem_post(&jobs[i].gate);
+        workers_free(w);
+}
+
+TEST(limits_take_effect_while_they_work) {
+        Workers *w = start(1, 1, NULL);
+        ck_assert_int_eq(workers_set_limits(w, 0, 1), -EINVAL);
+        ck_assert_int_eq(workers_set_limits(w, 3, 2), -EINVAL);
+        ck_assert_int_eq(workers_set_limits(w, 1, WORKERS_MAX + 1), -EINVAL);
+        for (size_t i = 0; i < 4; i++)
+                workers_put(w, &jobs[i].runnable);
+        wait_for(&jobs[0].began);
+        ck_assert_int_eq(workers_set_limits(w, 1, 4), 0); /* the source asks for it: more workers at run time */
+        for (size_t i = 1; i < 4; i++)
+                wait_for(&jobs[i].began);
+        ck_assert_int_eq(workers_set_limits(w, 1, 1), 0);
+        ck_assert_uint_eq(stats_of(w).n_workers, 4);
+        for (size_t i = 0; i < 4; i++)
+                sem_post(&jobs[i].gate);
+        while (stats_of(w).n_workers > 1)
+                sched_yield();
+        run_to_end(w, &jobs[4]);
+        workers_free(w);
+}
+
+static void fast_cooldown(WorkersParams *p) {
+        p->create_cooldown_usec = 5 * MSEC;
+}
+
+TEST(a_refused_thread_is_asked_for_again_and_nothing_is_lost) {
+        fault_set(FAULT_THREAD, 3, true); /* the manager, the first worker, no other */
+        Workers *w = start(1, 4, fast_cooldown);
+        workers_put(w, &jobs[0].runnable);
+        workers_put(w, &jobs[1].runnable);
+        wait_for(&jobs[0].began);
+        for (size_t i = 0; i < 3; i++)
+                wait_for(&failed);
+        ck_assert_uint_eq(atomic_load(&jobs[1].n_runs), 0);
+        ck_assert_uint_ge(stats_of(w).n_create_failed, 3);
+        fault_set(FAULT_THREAD, 0, false);
+        wait_for(&jobs[1].began);
+        sem_post(&jobs[0].gate);
+        sem_post(&jobs[1].gate);
+        workers_free(w);
+}
+
+TEST(without_any_worker_what_is_put_waits_for_the_first) {
+        fault_set(FAULT_THREAD, 2, true);
+        Workers *w = start(2, 4, fast_cooldown);
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&failed);
+        ck_assert_uint_eq(stats_of(w).n_workers, 0);
+        fault_set(FAULT_THREAD, 0, false);
+        wait_for(&jobs[0].began);
+        sem_post(&jobs[0].gate);
+        workers_free(w);
+}
+
+TEST(without_a_manager_or_memory_there_are_no_workers) {
+        WorkersParams p = WORKERS_PARAMS_DEFAULT;
+        Workers *w;
+        fault_set(FAULT_THREAD, 1, false);
+        ck_assert_int_eq(workers_new(&p, &w), -EAGAIN);
+        fault_set(FAULT_THREAD, 1, false);
+        ck_assert_int_eq(workers_new_single(&p, &w), -EAGAIN);
+        for (long nth = 1; nth <= 2; nth++) {
+                fault_set(FAULT_ALLOC, nth, false);
+                ck_assert_int_eq(workers_new_single(&p, &w), -ENOMEM);
+        }
+        fault_set(FAULT_ALLOC, 0, false);
+        p.max = 0;
+        ck_assert_int_eq(workers_new(&p, &w), -EINVAL);
+        ck_assert_ptr_null(workers_free(NULL));
+}
+
+TEST(memory_that_is_refused_for_a_worker_is_asked_for_again) {
+        Workers *w = start(1, 4, fast_cooldown);
+        wait_for(&created);
+        fault_set(FAULT_ALLOC, 1, false);
+        workers_put(w, &jobs[0].runnable);
+        workers_put(w, &jobs[1].runnable);
+        wait_for(&failed);
+        wait_for(&jobs[0].began);
+        wait_for(&jobs[1].began);
+        sem_post(&jobs[0].gate);
+        sem_post(&jobs[1].gate);
+        workers_free(w);
+}
+
+TEST(E2_a_single_worker_is_alone) {
+        WorkersParams p = WORKERS_PARAMS_DEFAULT;
+        Workers *single;
+        Workers *w = start(1, 1, NULL); /* for the semaphores */
+        workers_free(w);
+        ck_assert_int_eq(workers_new_single(&p, &single), 0);
+        workers_put(single, &jobs[0].runnable);
+        workers_put(single, &jobs[1].runnable);
+        wait_for(&jobs[0].began);
+        ck_assert_uint_eq(stats_of(single).n_workers, 1);
+        sem_post(&jobs[0].gate);
+        sem_post(&jobs[1].gate);
+        workers_free(single);
+        ck_assert(pthread_equal(jobs[0].thread, jobs[1].thread));
+}
+
+static void fast_timeout(WorkersParams *p) {
+        p->idle_timeout_usec = 20 * MSEC;
+}
+
+TEST(idle_workers_go_after_the_time_out_and_two_stay) {
+        Workers *w = start(1, 16, fast_timeout);
+        uint64_t idle_usec = 0;
+        for (size_t i = 0; i < 16; i++) {
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        ck_assert_uint_eq(stats_of(w).n_workers, 16);
+        idle_usec = clock_monotonic(&clock_system);
+        for (size_t i = 0; i < 16; i++)
+                sem_post(&jobs[i].gate);
+        for (size_t i = 0; i < 14; i++) {
+                wait_for(&culled);
+                ck_assert_uint_ge(clock_monotonic(&clock_system), idle_usec + 20 * MSEC);
+        }
+        ck_assert_uint_eq(stats_of(w).n_workers, 2);
+        run_to_end(w, &jobs[0]);
+        workers_free(w);
+}
+
+TEST(min_workers_stay_and_shrink_sends_the_others_away_at_once) {
+        Workers *w = start(4, 16, NULL);
+        for (size_t i = 0; i < 16; i++) {
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        for (size_t i = 0; i < 16; i++) {
+                sem_post(&jobs[i].gate);
+                wait_for(&jobs[i].ended);
+        }
+        settle(w);
+        while (stats_of(w).n_workers > 4) /* one may be looking out, or has just been rung */
+                workers_shrink(w);
+        workers_shrink(w);
+        ck_assert_uint_eq(stats_of(w).n_workers, 4);
+        run_to_end(w, &jobs[0]);
+        workers_free(w);
+}
+
+static void never_look_out(WorkersParams *p) {
+        p->spin_usec = 0;
+}
+
+TEST(the_last_to_become_idle_is_the_first_to_be_woken) {
+        Workers *w = start(4, 4, never_look_out);
+        for (size_t i = 0; i < 4; i++)
+                wait_for(&created);
+        settle(w);
+        run_to_end(w, &jobs[0]);
+        for (size_t i = 1; i < N; i++) {
+                settle(w);
+                run_to_end(w, &jobs[i]);
+                ck_assert(pthread_equal(jobs[i].thread, jobs[0].thread));
+        }
+        workers_free(w);
+}
+
+TEST(one_wakeup_is_in_flight_and_the_woken_wakes_the_next) {
+        Workers *w = start(4, 4, never_look_out);
+        for (size_t i = 0; i < 4; i++)
+                wait_for(&created);
+        settle(w);
+        uint64_t before = stats_of(w).n_wakeups;
+        for (size_t i = 0; i < 4; i++)
+                workers_put(w, &jobs[i].runnable);
+        for (size_t i = 0; i < 4; i++)
+                wait_for(&jobs[i].began); /* all at once, though each put could have woken one only */
+        ck_assert_uint_le(stats_of(w).n_wakeups - before, 4);
+        for (size_t i = 0; i < 4; i++)
+                sem_post(&jobs[i].gate);
+        workers_free(w);
+}
+
+/* ---- many threads ---- */
+
+enum { N_PUTTERS = 4, N_PUTS = 5000 };
+
+typedef struct Token {
+        Runnable runnable; /* first */
+        atomic_uint n_pending;
+        uint64_t n_done; /* not atomic: run() of one Runnable is never on two threads */
+} Token;
+
+static Token tokens[16];
+
+static void run_token(Runnable *r) {
+        Token *t = (Token *)r;
+        t->n_done++;
+        if (atomic_fetch_sub(&t->n_pending, 1) > 1)
+                workers_put_back(atomic_load(&the_workers), r);
+}
+
+static void *put_all_the_time(void *arg) {
+        uint64_t random = (uint64_t)(uintptr_t)&random;
+        for (size_t i = 0; i < N_PUTS; i++) {
+                random = random * 6364136223846793005u + 1442695040888963407u;
+                Token *t = &tokens[random >> 60];
+                if (atomic_fetch_add(&t->n_pending, 1) == 0)
+                        workers_put(atomic_load(&the_workers), &t->runnable);
+                if (random % 64 == 0)
+                        sched_yield();
+        }
+        return NULL;
+}
+
+static void eager(WorkersParams *p) {
+        p->idle_timeout_usec = 100; /* they come and go all the time */
+        p->max_idle_ratio = 1000;
+        p->spin_usec = 20;
+}
+
+TEST(nothing_is_lost_while_workers_come_and_go) {
+        Workers *w = start(1, 8, eager);
+        atomic_store(&the_workers, w);
+        pthread_t threads[N_PUTTERS];
+        for (size_t i = 0; i < ELEMENTSOF(tokens); i++)
+                tokens[i].runnable.run = run_token;
+        for (size_t i = 0; i < N_PUTTERS; i++)
+                ck_assert_int_eq(pthread_create(&threads[i], NULL, put_all_the_time, NULL), 0);
+        for (size_t i = 0; i < 20; i++) {
+                ck_assert_int_eq(workers_set_limits(w, 1 + i % 3, 3 + i % 6), 0);
+                sched_yield();
+        }
+        for (size_t i = 0; i < N_PUTTERS; i++)
+                pthread_join(threads[i], NULL);
+        workers_free(w);
+        uint64_t n = 0;
+        for (size_t i = 0; i < ELEMENTSOF(tokens); i++)
+                n += tokens[i].n_done;
+        ck_assert_uint_eq(n, (uint64_t)N_PUTTERS * N_PUTS);
+}
+
+TEST(an_idle_pool_gives_the_memory_of_gone_tasks_back) {
+        static void *objects[100000];
+        Slab *s;
+        ck_assert_int_eq(slab_new(64, 16, false, &s), 0);
+        for (size_t i = 0; i < ELEMENTSOF(objects); i++)
+                objects[i] = slab_alloc(s);
+        for (size_t i = 0; i < ELEMENTSOF(objects); i++)
+                slab_free(s, objects[i]);
+        Workers *w = start(1, 1, NULL);
+        SlabStats stats;
+        do {
+                slab_get_stats(s, &stats);
+                sched_yield();
+        } while (stats.used_bytes > stats.mapped_bytes / 20); /* nobody asks for it: the worker does it by itself */
+        workers_free(w);
+        slab_destroy(s);
+}
+
+RUN_TESTS("engine-workers", 60, test_what_is_put_runs_on_a_worker_once, test_a_worker_knows_that_it_is_one,
+          test_first_come_first_served, test_E15_workers_are_added_while_all_are_blocked_and_work_waits,
+          test_E16_blocked_ones_up_to_max_and_no_more, test_limits_take_effect_while_they_work,
+          test_a_refused_thread_is_asked_for_again_and_nothing_is_lost,
+          test_without_any_worker_what_is_put_waits_for_the_first,
+          test_without_a_manager_or_memory_there_are_no_workers,
+          test_memory_that_is_refused_for_a_worker_is_asked_for_again, test_E2_a_single_worker_is_alone,
+          test_idle_workers_go_after_the_time_out_and_two_stay,
+          test_min_workers_stay_and_shrink_sends_the_others_away_at_once,
+          test_the_last_to_become_idle_is_the_first_to_be_woken,
+          test_one_wakeup_is_in_flight_and_the_woken_wakes_the_next, test_nothing_is_lost_while_workers_come_and_go,
+          test_an_idle_pool_gives_the_memory_of_gone_tasks_back)
