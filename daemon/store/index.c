@@ -95,7 +95,7 @@ static IndexQueue *gone_find(const Index *x, const char *name, size_t len) {
 
 static bool take_name(const Record *r, char name[static STORE_NAME_MAX + 1]) {
         const unsigned char *p = r->body.data;
-        if (r->body.len < 1 || p[0] == 0 || p[0] > STORE_NAME_MAX || r->body.len < 1U + p[0])
+        if (r->body.len < 1 || p[0] == 0 || p[0] > STORE_NAME_MAX || r->body.len < 1U + p[0] || memchr(p + 1, 0, p[0]))
                 return false;
         memset(name, 0, STORE_NAME_MAX + 1);
         memcpy(name, p + 1, p[0]);
