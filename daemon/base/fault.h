@@ -16,7 +16,8 @@ typedef enum FaultSeam {
         FAULT_SPAWN,   /* -EAGAIN from fork */
         FAULT_PIPE,    /* -EMFILE: pipes, memfds, sockets */
         FAULT_ACCEPT,  /* -EMFILE from accept */
-        FAULT_THREAD,  /* -EAGAIN: no thread */
+        FAULT_THREAD,  /* -EAGAIN: no thread for a part of eqd */
+        FAULT_WORKER,  /* -EAGAIN: no thread for a pool */
         FAULT_EVENTFD, /* -EMFILE: eventfds */
         FAULT_LOOP,    /* the loop stands still for good when it is asked for a sign of life */
         FAULT_WRITE,   /* -EIO from writing to a file of the store */

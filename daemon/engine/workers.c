@@ -345,7 +345,7 @@ static void *worker_main(void *arg) {
 static int start_thread(const Workers *ws, void *(*main)(void *), void *arg, pthread_t *ret) {
         sigset_t all, old;
         pthread_attr_t attr;
-        if (fault_hit(FAULT_THREAD))
+        if (fault_hit(FAULT_WORKER))
                 return -EAGAIN;
         int r = pthread_attr_init(&attr);
         if (r != 0)

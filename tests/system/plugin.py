@@ -454,7 +454,7 @@ def running_tasks_are_asked_to_end_when_eqd_stops(eqd):
     # The frame stops eqd and wants exit status 0 and nothing left.
 
 
-@plugin_test(env={"EQD_FAULT": "thread:2+"})
+@plugin_test(env={"EQD_FAULT": "worker:2+"})
 def a_refused_thread_is_a_reason_and_not_an_end(eqd):
     """The first thread makes the others, and none of those can be made."""
     queue_file(eqd)

@@ -305,10 +305,11 @@ def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
     equal(re.search(rf"^{task} +command +0 +[0-9.]+s .* {pid} +S.* sleep 1000$", tables[2], re.M) is not None, True, out)
     rows = [json.loads(line) for line in eqd.ok("dump", "--json").splitlines()]
     equal([(r.get("kind"), r.get("name"), r.get("pid")) for r in rows],
-          [("command", "command", None), ("remote", "remote", None), (None, "q", None), (None, None, pid)])
+          [("command", "command", None), ("remote", "remote", None), ("thread", "plugin", None), (None, "q", None),
+           (None, None, pid)])
     equal((rows[0]["busy"], "slots" in rows[0], "slots" in rows[1]), (1, True, False))
-    equal((rows[3]["id"], rows[3]["process"], rows[3]["argv"]), (task, "S", ["sleep", "1000"]))
-    between(rows[3]["run_usec"], 1_000_000, 60_000_000, "run_usec")
+    equal((rows[4]["id"], rows[4]["process"], rows[4]["argv"]), (task, "S", ["sleep", "1000"]))
+    between(rows[4]["run_usec"], 1_000_000, 60_000_000, "run_usec")
     eqd.fails(2, "dump", "--columns", "id", says="several tables")
 
 

@@ -189,7 +189,7 @@ static void fast_cooldown(WorkersParams *p) {
 }
 
 TEST(a_refused_thread_is_asked_for_again_and_nothing_is_lost) {
-        fault_set(FAULT_THREAD, 3, true); /* the manager, the first worker, no other */
+        fault_set(FAULT_WORKER, 3, true); /* the manager, the first worker, no other */
         Workers *w = start(1, 4, fast_cooldown);
         workers_put(w, &jobs[0].runnable);
         workers_put(w, &jobs[1].runnable);
@@ -198,7 +198,7 @@ TEST(a_refused_thread_is_asked_for_again_and_nothing_is_lost) {
                 wait_for(&failed);
         ck_assert_uint_eq(atomic_load(&jobs[1].n_runs), 0);
         ck_assert_uint_ge(stats_of(w).n_create_failed, 3);
-        fault_set(FAULT_THREAD, 0, false);
+        fault_set(FAULT_WORKER, 0, false);
         wait_for(&jobs[1].began);
         sem_post(&jobs[0].gate);
         sem_post(&jobs[1].gate);
@@ -206,12 +206,12 @@ TEST(a_refused_thread_is_asked_for_again_and_nothing_is_lost) {
 }
 
 TEST(without_any_worker_what_is_put_waits_for_the_first) {
-        fault_set(FAULT_THREAD, 2, true);
+        fault_set(FAULT_WORKER, 2, true);
         Workers *w = start(2, 4, fast_cooldown);
         workers_put(w, &jobs[0].runnable);
         wait_for(&failed);
         ck_assert_uint_eq(stats_of(w).n_workers, 0);
-        fault_set(FAULT_THREAD, 0, false);
+        fault_set(FAULT_WORKER, 0, false);
         wait_for(&jobs[0].began);
         sem_post(&jobs[0].gate);
         workers_free(w);
@@ -220,9 +220,9 @@ TEST(without_any_worker_what_is_put_waits_for_the_first) {
 TEST(without_a_manager_or_memory_there_are_no_workers) {
         WorkersParams p = WORKERS_PARAMS_DEFAULT;
         Workers *w;
-        fault_set(FAULT_THREAD, 1, false);
+        fault_set(FAULT_WORKER, 1, false);
         ck_assert_int_eq(workers_new(&p, &w), -EAGAIN);
-        fault_set(FAULT_THREAD, 1, false);
+        fault_set(FAULT_WORKER, 1, false);
         ck_assert_int_eq(workers_new_single(&p, &w), -EAGAIN);
         for (long nth = 1; nth <= 2; nth++) {
                 fault_set(FAULT_ALLOC, nth, false);

@@ -465,7 +465,7 @@ TEST(without_memory_descriptor_or_thread_a_queue_is_refused) {
         static const struct {
                 FaultSeam seam;
                 int error;
-        } rows[] = { { FAULT_ALLOC, -ENOMEM }, { FAULT_PIPE, -EMFILE }, { FAULT_THREAD, -EAGAIN } };
+        } rows[] = { { FAULT_ALLOC, -ENOMEM }, { FAULT_PIPE, -EMFILE }, { FAULT_WORKER, -EAGAIN } };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
                 PluginSetup s = setup(b);
@@ -478,7 +478,7 @@ TEST(without_memory_descriptor_or_thread_a_queue_is_refused) {
 
 TEST(a_refused_worker_is_the_reason_until_there_is_one) {
         _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
-        fault_set(FAULT_THREAD, 2, false); /* the first one makes the others */
+        fault_set(FAULT_WORKER, 2, false); /* the first one makes the others */
         add_queue(b);
         Task *t = submit(b, "x");
         UNTIL(b, plugin_executor_thread_error(b->x));

@@ -197,7 +197,7 @@ TEST(E1_start_without_memory_or_thread_leaves_nothing_behind) {
         XQueueOptions o = options();
         o.workers = NULL;
         o.dedicated = true;
-        fault_set(FAULT_THREAD, 1, false);
+        fault_set(FAULT_WORKER, 1, false);
         ck_assert_int_eq(xqueue_start(&xs, &o, &plain_ops, &l, &id), -EAGAIN);
         ck_assert_uint_eq(xs.registry.n_used, 0);
         slab_trim(xs.slab);
