@@ -49,12 +49,12 @@ def pin(eqd, cpu):
 
 
 class Fresh:
-    """An eqd for one measurement."""
+    """An eqd for one measurement. Its queues live in memory unless they say durable=yes."""
 
     def __init__(self, *queues, cpu=None, cgroup=False):
         self.eqd = eqdtest.Eqd(cgroup=cgroup)
         for queue, *attributes in queues:
-            self.eqd.ok("queue", "create", queue, *attributes)
+            self.eqd.ok("queue", "create", queue, "durable=no", *attributes)
         if cpu is not None:
             pin(self.eqd, cpu)
 
@@ -237,6 +237,21 @@ def submit_pipelined(o):
             free.append(rate("submit", eqd.socket, "q", 8, 200, 100, 0, o.seconds, -1))
         peers.append(rate("pingpong", o.seconds, CPUS[0]))
     report("submit-8x200", free, "tasks/s", "AF_UNIX ping-pong", peers, f"unpinned, {len(CPUS)} CPUs; ping-pong on one")
+
+
+@bench
+def submit_durable(o):
+    """Acknowledged submits to a durable, paused queue: 8 connections x 200 in flight, and one after the other."""
+    many, one, log = [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["q", "max_bytes=100G", "max_tasks=100000000", "durable=yes"]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            many.append(rate("submit", eqd.socket, "q", 8, 200, 100, 0, o.seconds, -1))
+            one.append(rate("submit", eqd.socket, "q", 1, 1, 100, 0, o.seconds, -1))
+            log.append(rate("log", eqd.dir / "log-file", 200, o.seconds))
+    placement = f"unpinned, {len(CPUS)} CPUs, one disk"
+    report("submit-durable-8x200", many, "tasks/s", "append + fdatasync one by one", log, placement)
+    report("submit-durable-1x1", one, "tasks/s", "append + fdatasync", log, placement)
 
 
 @bench

@@ -7,6 +7,7 @@
  *   loadgen run SOCKET QUEUE TASKS   TASKS times /bin/true: pauses, submits, and times from resume to the end of flush
  *   loadgen queues SOCKET N          makes queues q00000...
  *   loadgen idle SOCKET N            opens N connections, prints `ready`, waits for the end of standard input
+ *   loadgen log FILE BYTES SECONDS   ceiling: appends so many bytes and syncs, again and again
  *   loadgen pingpong SECONDS CPU     ceiling: a request and an answer of that size over AF_UNIX, no work in between
  *   loadgen procs TIMES COMMAND ARG...  runs a command so often, one after the other, as a script does that keeps what it
  *                                    prints: a pipe each. What the last one printed is the second line
@@ -325,6 +326,27 @@ _Noreturn static void pong(int fd) {
         }
 }
 
+/* What one task at a time on disk costs without anything around it; into a file that has its blocks. */
+static int sync_log(char **a) {
+        enum { SIZE = 64 << 20 };
+        static char data[65536];
+        size_t bytes = (size_t)atoi(a[1]);
+        uint64_t n = 0, start, end;
+        off_t at = 0;
+        int fd = open(a[0], O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        if (fd < 0 || posix_fallocate(fd, 0, SIZE) != 0 || bytes == 0 || bytes > sizeof(data))
+                die("log");
+        memset(data, 'x', bytes);
+        start = now_nsec();
+        end = start + (uint64_t)(atof(a[2]) * 1e9);
+        for (; now_nsec() < end && at + (off_t)bytes <= SIZE; n++, at += (off_t)bytes)
+                if (pwrite(fd, data, bytes, at) != (ssize_t)bytes || fdatasync(fd) < 0)
+                        die("log");
+        print_count(n, start);
+        (void)close(fd);
+        return 0;
+}
+
 static int pingpong(char **a) {
         int pair[2];
         char data[PING] = { 0 };
@@ -417,8 +439,8 @@ int main(int argc, char **argv) {
                 int n_args;
                 int (*fn)(char **args);
         } commands[] = {
-                { "submit", 8, submit }, { "run", 3, run },           { "queues", 2, queues },
-                { "idle", 2, idle },     { "pingpong", 2, pingpong }, { "spawn", 1, spawn },
+                { "submit", 8, submit },     { "run", 3, run },     { "queues", 2, queues }, { "idle", 2, idle },
+                { "pingpong", 2, pingpong }, { "spawn", 1, spawn }, { "log", 3, sync_log },
         };
         for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
                 if (strcmp(argv[1], commands[i].name) == 0 && argc == commands[i].n_args + 2)
