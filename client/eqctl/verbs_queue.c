@@ -79,7 +79,12 @@ static int pack_attributes(const Ctl *ctl, EqBuffer *raw, EqArray *ret) {
                 }
                 eq_pack_cstr(&pk, ctl->options.operands[i]);
         }
-        *ret = (EqArray) { .raw = eq_bytes(raw->data, raw->len), .n = (uint32_t)ctl->options.n_operands - 1 };
+        uint32_t n = (uint32_t)ctl->options.n_operands - 1;
+        if (ctl_has(ctl, FLAG_volatile)) {
+                eq_pack_cstr(&pk, "durable=no");
+                n++;
+        }
+        *ret = (EqArray) { .raw = eq_bytes(raw->data, raw->len), .n = n };
         return raw->failed ? ctl_no_memory(ctl) : 0;
 }
 

@@ -124,7 +124,8 @@ def removed_and_volatile_queues_do_not_come_back(eqd):
     eqd.ok("queue", "create", "gone")
     eqd.wait(eqd.submit("-q", "gone", "--", "true"))
     eqd.ok("queue", "rm", "gone")
-    eqd.ok("queue", "create", "memory", "durable=no")
+    eqd.ok("queue", "create", "--volatile", "memory")
+    contains(str(eqd.queue("memory")["set"]), "durable=no")
     eqd.submit("-q", "memory", "--hold", "--", "true")
     crash(eqd)
     names = [json.loads(line)["name"] for line in eqd.ok("queue", "ls", "--json").splitlines()]
