@@ -20,6 +20,7 @@ typedef struct Durable {
         List leaving;     /* likewise: ended, to be settled */
         EqBuffer scratch; /* bodies of what is being appended */
         StoreHealth health;
+        WatchPart *part; /* the watch's; NULL: it has no room */
 } Durable;
 
 bool durable_queue(const QueueRecord *q) {
@@ -43,6 +44,13 @@ static void tell_health(Durable *d, StoreHealth health) {
                 log_event(STORE_SPACE, (0));
 }
 
+/* The watch asks no more of the store than everybody does: that what was appended becomes durable. */
+static void note_written(Durable *d) {
+        d->manager->written = *store_written(d->store);
+        if (d->part)
+                WATCH_SET(d->part->n_asked, d->manager->written);
+}
+
 /* What must not be lost was not written: memory was out, or the store has failed. Then it has failed. */
 static void append(Durable *d, const StoreItem *items, size_t n) {
         int r = store_append(d->store, items, n);
@@ -50,7 +58,7 @@ static void append(Durable *d, const StoreItem *items, size_t n) {
                 store_fail(d->store, r);
                 tell_health(d, STORE_FAILED);
         }
-        d->manager->written = *store_written(d->store);
+        note_written(d);
 }
 
 static StoreBytes scratch(const Durable *d, size_t from) {
@@ -152,7 +160,7 @@ int durable_accept(QueueRecord *q, TaskRecord **tasks, size_t n, bool *ret_now, 
                 int refused = durable_check(q->manager, q, r);
                 return refused < 0 ? refused : refuse(r, EQ_E_STORE, e, "the store cannot take it: %s", strerror(-e));
         }
-        d->manager->written = *store_written(d->store);
+        note_written(d);
         for (size_t i = 0; i < n; i++) {
                 tasks[i]->stored_at = d->manager->written;
                 list_append(&d->arriving, &tasks[i]->recent_link);
@@ -265,6 +273,8 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
         Durable *d = handle->data;
         uint64_t position;
         StoreHealth health = store_dispatch(d->store, &position);
+        if (d->part)
+                WATCH_SET(d->part->n_answered, position);
         advance(d, position);
         if (d->manager->hooks->durable)
                 d->manager->hooks->durable(d->manager->host, position);
@@ -540,6 +550,7 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
         if (!d)
                 return -ENOMEM;
         d->manager = m;
+        d->part = watch_part_add(&m->engine.watch, "store", EQ_REASON_PERSIST);
         list_init(&d->arriving);
         list_init(&d->leaving);
         int r = open_store(d, dir, &o);
@@ -547,7 +558,7 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
                 r = watch(d);
         if (r >= 0) {
                 m->durable = d;
-                m->written = *store_written(d->store);
+                note_written(d);
                 write_changed(&o);
         } else {
                 store_close(d->store);

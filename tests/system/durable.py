@@ -159,7 +159,7 @@ def a_batch_that_no_segment_holds_is_refused(eqd):
     eqd.ends_as("default/2", "DONE") # the first number is burnt
 
 
-@test(env={"EQD_FAULT": "sync:40+"})
+@test(env={"EQD_FAULT": "sync:40+"}, config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1s\n"})
 def when_the_disk_fails_nothing_is_promised_any_more(eqd):
     promised = 0
     with eqd.connect() as c:
@@ -173,6 +173,7 @@ def when_the_disk_fails_nothing_is_promised_any_more(eqd):
     eqd.ok("queue", "create", "memory", "durable=no")
     eqd.ends_as(eqd.submit("-q", "memory", "--", "true"), "DONE")
     eventually(lambda: "the store has failed" in eqd.log_text(), "it is in the log")
+    eventually(lambda: "store has not answered for" in eqd.log_text(), "the stall watch tells it")
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
     eqd.expect_end(20, -signal.SIGKILL)
