@@ -4,8 +4,9 @@
  *   names -> heal the tail -> read every segment from the oldest on into the index -> tell what is there -> begin a new one
  *
  * The tail. An eqd that was killed leaves a last segment without a seal. What is in it may be in the page cache only, and a
- * sync that failed may have marked it clean: so its records are written again, into a new segment, synced, and the old one
- * is removed, before anybody acts on them. A record there that is not whole was never promised, nor the first records of a
+ * sync that failed may have marked it clean: so its records are written again, into a new file, synced, and that takes the
+ * old one's place in one rename, before anybody acts on them. Never are both there: half a copy read behind the whole would
+ * bring ended tasks back. A record there that is not whole was never promised, nor the first records of a
  * group whose last one is missing: that is how a tail ends, and no damage.
  *
  * Damage is a bad record with a good one behind it, or anywhere but in the tail. It is copied to a file of its own,
@@ -216,12 +217,11 @@ static bool is_empty(const Segment *s) {
         return record_read(s->map + SEGMENT_HEADER, s->size - SEGMENT_HEADER, s->salt, &r) == RECORD_END;
 }
 
-static int seal(Store *s) {
+static int put_seal(Store *s) {
         char p[RECORD_HEADER];
         record_put_header(p, &(Record) { .kind = STORE_SEAL });
         record_seal(p, s->active.salt);
-        int e = segment_write(&s->active, s->at, p, sizeof(p));
-        return e < 0 ? e : segment_sync(&s->active);
+        return segment_write(&s->active, s->at, p, sizeof(p));
 }
 
 static int drop_last(Replay *p) {
@@ -257,17 +257,21 @@ static int heal_tail(Replay *p) {
         if (e < 0 || w.sealed)
                 return e < 0 ? e : store_begin_segment(s, number);
 
-        e = segment_create(s->dir_fd, number, last->size, &s->active);
+        number = last->number;
+        e = segment_prepare(s->dir_fd, number, last->size, &s->active);
         s->at = SEGMENT_HEADER;
         if (e >= 0)
                 e = walk(p, last, true, copy_record, &w);
         p->done_bytes = 0;
         if (e >= 0)
-                e = seal(s);
+                e = put_seal(s);
         if (e >= 0)
-                e = drop_last(p);
-        if (e >= 0)
+                e = segment_publish(s->dir_fd, &s->active);
+        if (e >= 0) {
+                segment_close(last);
+                p->n--;
                 e = add_segment(p, number);
+        }
         segment_close(&s->active);
         return e < 0 ? e : store_begin_segment(s, number + 1);
 }

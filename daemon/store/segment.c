@@ -105,8 +105,7 @@ static int put_header(const Segment *s) {
         return segment_write(s, 0, &h, sizeof(h));
 }
 
-int segment_create(int dir_fd, uint64_t number, uint32_t size, Segment *ret) {
-        char name[SEGMENT_NAME_MAX];
+int segment_prepare(int dir_fd, uint64_t number, uint32_t size, Segment *ret) {
         Segment s = { .number = number, .size = size, .fd = -1 };
         if (getrandom(&s.salt, sizeof(s.salt), 0) != sizeof(s.salt))
                 return -EIO;
@@ -117,15 +116,32 @@ int segment_create(int dir_fd, uint64_t number, uint32_t size, Segment *ret) {
         int r = allocate(&s);
         if (r >= 0)
                 r = put_header(&s);
-        if (r >= 0)
-                r = segment_sync(&s);
-        segment_name(number, name);
-        if (r >= 0 && renameat(dir_fd, new_name, dir_fd, name) < 0)
-                r = -errno;
-        if (r >= 0)
-                r = segment_sync_dir(dir_fd);
         if (r < 0) {
                 (void)unlinkat(dir_fd, new_name, 0); /* to give its space back; the error is told already */
+                close_fd(s.fd);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+int segment_publish(int dir_fd, const Segment *s) {
+        char name[SEGMENT_NAME_MAX];
+        segment_name(s->number, name);
+        int r = segment_sync(s);
+        if (r >= 0 && renameat(dir_fd, new_name, dir_fd, name) < 0)
+                r = -errno;
+        return r < 0 ? r : segment_sync_dir(dir_fd);
+}
+
+int segment_create(int dir_fd, uint64_t number, uint32_t size, Segment *ret) {
+        Segment s;
+        int r = segment_prepare(dir_fd, number, size, &s);
+        if (r < 0)
+                return r;
+        r = segment_publish(dir_fd, &s);
+        if (r < 0) {
+                (void)unlinkat(dir_fd, new_name, 0); /* as above */
                 close_fd(s.fd);
                 return r;
         }

@@ -54,8 +54,11 @@ static int change_segment(Store *s) {
                 if (r < 0)
                         return r;
         }
+        int r = segment_sync(&s->active); /* first: behind a seal nobody looks whether the rest is on the disk */
+        if (r < 0)
+                return r;
         put_seal(s);
-        int r = segment_sync(&s->active);
+        r = segment_sync(&s->active);
         return r < 0 ? r : store_begin_segment(s, s->active.number + 1);
 }
 
@@ -262,7 +265,8 @@ void *store_thread(void *userdata) {
         if (e < 0)
                 set_health(s, STORE_FAILED, e);
         else {
-                put_seal(s);
+                if (segment_sync(&s->active) >= 0)
+                        put_seal(s);
                 (void)segment_sync(&s->active); /* all that was promised is synced already */
         }
         return NULL;

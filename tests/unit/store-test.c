@@ -449,6 +449,43 @@ TEST(a_group_is_there_as_a_whole_or_not_at_all) {
         }
 }
 
+/* A task that was forgotten, then half a group, and no seal: 64 + QUEUE, TASK, END: 40 each, FORGET: 32, TASK: 40. */
+static void leave_unclean(void) {
+        StoreItem half[2] = { { .kind = STORE_TASK, .seq = 2, .body = { "a", 1 } },
+                              { .kind = STORE_TASK, .seq = 3, .body = { "b", 1 } } };
+        begin(SEGMENT);
+        put_queue(0, 'x');
+        ck_assert_int_eq(put(STORE_TASK, 0, 1, 0, "t", 1), 0);
+        W.want[0].last_seq = 1;
+        put_last(0, 1, STORE_END);
+        forget(0, 1);
+        ck_assert_int_eq(store_append(W.store, half, 2), 0);
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        W.store = store_close(W.store);
+        crash_at(SEGMENT_HEADER + 3 * 40 + 32 + 40);
+}
+
+TEST(dying_again_while_the_tail_is_healed_brings_nothing_back) {
+        static const FaultSeam seams[] = { FAULT_WRITE, FAULT_SYNC };
+        for (size_t k = 0; k < 2; k++) {
+                bool opened = false;
+                int n_failed = 0;
+                for (long nth = 1; !opened; nth++) {
+                        leave_unclean();
+                        fault_set(seams[k], nth, true);
+                        opened = try_open() == 0;
+                        n_failed += !opened;
+                        W.store = store_close(opened ? W.store : NULL);
+                        fault_set(seams[k], 0, false);
+                        reopen();
+                        compare();
+                        ck_assert_uint_eq(W.n_damaged, 0);
+                        end();
+                }
+                ck_assert_int_ge(n_failed, 4);
+        }
+}
+
 TEST(no_group_reaches_over_the_end_of_a_segment) {
         begin(SEGMENT);
         put_queue(0, 'x');
@@ -738,6 +775,7 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_a_removed_queue_keeps_its_last_number_and_nothing_else,
           test_the_last_number_of_an_empty_queue_survives_compaction, test_one_old_task_pins_nothing,
           test_a_group_is_there_as_a_whole_or_not_at_all, test_no_group_reaches_over_the_end_of_a_segment,
+          test_dying_again_while_the_tail_is_healed_brings_nothing_back,
           test_a_flipped_bit_costs_one_record_and_is_reported, test_foreign_and_later_files_are_refused_and_left_alone,
           test_after_a_failed_sync_nothing_is_durable_any_more, test_after_a_failed_write_too,
           test_each_failing_write_and_sync_loses_nothing_that_was_promised,
