@@ -256,11 +256,8 @@ static void drop_arriving(Durable *d) {
 /* What has ended since and cannot be written stays as it is shown, running: nobody is told an end that a restart undoes. */
 static void failed(Durable *d) {
         Manager *m = d->manager;
-        log_write(
-                LOG_ALERT,
-                "the store has failed (%s): durable queues stand still, and what was not on disk is not answered. Mend "
-                "the disk and restart eqd",
-                strerror(-store_error(d->store)));
+        const char *why = strerror(-store_error(d->store));
+        log_event(STORE_FAILED, (.error = why), why);
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 if (q->attributes.durable)
                         queue_pause(q->queue); /* not written down: it ends with this eqd */
@@ -488,8 +485,7 @@ static int on_done(void *userdata) {
 
 static void on_damaged(void *userdata, const char *file, uint64_t at, uint64_t n, const char *kept) {
         ((Opening *)userdata)->restore->n_skipped++;
-        log_write(LOG_CRIT, "store: %llu bytes at %llu of %s are damaged and left out; they were copied to %s",
-                  (unsigned long long)n, (unsigned long long)at, file, kept);
+        log_event(STORE_DAMAGED, (0), n, at, file, kept);
 }
 
 static void on_progress(void *userdata, uint64_t done, uint64_t all) {

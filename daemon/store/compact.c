@@ -23,11 +23,11 @@ enum {
 };
 
 bool store_may_compact(const Store *s) {
-        if (s->index_broken || s->health == STORE_FAILED || s->oldest >= s->active.number)
+        if (s->index_broken || s->own_health == STORE_FAILED || s->oldest >= s->active.number)
                 return false;
         if (s->victim.fd >= 0)
                 return true;
-        if (s->health == STORE_FULL)
+        if (s->own_health == STORE_FULL)
                 return true;
         uint64_t bytes = (s->active.number - s->oldest + 1) * s->segment_size;
         return bytes > s->index.live_bytes + s->index.live_bytes / 5 + (uint64_t)SPARE_SEGMENTS * s->segment_size;
@@ -36,7 +36,7 @@ bool store_may_compact(const Store *s) {
 /* A copy that can be sealed for another segment. */
 static int move(Store *s, const Record *r, uint64_t last_seq) {
         size_t n = record_size(r->body.len);
-        if (s->health == STORE_FULL && s->at + n > s->active.size / 4 * 3)
+        if (s->own_health == STORE_FULL && s->at + n > s->active.size / 4 * 3)
                 return LATER; /* the rest is for the ends of tasks */
         Record copy = *r;
         copy.flags = 0; /* what it belonged to is complete */

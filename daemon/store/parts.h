@@ -46,6 +46,7 @@ struct Store {
         StoreStats stats;
 
         /* The store thread's. */
+        StoreHealth own_health;
         Index index;
         bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
         Segment active, next, victim;

@@ -24,9 +24,24 @@ enum {
 
 /* ---- life ---- */
 
+/* Made durably: what is promised of its files is no more than that it is there. */
+static int make_dir(const char *path) {
+        if (mkdir(path, 0700) < 0)
+                return errno == EEXIST ? 0 : -errno;
+        _cleanup_free_ char *parent = strdup(path);
+        if (!parent)
+                return -ENOMEM;
+        char *slash = strrchr(parent, '/');
+        if (slash)
+                slash[slash == parent] = '\0';
+        _cleanup_close_ int fd = open(slash ? parent : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        return fd < 0 ? -errno : segment_sync_dir(fd);
+}
+
 static int open_dir(const char *path, int *ret_fd) {
-        if (mkdir(path, 0700) < 0 && errno != EEXIST)
-                return -errno;
+        int r = make_dir(path);
+        if (r < 0)
+                return r;
         int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
@@ -203,6 +218,7 @@ void store_fail(Store *s, int error) {
         }
         s->seen_health = s->health;
         s->seen_error = s->error;
+        (void)pthread_cond_signal(&s->wake);
         (void)pthread_mutex_unlock(&s->lock);
 }
 

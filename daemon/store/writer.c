@@ -136,6 +136,9 @@ static void ring(const Store *s) {
 }
 
 static void set_health(Store *s, StoreHealth health, int error) {
+        if (s->own_health == health)
+                return;
+        s->own_health = health;
         (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind; here and below */
         bool changed = s->health != health && s->health != STORE_FAILED;
         if (changed) {
@@ -217,27 +220,30 @@ static int commit(Store *s, const Batch *b) {
 
 /* Made when half of the active one is used, so that no batch waits for it. */
 static void prepare_next(Store *s) {
-        if (s->next.fd >= 0 || s->at < s->active.size / 2)
-                return;
-        int e = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->next);
-        if (e >= 0)
-                set_health(s, STORE_GOOD, 0);
-        else
-                set_health(s, out_of_space(e) ? STORE_FULL : STORE_FAILED, e);
+        if (s->next.fd < 0) {
+                if (s->at < s->active.size / 2 && s->own_health != STORE_FULL)
+                        return;
+                int e = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->next);
+                if (e < 0) {
+                        set_health(s, out_of_space(e) ? STORE_FULL : STORE_FAILED, e);
+                        return;
+                }
+        }
+        set_health(s, STORE_GOOD, 0);
 }
 
 /* The next batch, or false when there will be none. Between batches what is left to be compacted is. */
 static bool next_batch(Store *s, Batch **ret) {
         (void)pthread_mutex_lock(&s->lock);
-        while (!s->busy && !s->stop) {
-                bool idle_work = store_may_compact(s) || s->health == STORE_FULL;
+        while (!s->busy && !s->stop && s->health != STORE_FAILED) {
+                bool idle_work = store_may_compact(s) || s->own_health == STORE_FULL;
                 if (!idle_work) {
                         (void)pthread_cond_wait(&s->wake, &s->lock);
                         continue;
                 }
                 break;
         }
-        bool has = s->busy, stop = s->stop;
+        bool has = s->busy, stop = s->stop || s->health == STORE_FAILED; /* the loop may have found it so */
         (void)pthread_mutex_unlock(&s->lock);
         *ret = has ? &s->handed : NULL;
         return has || !stop;
@@ -259,7 +265,7 @@ void *store_thread(void *userdata) {
                         e = store_compact(s, budget);
                 if (e >= 0)
                         set_sizes(s);
-                if (!b && (e > 0 || s->health == STORE_FULL))
+                if (!b && (e > 0 || s->own_health == STORE_FULL))
                         (void)wait_a_moment(s);
         }
         if (e < 0)
