@@ -40,8 +40,14 @@ static Kind kind_of(const char *argument) {
         return KIND_NONE;
 }
 
-static bool is_two_words(int verb) {
-        return strchr(verbs[verb].name, ' ') != NULL;
+/* The first word of a verb of two. */
+static int noun_length(int verb) {
+        return (int)strcspn(verbs[verb].name, " ");
+}
+
+static bool is_of_noun(int verb, int noun_verb) {
+        return verb_second_word(verb) && noun_length(verb) == noun_length(noun_verb) &&
+               strncmp(verbs[verb].name, verbs[noun_verb].name, (size_t)noun_length(verb)) == 0;
 }
 
 static void print_states(void) {
@@ -55,16 +61,27 @@ static void print_signals(void) {
                         printf("%s%s", n++ ? " " : "", signal_name(sig));
 }
 
-static void print_verbs(bool queue) {
+static void print_verbs(void) {
         for (int v = 0, n = 0; v < _VERB_MAX; v++) {
-                if (is_two_words(v) != queue)
-                        continue;
-                printf("%s%s", n++ ? " " : "", queue ? verbs[v].name + strlen("queue ") : verbs[v].name);
+                if (verb_begins_noun(v) || !verb_second_word(v))
+                        printf("%s%.*s", n++ ? " " : "", noun_length(v), verbs[v].name);
                 if (verbs[v].alias)
                         printf(" %s", verbs[v].alias);
         }
-        if (!queue)
-                printf(" queue");
+}
+
+/* What may follow the noun that noun_verb begins. */
+static void print_second_words(int noun_verb) {
+        for (int v = 0, n = 0; v < _VERB_MAX; v++)
+                if (is_of_noun(v, noun_verb))
+                        printf("%s%s", n++ ? " " : "", verb_second_word(v));
+}
+
+/* All nouns, with something between them. */
+static void print_nouns(const char *separator) {
+        for (int v = 0, n = 0; v < _VERB_MAX; v++)
+                if (verb_begins_noun(v))
+                        printf("%s%.*s", n++ ? separator : "", noun_length(v), verbs[v].name);
 }
 
 static void print_flags_of(int verb) {
@@ -136,7 +153,7 @@ static void print_cases(void) {
                 printf(") %s ;;\n", offers[k]);
         }
         printf("        help) _eqctl_words '");
-        print_verbs(false);
+        print_verbs();
         printf("' ;;\n        esac\n");
 }
 
@@ -160,8 +177,12 @@ static void print_find_verb(void) {
                "                case \"$word\" in\n"
                "                -S|-o|--socket|--output|--columns|--color) [[ -z $verb ]] && skip=1 ;;\n"
                "                -*) ;;\n"
-               "                *) if [[ -z $verb ]]; then verb=$word; [[ $verb == queue ]] || break\n"
-               "                   else verb=\"queue $word\"; break; fi ;;\n"
+               "                *) if [[ -z $verb ]]; then\n"
+               "                        verb=$word\n"
+               "                        case \"$verb\" in ");
+        print_nouns("|");
+        printf(") ;; *) break ;; esac\n"
+               "                   else verb=\"$verb $word\"; break; fi ;;\n"
                "                esac\n"
                "        done\n"
                "        case \"$verb\" in\n");
@@ -176,10 +197,16 @@ static void print_body(void) {
                "                if [[ $cur == -* ]]; then _eqctl_words '");
         print_flags_of(VERB_ls);
         printf("'; else _eqctl_words '");
-        print_verbs(false);
-        printf("'; fi\n                return\n        fi\n        if [[ $verb == queue ]]; then _eqctl_words '");
-        print_verbs(true);
-        printf("'; return; fi\n");
+        print_verbs();
+        printf("'; fi\n                return\n        fi\n        case \"$verb\" in\n");
+        for (int v = 0; v < _VERB_MAX; v++) {
+                if (!verb_begins_noun(v))
+                        continue;
+                printf("        '%.*s') _eqctl_words '", noun_length(v), verbs[v].name);
+                print_second_words(v);
+                printf("'; return ;;\n");
+        }
+        printf("        esac\n");
         print_cases();
 }
 
@@ -254,8 +281,10 @@ static void fish_text(const char *s) {
 static void fish_verb(int v) {
         const char *name = verbs[v].name;
 
-        printf("complete -c eqctl -f -n '__eqctl_verb %s' -a '%s' -d ", is_two_words(v) ? "queue" : "\"\"",
-               is_two_words(v) ? name + strlen("queue ") : name);
+        const char *second = verb_second_word(v);
+
+        printf("complete -c eqctl -f -n '__eqctl_verb \"%.*s\"' -a '%s' -d ", second ? noun_length(v) : 0, name,
+               second ? second : name);
         fish_text(verbs[v].summary);
         printf("\n");
         if (kind_of(verbs[v].arguments) != KIND_NONE)
@@ -289,9 +318,11 @@ static void print_fish(void) {
                "            case '*'\n"
                "                if test -z \"$verb\"\n"
                "                    set verb $word\n"
-               "                    test \"$verb\" = queue; or break\n"
+               "                    contains -- $verb ");
+        print_nouns(" ");
+        printf("; or break\n"
                "                else\n"
-               "                    set verb \"queue $word\"\n"
+               "                    set verb \"$verb $word\"\n"
                "                    break\n"
                "                end\n"
                "        end\n"
@@ -306,7 +337,9 @@ static void print_fish(void) {
         print_states();
         printf("'\nend\nfunction __eqctl_signals\n    string split ' ' '");
         print_signals();
-        printf("'\nend\ncomplete -c eqctl -f -n '__eqctl_verb \"\"' -a queue -d 'Verbs on queues'\n");
+        printf("'\nend\ncomplete -c eqctl -f -n '__eqctl_verb \"\"' -a '");
+        print_nouns(" ");
+        printf("' -d 'Verbs on these'\n");
         for (int v = 0; v < _VERB_MAX; v++)
                 fish_verb(v);
 }

@@ -74,9 +74,9 @@ int verb_help(Ctl *ctl) {
         VerbId verb = verb_find(name);
         if (verb != _VERB_INVALID)
                 return help_print(ctl, verb);
-        if (strcmp(name, "queue") == 0) {
+        if (verb_is_noun(name)) {
                 for (int i = 0; i < _VERB_MAX; i++)
-                        if (strncmp(verbs[i].name, "queue ", 6) == 0)
+                        if (verb_second_word(i) && strncmp(verbs[i].name, name, strlen(name)) == 0)
                                 printf("  eqctl %s %s\n          %s\n", verbs[i].name, verbs[i].arguments,
                                        verbs[i].summary);
                 return 0;

@@ -50,6 +50,31 @@ VerbId verb_find(const char *name) {
         return _VERB_INVALID;
 }
 
+static bool has_noun(VerbId verb, const char *word, size_t n) {
+        return strncmp(verbs[verb].name, word, n) == 0 && verbs[verb].name[n] == ' ';
+}
+
+bool verb_is_noun(const char *word) {
+        for (int i = 0; i < _VERB_MAX; i++)
+                if (has_noun(i, word, strlen(word)))
+                        return true;
+        return false;
+}
+
+const char *verb_second_word(VerbId verb) {
+        const char *blank = strchr(verbs[verb].name, ' ');
+        return blank ? blank + 1 : NULL;
+}
+
+bool verb_begins_noun(VerbId verb) {
+        if (!verb_second_word(verb))
+                return false;
+        for (int i = 0; i < (int)verb; i++)
+                if (has_noun(i, verbs[verb].name, strcspn(verbs[verb].name, " ")))
+                        return false;
+        return true;
+}
+
 /* Levenshtein distance of short words; longer ones are as far as can be. */
 static unsigned distance(const char *a, const char *b) {
         unsigned row[33];
@@ -198,7 +223,7 @@ static int parse_letters(Parser *p, const char *word) {
         return 0;
 }
 
-/* The first operand without a verb: "queue" takes the next word along. */
+/* The first operand without a verb: a noun takes the next word along. */
 static int parse_verb(Parser *p, const char *word) {
         Options *o = p->o;
         char name[64];
@@ -209,9 +234,9 @@ static int parse_verb(Parser *p, const char *word) {
                 return 0;
         }
         (void)snprintf(name, sizeof(name), "%s", word); /* a cut name is unknown anyway */
-        if (strcmp(word, "queue") == 0) {
+        if (verb_is_noun(word)) {
                 const char *next = p->i < p->argc && p->argv[p->i][0] != '-' ? p->argv[p->i++] : "ls";
-                (void)snprintf(name, sizeof(name), "queue %s", next);
+                (void)snprintf(name, sizeof(name), "%s %s", word, next);
         }
         o->verb = verb_find(name);
         if (o->verb != _VERB_INVALID)

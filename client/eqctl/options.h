@@ -70,5 +70,10 @@ static inline bool flag_on(const Flag *f, VerbId verb) {
         return (f->verbs >> verb & 1) != 0;
 }
 VerbId verb_find(const char *name); /* "queue show", an alias; or _VERB_INVALID */
+/* The first word of verbs of two, as `queue`, and the second word of such a verb, NULL for others. */
+bool verb_is_noun(const char *word);
+const char *verb_second_word(VerbId verb);
+/* Is this verb the first of those with its noun? */
+bool verb_begins_noun(VerbId verb);
 /* The name that was probably meant, or NULL. */
 const char *verb_suggest(const char *name);
