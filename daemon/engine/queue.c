@@ -124,6 +124,18 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_leave(q);
 }
 
+void queue_set_pool(Queue *q, Pool *pool) {
+        if (q->pool == pool)
+                return;
+        queue_enter(q);
+        if (q->runnable)
+                q->pool->sched->dequeue(q->pool, q);
+        q->pool->n_queues--;
+        pool->n_queues++;
+        q->pool = pool;
+        queue_leave(q);
+}
+
 /* ---- entering and leaving ---- */
 
 void queue_enter(Queue *q) {

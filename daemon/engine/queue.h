@@ -90,6 +90,8 @@ int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *pa
 Queue *queue_free(Queue *q);
 DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
+/* Its tasks start in that pool from now on; what runs ends where it is, and counts as running here. Any time. */
+void queue_set_pool(Queue *q, Pool *pool);
 
 /* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each
  * is pushed, in the order of the reservations, or given back by queue_unreserve(). 0, -ENOMEM, or QUEUE_E_*: FULL also for
