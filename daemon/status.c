@@ -13,8 +13,8 @@ enum { INTERVAL_MSEC = 1000 };
 static StatusNumbers numbers(const Manager *m) {
         return (StatusNumbers) {
                 .n_queues = m->engine.n_queues,
-                .n_running = m->pool->n_busy,
-                .n_pending = m->n_pending - m->pool->n_busy,
+                .n_running = manager_n_running(m),
+                .n_pending = m->n_pending - manager_n_running(m),
         };
 }
 

@@ -230,6 +230,27 @@ const RowKind rows_queues = {
         .id = "name",
 };
 
+/* ---- pools ---- */
+
+static const char *pool_busy(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqPool *p = rec;
+        text_printf(b, "%" PRIu64 "/%" PRIu64, p->busy, p->slots);
+        return NULL;
+}
+
+static const Column pool_columns[] = {
+        { .name = "busy", .header = "BUSY/SLOTS", .cell = pool_busy, .right = true },
+        { .name = NULL },
+};
+const RowKind rows_pools = {
+        .schema = &eq_schema_Pool,
+        .columns = pool_columns,
+        .table = "name,kind,busy,queues,started,create_failures,origin,reason",
+        .wide = "name,kind,busy,queues,runnable,started,create_failures,origin,reason,removing,set",
+        .tsv = "name,kind,slots,busy,queues,runnable,started,create_failures,origin,reason",
+        .id = "name",
+};
+
 /* ---- reasons and events ---- */
 
 const RowKind rows_whys = {

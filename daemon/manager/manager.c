@@ -71,6 +71,10 @@ static void on_space(void *host, Queue *q) {
                 space_fell_free(m, queue_record(q));
 }
 
+static void on_pool_idle(void *host, Pool *p) {
+        pool_record_settle(host, p);
+}
+
 static void on_rearm(void *host, uint64_t next_usec) {
         Manager *m = host;
         (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* stands: cannot fail */
@@ -81,6 +85,7 @@ static const EngineHooks engine_hooks = {
         .ended_well = on_ended_well,
         .finished = on_finished,
         .space = on_space,
+        .pool_idle = on_pool_idle,
         .rearm = on_rearm,
 };
 
@@ -108,6 +113,7 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .log = t->queue->attributes.output == COMMAND_OUTPUT_NULL ? NULL : &t->run->log,
                 .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
                 .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
+                .nice = (int)((const PoolRecord *)task->slot->pool->owner)->attributes.nice,
         };
         return 0;
 }
@@ -161,15 +167,16 @@ static const CommandHooks command_hooks = {
 
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
-        if (m->pool->n_busy > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
+        size_t n_running = manager_n_running(m);
+        if (n_running > 0 && clock_monotonic(m->clock) < m->stop_deadline_usec) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
-        if (m->pool->n_busy > 0)
-                log_warning("%zu commands did not end in time; they are killed", m->pool->n_busy);
-        if (m->n_pending > m->pool->n_busy && !m->keeping)
+        if (n_running > 0)
+                log_warning("%zu commands did not end in time; they are killed", n_running);
+        if (m->n_pending > n_running && !m->keeping)
                 log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - m->pool->n_busy);
+                           m->n_pending - n_running);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -203,8 +210,7 @@ static int fill(Manager *m, const ManagerConfig *c) {
         if (r >= 0)
                 r = start_commands(m, c);
         if (r >= 0)
-                r = pool_new(&m->engine, "command", POOL_COMMAND, command_executor(m->commands),
-                             m->config->daemon.slots, &m->pool);
+                r = pools_start(m);
         return r;
 }
 
@@ -251,14 +257,16 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
 
 int manager_start(Manager *m, int kept_fd) {
         Refusal refusal;
-        int r = kept_fd >= 0 ? take_over(m, kept_fd) : 0;
-        if (r < 0)
-                log_error("out of memory for the queues of the eqd before this one");
-        else {
+        int r = pools_check_config(m, m->config, &refusal);
+        if (r >= 0)
+                r = pools_apply_config(m, &refusal); /* before the queues that were kept, which name them */
+        if (r >= 0 && kept_fd >= 0 && take_over(m, kept_fd) < 0)
+                r = refuse(&refusal, EQ_E_NO_MEMORY, -ENOMEM,
+                           "out of memory for the queues of the eqd before this one");
+        if (r >= 0)
                 r = queues_apply_config(m, m->config, &refusal);
-                if (r < 0)
-                        log_error("%s", refusal.text);
-        }
+        if (r < 0)
+                log_error("%s", refusal.text);
         return r;
 }
 
@@ -278,7 +286,7 @@ Manager *manager_free(Manager *m) {
         HASH_ITER(hh, m->queues, q, next)
         queue_record_free(m, q);
         tombstones_free(m);
-        m->pool = pool_free(m->pool);
+        pools_free(m);
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -323,7 +331,8 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         m->stopped = stopped;
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
-        pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        LIST_FOREACH (l, &m->engine.pools)
+                pool_block(LIST_ENTRY(l, Pool, link), EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 LIST_FOREACH_SAFE (l, &q->queue->running)

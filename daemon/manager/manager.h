@@ -48,7 +48,8 @@ struct Manager {
         char *config_dir;
         Config *config;
         Users users;
-        Pool *pool;
+        PoolRecord *pools; /* uthash by name; owned */
+        Pool *pool;        /* the one named default, which is always there */
         CommandExecutor *commands;
         QueueRecord *queues; /* uthash by name; owned */
         struct Tombstone
@@ -68,6 +69,10 @@ struct Manager {
         Timer stop_timer;
         uint64_t stop_deadline_usec; /* monotonic */
 };
+
+static inline size_t manager_n_running(const Manager *m) {
+        return engine_n_running(&m->engine);
+}
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 /* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
@@ -181,6 +186,14 @@ struct RemoveWaiter {
 };
 /* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
+
+/* ---- pools; those that change one are for administrators, which the server has checked ---- */
+PoolRecord *manager_pool(const Manager *m, EqBytes name); /* NULL: none */
+int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal *ret_refusal);
+int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist_ok, PoolRecord **ret,
+                        Refusal *ret_refusal);
+int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal);
+int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal); /* it may be gone only later */
 
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);

@@ -37,6 +37,17 @@ void history_drop(Manager *m, TaskRecord *t); /* out of the history, and freed; 
 void history_trim(Manager *m, QueueRecord *q);
 void history_age_fire(Timer *timer);
 
+/* pools.c */
+int pools_start(Manager *m);                                           /* makes `default`, first of all. 0 or -ENOMEM */
+void pools_free(Manager *m);                                           /* after the queues */
+int pools_check_config(const Manager *m, const Config *c, Refusal *r); /* changes nothing */
+int pools_apply_config(Manager *m, Refusal *r); /* m->config, checked. Takes what its pools have */
+void pools_settle_queues(Manager *m);           /* each queue into the pool that it wants; after any change of pools */
+void queue_settle_pool(Manager *m, QueueRecord *q);                     /* into the pool that its attributes name */
+int manager_check_pool(const Manager *m, const char *name, Refusal *r); /* is there one? */
+void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
+const char *pool_record_origin(const PoolRecord *p);
+
 /* queues.c */
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */
 /* As it was before a restart, made by a client. Takes *attributes over on success. As queue_restore(). */

@@ -155,6 +155,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->fixed = identity_ref(run_as);
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
+        queue_settle_pool(m, q);
         *ret = q;
         return 0;
 }
@@ -202,6 +203,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         q->tombstone->last_seq = q->queue->last_seq;
         free_tasks(m, q);
         q->gone = true;
+        queue_set_pool(q->queue, m->pool); /* its own may go before the last pin */
         if (q->n_pins == 0)
                 queue_record_destroy(q);
         return NULL;
@@ -212,10 +214,12 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
 static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
+        char before[EQ_NAME_MAX + 1] = "";
+        strncpy(before, a->pool, EQ_NAME_MAX);
         while (eq_next_bytes(&set, &kv) > 0)
                 if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
                         return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
-        return 0;
+        return strcmp(before, a->pool) == 0 ? 0 : manager_check_pool(m, a->pool, r);
 }
 
 static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, bool exist_ok,
@@ -262,6 +266,7 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         queue_attributes_deinit(&q->attributes);
         q->attributes = *a;
         memset(a, 0, sizeof(*a));
+        queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         history_trim(m, q);
         space_fell_free(m, q);
@@ -329,6 +334,7 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
 static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         if (queue_attributes_rebase(&q->attributes, base) < 0)
                 log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+        queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         history_trim(m, q);
         space_fell_free(m, q);
@@ -392,7 +398,6 @@ static void apply_daemon(Manager *m) {
         m->users.limits[USER_DESCRIPTORS] = d->descriptors_per_user;
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
-        pool_set_max(m->pool, d->slots);
 }
 
 int queues_apply_config(Manager *m, Config *config, Refusal *r) {
@@ -402,9 +407,15 @@ int queues_apply_config(Manager *m, Config *config, Refusal *r) {
                         return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
                                       config->queues[i].file, config->queues[i].name);
         }
+        int checked = pools_check_config(m, config, r);
+        if (checked < 0)
+                return checked;
         if (config != m->config) {
                 config_free(m->config);
                 m->config = config;
+                int applied = pools_apply_config(m, r);
+                if (applied < 0)
+                        return applied;
         }
         apply_daemon(m);
         for (size_t i = 0; i < config->n_queues; i++) {
@@ -425,5 +436,7 @@ int queues_apply_config(Manager *m, Config *config, Refusal *r) {
                 rebase(m, q, &config->queue_defaults);
         } else if (!q->removing && !has_file(config, q->queue->name))
                 file_gone(m, q);
-        return make_default(m, r);
+        int made = make_default(m, r);
+        pools_settle_queues(m);
+        return made;
 }

@@ -71,7 +71,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "%zu tasks are running, as many as max_active of %s allows", q->n_running, queue);
                 return;
         case EQ_REASON_SLOTS:
-                snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
+                snprintf(buf, size, "all %zu slots of pool %s are taken; eqctl pool set %s slots=N makes more",
+                         q->pool->n_slots_max, q->pool->name, q->pool->name);
                 return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
@@ -324,6 +325,54 @@ void queue_view_done(QueueView *v) {
         eq_buffer_done(&v->set);
 }
 
+/* ---- pools ---- */
+
+int view_pool(const PoolRecord *p, PoolView *ret) {
+        const Pool *e = p->pool;
+        char kind[PARAM_PRINT_MAX];
+        EqPool *row = &ret->row;
+        EQ_SET(row, Pool, name, eq_str(e->name));
+        param_print(&pool_attributes_table.rows[0], &p->attributes, kind);
+        snprintf(ret->kind, sizeof(ret->kind), "%s", kind);
+        EQ_SET(row, Pool, kind, eq_str(ret->kind));
+        EQ_SET(row, Pool, origin, eq_str(pool_record_origin(p)));
+        EQ_SET(row, Pool, slots, e->n_slots_max);
+        EQ_SET(row, Pool, busy, e->n_busy);
+        EQ_SET(row, Pool, queues, e->n_queues);
+        EQ_SET(row, Pool, runnable, e->n_runnable);
+        EQ_SET(row, Pool, started, e->n_started);
+        EQ_SET(row, Pool, create_failures, e->n_create_failures);
+        EQ_SET(row, Pool, reason, eq_str(eq_reason_name(pool_reason(e))));
+        if (p->removing)
+                EQ_SET(row, Pool, removing, true);
+        SetWriter w = { .packer = eq_packer(&ret->set) };
+        (void)attributes_each(&attributes_of_pools, &p->attributes, add_attribute, &w); /* never ends early */
+        EQ_SET(row, Pool, set, (EqArray) { .raw = eq_bytes(ret->set.data, ret->set.len), .n = w.n });
+        return ret->set.failed ? -ENOMEM : 0;
+}
+
+void pool_view_done(PoolView *v) {
+        eq_buffer_done(&v->set);
+}
+
+static int pool_by_name(const void *a, const void *b) {
+        const PoolRecord *x = *(PoolRecord *const *)a, *y = *(PoolRecord *const *)b;
+        return strcmp(x->pool->name, y->pool->name);
+}
+
+int pools_sorted(const Manager *m, PoolRecord ***ret, size_t *ret_n) {
+        size_t n = HASH_COUNT(m->pools), i = 0;
+        PoolRecord **all = fault_calloc(n + 1, sizeof(PoolRecord *));
+        if (!all)
+                return -ENOMEM;
+        for (PoolRecord *p = m->pools; p; p = p->hh.next)
+                all[i++] = p;
+        qsort(all, n, sizeof(all[0]), pool_by_name);
+        *ret = all;
+        *ret_n = n;
+        return 0;
+}
+
 /* ---- the daemon ---- */
 
 static uint64_t rss_kib(void) {
@@ -348,6 +397,13 @@ static uint64_t count_fds(void) {
         return n - 1; /* its own */
 }
 
+static uint64_t n_slots(const Manager *m) {
+        uint64_t n = 0;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                n += p->removing ? 0 : p->pool->n_slots_max;
+        return n;
+}
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         const SpawnReady *spawner = command_executor_spawner(m->commands);
         *ret = (EqStat) { 0 };
@@ -364,10 +420,10 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
                 EQ_SET(ret, Stat, identities, eq_str("none"));
         EQ_SET(ret, Stat, queues, m->engine.n_queues);
         EQ_SET(ret, Stat, clients, n_clients);
-        EQ_SET(ret, Stat, running, m->pool->n_busy);
-        EQ_SET(ret, Stat, pending, m->n_pending - m->pool->n_busy);
+        EQ_SET(ret, Stat, running, manager_n_running(m));
+        EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
-        EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
+        EQ_SET(ret, Stat, slots, n_slots(m));
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());
         EQ_SET(ret, Stat, log_dropped, log_dropped());

@@ -29,6 +29,18 @@ void queue_view_done(QueueView *v);
 
 int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
 
+typedef struct PoolView {
+        EqPool row;
+        EqBuffer set; /* encoded key=value strings */
+        char kind[32];
+} PoolView;
+#define POOL_VIEW_NULL                                                                                                 \
+        { .set = EQ_BUFFER_NULL }
+int view_pool(const PoolRecord *p, PoolView *ret); /* 0 or -ENOMEM; then pool_view_done() */
+void pool_view_done(PoolView *v);
+
+int pools_sorted(const Manager *m, PoolRecord ***ret, size_t *ret_n); /* as queues_sorted() */
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 
 /* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each for at most `limit` of them. */

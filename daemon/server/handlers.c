@@ -32,6 +32,11 @@ const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
         [EQ_METHOD_QUEUE_JOIN] = handle_queue_join,
         [EQ_METHOD_QUEUE_FLUSH] = handle_queue_flush,
         [EQ_METHOD_QUEUE_RM] = handle_queue_rm,
+        [EQ_METHOD_POOL_LIST] = handle_pool_list,
+        [EQ_METHOD_POOL_SHOW] = handle_pool_show,
+        [EQ_METHOD_POOL_CREATE] = handle_pool_create,
+        [EQ_METHOD_POOL_SET] = handle_pool_set,
+        [EQ_METHOD_POOL_RM] = handle_pool_rm,
         [EQ_METHOD_RELOAD] = handle_reload,
         [EQ_METHOD_STAT] = handle_stat,
 };

@@ -62,3 +62,9 @@ void handle_queue_join(void *host, const Request *rq, const void *params);
 void handle_queue_flush(void *host, const Request *rq, const void *params);
 void handle_queue_rm(void *host, const Request *rq, const void *params);
 void handle_reload(void *host, const Request *rq, const void *params);
+/* handlers_pool.c */
+void handle_pool_list(void *host, const Request *rq, const void *params);
+void handle_pool_show(void *host, const Request *rq, const void *params);
+void handle_pool_create(void *host, const Request *rq, const void *params);
+void handle_pool_set(void *host, const Request *rq, const void *params);
+void handle_pool_rm(void *host, const Request *rq, const void *params);
