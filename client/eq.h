@@ -128,6 +128,10 @@ typedef struct eq_status {
 } eq_status;
 /* Waits until the task has ended, at most timeout_usec (then -ETIMEDOUT), whatever the connection's time-out is. */
 int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret);
+/* The same with the result of the worker that ran it: *ret_result is the caller's to free(3), with a zero byte behind its
+ * *ret_n bytes. ret may be NULL. */
+int eq_wait_result(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret, void **ret_result,
+                   size_t *ret_n);
 int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret);
 int eq_ping(eq_client *c);
 
@@ -146,6 +150,75 @@ int eq_queue_remove(eq_client *c, const char *name, bool with_tasks);
 int eq_queue_drain(eq_client *c, const char *name, uint64_t timeout_usec);
 int eq_queue_join(eq_client *c, const char *name, uint64_t timeout_usec);
 int eq_queue_flush(eq_client *c, const char *name, uint64_t timeout_usec);
+
+/* ---- workers ----
+ *
+ * A worker is a connection that eqd sends tasks of some queues to. Each is an eq_run, which is the caller's until one of
+ * the functions that end it: eq_run_end(), complete, fail, give_back. These put the answer into the output, to be sent by
+ * the next dispatch, flush, eq_worker_next() or blocking call. When the connection ends, so does what the worker has: eqd gives
+ * it to somebody else. Runs that were not ended are freed by eq_client_close().
+ *
+ * Blocking style: eq_worker_serve(), then a loop of eq_worker_next() and an end; each answer is sent before the next run is
+ * returned. For event loops: eq_worker_set_callbacks()
+ * first; then tasks come inside dispatch, and may be ended there or at any time later, in any order. */
+
+typedef struct eq_run eq_run;
+
+/* run is the callee's to end. Inside dispatch: the rules of callbacks hold. */
+typedef void (*eq_run_fn)(eq_client *c, eq_run *run, void *userdata);
+/* The task was canceled, or its time is over: end the run within grace_usec, else eqd goes on without an answer. */
+typedef void (*eq_run_cancel_fn)(eq_client *c, eq_run *run, uint64_t grace_usec, void *userdata);
+/* Before eq_worker_serve(). run_fn NULL: tasks wait for eq_worker_next(). cancel_fn may be NULL: eq_run_is_canceled()
+ * tells, after a dispatch. 0 or -ENOMEM. */
+int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn cancel_fn, void *userdata);
+
+/* Serves queues (NULL-terminated), beside those that it serves already. credit: runs that the worker may have and not have
+ * ended. parallel: how many of those it works on at once, oldest first, so that eqd knows which ones time out, and which
+ * ones it was on if it dies; 0: one, or with callbacks as many as credit. name: for people, or NULL. *ret_number (may be
+ * NULL): of this worker, as in eqctl worker ls. Blocks as other calls; tasks may come before it returns. -EREMOTEIO with
+ * EQ_E_DENIED: the queue's allow_serve does not name the caller. */
+int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, uint32_t parallel, const char *name,
+                    uint64_t *ret_number);
+int eq_worker_set_credit(eq_client *c, uint32_t credit); /* blocks. 0: no more tasks for now */
+/* The next run, waited for at most timeout_usec. 1: *ret is set; 0: none came, or a signal did; -errno as of dispatch. */
+int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret);
+/* Takes no more tasks, gives back what was not handed out, and waits until eqd has all answers; to be called when there is
+ * nothing left to end, or with callbacks that end it. 0, -ETIMEDOUT, -errno. */
+int eq_worker_leave(eq_client *c, uint64_t timeout_usec);
+
+eq_task_id eq_run_get_id(const eq_run *run);
+const char *eq_run_get_queue(const eq_run *run);                  /* its name; strings live as long as the run */
+const char *eq_run_get_label(const eq_run *run);                  /* NULL: none */
+uint32_t eq_run_get_attempt(const eq_run *run);                   /* no two leases of a task have the same */
+const void *eq_run_get_payload(const eq_run *run, size_t *ret_n); /* not terminated */
+uint64_t eq_run_get_timeout(const eq_run *run);                   /* usec; EQ_TIMEOUT_NEVER: none */
+int eq_run_get_uid(const eq_run *run, uid_t *ret);                /* 1: *ret submitted it; 0: the worker's own user */
+bool eq_run_is_canceled(const eq_run *run);
+void eq_run_set_userdata(eq_run *run, void *userdata);
+void *eq_run_get_userdata(const eq_run *run); /* NULL before it was set */
+
+/* How a run ended. Grows at the end: start from EQ_OUTCOME_INIT. */
+typedef struct eq_outcome {
+        size_t size;
+        bool failed;        /* else it went well */
+        bool final;         /* with failed: no retry would help */
+        bool give_back;     /* not begun: to its place again, nobody is to blame; sets this worker's credit to 0 */
+        int exit_status;    /* 0..255; -1: none */
+        const char *text;   /* with failed: why, for people; at most 256 bytes of UTF-8 */
+        const void *result; /* what wait returns; at most EQ_RESULT_MAX bytes */
+        size_t n_result;
+} eq_outcome;
+#define EQ_OUTCOME_INIT                                                                                                \
+        { .size = sizeof(eq_outcome), .exit_status = -1 }
+
+/* Each ends and frees run. Nothing is waited for. -EMSGSIZE, -EINVAL, -ENOMEM: not ended, run is still the caller's;
+ * -ECONNRESET and the like: freed, eqd has given the task to somebody else. */
+int eq_run_end(eq_run *run, const eq_outcome *outcome);
+int eq_run_complete(eq_run *run, const void *result, size_t n);
+int eq_run_fail(eq_run *run, const char *text);
+int eq_run_give_back(eq_run *run);
+/* A sign of life, sent at once: percent 0..100, -1: unknown; note: what it is at, or NULL. Does not prolong a timeout. */
+int eq_run_touch(eq_run *run, int percent, const char *note);
 
 const char *eq_version(void);
 

@@ -51,6 +51,7 @@ typedef struct Daemon {
 } Daemon;
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
+#define RESTORE_STEP_USEC (30 * USEC_PER_SEC) /* a part of the store takes no longer to be read */
 static const char KEPT_NAME[] = "eqd-queues"; /* of the descriptor that the service manager holds over a restart */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
@@ -279,7 +280,7 @@ static void on_stop_signal(uv_signal_t *handle, int signum) {
 static void on_sighup(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
         Refusal refusal;
-        char status[128];
+        char status[192];
         notify_reloading();
         if (manager_reload(d->manager, &refusal) < 0)
                 log_error("configuration not loaded, the old one stays: %s", refusal.text);
@@ -322,6 +323,7 @@ static int listen_on(Daemon *d) {
                 .listen_fd = d->listen_fd,
                 .mode = (mode_t)settings->socket_mode,
                 .group = settings->socket_group.id,
+                .written = manager_written(d->manager),
         };
         char error[256];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
@@ -338,7 +340,7 @@ static int listen_on(Daemon *d) {
 /* The spawner is up: now commands can run, so now clients are let in. */
 static void on_ready(void *host) {
         Daemon *d = host;
-        char status[128];
+        char status[192];
         if (d->stopping)
                 return;
         server_start(d->server);
@@ -349,7 +351,31 @@ static void on_ready(void *host) {
         status_start(&d->status, &d->loop, d->manager);
 }
 
-static const ManagerHooks manager_hooks = { .event = on_event, .ready = on_ready };
+static void on_durable(void *host, uint64_t position) {
+        Daemon *d = host;
+        if (d->server)
+                server_durable(d->server, position);
+}
+
+static void on_not_durable(void *host) {
+        Daemon *d = host;
+        if (d->server)
+                server_not_durable(d->server);
+}
+
+static void on_restoring(void *host, unsigned percent) {
+        char status[64];
+        (void)snprintf(status, sizeof(status), "Reading the store: %u %%", percent);
+        notify_extend(RESTORE_STEP_USEC, status);
+}
+
+static const ManagerHooks manager_hooks = {
+        .event = on_event,
+        .ready = on_ready,
+        .durable = on_durable,
+        .not_durable = on_not_durable,
+        .restoring = on_restoring,
+};
 
 /* Directory for the socket, where it is eqd's to make: the default of a user instance. */
 static void make_socket_dir(const Daemon *d) {
@@ -421,8 +447,11 @@ static int start(Daemon *d) {
         r = listen_on(d);
         if (r >= 0)
                 r = privilege_drop();
+        char store[PATH_MAX + 8];
+        (void)snprintf(store, sizeof(store), "%s/store", d->places.state);
         if (r >= 0)
-                r = manager_start(d->manager, d->kept_fd); /* looks at bytes that came from clients: not before */
+                r = manager_start(d->manager, store,
+                                  d->kept_fd); /* looks at bytes that came from clients: not before */
         if (r >= 0 && d->kept_fd >= 0)
                 notify_forget(KEPT_NAME); /* should this eqd crash, the tasks of then must not run again */
         if (r >= 0 && d->manager->ready)  /* without commands there is no spawner to wait for */

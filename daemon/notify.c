@@ -22,6 +22,10 @@ void notify_stopping(const char *status) {
         (void)sd_notifyf(0, "STOPPING=1\nSTATUS=%s", status);
 }
 
+void notify_extend(uint64_t usec, const char *status) {
+        (void)sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)usec, status);
+}
+
 int notify_keep(int fd, const char *name) {
         char text[128];
         (void)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name);

@@ -15,21 +15,24 @@ static StatusNumbers numbers(const Manager *m) {
                 .n_queues = m->engine.n_queues,
                 .n_running = manager_n_running(m),
                 .n_pending = m->n_pending - manager_n_running(m),
+                .lost_others = manager_lost_others(m),
         };
 }
 
 void status_text(const Manager *m, char *buf, size_t size) {
         StatusNumbers n = numbers(m);
-        (void)snprintf(buf, size, "%zu queues, %zu running, %zu pending", n.n_queues, n.n_running, n.n_pending);
+        (void)snprintf(buf, size, "%zu queues, %zu running, %zu pending%s", n.n_queues, n.n_running, n.n_pending,
+                       n.lost_others ? "; only commands of its own user: the spawner died, restart eqd" : "");
 }
 
 static bool is_true(const Status *s) {
         StatusNumbers n = numbers(s->manager);
-        return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending;
+        return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending &&
+               n.lost_others == s->told.lost_others;
 }
 
 static void tell(Status *s) {
-        char text[128];
+        char text[192];
         if (is_true(s))
                 return;
         status_text(s->manager, text, sizeof(text));

@@ -13,6 +13,7 @@
 
 typedef struct StatusNumbers {
         size_t n_queues, n_running, n_pending;
+        bool lost_others; /* manager_lost_others() */
 } StatusNumbers;
 
 typedef struct Status {

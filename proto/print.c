@@ -121,10 +121,8 @@ static void man_field(const EqField *f) {
         man_line(f->doc);
 }
 
-static void man_signature(const EqMethod *m) {
-        const EqSchema *s = m->params;
-
-        printf("\\fB%s\\fR(", m->name);
+static void man_signature(const char *name, const EqSchema *s) {
+        printf("\\fB%s\\fR(", name);
         for (unsigned i = 0; i < s->n_positional; i++)
                 printf("%s\\fI%s\\fR", i > 0 ? ", " : "", s->fields[i].name);
         if (s->n_fields > s->n_positional)
@@ -143,27 +141,47 @@ static void man_reply(const EqMethod *m) {
                 printf("Since protocol %u.\n", (unsigned)m->since);
 }
 
+static void man_heading(const char *name, const char *doc, const EqSchema *params) {
+        printf(".SS %s\n", name);
+        man_signature(name, params);
+        printf("\n.PP\n");
+        man_line(doc);
+        printf(".br\n");
+}
+
+static void man_parameters(const EqSchema *s) {
+        for (unsigned k = 0; k < s->n_fields; k++) {
+                if (k == s->n_positional)
+                        printf(".PP\nOptions:\n");
+                man_field(&s->fields[k]);
+        }
+}
+
 static void man_methods(void) {
         for (int i = 0; i < _EQ_METHOD_MAX; i++) {
                 const EqMethod *m = &eq_methods[i];
-                const EqSchema *s = m->params;
-                printf(".SS %s\n", m->name);
-                man_signature(m);
-                printf("\n.PP\n");
-                man_line(m->doc);
-                printf(".br\n");
+                man_heading(m->name, m->doc, m->params);
                 man_reply(m);
-                for (unsigned k = 0; k < s->n_fields; k++) {
-                        if (k == s->n_positional)
-                                printf(".PP\nOptions:\n");
-                        man_field(&s->fields[k]);
-                }
+                man_parameters(m->params);
+        }
+}
+
+static void man_calls(void) {
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++) {
+                man_heading(eq_calls[i].name, eq_calls[i].doc, eq_calls[i].params);
+                printf("The answer may be a record \\fB%s\\fR.\n", eq_calls[i].answer->name);
+                if (eq_calls[i].since > 1)
+                        printf("Since protocol %u.\n", eq_calls[i].since);
+                man_parameters(eq_calls[i].params);
         }
 }
 
 static bool is_parameters(const EqSchema *s) {
         for (int i = 0; i < _EQ_METHOD_MAX; i++)
                 if (eq_methods[i].params == s)
+                        return true;
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++)
+                if (eq_calls[i].params == s)
                         return true;
         return false;
 }
@@ -305,7 +323,18 @@ static void json_row_end(const char *doc, bool last, const char *tail) {
         printf("}%s%s", last ? "\n  ]" : "", last ? tail : "");
 }
 
+static void json_calls(void) {
+        for (size_t i = 0; i < N_ROWS(eq_calls); i++) {
+                json_row("calls", i, eq_calls[i].name);
+                json_member("params", eq_calls[i].params->name);
+                json_member("answer", eq_calls[i].answer->name);
+                printf(", \"since\": %u", eq_calls[i].since);
+                json_row_end(eq_calls[i].doc, i + 1 == N_ROWS(eq_calls), ",\n");
+        }
+}
+
 static void json_lists(void) {
+        json_calls();
         for (size_t i = 0; i < N_ROWS(notifications); i++) {
                 json_row("notifications", i, notifications[i].name);
                 json_member("params", notifications[i].params);
@@ -355,6 +384,7 @@ static const struct {
         { "json", print_json },   { "methods", man_methods }, { "records", man_records },
         { "events", man_events }, { "states", man_states },   { "notifications", man_notifications },
         { "errors", man_errors }, { "limits", man_limits },   { "reasons", man_reasons },
+        { "calls", man_calls },
 };
 
 static bool print_fragment(const char *name, size_t len) {

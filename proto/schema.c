@@ -56,6 +56,18 @@ const EqMethod eq_methods[_EQ_METHOD_MAX] = {
 #include "eqd.def"
 };
 
+#define EQ_CALL(ID, name_, Params, Answer, since_, doc_)                                                               \
+        [EQ_CALL_##ID] = {                                                                                             \
+                .name = name_,                                                                                         \
+                .doc = doc_,                                                                                           \
+                .params = &eq_schema_##Params,                                                                         \
+                .answer = &eq_schema_##Answer,                                                                         \
+                .since = since_,                                                                                       \
+        },
+const EqCall eq_calls[_EQ_CALL_MAX] = {
+#include "eqd.def"
+};
+
 #define EQ_STATE(ID, name, finished, doc) [EQ_STATE_##ID] = name,
 static const char *const state_names[_EQ_STATE_MAX] = {
 #include "eqd.def"

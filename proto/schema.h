@@ -119,6 +119,23 @@ typedef struct EqMethod {
 
 extern const EqMethod eq_methods[_EQ_METHOD_MAX];
 
+/* Requests of eqd to clients. */
+#define EQ_CALL(ID, name, Params, Answer, since, doc) EQ_CALL_##ID,
+enum {
+#include "eqd.def"
+        _EQ_CALL_MAX,
+};
+
+typedef struct EqCall {
+        const char *name;
+        const char *doc;
+        const EqSchema *params;
+        const EqSchema *answer; /* one of the forms that the response may take */
+        uint16_t since;
+} EqCall;
+
+extern const EqCall eq_calls[_EQ_CALL_MAX];
+
 /* Any thread, never block. Unknown names give _EQ_METHOD_INVALID, _EQ_STATE_INVALID, _EQ_REASON_INVALID, 0. */
 EqMethodId eq_method_find(EqBytes name);
 const char *eq_state_name(eq_state s);

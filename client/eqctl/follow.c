@@ -86,6 +86,8 @@ int task_exit_status(const EqTask *t) {
                 return EXIT_SIGNAL + (int)(t->signal & 127);
         if (EQ_HAS(t, Task, exit))
                 return (int)(t->exit & 255);
+        if (t->worker && (s == EQ_STATE_FAILED || s == EQ_STATE_DEAD))
+                return EXIT_FAILURE; /* as its worker said, without a number */
         return s == EQ_STATE_DONE ? 0 : EXIT_NOT_RUN;
 }
 
@@ -139,6 +141,8 @@ static FollowTask *find_task(Follow *f, EqIdRef id, EqBytes queue) {
         return NULL;
 }
 
+static int print_chunk(int64_t stream, EqBytes bytes);
+
 static void task_ended(Follow *f, const EqTask *t) {
         FollowTask *task = find_task(f, t->id, t->queue);
 
@@ -146,6 +150,8 @@ static void task_ended(Follow *f, const EqTask *t) {
                 return;
         task->ended = true;
         task->status = task_exit_status(t);
+        if (f->output && t->result.len > 0 && print_chunk(EQ_STREAM_STDOUT, t->result) < 0)
+                ctl_error(f->ctl, "cannot write the result of %s: %m", task->id);
         if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
         write_status(f, t);

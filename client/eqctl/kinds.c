@@ -95,6 +95,12 @@ static void put_end(const Ctl *ctl, EqBuffer *b, const EqTask *t) {
                 text_cstr(b, "-");
 }
 
+static void put_worker(const EqTask *t, EqBuffer *b) {
+        text_printf(b, "worker %" PRIu64, t->worker);
+        if (EQ_HAS(t, Task, progress))
+                text_printf(b, " %" PRIu64 "%%", t->progress);
+}
+
 static const char *task_reason(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqTask *t = rec;
         eq_state s = eq_state_find(t->state);
@@ -103,6 +109,8 @@ static const char *task_reason(Ctl *ctl, const void *rec, EqBuffer *b) {
                 put_end(ctl, b, t);
         else if (s == EQ_STATE_RUNNING && t->pid)
                 text_printf(b, "pid %" PRIu64, t->pid);
+        else if (s == EQ_STATE_RUNNING && t->worker)
+                put_worker(t, b);
         else if (t->reason.len > 0) {
                 text_escaped(b, t->reason);
                 if (ctl->format == FORMAT_WIDE && t->detail.len > 0) {
@@ -249,6 +257,104 @@ const RowKind rows_pools = {
         .wide = "name,kind,busy,queues,runnable,started,create_failures,origin,reason,removing,set",
         .tsv = "name,kind,slots,busy,queues,runnable,started,create_failures,origin,reason",
         .id = "name",
+};
+
+/* ---- parameters ---- */
+
+static const char *param_set(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqParam *p = rec;
+        text_cstr(b, p->changed ? "changed" : p->settable ? "yes" : "no");
+        return p->changed ? "33" : NULL;
+}
+
+static const char *param_fallback(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqParam *p = rec;
+        if (p->fallback.len > 0)
+                text_escaped(b, p->fallback);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const Column param_columns[] = {
+        { .name = "set", .header = "SETTABLE", .cell = param_set },
+        { .name = "fallback", .header = "DEFAULT", .cell = param_fallback },
+        { .name = NULL },
+};
+const RowKind rows_params = {
+        .schema = &eq_schema_Param,
+        .columns = param_columns,
+        .table = "name,value,fallback,set,range",
+        .wide = "name,value,fallback,set,type,range,doc",
+        .tsv = "name,value,fallback,type,range,unit,settable,changed,doc",
+        .id = "name",
+};
+
+/* ---- workers ---- */
+
+static const char *worker_state(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqWorker *w = rec;
+        text_escaped(b, w->state);
+        return eq_bytes_eq(w->state, eq_str("blocked")) ? "31" : NULL;
+}
+
+static const char *worker_user(Ctl *ctl, const void *rec, EqBuffer *b) {
+        ctl_user(ctl, b, ((const EqWorker *)rec)->uid);
+        return NULL;
+}
+
+static const char *worker_has(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqWorker *w = rec;
+        text_printf(b, "%" PRIu64 "/%" PRIu64, w->in_flight, w->credit);
+        return NULL;
+}
+
+static const char *worker_queues(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqWorker *w = rec;
+        EqArray it = w->queues;
+        EqBytes name;
+
+        for (bool first = true; eq_next_bytes(&it, &name) == 1; first = false) {
+                text_cstr(b, first ? "" : ",");
+                text_escaped(b, name);
+        }
+        return NULL;
+}
+
+static const char *worker_held(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqWorker *w = rec;
+        if (EQ_HAS(w, Worker, oldest_usec))
+                put_duration(b, w->oldest_usec);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *worker_seen(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_duration(b, ((const EqWorker *)rec)->seen_usec);
+        return NULL;
+}
+
+static const Column worker_columns[] = {
+        { .name = "state", .header = "STATE", .cell = worker_state },
+        { .name = "user", .header = "USER", .cell = worker_user },
+        { .name = "has", .header = "HAS/CREDIT", .cell = worker_has, .right = true },
+        { .name = "serves", .header = "QUEUES", .cell = worker_queues },
+        { .name = "held", .header = "HELD", .cell = worker_held },
+        { .name = "seen", .header = "SEEN", .cell = worker_seen },
+        { .name = NULL },
+};
+const RowKind rows_workers = {
+        .schema = &eq_schema_Worker,
+        .columns = worker_columns,
+        .table = "worker,name,state,user,pid,has,oldest,held,seen,done,failed,serves",
+        .wide = "worker,name,state,user,pid,has,parallel,oldest,held,seen,connected_usec,unread_bytes,done,failed,late,"
+                "refused,"
+                "serves",
+        .tsv = "worker,name,state,uid,pid,credit,parallel,in_flight,oldest,oldest_usec,seen_usec,unread_bytes,done,"
+               "failed,"
+               "late,refused,queues",
+        .id = "worker",
 };
 
 /* ---- reasons and events ---- */

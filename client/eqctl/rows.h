@@ -21,7 +21,7 @@ typedef struct RowKind {
         const char *id;                 /* the field that -o id prints */
 } RowKind;
 
-extern const RowKind rows_tasks, rows_queues, rows_pools, rows_events, rows_whys;
+extern const RowKind rows_tasks, rows_queues, rows_pools, rows_params, rows_workers, rows_events, rows_whys;
 
 enum { ROWS_COLUMNS_MAX = 64 };
 

@@ -443,6 +443,17 @@ static bool stdin_worth_passing(void) {
         return !(S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3));
 }
 
+static int set_payload(Submission *s, const char *text) {
+        if (strcmp(text, "-") == 0 || text[0] == '@')
+                return read_payload(s, text[0] == '@' ? text + 1 : text);
+        if (submission_is_many(s) && s->n_argv == 0) {
+                s->payload_text = text;
+                return 0;
+        }
+        text_cstr(&s->payload, text);
+        return s->payload.failed ? ctl_no_memory(s->ctl) : 0;
+}
+
 static int set_input(Submission *s, bool is_run) {
         const char *payload = ctl_get(s->ctl, FLAG_payload), *in = ctl_get(s->ctl, FLAG_stdin);
 
@@ -450,13 +461,15 @@ static int set_input(Submission *s, bool is_run) {
                 ctl_error(s->ctl, "--stdin and --payload are two names for one thing; give one");
                 return EXIT_USAGE;
         }
-        if (payload || (in && (!is_run || submission_is_many(s))))
-                return read_payload(s, payload ? payload : in);
+        if (payload)
+                return set_payload(s, payload);
+        if (in && (!is_run || submission_is_many(s)))
+                return read_payload(s, in);
         if (!is_run || ctl_has(s->ctl, FLAG_no_stdin) || submission_is_many(s) || (!in && !stdin_worth_passing()))
                 return 0;
         if (s->common.retries > 0) {
                 ctl_error(s->ctl, "a task that reads this standard input cannot be run twice; with -r give -n, or "
-                                  "--payload FILE");
+                                  "--payload @FILE");
                 return EXIT_USAGE;
         }
         s->stdin_fd = open_input(s, in ? in : "-");
@@ -514,6 +527,19 @@ static int set_many(Submission *s) {
         return 0;
 }
 
+/* Without a command nothing is said about how to run one, unless somebody asked for that. */
+static void forget_command(Submission *s) {
+        const Ctl *ctl = s->ctl;
+        uint64_t *present = &s->common.present;
+
+        if (!ctl_has(ctl, FLAG_chdir))
+                *present &= ~EQ_BIT(Submit, cwd);
+        if (!ctl_has(ctl, FLAG_umask))
+                *present &= ~EQ_BIT(Submit, umask);
+        if (!ctl_has(ctl, FLAG_env) && !ctl_has(ctl, FLAG_env_all))
+                *present &= ~EQ_BIT(Submit, env);
+}
+
 int submission_init(Submission *s, Ctl *ctl, bool is_run) {
         *s = (Submission) { .ctl = ctl, .stdin_fd = -1 };
         s->follow = is_run || ctl_has(ctl, FLAG_follow);
@@ -530,6 +556,8 @@ int submission_init(Submission *s, Ctl *ctl, bool is_run) {
         int status = set_input(s, is_run);
         if (status)
                 return status;
+        if (s->n_argv == 0)
+                forget_command(s);
         EQ_SET(&s->common, Submit, queue, eq_str(s->queue));
         EQ_SET(&s->common, Submit, payload, eq_bytes(s->payload.data, s->payload.len));
         if (s->follow)
@@ -575,8 +603,10 @@ static void item_argv(const Submission *s, const char *word, SubmissionItem *ite
 }
 
 int submission_item(const Submission *s, const char *word, SubmissionItem *ret) {
-        ret->argv.len = ret->env.len = 0;
+        ret->argv.len = ret->env.len = ret->payload.len = 0;
         item_argv(s, word, ret);
+        if (s->payload_text)
+                (void)replace_braces(&ret->payload, s->payload_text, word ? word : "{}");
         ret->env_array = s->common.env;
         if (s->is_array) {
                 msgpack_packer pk = eq_packer(&ret->env);
@@ -586,10 +616,11 @@ int submission_item(const Submission *s, const char *word, SubmissionItem *ret) 
                 eq_pack_cstr(&pk, index);
                 ret->env_array = (EqArray) { .raw = eq_bytes(ret->env.data, ret->env.len), .n = s->common.env.n + 1 };
         }
-        return ret->argv.failed || ret->env.failed ? -ENOMEM : 0;
+        return ret->argv.failed || ret->env.failed || ret->payload.failed ? -ENOMEM : 0;
 }
 
 void submission_item_deinit(SubmissionItem *item) {
         eq_buffer_done(&item->argv);
         eq_buffer_done(&item->env);
+        eq_buffer_done(&item->payload);
 }

@@ -12,7 +12,8 @@ typedef struct Submission {
         EqBuffer env, rlimits, after[3], label;
         char *cwd, *stdout_path, *stderr_path; /* owned */
         EqBuffer payload;
-        int stdin_fd; /* -1; else to be sent along; owned */
+        const char *payload_text; /* of one of many: {} is replaced in it; NULL: all have `payload` */
+        int stdin_fd;             /* -1; else to be sent along; owned */
         bool wait, follow;
         const char **argv; /* the command before {} is replaced; NULL-terminated; owned array */
         size_t n_argv;
@@ -28,9 +29,9 @@ static inline bool submission_is_many(const Submission *s) {
         return s->is_array || s->is_each;
 }
 
-/* argv and env of one of many tasks, encoded. `word` replaces {}. */
+/* argv and env of one of many tasks, encoded, and its payload. `word` replaces {}. */
 typedef struct SubmissionItem {
-        EqBuffer argv, env;
+        EqBuffer argv, env, payload;
         EqArray argv_array, env_array;
 } SubmissionItem;
 int submission_item(const Submission *s, const char *word, SubmissionItem *ret); /* 0 or -ENOMEM */

@@ -133,6 +133,23 @@ static int try_ping(Ctl *ctl, uint64_t timeout_usec) {
         return r;
 }
 
+/* It answers, yet not all is well. An eqd that does not tell is not asked again. */
+static int ping_done(Ctl *ctl) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqStat stat = { 0 };
+
+        ctl_verbose(ctl, "eqd answers at %s", ctl->socket);
+        if (ctl_try(ctl, EQ_METHOD_STAT, NULL, &reply) == 0 &&
+            eq_decode_map(&eq_schema_Stat, reply_result(reply), &stat, &error) >= 0 &&
+            eq_bytes_eq(stat.identities, eq_str("lost")))
+                ctl_error(
+                        ctl,
+                        "eqd runs only commands of uid %llu: the process that could run others' has died; restart eqd",
+                        (unsigned long long)stat.uid);
+        return 0;
+}
+
 int verb_ping(Ctl *ctl) {
         uint64_t wait = 0, start = monotonic_usec();
 
@@ -141,13 +158,11 @@ int verb_ping(Ctl *ctl) {
                 return status;
         for (uint64_t spent = 0; spent < wait; spent = monotonic_usec() - start) {
                 if (try_ping(ctl, wait - spent) == 0)
-                        return 0;
+                        return ping_done(ctl);
                 (void)poll(NULL, 0, 50); /* a pause between attempts */
         }
         status = ctl_call(ctl, EQ_METHOD_PING, NULL, NULL);
-        if (!status)
-                ctl_verbose(ctl, "eqd answers at %s", ctl->socket);
-        return status;
+        return status ? status : ping_done(ctl);
 }
 
 /* ---- the others ---- */

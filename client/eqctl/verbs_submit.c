@@ -70,7 +70,10 @@ static EqSubmit whole_record(const Submission *s, const SubmissionItem *item) {
 
         if (item->argv_array.n > 0)
                 EQ_SET(&rec, Submit, argv, item->argv_array);
-        EQ_SET(&rec, Submit, env, item->env_array);
+        if (EQ_HAS(&s->common, Submit, env))
+                EQ_SET(&rec, Submit, env, item->env_array);
+        if (s->payload_text)
+                EQ_SET(&rec, Submit, payload, eq_bytes(item->payload.data, item->payload.len));
         return rec;
 }
 
@@ -149,8 +152,10 @@ static int batch_add(const Submission *s, Follow *f, Batch *b, const SubmissionI
 
         if (item->argv_array.n > 0)
                 EQ_SET(&rec, Submit, argv, item->argv_array);
-        if (s->is_array)
+        if (s->is_array && EQ_HAS(&s->common, Submit, env))
                 EQ_SET(&rec, Submit, env, item->env_array);
+        if (s->payload_text)
+                EQ_SET(&rec, Submit, payload, eq_bytes(item->payload.data, item->payload.len));
         eq_pack_record(&pk, &eq_schema_Submit, &rec);
         b->n++;
         /* The largest task so far must fit once more. */

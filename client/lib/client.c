@@ -61,10 +61,11 @@ struct eq_client {
         eq_error error_code;
         EqBuffer error_text; /* terminated */
         EqBuffer scratch;
+        ClientWorker *worker;
         char *path;
 };
 
-static uint64_t now_usec(void) {
+uint64_t client_now_usec(void) {
         struct timespec ts;
         (void)clock_gettime(CLOCK_MONOTONIC, &ts); /* cannot fail for this clock */
         return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
@@ -159,6 +160,7 @@ static void calls_fail(eq_client *c, int r) {
 static int client_die(eq_client *c, int r) {
         c->dead = r;
         connection_deinit(&c->connection);
+        client_worker_lost(c->worker);
         calls_fail(c, r);
         return r;
 }
@@ -170,6 +172,7 @@ eq_client *eq_client_close(eq_client *c) {
         c->dispatching = true;
         calls_fail(c, -ECANCELED);
         connection_deinit(&c->connection);
+        client_worker_free(c->worker);
         while (c->free_calls) {
                 eq_call *call = c->free_calls;
                 c->free_calls = call->next_free;
@@ -222,6 +225,8 @@ void eq_client_set_notify(eq_client *c, eq_notify_fn fn, void *userdata) {
 static void handle_notify(eq_client *c, const EqMessage *m) {
         char method[64];
 
+        if (client_worker_notify(c, m))
+                return;
         if (!c->notify_fn || m->method.len >= sizeof(method))
                 return;
         memcpy(method, m->method.data, m->method.len);
@@ -259,13 +264,17 @@ static int handle_input(eq_client *c) {
         EqMessage m;
 
         while ((r = connection_next(&c->connection, &raw)) > 0) {
-                if (eq_message_parse(raw, &m) < 0 || m.type == EQ_MSG_REQUEST)
+                if (eq_message_parse(raw, &m) < 0)
                         return -EBADMSG;
                 if (m.type == EQ_MSG_RESPONSE)
                         handle_response(c, &m);
+                else if (m.type == EQ_MSG_REQUEST)
+                        r = client_worker_request(c, &m);
                 else
                         handle_notify(c, &m);
                 some = 1;
+                if (r < 0)
+                        break;
         }
         return r < 0 ? r : some;
 }
@@ -412,6 +421,29 @@ int client_end(eq_client *c, eq_call *call, int r) {
         return 0;
 }
 
+int client_message_begin(eq_client *c, msgpack_packer *ret) {
+        if (c->dead)
+                return c->dead;
+        c->begun_at = c->connection.out.len;
+        *ret = client_packer(c);
+        return 0;
+}
+
+int client_message_end(eq_client *c) {
+        EqBuffer *out = &c->connection.out;
+        if (out->failed) {
+                connection_truncate(&c->connection, c->begun_at);
+                return -ENOMEM;
+        }
+        if (out->len - c->connection.out_pos >= FLUSH_SIZE)
+                (void)connection_flush(&c->connection); /* an error shows at the next dispatch */
+        return 0;
+}
+
+ClientWorker **client_worker(eq_client *c) {
+        return &c->worker;
+}
+
 int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
                          unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call) {
         eq_call *call;
@@ -463,7 +495,7 @@ void client_sync_done(eq_call *call, int r, const eq_reply *reply, void *userdat
 }
 
 int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret) {
-        uint64_t start = now_usec(), left = timeout_usec;
+        uint64_t start = client_now_usec(), left = timeout_usec;
 
         while (!sync->done) {
                 int r = eq_client_dispatch(c, left);
@@ -473,7 +505,7 @@ int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_
                 }
                 if (timeout_usec == EQ_TIMEOUT_NEVER || sync->done)
                         continue;
-                uint64_t spent = now_usec() - start;
+                uint64_t spent = client_now_usec() - start;
                 if (spent >= timeout_usec) {
                         eq_call_forget(call);
                         return -ETIMEDOUT;

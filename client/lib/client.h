@@ -29,6 +29,21 @@ void client_sync_done(eq_call *call, int r, const eq_reply *reply, void *userdat
 int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret);
 uint64_t client_timeout(const eq_client *c);
 
+/* One message that expects no answer: begin, pack it, end. 0 or -errno: nothing is left behind. */
+int client_message_begin(eq_client *c, msgpack_packer *ret);
+int client_message_end(eq_client *c);
+/* A NULL-terminated list (NULL: empty) as encoded elements in `scratch`. 0 or -ENOMEM. */
+int client_pack_strings(EqBuffer *scratch, const char *const *strings, EqArray *ret);
+uint64_t client_now_usec(void); /* monotonic */
+
+/* serve.c: the worker that a client may be */
+typedef struct ClientWorker ClientWorker;
+ClientWorker **client_worker(eq_client *c);                  /* where it is kept; NULL before it is needed */
+void client_worker_free(ClientWorker *w);                    /* with its runs */
+void client_worker_lost(ClientWorker *w);                    /* the connection has broken. NULL is fine */
+int client_worker_request(eq_client *c, const EqMessage *m); /* 0, -EBADMSG, -errno: the connection is broken */
+bool client_worker_notify(eq_client *c, const EqMessage *m); /* true: it was for the worker */
+
 /* A part of a result as EqBytes. */
 EqBytes client_result(const eq_reply *reply);
 static inline void eq_reply_freep(eq_reply **r) {

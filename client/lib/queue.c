@@ -6,13 +6,12 @@
 
 #include "lib/client.h"
 
-/* Attributes as encoded elements in `scratch`. */
-static int pack_attributes(EqBuffer *scratch, const char *const *attributes, EqArray *ret) {
+int client_pack_strings(EqBuffer *scratch, const char *const *strings, EqArray *ret) {
         msgpack_packer pk = eq_packer(scratch);
 
         *ret = (EqArray) { 0 };
-        for (; attributes && *attributes; attributes++, ret->n++)
-                eq_pack_cstr(&pk, *attributes);
+        for (; strings && *strings; strings++, ret->n++)
+                eq_pack_cstr(&pk, *strings);
         ret->raw = eq_bytes(scratch->data, scratch->len);
         return scratch->failed ? -ENOMEM : 0;
 }
@@ -21,7 +20,7 @@ int eq_queue_create(eq_client *c, const char *name, const char *const *attribute
         EqQueueCreate rec = { 0 };
         EqArray set;
 
-        int r = pack_attributes(client_scratch(c), attributes, &set);
+        int r = client_pack_strings(client_scratch(c), attributes, &set);
         if (r < 0)
                 return r;
         EQ_SET(&rec, QueueCreate, name, eq_str(name));
@@ -36,7 +35,7 @@ int eq_queue_set(eq_client *c, const char *name, const char *const *attributes) 
         EqQueueSet rec = { 0 };
         EqArray set;
 
-        int r = pack_attributes(client_scratch(c), attributes, &set);
+        int r = client_pack_strings(client_scratch(c), attributes, &set);
         if (r < 0)
                 return r;
         EQ_SET(&rec, QueueSet, name, eq_str(name));

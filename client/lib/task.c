@@ -4,6 +4,7 @@
  * not move while the record points into it. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lib/client.h"
@@ -228,30 +229,40 @@ int eq_cancel(eq_client *c, eq_task_id id, bool running, int *ret_result) {
         return r;
 }
 
-static int status_from_reply(const eq_reply *reply, eq_status *ret) {
-        EqTask t = { 0 };
+static int task_from_reply(const eq_reply *reply, EqTask *ret) {
         EqDecodeError error;
         EqArray rows;
         EqBytes row;
 
+        *ret = (EqTask) { 0 };
         int r = eq_get_array(client_result(reply), &rows);
         if (r < 0)
                 return r;
-        if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+        if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, ret, &error) < 0)
                 return -EBADMSG;
-        *ret = (eq_status) {
-                .id = t.id.id,
-                .state = eq_state_find(t.state),
-                .reason = EQ_HAS(&t, Task, reason) ? eq_reason_find(t.reason) : EQ_REASON_NONE,
-                .exit_status = EQ_HAS(&t, Task, exit) ? (int)t.exit : -1,
-                .signal = (int)t.signal,
-                .attempts = (uint32_t)t.attempt,
-        };
         return 0;
 }
 
-int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret) {
-        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+static void status_from_task(const EqTask *t, eq_status *ret) {
+        *ret = (eq_status) {
+                .id = t->id.id,
+                .state = eq_state_find(t->state),
+                .reason = EQ_HAS(t, Task, reason) ? eq_reason_find(t->reason) : EQ_REASON_NONE,
+                .exit_status = EQ_HAS(t, Task, exit) ? (int)t->exit : -1,
+                .signal = (int)t->signal,
+                .attempts = (uint32_t)t->attempt,
+        };
+}
+
+static int status_from_reply(const eq_reply *reply, eq_status *ret) {
+        EqTask t;
+        int r = task_from_reply(reply, &t);
+        if (r == 0)
+                status_from_task(&t, ret);
+        return r;
+}
+
+static int call_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_reply **ret) {
         EqWait rec = { 0 };
 
         EQ_SET(&rec, Wait, ids, one_id(client_scratch(c), id));
@@ -259,10 +270,36 @@ int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret) 
                 return -ENOMEM;
         if (timeout_usec != EQ_TIMEOUT_NEVER)
                 EQ_SET(&rec, Wait, timeout_usec, timeout_usec);
-        int r = client_call_record(c, "wait", &eq_schema_Wait, &rec, timeout_usec, &reply);
-        if (r == -EREMOTEIO && eq_reply_get_error(reply, NULL) == EQ_E_TIMED_OUT)
-                return -ETIMEDOUT;
+        int r = client_call_record(c, "wait", &eq_schema_Wait, &rec, timeout_usec, ret);
+        return r == -EREMOTEIO && eq_reply_get_error(*ret, NULL) == EQ_E_TIMED_OUT ? -ETIMEDOUT : r;
+}
+
+int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        int r = call_wait(c, id, timeout_usec, &reply);
         return r < 0 || !ret ? r : status_from_reply(reply, ret);
+}
+
+int eq_wait_result(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret, void **ret_result,
+                   size_t *ret_n) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqTask t;
+        int r = call_wait(c, id, timeout_usec, &reply);
+        if (r == 0)
+                r = task_from_reply(reply, &t);
+        if (r < 0)
+                return r;
+        char *copy = malloc(t.result.len + 1);
+        if (!copy)
+                return -ENOMEM;
+        if (t.result.len > 0)
+                memcpy(copy, t.result.data, t.result.len);
+        copy[t.result.len] = 0;
+        if (ret)
+                status_from_task(&t, ret);
+        *ret_result = copy;
+        *ret_n = t.result.len;
+        return 0;
 }
 
 int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret) {

@@ -11,10 +11,8 @@ atomic_long fault_countdown[_FAULT_MAX];
 static atomic_bool fault_sticky[_FAULT_MAX];
 
 static const char *const seam_names[_FAULT_MAX] = {
-        [FAULT_ALLOC] = "alloc",
-        [FAULT_SPAWN] = "spawn",
-        [FAULT_PIPE] = "pipe",
-        [FAULT_ACCEPT] = "accept",
+        [FAULT_ALLOC] = "alloc", [FAULT_SPAWN] = "spawn", [FAULT_PIPE] = "pipe", [FAULT_ACCEPT] = "accept",
+        [FAULT_WRITE] = "write", [FAULT_SPACE] = "space", [FAULT_SYNC] = "sync",
 };
 
 bool fault_hit_slow(FaultSeam seam) {

@@ -16,6 +16,9 @@ typedef enum FaultSeam {
         FAULT_SPAWN,  /* -EAGAIN from fork */
         FAULT_PIPE,   /* -EMFILE: pipes, memfds, sockets */
         FAULT_ACCEPT, /* -EMFILE from accept */
+        FAULT_WRITE,  /* -EIO from writing to a file of the store */
+        FAULT_SPACE,  /* -ENOSPC from making one larger */
+        FAULT_SYNC,   /* -EIO from fdatasync and fsync */
         _FAULT_MAX,
 } FaultSeam;
 

@@ -76,26 +76,41 @@ int procfs_environ_has(pid_t pid, const char *variable) {
         return 0;
 }
 
-unsigned long long procfs_start_ticks(pid_t pid) {
-        enum { FIELD_STATE = 3, FIELD_START = 22 };
+/* A number of /proc/PID/stat, by its place in proc(5). */
+static int read_stat(pid_t pid, int field, unsigned long long *ret) {
+        enum { FIELD_STATE = 3 };
         char buf[1024];
 
         _cleanup_close_ int fd = open_pid_file(pid, "stat");
         if (fd < 0)
-                return 0;
+                return fd;
         ssize_t n = read(fd, buf, sizeof(buf) - 1);
         if (n <= 0)
-                return 0;
+                return n < 0 ? -errno : -ESRCH;
         buf[n] = '\0';
         char *p = strrchr(buf, ')'); /* the name in front may hold anything */
         if (!p || p[1] != ' ')
-                return 0;
+                return -EBADMSG;
         p += 2;
-        for (int field = FIELD_STATE; field < FIELD_START; field++) {
+        for (int i = FIELD_STATE; i < field; i++) {
                 p = strchr(p, ' ');
                 if (!p)
-                        return 0;
+                        return -EBADMSG;
                 p++;
         }
-        return strtoull(p, NULL, 10);
+        *ret = strtoull(p, NULL, 10);
+        return 0;
+}
+
+unsigned long long procfs_start_ticks(pid_t pid) {
+        enum { FIELD_START = 22 };
+        unsigned long long ticks;
+        return read_stat(pid, FIELD_START, &ticks) < 0 ? 0 : ticks;
+}
+
+int procfs_has_executed(pid_t pid) {
+        enum { FIELD_FLAGS = 9, PF_FORKNOEXEC = 0x40 };
+        unsigned long long flags;
+        int r = read_stat(pid, FIELD_FLAGS, &flags);
+        return r < 0 ? r : !(flags & PF_FORKNOEXEC);
 }

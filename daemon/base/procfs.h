@@ -19,3 +19,7 @@ int procfs_environ_has(pid_t pid, const char *variable);
 
 /* When pid was started, in clock ticks since boot; 0 if that is hidden. */
 unsigned long long procfs_start_ticks(pid_t pid);
+
+/* Whether it has executed a program since it was forked; also of one that has ended and is not reaped. 1, 0, or negative
+ * errno. */
+int procfs_has_executed(pid_t pid);

@@ -21,11 +21,14 @@ typedef enum TaskVerdict {
         TASK_TIMED_OUT,   /* was stopped because its time was over */
         TASK_STOPPED,     /* was stopped because it was canceled */
         TASK_NOT_STARTED, /* the executor could not take it now; back to its place, nothing counted */
+        TASK_LOST,        /* whoever had it is gone: back to its place, a crash is counted */
+        TASK_RETURNED,    /* whoever had it did not begin: back to its place, only the attempt is counted */
 } TaskVerdict;
 
 typedef struct TaskResult {
         TaskVerdict verdict;
         eq_reason reason; /* EQ_REASON_NONE, or why it could not run */
+        bool final;       /* TASK_BAD: another attempt would not help */
         void *details;    /* the executor's own; lives until the `ended` hook has returned */
 } TaskResult;
 

@@ -124,15 +124,27 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_leave(q);
 }
 
+void queue_set_unserved(Queue *q, eq_reason reason) {
+        if (q->unserved == reason)
+                return;
+        queue_enter(q);
+        q->unserved = reason;
+        queue_leave(q);
+}
+
 void queue_set_pool(Queue *q, Pool *pool) {
         if (q->pool == pool)
                 return;
+        bool same_executor = q->pool->executor == pool->executor;
+        assert(same_executor || queue_is_empty(q));
         queue_enter(q);
         if (q->runnable)
                 q->pool->sched->dequeue(q->pool, q);
         q->pool->n_queues--;
         pool->n_queues++;
         q->pool = pool;
+        if (!same_executor)
+                q->unserved = EQ_REASON_NONE;
         queue_leave(q);
 }
 
@@ -429,7 +441,8 @@ void queue_task_due(Queue *q, Task *t) {
 /* ---- running ---- */
 
 static Task *startable(const Queue *q) {
-        return q->pauses == 0 && q->n_running < q->params.max_active ? next_task(q) : NULL;
+        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE && q->n_running < q->params.max_active;
+        return may ? next_task(q) : NULL;
 }
 
 bool queue_has_startable(const Queue *q) {
@@ -593,7 +606,7 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
                 *by = next;
                 return EQ_REASON_PRIO;
         }
-        return pool_reason(q->pool);
+        return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
 }
 
 /* Where none is eligible: a back-off before others, because it may be what blocks a lane. */

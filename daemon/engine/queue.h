@@ -54,7 +54,9 @@ struct Queue {
         uint64_t id; /* slot 20 bits | generation 33 bits, below 2^53, never reused */
         char name[EQ_NAME_MAX + 1];
         QueueParams params;
-        void *owner; /* the manager's */
+        void *owner;         /* the manager's */
+        void *executor_data; /* of the pool's executor */
+        eq_reason unserved;  /* nobody can take a task of it now, and why; EQ_REASON_NONE: somebody can */
 
         TaskLine lines[_QUEUE_LINE_MAX][_TASK_LANE_MAX]; /* QUEUED; WAITING for back-off only; WAITING otherwise */
         List running;                                    /* of Task::link, in order of start */
@@ -90,7 +92,10 @@ int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *pa
 Queue *queue_free(Queue *q);
 DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
-/* Its tasks start in that pool from now on; what runs ends where it is, and counts as running here. Any time. */
+/* For executors whose workers serve some queues and not others. EQ_REASON_NONE may start tasks at once. */
+void queue_set_unserved(Queue *q, eq_reason reason);
+/* Its tasks start in that pool from now on; what runs ends where it is, and counts as running here. A pool with another
+ * executor is only for a queue that is empty. */
 void queue_set_pool(Queue *q, Pool *pool);
 
 /* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each

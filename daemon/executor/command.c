@@ -26,6 +26,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/util.h"
+#include "executor/orphans.h"
 #include "executor/rlimits.h"
 
 #define PATH_DEFAULT "PATH=/usr/local/bin:/usr/bin:/bin"
@@ -73,6 +74,7 @@ struct CommandExecutor {
         const CommandHooks *hooks;
         void *host;
         SpawnerLink *link;
+        Orphans *orphans;
         uv_poll_t *link_poll; /* owned by the loop once closed */
         SpawnReady ready;
         bool was_ready;
@@ -454,7 +456,7 @@ static int watch_link(CommandExecutor *x) {
         return uv_poll_start(poll, UV_READABLE, on_link);
 }
 
-/* Both processes are gone. A new keeper has what eqd still has: in a system instance no capability, so then it can run eqd's
+/* Both processes are gone, and what commands had forked may be left to us. A new keeper has what eqd still has: in a system instance no capability, so then it can run eqd's
  * own user's commands only and says so in READY. */
 static void on_closed(void *userdata) {
         CommandExecutor *x = userdata;
@@ -466,13 +468,12 @@ static void on_closed(void *userdata) {
         int r = x->n_restarts++ < RESTARTS_MAX ? spawner_link_restart(x->link) : -ECANCELED;
         if (r >= 0)
                 r = watch_link(x);
+        orphans_sweep(x->orphans, spawner_link_pid(x->link));
         if (r < 0)
                 log_error("eqd-spawner cannot be kept running (%s): commands wait until eqd is restarted",
                           strerror(-r));
         else
-                log_warning("eqd-spawner ended; it was started again without eqd's former capabilities. Restart eqd if "
-                            "it is to "
-                            "run commands of several users");
+                log_warning("eqd-spawner ended; it has been started again");
 }
 
 static const SpawnerEvents link_events = {
@@ -725,6 +726,8 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->read_buffer = fault_malloc(READ_SIZE);
         int r = x->read_buffer ? 0 : -ENOMEM;
         if (r >= 0 && config)
+                r = orphans_new(loop, &x->orphans);
+        if (r >= 0 && config)
                 r = spawner_link_new(config, &link_events, x, &x->link);
         if (r >= 0 && config)
                 r = watch_link(x);
@@ -745,6 +748,7 @@ CommandExecutor *command_executor_free(CommandExecutor *x) {
                 return NULL;
         unwatch_link(x);
         x->link = spawner_link_free(x->link); /* kills what still runs */
+        x->orphans = orphans_free(x->orphans);
         block_pools(x, EQ_REASON_DRAINING);
         end_all(x, TASK_STOPPED, EQ_REASON_DRAINING, "");
         for (size_t i = 0; i < x->n_runs; i++)

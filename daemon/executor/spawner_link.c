@@ -11,23 +11,25 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 
 #include "base/fault.h"
+#include "base/fdpass.h"
 #include "base/log.h"
 #include "base/util.h"
 
 extern char **environ;
 
-enum { FDS_MAX = 4, LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256 };
+enum { LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256 };
 
 struct SpawnerLink {
         char *program, *cgroup; /* owned; cgroup may be NULL */
         bool allow_root;
+        unsigned stock;
         const SpawnerEvents *events;
         void *userdata;
         int fd;    /* -1: closed */
@@ -38,8 +40,8 @@ struct SpawnerLink {
 
 /* posix_spawn() does not copy eqd's memory however large it is. */
 static int spawn(SpawnerLink *l, int line) {
-        static char allow_root[] = "--allow-root", cgroup[] = "--cgroup";
-        char *argv[6];
+        static char allow_root[] = "--allow-root", cgroup[] = "--cgroup", stock[] = "--stock";
+        char number[16], *argv[8];
         size_t n = 0;
         posix_spawn_file_actions_t actions;
 
@@ -50,6 +52,9 @@ static int spawn(SpawnerLink *l, int line) {
                 argv[n++] = cgroup;
                 argv[n++] = l->cgroup;
         }
+        (void)snprintf(number, sizeof(number), "%u", l->stock); /* fits */
+        argv[n++] = stock;
+        argv[n++] = number;
         argv[n] = NULL;
         int r = posix_spawn_file_actions_init(&actions);
         if (r != 0)
@@ -92,6 +97,7 @@ int spawner_link_new(const SpawnerConfig *config, const SpawnerEvents *events, v
                 return -ENOMEM;
         l->fd = -1;
         l->allow_root = config->allow_root;
+        l->stock = config->stock;
         l->events = events;
         l->userdata = userdata;
         l->program = strdup(config->program);
@@ -122,6 +128,10 @@ SpawnerLink *spawner_link_free(SpawnerLink *l) {
         free(l->cgroup);
         free(l);
         return NULL;
+}
+
+pid_t spawner_link_pid(const SpawnerLink *l) {
+        return l->pid;
 }
 
 int spawner_link_fd(const SpawnerLink *l) {
@@ -187,26 +197,12 @@ void spawner_link_dispatch(SpawnerLink *l) {
 
 /* ---- to the spawner ---- */
 
-static int send_parts(SpawnerLink *l, struct iovec *iov, size_t n_iov, const int *fds, unsigned n_fds) {
-        union {
-                struct cmsghdr align;
-                char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
-        } control = { 0 };
-        struct msghdr msg = { .msg_iov = iov, .msg_iovlen = n_iov };
-        if (n_fds > 0) {
-                msg.msg_control = &control;
-                msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
-                struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-                c->cmsg_level = SOL_SOCKET;
-                c->cmsg_type = SCM_RIGHTS;
-                c->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
-                memcpy(CMSG_DATA(c), fds, n_fds * sizeof(int));
-        }
-        if (sendmsg(l->fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
-                return 0;
-        int e = errno;
-        return e == ENOBUFS || e == ENOMEM || e == EINTR || e == EPIPE || e == ECONNRESET || e == ETOOMANYREFS ? -EAGAIN
-                                                                                                               : -e;
+/* What the line cannot take now it can take later, or READY follows. */
+static int send_parts(SpawnerLink *l, const struct iovec *iov, size_t n_iov, const int *fds, unsigned n_fds) {
+        int r = fdpass_send(l->fd, iov, n_iov, fds, n_fds);
+        return r == -ENOBUFS || r == -ENOMEM || r == -EINTR || r == -EPIPE || r == -ECONNRESET || r == -ETOOMANYREFS
+                       ? -EAGAIN
+                       : r;
 }
 
 int spawner_link_start(SpawnerLink *l, const SpawnStart *m, const char *strings, const int *fds, unsigned n_fds) {

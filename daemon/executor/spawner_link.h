@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "spawner/wire.h"
 
@@ -15,6 +16,7 @@ typedef struct SpawnerConfig {
         const char *program; /* absolute path of eqd-spawner */
         bool allow_root;     /* uid 0 may be asked for (its commands run without capabilities) */
         const char *cgroup;  /* directory below which the slots' cgroups are made; NULL: process groups */
+        unsigned stock;      /* processes that are forked ahead and wait for a command */
 } SpawnerConfig;
 
 typedef struct SpawnerEvents {
@@ -34,6 +36,7 @@ int spawner_link_new(const SpawnerConfig *config, const SpawnerEvents *events, v
 SpawnerLink *spawner_link_free(SpawnerLink *l); /* ends the spawner, which kills what still runs; waits for it */
 int spawner_link_restart(SpawnerLink *l);       /* after `closed`: with whatever capabilities are left */
 
+pid_t spawner_link_pid(const SpawnerLink *l); /* of the program; 0: none */
 int spawner_link_fd(const SpawnerLink *l);  /* to poll for input; -1 while closed. The number can change in `closed` */
 void spawner_link_dispatch(SpawnerLink *l); /* takes all that is there, calls events */
 

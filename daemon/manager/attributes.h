@@ -10,6 +10,7 @@
 #include "engine/queue.h"
 
 /* Numbers of the words in the ENUM rows; on_full is QueueFull. */
+typedef enum QueueExecutor { QUEUE_EXECUTOR_COMMAND, QUEUE_EXECUTOR_WORKER } QueueExecutor;
 typedef enum CommandOutput { COMMAND_OUTPUT_CAPTURE, COMMAND_OUTPUT_NULL } CommandOutput;
 typedef enum CommandIdentity { COMMAND_IDENTITY_SUBMITTER, COMMAND_IDENTITY_OWN } CommandIdentity;
 typedef enum RootTasks { ROOT_TASKS_REDUCED, ROOT_TASKS_REFUSE } RootTasks;

@@ -41,6 +41,7 @@ typedef struct ConfigPool {
 typedef struct Config {
         bool system; /* as it was loaded */
         DaemonSettings daemon;
+        uint64_t daemon_set, queue_defaults_set; /* bit i: row i of the table was set at run time, not by a file */
         QueueAttributes queue_defaults;
         Identity *default_run_as;
         ConfigQueue *queues; /* sorted by name */

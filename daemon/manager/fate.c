@@ -6,9 +6,11 @@
  * tenth of it is random, so that tasks that failed together do not come back together. */
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 static uint64_t next_random(Manager *m) {
@@ -17,13 +19,18 @@ static uint64_t next_random(Manager *m) {
         return m->jitter >> 33;
 }
 
+/* Attempts that a retry was or would be for. */
+static unsigned n_failures(const TaskRecord *t) {
+        return t->task.attempt > t->lost ? t->task.attempt - (unsigned)t->lost : 0;
+}
+
 static uint64_t backoff_usec(Manager *m, const TaskRecord *t) {
         EqSubmit s = { 0 };
         task_spec_decode(&t->spec, &s);
         uint64_t first = EQ_HAS(&s, Submit, backoff_usec) ? s.backoff_usec : t->queue->attributes.backoff_usec;
         uint64_t longest =
                 EQ_HAS(&s, Submit, backoff_max_usec) ? s.backoff_max_usec : t->queue->attributes.backoff_max_usec;
-        unsigned doublings = t->task.attempt > 0 ? t->task.attempt - 1U : 0;
+        unsigned failures = n_failures(t), doublings = failures > 0 ? failures - 1 : 0;
         uint64_t wait = doublings < 40 && first <= (longest >> doublings) ? first << doublings : longest;
         wait = MIN(wait, longest);
         if (wait == USEC_NEVER)
@@ -41,11 +48,21 @@ static void keep_reason(TaskRecord *t, const TaskResult *result) {
                 t->end_reason = (uint8_t)result->reason;
 }
 
-TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
+/* Whoever had it is gone, or gives it back: to its place at once, without a retry. One that comes back from the dead too
+ * often is what kills its workers. */
+static TaskFate take_back(TaskRecord *t, const TaskResult *result) {
+        t->lost += t->lost < UINT16_MAX;
+        t->crashes += result->verdict == TASK_LOST && t->crashes < UINT16_MAX;
+        bool dead = result->verdict == TASK_LOST && t->crashes >= t->queue->attributes.max_crashes;
+        return (TaskFate) { .event = dead ? TASK_EV_GIVE_UP : TASK_EV_RETURN };
+}
+
+static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         run_keep_result(m, t, result);
         if (result->verdict == TASK_STOPPED ||
             result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
-                if (m->keeping && t->end_note == TASK_NOTE_NONE && !t->has_fd)
+                bool kept = m->keeping || (m->stopping && durable_queue(t->queue));
+                if (kept && t->end_note == TASK_NOTE_NONE && !t->has_fd)
                         return (TaskFate) { .event = TASK_EV_RETURN }; /* the next eqd runs it again */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
                         t->end_note = TASK_NOTE_SHUTDOWN;
@@ -53,25 +70,63 @@ TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
                 }
                 return (TaskFate) { .event = TASK_EV_CANCEL };
         }
+        if (result->verdict == TASK_LOST || result->verdict == TASK_RETURNED)
+                return take_back(t, result);
         if (result->verdict == TASK_CRASHED)
                 t->crashes++;
         keep_reason(t, result);
-        if (t->retries == 0)
+        if (t->retries == 0 || result->final)
                 return (TaskFate) { .event = result->verdict == TASK_TIMED_OUT ? TASK_EV_TIME_OUT : TASK_EV_FAIL };
-        if (t->task.attempt > t->retries || t->crashes >= t->queue->attributes.max_crashes)
+        if (n_failures(t) > t->retries || t->crashes >= t->queue->attributes.max_crashes)
                 return (TaskFate) { .event = TASK_EV_GIVE_UP };
         t->end_reason = EQ_REASON_NONE;
         manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
         return retry(m, t);
 }
 
-int run_begin(TaskRecord *t, uint64_t started_usec) {
-        if (t->run) {
-                output_log_deinit(&t->run->log);
-                free(t->run->error);
-        } else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
+        TaskFate fate = decide(m, t, result);
+        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN) {
+                durable_put_state(t, &fate);
+                durable_stopped(t);
+        }
+        return fate;
+}
+
+int run_keep_bytes(TaskRun *run, EqBytes result) {
+        char *copy = result.len > 0 ? fault_malloc(result.len) : NULL;
+        if (result.len == 0)
+                return 0;
+        if (!copy)
                 return -ENOMEM;
-        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1 };
+        memcpy(copy, result.data, result.len);
+        free(run->result);
+        run->result = copy;
+        run->n_result = result.len;
+        return 0;
+}
+
+/* Without memory only the text, or the result, is missing. */
+static void keep_worker_result(TaskRun *run, const WorkerResult *w) {
+        run->exit = w->exit;
+        free(run->error);
+        run->error = w->error[0] ? strdup(w->error) : NULL;
+        (void)run_keep_bytes(run, w->result);
+}
+
+void task_run_deinit(TaskRun *run) {
+        output_log_deinit(&run->log);
+        free(run->error);
+        free(run->result);
+        free(run->note);
+}
+
+int run_begin(TaskRecord *t, uint64_t started_usec) {
+        if (t->run)
+                task_run_deinit(t->run);
+        else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+                return -ENOMEM;
+        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1, .mark = STORE_MARK_NONE };
         output_log_init(&t->run->log);
         return 0;
 }
@@ -81,9 +136,13 @@ void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {
         if (!run)
                 return; /* it never got as far as prepare */
         run->pid = 0;
-        const CommandResult *c = result->details;
-        if (!c)
+        if (!result->details)
                 return;
+        if (queue_has_workers(t->queue)) {
+                keep_worker_result(run, result->details);
+                return;
+        }
+        const CommandResult *c = result->details;
         run->exit = c->exit;
         run->signal = c->signal;
         run->utime_usec = c->utime_usec;

@@ -2,6 +2,7 @@
 /* Finished tasks, kept for a while: the latest `history` of a queue, none longer than history_age. One that somebody waits
  * for stays until the answer is out. The newest one is never dropped here: the engine may still be on its way out of it. */
 
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 void history_add(Manager *m, TaskRecord *t) {
@@ -47,9 +48,14 @@ static void set_age_timer(Manager *m, QueueRecord *q) {
                         clock_monotonic(m->clock) + MAX(left, USEC_PER_SEC)); /* else: next time */
 }
 
+static void forget(Manager *m, TaskRecord *t) {
+        durable_forget(t);
+        history_drop(m, t);
+}
+
 void history_trim(Manager *m, QueueRecord *q) {
         while (q->n_history > q->attributes.history)
-                history_drop(m, LIST_ENTRY(q->history.next, TaskRecord, history_link));
+                forget(m, LIST_ENTRY(q->history.next, TaskRecord, history_link));
         set_age_timer(m, q);
 }
 
@@ -60,7 +66,7 @@ void history_age_fire(Timer *timer) {
                 TaskRecord *t = LIST_ENTRY(q->history.next, TaskRecord, history_link);
                 if (age_usec(m, t) < q->attributes.history_age_usec)
                         break;
-                history_drop(m, t);
+                forget(m, t);
         }
         set_age_timer(m, q);
 }

@@ -12,6 +12,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 #include "manager/snapshot.h"
 
@@ -29,6 +30,13 @@ static void announce(Manager *m, TaskRecord *t) {
 static void look_whether_stopped(Manager *m) {
         if (m->stopped)
                 (void)timer_set(&m->timers, &m->stop_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
+}
+
+/* Commands are announced when their process is known. */
+static void on_started(void *host, Task *t) {
+        durable_started(task_record(t));
+        if (queue_has_workers(task_record(t)->queue))
+                announce(host, task_record(t));
 }
 
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
@@ -57,6 +65,11 @@ static void on_finished(void *host, Task *task) {
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);
         user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
+        if (!durable_put_end(t))
+                record_settle(m, t);
+}
+
+void record_settle(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
         followers_end(t);
         history_add(m, t);
@@ -81,6 +94,7 @@ static void on_rearm(void *host, uint64_t next_usec) {
 }
 
 static const EngineHooks engine_hooks = {
+        .started = on_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .finished = on_finished,
@@ -137,15 +151,27 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
         return clogged;
 }
 
+bool manager_lost_others(const Manager *m) {
+        const SpawnReady *spawner = command_executor_spawner(m->commands);
+        return m->others_once && spawner && !spawner->any_identity;
+}
+
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
         if (m->ready) {
-                log_notice("the spawner is back as process %d; %u left-over processes were killed", (int)ready->pid,
-                           ready->killed);
+                log_notice("the spawner is back as process %d; %u processes that it had left, waiting ones among them, "
+                           "were killed",
+                           (int)ready->pid, ready->killed);
+                if (manager_lost_others(m))
+                        log_error("from now on only commands of uid %u run: the process that had the rights to run "
+                                  "others' "
+                                  "has died, and eqd has given them up. Restart eqd",
+                                  (unsigned)geteuid());
                 manager_event_daemon(m, EQ_EVENT_SPAWNER_BACK, NULL);
                 return;
         }
         m->ready = true;
+        m->others_once = ready->any_identity;
         m->hooks->ready(m->host);
 }
 
@@ -165,6 +191,14 @@ static const CommandHooks command_hooks = {
 
 /* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
 
+static size_t n_volatile(const Manager *m) {
+        size_t n = 0;
+        for (const QueueRecord *q = m->queues; q; q = q->hh.next)
+                if (!durable_queue(q))
+                        n += q->queue->n_queued + q->queue->n_waiting;
+        return n;
+}
+
 static void stop_fire(Timer *timer) {
         Manager *m = HEAP_ENTRY(timer, Manager, stop_timer);
         size_t n_running = manager_n_running(m);
@@ -172,11 +206,11 @@ static void stop_fire(Timer *timer) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
-        if (n_running > 0)
-                log_warning("%zu commands did not end in time; they are killed", n_running);
-        if (m->n_pending > n_running && !m->keeping)
-                log_notice("%zu tasks had not started; queues are kept in memory only, so they are gone",
-                           m->n_pending - n_running);
+        size_t n_commands = n_running - m->remote->n_busy;
+        if (n_commands > 0)
+                log_warning("%zu commands did not end in time; they are killed", n_commands);
+        if (!m->keeping && n_volatile(m) > 0)
+                log_notice("%zu tasks of queues that are not durable had not ended; they are gone", n_volatile(m));
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
         stopped(m->host);
@@ -189,6 +223,7 @@ static int start_commands(Manager *m, const ManagerConfig *c) {
                 .program = c->spawner_program,
                 .allow_root = m->config->daemon.root_tasks == ROOT_TASKS_REDUCED,
                 .cgroup = c->cgroup,
+                .stock = (unsigned)m->config->daemon.waiting_processes,
         };
         m->no_commands = m->ready = !m->config->daemon.commands;
         return command_executor_new(m->loop, &m->engine, m->no_commands ? NULL : &spawner, &command_hooks, m,
@@ -211,21 +246,33 @@ static int fill(Manager *m, const ManagerConfig *c) {
                 r = start_commands(m, c);
         if (r >= 0)
                 r = pools_start(m);
+        if (r >= 0)
+                r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
+        if (r >= 0)
+                r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
         return r;
 }
 
-/* A file that is no good is not worth an eqd that does not start: what could be read of it is there. */
-static int take_over(Manager *m, int fd) {
+/* A file of the service manager that is no good is not worth an eqd that does not start: what could be read of it is there. A
+ * store that is no good is. */
+static int take_over(Manager *m, const char *store_dir, int kept_fd) {
         Restore restore;
         restore_begin(&restore, m);
-        int r = snapshot_load(&restore, fd);
+        int r = store_dir ? durable_open(m, store_dir, &restore) : 0;
+        int kept = r >= 0 && kept_fd >= 0 ? snapshot_load(&restore, kept_fd) : 0;
         int e = restore_done(&restore);
-        if (r == -ENOMEM || e < 0)
-                return -ENOMEM;
         if (r < 0)
-                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-r));
-        log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were no good",
-                   restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
+                return r;
+        if (kept == -ENOMEM || e < 0) {
+                log_error("out of memory for the queues of the eqd before this one");
+                return -ENOMEM;
+        }
+        if (kept < 0)
+                log_error("what the eqd before this one kept cannot be read to its end: %s", strerror(-kept));
+        if (restore.n_pending > 0 || restore.n_finished > 0 || restore.n_skipped > 0)
+                log_notice("kept over the restart: %zu queues, %zu tasks that have not ended, %zu that have; %zu were "
+                           "no good",
+                           restore.n_queues, restore.n_pending, restore.n_finished, restore.n_skipped);
         return 0;
 }
 
@@ -255,16 +302,23 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         return 0;
 }
 
-int manager_start(Manager *m, int kept_fd) {
+const uint64_t *manager_written(const Manager *m) {
+        return &m->written;
+}
+
+int manager_start(Manager *m, const char *store_dir, int kept_fd) {
         Refusal refusal;
         int r = pools_check_config(m, m->config, &refusal);
         if (r >= 0)
                 r = pools_apply_config(m, &refusal); /* before the queues that were kept, which name them */
-        if (r >= 0 && kept_fd >= 0 && take_over(m, kept_fd) < 0)
-                r = refuse(&refusal, EQ_E_NO_MEMORY, -ENOMEM,
-                           "out of memory for the queues of the eqd before this one");
-        if (r >= 0)
-                r = queues_apply_config(m, m->config, &refusal);
+        if (r < 0) {
+                log_error("%s", refusal.text);
+                return r;
+        }
+        r = take_over(m, store_dir, kept_fd);
+        if (r < 0)
+                return r;
+        r = queues_apply_config(m, m->config, &refusal);
         if (r < 0)
                 log_error("%s", refusal.text);
         return r;
@@ -275,6 +329,7 @@ Manager *manager_free(Manager *m) {
                 return NULL;
         m->stopping = true;
         m->want_events = false;
+        durable_close(m);
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next) {
                 uint64_t seq = 0;
@@ -287,6 +342,8 @@ Manager *manager_free(Manager *m) {
         queue_record_free(m, q);
         tombstones_free(m);
         pools_free(m);
+        m->remote = pool_free(m->remote);
+        m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
         engine_deinit(&m->engine);
         timers_close(&m->timers);
         uv_run(m->loop, UV_RUN_NOWAIT); /* lets the handles go that belong to m */
@@ -336,6 +393,8 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 LIST_FOREACH_SAFE (l, &q->queue->running)
-                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0, grace);
+                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
+                                               queue_has_workers(q) ? USEC_NEVER
+                                                                    : grace); /* nothing of theirs is eqd's */
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

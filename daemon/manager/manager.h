@@ -28,6 +28,11 @@ typedef struct ManagerHooks {
         /* The spawner said READY for the first time. Not called where Manager::ready is set from the beginning, because there
          * is none to wait for. */
         void (*ready)(void *host);
+        /* All changes up to this value of manager_written() are on disk; those above it never will be. */
+        void (*durable)(void *host, uint64_t position);
+        void (*not_durable)(void *host);
+        /* How far the store has been read, while manager_start() does so. */
+        void (*restoring)(void *host, unsigned percent);
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -51,6 +56,8 @@ struct Manager {
         PoolRecord *pools; /* uthash by name; owned */
         Pool *pool;        /* the one named default, which is always there */
         CommandExecutor *commands;
+        Pool *remote; /* of tasks that worker clients have */
+        WorkerExecutor *workers;
         QueueRecord *queues; /* uthash by name; owned */
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
@@ -59,9 +66,12 @@ struct Manager {
         bool dooming;
         const ManagerHooks *hooks;
         void *host;
+        struct Durable *durable; /* NULL: there is no store */
+        uint64_t written;        /* see manager_written() */
         bool want_events, stopping, ready;
         bool keeping;                 /* stopping, and what has not ended goes to the next eqd */
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
+        bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         uint64_t jitter;              /* state of the back-off's random numbers */
@@ -76,9 +86,16 @@ static inline size_t manager_n_running(const Manager *m) {
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
 /* Makes the queues, once: first those that the eqd before this one had, then what the configuration says. kept_fd, borrowed:
- * what its manager_keep() wrote; -1: nothing. 0 or negative errno, which the log explains. */
-int manager_start(Manager *m, int kept_fd);
+ * what its manager_keep() wrote; -1: nothing. store_dir: of the durable queues, blocks while it is read; NULL: all live in
+ * memory. 0 or negative errno, which the log explains. */
+int manager_start(Manager *m, const char *store_dir, int kept_fd);
+/* Counts the changes of durable queues: an answer that was given in between waits for ManagerHooks::durable. */
+const uint64_t *manager_written(const Manager *m);
 Manager *manager_free(Manager *m); /* after manager_stop() is through, or at once */
+
+/* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
+ * started again. Loop. */
+bool manager_lost_others(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are
@@ -176,6 +193,7 @@ void manager_follower_unclogged(Manager *m, Follower *f);
 /* ---- queues; control is for the creator, allow_control, and administrators ---- */
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal);
+void manager_queue_changed(QueueRecord *q); /* paused, resumed, stopped: to be called after it */
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
 
@@ -187,6 +205,19 @@ struct RemoveWaiter {
 /* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
 
+/* ---- parameters: the settings of the daemon, and the defaults of queues ---- */
+typedef struct Tunable {
+        const Param *row;
+        const void *object; /* that the row is of; borrowed from the configuration in force */
+        bool changed;       /* set at run time */
+} Tunable;
+
+/* The i-th of all, in the order of the tables. False: there are no more. */
+bool manager_tunable(const Manager *m, size_t i, Tunable *ret);
+int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *ret_refusal);
+/* Until the next reload, or the end. For administrators, which the server has checked. *t is as it is then. */
+int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refusal);
+
 /* ---- pools; those that change one are for administrators, which the server has checked ---- */
 PoolRecord *manager_pool(const Manager *m, EqBytes name); /* NULL: none */
 int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal *ret_refusal);
@@ -194,6 +225,18 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
                         Refusal *ret_refusal);
 int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal);
 int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal); /* it may be gone only later */
+
+/* ---- workers ---- */
+
+/* Makes *worker serve queues, after making it from setup if it is NULL; all of the queues or none. 0, or negative with a
+ * refusal. May send it tasks at once. */
+int manager_worker_serve(Manager *m, const Caller *caller, const WorkerSetup *setup, const EqWorkerServe *args,
+                         RemoteWorker **worker, Refusal *ret_refusal);
+/* 0, or negative with a refusal: it does not hold that task under that attempt. */
+int manager_worker_touch(Manager *m, const Caller *caller, RemoteWorker *w, const EqWorkerTouch *args,
+                         Refusal *ret_refusal);
+void manager_worker_end(Manager *m, RemoteWorker *w, bool kicked); /* its connection is over; frees it */
+RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none */
 
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);

@@ -12,8 +12,14 @@ void deps_drop(TaskRecord *t);                     /* its own edges and those to
 void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or cancels those that come after it */
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
 
+/* manager.c */
+void record_settle(Manager *m, TaskRecord *t); /* its end is told */
+
 /* submit.c */
+void record_push(Manager *m, TaskRecord *t); /* what was admitted enters its queue */
+void record_drop(Manager *m, TaskRecord *t); /* ... does not, and is freed */
 void space_fell_free(Manager *m, QueueRecord *q);
+bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
 /* tasks.c */
 /* A record with its payload and options, charged to nobody and in no list; its `task` is still to be initialised. NULL: no
@@ -28,7 +34,16 @@ void followers_end(TaskRecord *t);
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
 int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an attempt. 0 or -ENOMEM */
+void task_run_deinit(TaskRun *run);
+int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
+
+/* workers.c */
+extern const WorkerHooks manager_worker_hooks;
+void workers_recheck(Manager *m, QueueRecord *q);            /* who may not serve q any more does not */
+static inline bool queue_has_workers(const QueueRecord *q) { /* and no commands */
+        return q->queue->pool->kind == POOL_REMOTE;
+}
 
 /* history.c */
 void history_add(Manager *m, TaskRecord *t);
@@ -43,12 +58,16 @@ void pools_free(Manager *m);                                           /* after 
 int pools_check_config(const Manager *m, const Config *c, Refusal *r); /* changes nothing */
 int pools_apply_config(Manager *m, Refusal *r); /* m->config, checked. Takes what its pools have */
 void pools_settle_queues(Manager *m);           /* each queue into the pool that it wants; after any change of pools */
-void queue_settle_pool(Manager *m, QueueRecord *q);                     /* into the pool that its attributes name */
+void queue_settle_pool(Manager *m, QueueRecord *q); /* into the pool that its attributes name, unless it has workers */
 int manager_check_pool(const Manager *m, const char *name, Refusal *r); /* is there one? */
 void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
 const char *pool_record_origin(const PoolRecord *p);
+int pools_set_default(Manager *m, uint64_t slots, Refusal *r); /* where nothing else was set; checked */
 
 /* queues.c */
+void queues_apply_settings(Manager *m); /* those of the daemon that have changed */
+/* Gives every queue that has not set it the new default. Takes *a over on success; checks it before. */
+int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r);
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */
 /* As it was before a restart, made by a client. Takes *attributes over on success. As queue_restore(). */
 int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,

@@ -46,6 +46,8 @@ const char *pool_record_origin(const PoolRecord *p) {
 /* ---- queues in pools ---- */
 
 void queue_settle_pool(Manager *m, QueueRecord *q) {
+        if (queue_has_workers(q))
+                return;
         PoolRecord *p = manager_pool(m, eq_str(q->attributes.pool));
         if (!p && !q->pool_missing)
                 log_warning("queue %s: there is no pool %s; it runs in pool default until there is", q->queue->name,
@@ -326,6 +328,22 @@ static uint64_t slots_without_file(const Config *c, const PoolRecord *p) {
                 return 0;
         bool own = !p->from_file && attributes_is_set(&attributes_of_pools, &p->attributes, "slots");
         return own ? p->attributes.slots : c->pool_defaults.slots;
+}
+
+int pools_set_default(Manager *m, uint64_t slots, Refusal *r) {
+        uint64_t sum = 0;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing)
+                        sum += attributes_is_set(&attributes_of_pools, &p->attributes, "slots") ? p->attributes.slots
+                                                                                                : slots;
+        int e = check_slots(sum, EQ_E_INVALID, r);
+        if (e < 0)
+                return e;
+        m->config->pool_defaults.slots = slots;
+        for (PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing)
+                        rebase(p, &m->config->pool_defaults);
+        return 0;
 }
 
 int pools_check_config(const Manager *m, const Config *c, Refusal *r) {

@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 /* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
@@ -106,12 +107,35 @@ static void remove_fire(Timer *timer) {
         List removers;
         list_take_all(&q->removers, &removers);
         manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
+        durable_put_gone(q);
         queue_record_free(m, q);
         for (List *l; (l = list_first(&removers));) {
                 list_remove(l);
                 RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
                 w->done(w);
         }
+}
+
+/* A queue without tasks goes to the pool of that executor. 0 or -ENOMEM: nothing has changed. */
+static int use_executor(Manager *m, QueueRecord *q, QueueExecutor executor) {
+        bool workers = executor == QUEUE_EXECUTOR_WORKER;
+        if (workers == queue_has_workers(q))
+                return 0;
+        worker_executor_remove_queue(m->workers, q->queue);
+        queue_set_pool(q->queue, workers ? m->remote : m->pool);
+        int r = workers ? worker_executor_add_queue(m->workers, q->queue) : 0;
+        if (r < 0)
+                queue_set_pool(q->queue, m->pool);
+        return r;
+}
+
+static int check_executor(const QueueRecord *q, QueueExecutor executor, const char *where, Refusal *r) {
+        if ((executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q) || queue_is_empty(q->queue))
+                return 0;
+        return refuse(r, EQ_E_STATE, -EBUSY,
+                      "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
+                      "queue",
+                      where ? where : "", where ? ": " : "", q->queue->name);
 }
 
 /* What can fail of making a queue. id 0: a new one. */
@@ -127,6 +151,9 @@ static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id
         if (r < 0)
                 return r;
         q->queue->owner = q;
+        r = use_executor(m, q, attributes->executor);
+        if (r < 0)
+                return r;
         HASH_ADD_KEYPTR(hh, m->queues, q->queue->name, strlen(q->queue->name), q);
         return q->hh.tbl ? 0 : -ENOMEM;
 }
@@ -148,6 +175,8 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
+                if (q->queue)
+                        worker_executor_remove_queue(m->workers, q->queue);
                 queue_free(q->queue);
                 free(q);
                 return r;
@@ -195,6 +224,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         timer_drop(&m->timers, &q->remove_timer);
         timer_drop(&m->timers, &q->age_timer);
         HASH_DELETE(hh, m->queues, q);
+        worker_executor_remove_queue(m->workers, q->queue);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
                 manager_wait_space_cancel(m, w);
@@ -203,7 +233,8 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         q->tombstone->last_seq = q->queue->last_seq;
         free_tasks(m, q);
         q->gone = true;
-        queue_set_pool(q->queue, m->pool); /* its own may go before the last pin */
+        if (!queue_has_workers(q))
+                queue_set_pool(q->queue, m->pool); /* its own may go before the last pin */
         if (q->n_pins == 0)
                 queue_record_destroy(q);
         return NULL;
@@ -257,6 +288,12 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
                 return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = durable_check(m, *ret, ret_refusal);
+        if (r < 0) {
+                queue_record_free(m, *ret);
+                return r;
+        }
+        durable_put_queue(*ret);
         manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, *ret, NULL);
         return 0;
 }
@@ -268,9 +305,39 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         memset(a, 0, sizeof(*a));
         queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
+        workers_recheck(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
+        manager_queue_changed(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
+}
+
+void manager_queue_changed(QueueRecord *q) {
+        durable_put_queue(q);
+}
+
+/* Tasks are kept from their submit to the end of their history, or not at all. */
+static bool may_change_durable(const QueueRecord *q) {
+        return queue_is_empty(q->queue) && q->n_history == 0 && q->n_unsettled == 0;
+}
+
+static int check_durable(const QueueRecord *q, bool durable, Refusal *r) {
+        if (durable == q->attributes.durable || may_change_durable(q))
+                return 0;
+        return refuse(r, EQ_E_STATE, -EBUSY,
+                      "durable: queue %s has tasks or a history, which are %s; remove the queue, or make another one",
+                      q->queue->name, q->attributes.durable ? "on disk" : "in memory");
+}
+
+/* A file, or a default, that says otherwise waits until the queue is made anew. */
+static void settle_durable(QueueRecord *q, bool was, bool *durable) {
+        if (*durable == was)
+                return;
+        if (!may_change_durable(q)) {
+                log_warning("queue %s has tasks or a history: durable stays %s", q->queue->name, was ? "yes" : "no");
+                *durable = was;
+        } else if (was)
+                durable_put_gone(q); /* to the store; it lives on in memory */
 }
 
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal) {
@@ -282,8 +349,18 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, &a, *set, ret_refusal);
+        if (r >= 0)
+                r = check_executor(q, a.executor, NULL, ret_refusal);
+        if (r >= 0)
+                r = check_durable(q, a.durable, ret_refusal);
+        if (r >= 0)
+                r = durable_check(m, q, ret_refusal);
         if (r < 0)
                 return r;
+        r = use_executor(m, q, a.executor);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        settle_durable(q, q->attributes.durable, &a.durable);
         q->overridden = q->origin == QUEUE_FROM_FILE;
         apply(m, q, &a);
         return 0;
@@ -292,7 +369,7 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
 /* ---- removal ---- */
 
 void queue_record_settle(Manager *m, QueueRecord *q) {
-        if (q->removing && queue_is_empty(q->queue)) /* not from inside the engine */
+        if (q->removing && queue_is_empty(q->queue) && q->n_unsettled == 0) /* not from inside the engine */
                 (void)timer_set(&m->timers, &q->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
 }
 
@@ -330,12 +407,27 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
         q->fixed = identity_ref(run_as);
 }
 
+/* Checked before anything was changed: see check_files(). */
+static void change_executor(Manager *m, QueueRecord *q) {
+        if (use_executor(m, q, q->attributes.executor) < 0)
+                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
+}
+
 /* The defaults below it may have changed, for what neither its file nor a client has set. */
 static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
+        bool was = q->attributes.durable;
         if (queue_attributes_rebase(&q->attributes, base) < 0)
                 log_error("out of memory: queue %s keeps some old defaults", q->queue->name);
+        bool durable = q->attributes.durable;
+        q->attributes.durable = was;
+        settle_durable(q, was, &durable);
+        q->attributes.durable = durable;
+        if (durable && !was)
+                durable_put_queue(q);
+        change_executor(m, q);
         queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
+        workers_recheck(m, q);
         history_trim(m, q);
         space_fell_free(m, q);
 }
@@ -349,6 +441,9 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         q->origin = QUEUE_FROM_FILE;
         q->overridden = false;
         q->digest = file->digest;
+        if (use_executor(m, q, file->attributes.executor) < 0)
+                log_error("out of memory: queue %s keeps its executor; reload again", q->queue->name);
+        settle_durable(q, q->attributes.durable, &file->attributes.durable);
         apply(m, q, &file->attributes);
 }
 
@@ -358,6 +453,7 @@ static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
         q->digest = file->digest;
+        durable_put_queue(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, q, NULL);
         return 0;
 }
@@ -387,10 +483,11 @@ static int make_default(Manager *m, Refusal *r) {
                 e = queue_record_new(m, "default", &a, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
+        durable_put_queue(q);
         return 0;
 }
 
-static void apply_daemon(Manager *m) {
+void queues_apply_settings(Manager *m) {
         const DaemonSettings *d = &m->config->daemon;
         log_set_level(d->log_level);
         m->users.limits[USER_CONNECTIONS] = d->connections_per_user;
@@ -400,24 +497,94 @@ static void apply_daemon(Manager *m) {
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
 }
 
-int queues_apply_config(Manager *m, Config *config, Refusal *r) {
+/* At the start a file may say something else than what the tasks that were kept are made for. They win: no eqd would be worse. */
+static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
+        if (queue_is_empty(q->queue) || (file->attributes.executor == QUEUE_EXECUTOR_WORKER) == queue_has_workers(q))
+                return 0;
+        log_error("%s: queue %s has tasks of its former executor and keeps that; drain it, then reload", file->file,
+                  file->name);
+        file->digest = 0; /* the next reload looks at it again */
+        file->attributes.executor = queue_has_workers(q) ? QUEUE_EXECUTOR_WORKER : QUEUE_EXECUTOR_COMMAND;
+        return 0;
+}
+
+static int check_file(const Manager *m, const Config *config, ConfigQueue *file, Refusal *r) {
+        const QueueRecord *q = manager_queue(m, eq_str(file->name));
+        if (!q)
+                return 0;
+        if (q->removing)
+                return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
+                              file->file, file->name);
+        if (config == m->config)
+                return keep_executor(q, file);
+        return check_executor(q, file->attributes.executor, file->file, r);
+}
+
+/* With other defaults a queue that says nothing itself may get another executor. */
+static int check_default(const Manager *m, const QueueRecord *q, const Config *config, Refusal *r) {
+        if (q->origin != QUEUE_FROM_CLIENT || config == m->config)
+                return 0;
+        _cleanup_(queue_attributes_deinit) QueueAttributes a;
+        int e = queue_attributes_copy(&a, &q->attributes);
+        if (e >= 0)
+                e = queue_attributes_rebase(&a, &config->queue_defaults);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");
+        return check_executor(q, a.executor, "defaults of queues", r);
+}
+
+static int check_files(const Manager *m, const Config *config, Refusal *r) {
         for (size_t i = 0; i < config->n_queues; i++) {
-                const QueueRecord *q = manager_queue(m, eq_str(config->queues[i].name));
-                if (q && q->removing)
-                        return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
-                                      config->queues[i].file, config->queues[i].name);
+                int e = check_file(m, config, &config->queues[i], r);
+                if (e < 0)
+                        return e;
         }
-        int checked = pools_check_config(m, config, r);
+        for (const QueueRecord *q = m->queues; q; q = q->hh.next) {
+                int e = check_default(m, q, config, r);
+                if (e < 0)
+                        return e;
+        }
+        return 0;
+}
+
+int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r) {
+        int e = manager_check_pool(m, a->pool, r);
+        for (QueueRecord *q = m->queues; e >= 0 && q; q = q->hh.next)
+                if (!attributes_is_set(&attributes_of_queues, &q->attributes, "executor"))
+                        e = check_executor(q, a->executor, "default of queues", r);
+        if (e < 0)
+                return e;
+        queue_attributes_deinit(&m->config->queue_defaults);
+        m->config->queue_defaults = *a;
+        memset(a, 0, sizeof(*a));
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                if (!q->removing)
+                        rebase(m, q, &m->config->queue_defaults);
+        return 0;
+}
+
+/* What `param set` has changed is lost with the old one, and is said. */
+static void say_what_is_lost(const Config *old) {
+        int n = __builtin_popcountll(old->daemon_set) + __builtin_popcountll(old->queue_defaults_set);
+        if (n > 0)
+                log_notice("%d parameters that were set at run time are again what the configuration says", n);
+}
+
+int queues_apply_config(Manager *m, Config *config, Refusal *r) {
+        int checked = check_files(m, config, r);
+        if (checked >= 0)
+                checked = pools_check_config(m, config, r);
         if (checked < 0)
                 return checked;
         if (config != m->config) {
+                say_what_is_lost(m->config);
                 config_free(m->config);
                 m->config = config;
                 int applied = pools_apply_config(m, r);
                 if (applied < 0)
                         return applied;
         }
-        apply_daemon(m);
+        queues_apply_settings(m);
         for (size_t i = 0; i < config->n_queues; i++) {
                 ConfigQueue *file = &config->queues[i];
                 QueueRecord *q = manager_queue(m, eq_str(file->name));

@@ -9,9 +9,11 @@
 #include "engine/engine.h"
 #include "executor/command.h"
 #include "executor/taskspec.h"
+#include "executor/worker.h"
 #include "manager/attributes.h"
 #include "manager/timers.h"
 #include "manager/user.h"
+#include "store/store.h"
 
 typedef struct Manager Manager;
 typedef struct TaskRecord TaskRecord;
@@ -35,6 +37,7 @@ typedef struct QueueRecord {
         List history;    /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
         size_t n_pins;               /* of its tasks together */
+        size_t n_unsettled;          /* tasks that have ended and are not on disk as such */
         List space_waiters;          /* of SpaceWaiter::link */
         List removers;               /* of RemoveWaiter::link */
         struct Tombstone *tombstone; /* what its name keeps of it; the manager's */
@@ -63,7 +66,13 @@ typedef struct TaskRun {
         int exit;              /* -1: none */
         int signal;
         uint64_t utime_usec, stime_usec, maxrss_kib;
-        char *error; /* owned; NULL: none */
+        char *error;     /* owned; NULL: none */
+        uint64_t worker; /* 0: none */
+        char *result;    /* of a worker; owned */
+        char *note;      /* what the worker says about it; owned; NULL: nothing */
+        uint32_t n_result;
+        int progress; /* percent, as the worker says; -1: it does not */
+        int mark;     /* in the store, while it runs; STORE_MARK_NONE */
 } TaskRun;
 
 /* One edge of `after`. */
@@ -104,14 +113,17 @@ struct TaskRecord {
         TaskRun *run;           /* owned; NULL before the first start */
         TaskLinks *links;       /* owned; NULL: never needed */
         List history_link;      /* QueueRecord::history, once finished */
-        List recent_link;       /* Manager::recent, once finished; by time of its end */
+        List recent_link;       /* Manager::recent, once finished; by time of its end. Before that the store's */
         uint64_t finished_usec; /* wall clock; once finished */
+        uint64_t stored_at;     /* of a durable queue: position of its newest record that somebody waits for */
         uint16_t retries, crashes;
+        uint16_t lost;        /* attempts that ended with their worker's connection, or were given back: no failures */
         uint8_t end_reason;   /* eq_reason: why it ended without doing its work */
         uint8_t end_note;     /* TaskEndNote: the same for people */
         unsigned n_pins;      /* who still wants to show it; task_record_pin() */
         bool has_fd;          /* its standard input is a descriptor: one attempt only */
         bool shown;           /* view.c: marked as one of the latest finished */
+        bool unsettled;       /* it has ended, and that is not on disk yet: to everybody it still runs */
         bool lost_in_history; /* dropped from history while pinned; freed with the last pin */
         TaskSpec spec;        /* last, since its bytes follow */
 };
@@ -126,5 +138,8 @@ static inline eq_task_id task_record_id(const TaskRecord *t) {
         return (eq_task_id) { .queue = t->queue->queue->id, .seq = t->task.seq };
 }
 static inline bool task_record_finished(const TaskRecord *t) {
-        return eq_state_finished(t->task.state);
+        return !t->unsettled && eq_state_finished(t->task.state);
+}
+static inline eq_state task_record_state(const TaskRecord *t) {
+        return t->unsettled ? EQ_STATE_RUNNING : (eq_state)t->task.state;
 }

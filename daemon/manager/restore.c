@@ -125,6 +125,7 @@ static bool attribute_needs(const QueueRecord *q) {
 typedef struct AttributePacker {
         msgpack_packer packer;
         uint32_t n;
+        bool executor; /* is among them */
 } AttributePacker;
 
 static int pack_attribute(void *userdata, const char *name, const char *value, bool set) {
@@ -133,6 +134,7 @@ static int pack_attribute(void *userdata, const char *name, const char *value, b
         if (!set)
                 return 0;
         p->n++;
+        p->executor = p->executor || strcmp(name, "executor") == 0;
         msgpack_pack_str(&p->packer, name_len + 1 + value_len);
         msgpack_pack_str_body(&p->packer, name, name_len);
         msgpack_pack_str_body(&p->packer, "=", 1);
@@ -145,6 +147,8 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
         AttributePacker p = { .packer = eq_packer(&set) };
         if (attribute_needs(q))
                 (void)queue_attributes_each(&q->attributes, pack_attribute, &p); /* our function ends it never */
+        if (!p.executor) /* its tasks fit no other, whatever files and defaults say then */
+                (void)pack_attribute(&p, "executor", queue_has_workers(q) ? "worker" : "command", true);
         StoredQueue s = {
                 .creator = q->creator,
                 .pauses = q->queue->pauses,
@@ -214,6 +218,7 @@ static void set_state(const Manager *m, TaskRecord *t, const StoredTask *s, cons
         if (state) {
                 task->attempt = state->attempt;
                 t->crashes = state->crashes;
+                t->lost = state->lost;
         }
 }
 
@@ -289,7 +294,8 @@ static int restore_run(TaskRecord *t, const StoredEnd *end) {
         run->maxrss_kib = end->maxrss_kib;
         if (end->error.len)
                 run->error = strndup(end->error.data, end->error.len); /* without memory: only the text is missing */
-        return 0;
+        run->worker = end->worker;
+        return run_keep_bytes(run, end->result);
 }
 
 int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
@@ -309,6 +315,7 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
         t->end_reason = end->reason;
         t->end_note = end->note;
         t->crashes = end->crashes;
+        t->lost = end->lost;
         t->finished_usec = end->finished_usec;
         r->n_finished++;
         history_add(r->manager, t);
@@ -341,15 +348,18 @@ void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b) {
         stored_task_pack(&s, b);
 }
 
-void restore_pack_state(const Manager *m, const TaskRecord *t, EqBuffer *b) {
+void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b) {
         const Task *task = &t->task;
+        bool retry = fate && fate->event == TASK_EV_RETRY;
+        uint8_t wait = retry ? TASK_WAIT_BACKOFF : fate ? 0 : task->wait & ~TASK_WAIT_AFTER;
         StoredState s = {
                 .attempt = task->attempt,
                 .crashes = t->crashes,
-                .wait = task->wait & ~TASK_WAIT_AFTER,
+                .lost = t->lost,
+                .wait = wait,
         };
-        if (task->wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
-                s.due_usec = clock_to_realtime(m->clock, task->due_usec);
+        if (wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
+                s.due_usec = clock_to_realtime(m->clock, retry ? fate->due_usec : task->due_usec);
         if (task->expire_usec)
                 s.expire_usec = clock_to_realtime(m->clock, task->expire_usec);
         stored_state_pack(&s, b);
@@ -363,6 +373,7 @@ void restore_pack_end(const TaskRecord *t, EqBuffer *b) {
                 .note = t->end_note,
                 .attempt = t->task.attempt,
                 .crashes = t->crashes,
+                .lost = t->lost,
                 .finished_usec = t->finished_usec,
                 .exit = -1,
         };
@@ -374,6 +385,8 @@ void restore_pack_end(const TaskRecord *t, EqBuffer *b) {
                 e.stime_usec = run->stime_usec;
                 e.maxrss_kib = run->maxrss_kib;
                 e.error = eq_str(run->error);
+                e.worker = run->worker;
+                e.result = eq_bytes(run->result, run->n_result);
         }
         stored_end_pack(&e, run ? &run->log : NULL, b);
 }

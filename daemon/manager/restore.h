@@ -33,5 +33,6 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
 /* The way there: stored forms of what is. Slices live as long as the record and b, which holds what was put together. */
 void restore_pack_queue(const QueueRecord *q, EqBuffer *b);
 void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b);
-void restore_pack_state(const Manager *m, const TaskRecord *t, EqBuffer *b);
+/* fate: RETRY or RETURN of the attempt that has just ended, which t does not show yet; NULL: as t is. */
+void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b);
 void restore_pack_end(const TaskRecord *t, EqBuffer *b);

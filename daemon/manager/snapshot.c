@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 static const char magic[8] = { 'E', 'Q', 'D', 'S', 'N', 'A', 'P', '1' };
@@ -84,7 +85,7 @@ static int save_task(Writer *w, const TaskRecord *t) {
         if (finished)
                 restore_pack_end(t, &w->buffer);
         else
-                restore_pack_state(w->manager, t, &w->buffer);
+                restore_pack_state(w->manager, t, NULL, &w->buffer);
         return end(w);
 }
 
@@ -144,7 +145,8 @@ int snapshot_save(const Manager *m, int fd) {
         if (r >= 0)
                 r = tombstones_each(m, save_tombstone, &w);
         for (const QueueRecord *q = m->queues; q && r >= 0; q = q->hh.next)
-                r = q->removing ? save_gone(&w, q->queue) : save_queue(&w, q);
+                if (!durable_queue(q)) /* those the store has */
+                        r = q->removing ? save_gone(&w, q->queue) : save_queue(&w, q);
         if (r >= 0) {
                 uint64_t n = w.n_frames;
                 begin(&w, 'Z');

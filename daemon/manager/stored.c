@@ -159,6 +159,7 @@ void stored_state_pack(const StoredState *s, EqBuffer *b) {
         put_u8(b, s->wait);
         put_u16(b, s->attempt);
         put_u16(b, s->crashes);
+        put_u16(b, s->lost);
         put_u64(b, s->due_usec);
         put_u64(b, s->expire_usec);
 }
@@ -172,6 +173,7 @@ int stored_state_unpack(EqBytes raw, StoredState *ret) {
         s.wait = get_u8(&c);
         s.attempt = get_u16(&c);
         s.crashes = get_u16(&c);
+        s.lost = get_u16(&c);
         s.due_usec = get_u64(&c);
         s.expire_usec = get_u64(&c);
         if (end(&c) < 0)
@@ -215,6 +217,7 @@ void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b) {
         put_u8(b, e->note);
         put_u16(b, e->attempt);
         put_u16(b, e->crashes);
+        put_u16(b, e->lost);
         put_u64(b, e->finished_usec);
         put_u64(b, e->started_usec);
         put_u32(b, (uint32_t)e->exit);
@@ -223,6 +226,8 @@ void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b) {
         put_u64(b, e->stime_usec);
         put_u64(b, e->maxrss_kib);
         put_bytes(b, e->error);
+        put_u64(b, e->worker);
+        put_bytes(b, e->result);
         put_output(log, b);
 }
 
@@ -237,6 +242,7 @@ int stored_end_unpack(EqBytes raw, StoredEnd *ret) {
         e.note = get_u8(&c);
         e.attempt = get_u16(&c);
         e.crashes = get_u16(&c);
+        e.lost = get_u16(&c);
         e.finished_usec = get_u64(&c);
         e.started_usec = get_u64(&c);
         e.exit = (int32_t)get_u32(&c);
@@ -245,6 +251,8 @@ int stored_end_unpack(EqBytes raw, StoredEnd *ret) {
         e.stime_usec = get_u64(&c);
         e.maxrss_kib = get_u64(&c);
         e.error = get_bytes(&c);
+        e.worker = get_u64(&c);
+        e.result = get_bytes(&c);
         for (int i = 0; i < 3; i++)
                 e.n_total[i] = get_u64(&c);
         e.n_dropped = get_u64(&c);

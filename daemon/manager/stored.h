@@ -24,7 +24,7 @@ typedef struct StoredTask {
 
 /* What has become of a task that has not ended, since it was accepted. */
 typedef struct StoredState {
-        uint16_t attempt, crashes;
+        uint16_t attempt, crashes, lost;
         uint8_t wait;         /* TASK_WAIT_* that hold, but for AFTER, which is found out again */
         uint64_t due_usec;    /* wall clock; of AT or BACKOFF */
         uint64_t expire_usec; /* wall clock; 0: never */
@@ -33,11 +33,13 @@ typedef struct StoredState {
 /* How a task ended. */
 typedef struct StoredEnd {
         uint8_t state, reason, note; /* eq_state, eq_reason, TaskEndNote */
-        uint16_t attempt, crashes;
+        uint16_t attempt, crashes, lost;
         uint64_t finished_usec, started_usec; /* wall clock; started 0: never */
         int32_t exit, signal;
         uint64_t utime_usec, stime_usec, maxrss_kib;
         EqBytes error;
+        uint64_t worker;                /* 0: none */
+        EqBytes result;                 /* of that worker */
         uint64_t n_total[3], n_dropped; /* of its output, as in OutputLog */
         EqBytes output;                 /* kept chunks: for stored_output_next() */
 } StoredEnd;

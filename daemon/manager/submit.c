@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/fault.h"
-#include "manager/manager.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 /* One task of a submit on its way in. */
@@ -35,6 +35,28 @@ static int check_env(Refusal *r, EqArray env) {
                         return refuse(r, EQ_E_INVALID, -EINVAL, "env: every string must be KEY=VALUE");
         }
         return 0;
+}
+
+/* What only a command can use. */
+static const uint64_t command_options = EQ_BIT(Submit, argv) | EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) |
+                                        EQ_BIT(Submit, merge) | EQ_BIT(Submit, stdout_path) |
+                                        EQ_BIT(Submit, stderr_path) | EQ_BIT(Submit, umask) | EQ_BIT(Submit, nice) |
+                                        EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd);
+
+static int check_no_command(const Admission *a, const EqSubmit *s) {
+        uint64_t wrong = s->present & command_options;
+        if (!wrong)
+                return 0;
+        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
+                      "%s: queue %s is served by workers (executor=worker), which get a payload; send no command and "
+                      "nothing for one",
+                      eq_schema_Submit.fields[__builtin_ctzll(wrong)].name, a->queue->queue->name);
+}
+
+bool submit_fits_executor(const TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        return queue_has_workers(t->queue) ? !(s.present & command_options) : EQ_HAS(&s, Submit, argv);
 }
 
 static int check_argv(const Admission *a, const EqSubmit *s) {
@@ -79,6 +101,12 @@ static int check_identity(const Admission *a) {
         uid_t uid = a->run_as->uid;
         bool own_only =
                 !spawner || !spawner->any_identity || a->manager->config->daemon.identity == COMMAND_IDENTITY_OWN;
+        if (manager_lost_others(a->manager) && uid != geteuid())
+                return refuse(
+                        a->refusal, EQ_E_IDENTITY, -EPERM,
+                        "eqd cannot run commands as uid %u until it is restarted: its process that had the rights to "
+                        "do so has died; tell the administrator",
+                        (unsigned)uid);
         if (own_only && uid != geteuid())
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,
@@ -93,7 +121,7 @@ static int check_identity(const Admission *a) {
 
 /* Is there anything that can run its tasks? */
 static int check_executor(const Manager *m, const QueueRecord *q, Refusal *r) {
-        if (!m->no_commands)
+        if (!m->no_commands || queue_has_workers(q))
                 return 0;
         return refuse(r, EQ_E_DENIED, -EPERM,
                       "commands are switched off here (commands=no in eqd.conf): this eqd cannot run tasks of queue %s",
@@ -198,6 +226,12 @@ static uint64_t add_usec(uint64_t a, uint64_t b) {
 
 /* When it may start and must have started, as the engine wants to know it. */
 static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
+        static const uint64_t timed =
+                EQ_BIT(Submit, delay_usec) | EQ_BIT(Submit, at_usec) | EQ_BIT(Submit, expire_usec);
+        if (s->hold)
+                t->wait |= TASK_WAIT_HELD;
+        if (!(s->present & timed))
+                return; /* most have none, and a clock costs as much as all the rest here */
         uint64_t now = clock_monotonic(m->clock);
         if (EQ_HAS(s, Submit, delay_usec))
                 t->due_usec = add_usec(now, s->delay_usec);
@@ -207,8 +241,6 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
                 t->wait |= TASK_WAIT_AT;
         if (EQ_HAS(s, Submit, expire_usec))
                 t->expire_usec = add_usec(now, s->expire_usec);
-        if (s->hold)
-                t->wait |= TASK_WAIT_HELD;
 }
 
 /* A record that is ready to be pushed but for its SEQ. */
@@ -235,25 +267,37 @@ static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_u
 
 static int check_task(const Admission *a, const SubmitArgs *args) {
         const EqSubmit *s = args->submit;
-        int r = check_argv(a, s);
+        int r = queue_has_workers(a->queue) ? check_no_command(a, s) : check_argv(a, s);
         if (r >= 0 && (s->present & checked_options))
                 r = check_options(a, s, args->stdin_fd);
         return r;
 }
 
-/* Nothing fails from here on. */
-static void commit(const Admission *a, TaskRecord *t, uint64_t seq, int stdin_fd) {
-        Queue *queue = a->queue->queue;
-        t->task.seq = seq;
+static void take(const Admission *a, TaskRecord *t, int stdin_fd) {
         t->spec.stdin_fd = stdin_fd;
         t->user = a->caller->user;
         t->user->n_refs++;
         a->manager->n_pending++;
+}
+
+void record_push(Manager *m, TaskRecord *t) {
+        QueueRecord *q = t->queue;
         bool never = t->end_note == TASK_NOTE_DEPS;
-        manager_event_task(a->manager, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
-        queue_push(queue, &t->task);
-        if (never)
-                (void)queue_cancel(queue, &t->task); /* just pushed, and not eligible */
+        manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
+        queue_push(q->queue, &t->task);
+        if (q->removing)
+                t->end_note = TASK_NOTE_REMOVED; /* meanwhile */
+        if (never || q->removing)
+                (void)queue_cancel(q->queue, &t->task); /* runs already: it is left to run, as all that did */
+}
+
+void record_drop(Manager *m, TaskRecord *t) {
+        user_refund(t->user, USER_TASKS, 1);
+        user_refund(t->user, USER_TASK_BYTES, t->task.bytes);
+        user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
+        m->n_pending--;
+        queue_unreserve(t->queue->queue, 1, t->task.bytes);
+        task_record_free(t);
 }
 
 static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_t first_seq) {
@@ -268,7 +312,9 @@ static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_
         return 0;
 }
 
-static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq) {
+/* *ret_now: they are to be pushed now, not when they are durable. */
+static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq,
+                 bool *ret_now) {
         uint64_t n_bytes = args_bytes(args, n);
         const Cost costs[COSTS] = { { USER_TASKS, n },
                                     { USER_TASK_BYTES, n_bytes },
@@ -279,6 +325,10 @@ static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecor
         r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
         if (r == 0) {
                 r = index_all(a, records, n, *ret_first_seq);
+                for (size_t i = 0; i < n && r >= 0; i++)
+                        records[i]->task.seq = *ret_first_seq + i;
+                if (r >= 0)
+                        r = durable_accept(a->queue, records, n, ret_now, a->refusal);
                 if (r < 0)
                         queue_unreserve(a->queue->queue, n, n_bytes);
         }
@@ -300,7 +350,7 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
 
         Admission a = { .manager = m, .caller = caller, .queue = q, .refusal = ret_refusal };
         a.run_as = q->fixed ? q->fixed : caller->identity;
-        r = check_identity(&a);
+        r = queue_has_workers(q) ? 0 : check_identity(&a);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++) {
@@ -312,6 +362,7 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
         TaskRecord *one = NULL, **records = &one;
         size_t n_made = 0;
         uint64_t first_seq, now_usec = clock_realtime(m->clock);
+        bool now;
         if (n > 1 && !(records = fault_calloc(n, sizeof(TaskRecord *))))
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         while (r == 0 && n_made < n) {
@@ -319,12 +370,15 @@ int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const Submit
                 n_made += r == 0;
         }
         if (r == 0)
-                r = admit(&a, args, n, records, &first_seq);
+                r = admit(&a, args, n, records, &first_seq, &now);
         if (r == 0) {
                 *ret_first = (eq_task_id) { .queue = q->queue->id, .seq = first_seq };
                 *ret_last = records[n - 1];
-                for (size_t i = 0; i < n; i++)
-                        commit(&a, records[i], first_seq + i, args[i].stdin_fd);
+                for (size_t i = 0; i < n; i++) {
+                        take(&a, records[i], args[i].stdin_fd);
+                        if (now)
+                                record_push(m, records[i]);
+                }
         } else
                 for (size_t i = 0; i < n_made; i++)
                         task_record_free(records[i]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
@@ -30,11 +31,11 @@ TaskRecord *task_record_free(TaskRecord *t) {
                 list_remove(&t->links->doomed_link);
         free(t->links);
         history_remove(m, t);
+        list_remove(&t->recent_link);
         if (t->task.seq != 0 && seq_index_get(&t->queue->tasks, t->task.seq) == t)
                 seq_index_remove(&t->queue->tasks, t->task.seq);
         if (t->run) {
-                output_log_deinit(&t->run->log);
-                free(t->run->error);
+                task_run_deinit(t->run);
                 free(t->run);
         }
         task_spec_deinit(&t->spec);
@@ -110,23 +111,30 @@ int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t
 }
 
 int manager_kill(Manager *m, TaskRecord *t, int signal) {
-        if (t->task.state != EQ_STATE_RUNNING)
+        if (t->task.state != EQ_STATE_RUNNING || queue_has_workers(t->queue))
                 return 1;
         return command_executor_signal(m->commands, &t->task, signal) < 0 ? 1 : 0;
 }
 
 int manager_hold(Manager *m, TaskRecord *t) {
-        return queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        int r = queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        if (r == 0)
+                durable_put_state(t, NULL);
+        return r;
 }
 
 int manager_release(Manager *m, TaskRecord *t) {
-        if (!(t->task.wait & TASK_WAIT_HELD))
+        if (!(t->task.wait & TASK_WAIT_HELD) || !task_is_pending(&t->task))
                 return 1;
+        t->task.wait &= ~TASK_WAIT_HELD; /* as it will be: released it may start, and end, at once */
+        durable_put_state(t, NULL);
+        t->task.wait |= TASK_WAIT_HELD;
         return queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
 }
 
 int manager_retry(Manager *m, TaskRecord *t, bool reset) {
-        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history)
+        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history ||
+            !submit_fits_executor(t))
                 return 1;
         uint64_t n_bytes = t->task.bytes;
         if (!user_charge(t->user, USER_TASKS, 1))
@@ -138,13 +146,14 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         history_remove(m, t);
         if (reset) {
                 t->task.attempt = 0;
-                t->crashes = 0;
+                t->crashes = t->lost = 0;
         }
         t->end_reason = EQ_REASON_NONE;
         t->end_note = TASK_NOTE_NONE;
         t->task.wait = 0;
         t->task.due_usec = t->task.expire_usec = 0;
         m->n_pending++;
+        durable_put_state(t, NULL);
         manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
         queue_push_again(t->queue->queue, &t->task);
         return 0;
@@ -276,17 +285,20 @@ int manager_follow(Manager *m, TaskRecord *t, Follower *f) {
         return 0;
 }
 
+static void resume_output(Manager *m, TaskRecord *t) {
+        if (t && t->task.state == EQ_STATE_RUNNING && !queue_has_workers(t->queue))
+                command_executor_resume(m->commands, &t->task);
+}
+
 void manager_unfollow(Manager *m, Follower *f) {
         TaskRecord *t = f->task;
         list_remove(&f->link);
         f->task = NULL;
-        if (t && t->task.state == EQ_STATE_RUNNING)
-                command_executor_resume(m->commands, &t->task); /* it may have been the one that was clogged */
+        resume_output(m, t); /* it may have been the one that was clogged */
 }
 
 void manager_follower_unclogged(Manager *m, Follower *f) {
-        if (f->task && f->task->task.state == EQ_STATE_RUNNING)
-                command_executor_resume(m->commands, &f->task->task);
+        resume_output(m, f->task);
 }
 
 void followers_end(TaskRecord *t) {

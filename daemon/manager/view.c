@@ -3,6 +3,7 @@
 
 #include "manager/view.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -53,6 +54,16 @@ static void name_of(const TaskRecord *t, char *buf, size_t size) {
         snprintf(buf, size, "%s/%llu", t->queue->queue->name, (unsigned long long)t->task.seq);
 }
 
+static void explain_unserved(const Queue *q, char *buf, size_t size) {
+        size_t n = worker_executor_n_serving(q);
+        if (n > 0)
+                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
+                         n, q->name);
+        else
+                snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
+                         q->name, q->name);
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -74,6 +85,10 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "all %zu slots of pool %s are taken; eqctl pool set %s slots=N makes more",
                          q->pool->n_slots_max, q->pool->name, q->pool->name);
                 return;
+        case EQ_REASON_NO_WORKER:
+        case EQ_REASON_POOL_FULL:
+                explain_unserved(q, buf, size);
+                return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
                 return;
@@ -82,7 +97,7 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_AFTER:
                 snprintf(buf, size, "comes after %s, which is %s", other,
-                         by ? eq_state_name(by->task.state) : "not finished");
+                         by ? eq_state_name(task_record_state(by)) : "not finished");
                 return;
         case EQ_REASON_AT:
                 snprintf(buf, size, "starts in %s", span);
@@ -138,10 +153,28 @@ static void explain_end(const TaskRecord *t, char *buf, size_t size) {
                 snprintf(buf, size, "exit status %d", run->exit);
 }
 
+/* What a run by a worker has beside. */
+static void view_worker_run(const TaskRun *run, EqTask *row) {
+        EQ_SET(row, Task, worker, run->worker);
+        if (run->progress >= 0)
+                EQ_SET(row, Task, progress, (uint64_t)run->progress);
+        if (run->note)
+                EQ_SET(row, Task, note, eq_str(run->note));
+}
+
+void view_task_result(const TaskRecord *t, TaskView *v) {
+        if (t->run && t->run->n_result > 0)
+                EQ_SET(&v->row, Task, result, eq_bytes(t->run->result, t->run->n_result));
+}
+
 static void view_run(const TaskRun *run, bool running, EqTask *row) {
         EQ_SET(row, Task, started_usec, run->started_usec);
-        EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
-        EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+        if (run->worker)
+                view_worker_run(run, row);
+        else {
+                EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
+                EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+        }
         if (running) {
                 if (run->pid > 0)
                         EQ_SET(row, Task, pid, (uint64_t)run->pid);
@@ -153,6 +186,8 @@ static void view_run(const TaskRun *run, bool running, EqTask *row) {
                 EQ_SET(row, Task, signal, (uint64_t)run->signal);
         if (run->error)
                 EQ_SET(row, Task, error, eq_str(run->error));
+        if (run->worker)
+                return;
         EQ_SET(row, Task, utime_usec, run->utime_usec);
         EQ_SET(row, Task, stime_usec, run->stime_usec);
         EQ_SET(row, Task, maxrss_kib, run->maxrss_kib);
@@ -178,6 +213,8 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
         const Identity *run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity;
         EQ_SET(row, Task, uid, t->spec.identity->uid);
         EQ_SET(row, Task, gid, t->spec.identity->gid);
+        if (queue_has_workers(t->queue))
+                return; /* it runs as whatever its worker is */
         if (run_as->uid != t->spec.identity->uid)
                 EQ_SET(row, Task, run_uid, run_as->uid);
         if (run_as->uid == 0)
@@ -189,7 +226,7 @@ static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, v->detail, sizeof(v->detail));
-        else if (t->task.state != EQ_STATE_RUNNING) {
+        else if (task_record_state(t) != EQ_STATE_RUNNING) {
                 const TaskRecord *by;
                 reason = reason_of(t, &by);
                 if (reason != EQ_REASON_NONE)
@@ -206,7 +243,7 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Task, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Task, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Task, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Task, state, eq_str(eq_state_name(task_record_state(t))));
         EQ_SET(row, Task, payload_bytes, t->spec.payload_len);
         EQ_SET(row, Task, attempt, t->task.attempt);
         EQ_SET(row, Task, retries, t->retries);
@@ -219,9 +256,22 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
         view_identity(m, t, row);
         view_reason(m, t, ret);
         if (t->run)
-                view_run(t->run, t->task.state == EQ_STATE_RUNNING, row);
+                view_run(t->run, task_record_state(t) == EQ_STATE_RUNNING, row);
         if (task_record_finished(t))
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
+}
+
+static void explain_run(const Manager *m, const TaskRecord *t, char *buf, size_t size) {
+        const RemoteWorker *w = queue_has_workers(t->queue) ? remote_worker_of(&t->task) : NULL;
+        char silent[32];
+        if (!w) {
+                snprintf(buf, size, "runs as process %d", t->run ? (int)t->run->pid : 0);
+                return;
+        }
+        format_span(clock_monotonic(m->clock) - w->seen_usec, silent, sizeof(silent));
+        snprintf(buf, size, "worker %llu%s%s (uid %u, pid %d) has it under attempt %u; it last said something %s ago%s",
+                 (unsigned long long)w->number, w->name[0] ? " " : "", w->name, (unsigned)w->identity->uid, (int)w->pid,
+                 (unsigned)t->task.attempt, silent, w->clogged ? ", and does not read" : "");
 }
 
 void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
@@ -229,14 +279,14 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         memset(ret, 0, sizeof(*ret));
         EQ_SET(row, Why, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(row, Why, queue, eq_str(t->queue->queue->name));
-        EQ_SET(row, Why, state, eq_str(eq_state_name(t->task.state)));
+        EQ_SET(row, Why, state, eq_str(eq_state_name(task_record_state(t))));
 
         const TaskRecord *by = NULL;
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
-        else if (t->task.state == EQ_STATE_RUNNING)
-                snprintf(ret->detail, sizeof(ret->detail), "runs as process %d", t->run ? (int)t->run->pid : 0);
+        else if (task_record_state(t) == EQ_STATE_RUNNING)
+                explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {
                 reason = reason_of(t, &by);
                 EQ_SET(row, Why, ahead, queue_n_ahead(t->queue->queue, &t->task));
@@ -308,6 +358,8 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         EQ_SET(row, Queue, done, e->n_done);
         EQ_SET(row, Queue, failed, e->n_failed);
         EQ_SET(row, Queue, refused, e->n_refused);
+        if (queue_has_workers(q))
+                EQ_SET(row, Queue, workers, worker_executor_n_serving(e));
         const TaskRecord *oldest = oldest_pending(q);
         uint64_t now = clock_realtime(m->clock);
         if (oldest)
@@ -323,6 +375,33 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
 
 void queue_view_done(QueueView *v) {
         eq_buffer_done(&v->set);
+}
+
+/* ---- parameters ---- */
+
+void view_param(const Tunable *t, ParamView *ret) {
+        static const char *const types[_PARAM_TYPE_MAX] = {
+                [PARAM_UINT] = "number", [PARAM_SIZE] = "size",     [PARAM_USEC] = "duration", [PARAM_BOOL] = "bool",
+                [PARAM_ENUM] = "word",   [PARAM_OCTAL] = "mode",    [PARAM_TEXT] = "text",     [PARAM_USER] = "user",
+                [PARAM_GROUP] = "group", [PARAM_ACCESS] = "access",
+        };
+        const Param *p = t->row;
+        EqParam *row = &ret->row;
+        *row = (EqParam) { 0 };
+        snprintf(ret->name, sizeof(ret->name), "%s.%s", p->section, p->name);
+        ret->name[0] = (char)tolower((unsigned char)ret->name[0]); /* sections are one word */
+        param_print(p, t->object, ret->value);
+        param_print_range(p, ret->range, sizeof(ret->range));
+        EQ_SET(row, Param, name, eq_str(ret->name));
+        EQ_SET(row, Param, value, eq_str(ret->value));
+        EQ_SET(row, Param, fallback, eq_str(p->fallback));
+        EQ_SET(row, Param, type, eq_str(types[p->type]));
+        EQ_SET(row, Param, range, eq_str(ret->range));
+        if (p->type != PARAM_ENUM && p->type != PARAM_TEXT && *p->unit)
+                EQ_SET(row, Param, unit, eq_str(p->unit));
+        EQ_SET(row, Param, settable, p->settable);
+        EQ_SET(row, Param, changed, t->changed);
+        EQ_SET(row, Param, doc, eq_str(p->doc));
 }
 
 /* ---- pools ---- */
@@ -414,7 +493,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         if (spawner) {
                 bool any = spawner->any_identity && m->config->daemon.identity != COMMAND_IDENTITY_OWN;
                 EQ_SET(ret, Stat, spawner_pid, (uint64_t)spawner->pid);
-                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : "own"));
+                EQ_SET(ret, Stat, identities, eq_str(any ? "any" : manager_lost_others(m) ? "lost" : "own"));
                 EQ_SET(ret, Stat, trees, eq_str(spawner->cgroups ? "cgroup" : "process-group"));
         } else if (m->no_commands)
                 EQ_SET(ret, Stat, identities, eq_str("none"));
@@ -424,6 +503,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
         EQ_SET(ret, Stat, slots, n_slots(m));
+        EQ_SET(ret, Stat, workers, m->workers->n_workers);
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());
         EQ_SET(ret, Stat, log_dropped, log_dropped());
@@ -437,7 +517,7 @@ static bool matches(const Caller *caller, const ListFilter *f, const TaskRecord 
                 return false;
         if (f->queue && t->queue != f->queue)
                 return false;
-        if (f->states && !(f->states & (1U << t->task.state)))
+        if (f->states && !(f->states & (1U << task_record_state(t))))
                 return false;
         if (EQ_HAS(a, List, uid) && t->spec.identity->uid != a->uid)
                 return false;

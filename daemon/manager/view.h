@@ -10,6 +10,7 @@ typedef struct TaskView {
         char detail[256];
 } TaskView;
 void view_task(const Manager *m, const TaskRecord *t, TaskView *ret);
+void view_task_result(const TaskRecord *t, TaskView *v); /* adds the bytes of its result, which may be many */
 
 typedef struct WhyView {
         EqWhy row;
@@ -29,6 +30,12 @@ void queue_view_done(QueueView *v);
 
 int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
 
+typedef struct ParamView {
+        EqParam row;
+        char name[64], range[512], value[PARAM_PRINT_MAX];
+} ParamView;
+void view_param(const Tunable *t, ParamView *ret);
+
 typedef struct PoolView {
         EqPool row;
         EqBuffer set; /* encoded key=value strings */
@@ -40,6 +47,15 @@ int view_pool(const PoolRecord *p, PoolView *ret); /* 0 or -ENOMEM; then pool_vi
 void pool_view_done(PoolView *v);
 
 int pools_sorted(const Manager *m, PoolRecord ***ret, size_t *ret_n); /* as queues_sorted() */
+
+typedef struct WorkerView {
+        EqWorker row;
+        EqBuffer queues; /* encoded names */
+} WorkerView;
+#define WORKER_VIEW_NULL                                                                                               \
+        { .queues = EQ_BUFFER_NULL }
+int view_worker(const Manager *m, const RemoteWorker *w, WorkerView *ret); /* 0 or -ENOMEM; then worker_view_done() */
+void worker_view_done(WorkerView *v);
 
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 

@@ -130,8 +130,10 @@ int dispatch_message(Session *s, EqBytes raw) {
                 dispatch_bad_frame(s, raw, -EBADMSG);
                 return -EBADMSG;
         }
-        if (m.type == EQ_MSG_RESPONSE) /* to nothing: eqd sends no requests yet */
+        if (m.type == EQ_MSG_RESPONSE) {
+                s->server->hooks->session_response(s->server->host, s, &m);
                 return 0;
+        }
 
         Request rq = { .session = s, .msgid = m.msgid, .params = m.params, .notify = m.type == EQ_MSG_NOTIFY };
         EqMethodId id = eq_method_find(m.method);

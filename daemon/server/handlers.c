@@ -37,8 +37,17 @@ const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
         [EQ_METHOD_POOL_CREATE] = handle_pool_create,
         [EQ_METHOD_POOL_SET] = handle_pool_set,
         [EQ_METHOD_POOL_RM] = handle_pool_rm,
+        [EQ_METHOD_PARAM_LIST] = handle_param_list,
+        [EQ_METHOD_PARAM_GET] = handle_param_get,
+        [EQ_METHOD_PARAM_SET] = handle_param_set,
         [EQ_METHOD_RELOAD] = handle_reload,
         [EQ_METHOD_STAT] = handle_stat,
+        [EQ_METHOD_WORKER_SERVE] = handle_worker_serve,
+        [EQ_METHOD_WORKER_CREDIT] = handle_worker_credit,
+        [EQ_METHOD_WORKER_LEAVE] = handle_worker_leave,
+        [EQ_METHOD_WORKER_TOUCH] = handle_worker_touch,
+        [EQ_METHOD_WORKER_LIST] = handle_worker_list,
+        [EQ_METHOD_WORKER_KICK] = handle_worker_kick,
 };
 
 static bool is_admin(void *host, const Identity *id) {
@@ -48,16 +57,23 @@ static bool is_admin(void *host, const Identity *id) {
 
 static void session_closed(void *host, Session *s) {
         stream_session_closed(host, s);
+        worker_session_closed(host, s);
 }
 
 static void session_unclogged(void *host, Session *s) {
         stream_session_unclogged(host, s);
+        worker_session_unclogged(host, s);
+}
+
+static void session_response(void *host, Session *s, const EqMessage *m) {
+        worker_session_response(host, s, m);
 }
 
 const ServerHooks handlers_server_hooks = {
         .is_admin = is_admin,
         .session_closed = session_closed,
         .session_unclogged = session_unclogged,
+        .session_response = session_response,
 };
 
 void handlers_init(Handlers *h) {

@@ -49,6 +49,16 @@ void handle_subscribe(void *host, const Request *rq, const void *params);
 int stream_attach(Handlers *h, Session *s, TaskRecord *t, bool must); /* 0 or -ENOMEM */
 void stream_session_closed(Handlers *h, Session *s);
 void stream_session_unclogged(Handlers *h, Session *s);
+/* handlers_worker.c */
+void handle_worker_serve(void *host, const Request *rq, const void *params);
+void handle_worker_credit(void *host, const Request *rq, const void *params);
+void handle_worker_leave(void *host, const Request *rq, const void *params);
+void handle_worker_touch(void *host, const Request *rq, const void *params);
+void handle_worker_list(void *host, const Request *rq, const void *params);
+void handle_worker_kick(void *host, const Request *rq, const void *params);
+void worker_session_response(Handlers *h, Session *s, const EqMessage *m);
+void worker_session_closed(Handlers *h, Session *s);
+void worker_session_unclogged(Handlers *h, Session *s);
 /* handlers_queue.c */
 void handle_queue_create(void *host, const Request *rq, const void *params);
 void handle_queue_set(void *host, const Request *rq, const void *params);
@@ -68,3 +78,7 @@ void handle_pool_show(void *host, const Request *rq, const void *params);
 void handle_pool_create(void *host, const Request *rq, const void *params);
 void handle_pool_set(void *host, const Request *rq, const void *params);
 void handle_pool_rm(void *host, const Request *rq, const void *params);
+/* handlers_param.c */
+void handle_param_list(void *host, const Request *rq, const void *params);
+void handle_param_get(void *host, const Request *rq, const void *params);
+void handle_param_set(void *host, const Request *rq, const void *params);

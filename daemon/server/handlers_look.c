@@ -16,31 +16,44 @@ static void pack_task(Handlers *h, msgpack_packer *pk, const TaskRecord *t) {
         eq_pack_record(pk, &eq_schema_Task, &v.row);
 }
 
+/* With its result, unless those of the reply come to too many bytes: then `show` of that task alone has it. */
+static void pack_task_with_result(Handlers *h, msgpack_packer *pk, const TaskRecord *t, size_t *n_bytes) {
+        TaskView v;
+        view_task(h->manager, t, &v);
+        *n_bytes += t->run ? t->run->n_result : 0;
+        if (*n_bytes < EQ_MESSAGE_MAX / 2)
+                view_task_result(t, &v);
+        eq_pack_record(pk, &eq_schema_Task, &v.row);
+}
+
 static void pack_why(Handlers *h, msgpack_packer *pk, const TaskRecord *t) {
         WhyView v;
         view_why(h->manager, t, &v);
         eq_pack_record(pk, &eq_schema_Why, &v.row);
 }
 
-static void reply_rows(Handlers *h, const Request *rq, EqArray ids,
-                       void (*pack)(Handlers *h, msgpack_packer *pk, const TaskRecord *t)) {
+static void reply_rows(Handlers *h, const Request *rq, EqArray ids, bool why) {
         _cleanup_free_ TaskRecord **tasks = NULL;
+        size_t n_bytes = 0;
         if (request_find_tasks(h, rq, ids, false, &tasks) < 0)
                 return;
         ReplyWriter w;
         request_reply_begin(rq, &w);
         msgpack_pack_array(&w.packer, ids.n);
         for (uint32_t i = 0; i < ids.n; i++)
-                pack(h, &w.packer, tasks[i]);
+                if (why)
+                        pack_why(h, &w.packer, tasks[i]);
+                else
+                        pack_task_with_result(h, &w.packer, tasks[i], &n_bytes);
         request_reply_end(rq, &w);
 }
 
 void handle_show(void *host, const Request *rq, const void *params) {
-        reply_rows(host, rq, ((const EqTasks *)params)->ids, pack_task);
+        reply_rows(host, rq, ((const EqTasks *)params)->ids, false);
 }
 
 void handle_why(void *host, const Request *rq, const void *params) {
-        reply_rows(host, rq, ((const EqTasks *)params)->ids, pack_why);
+        reply_rows(host, rq, ((const EqTasks *)params)->ids, true);
 }
 
 void handle_stat(void *host, const Request *rq, const void *params) {
@@ -142,13 +155,14 @@ typedef struct WaitRequest {
 static void reply_waited(Handlers *h, const Request *rq, const TaskWait *wait) {
         ReplyWriter w;
         uint32_t n = 0;
+        size_t n_bytes = 0;
         for (size_t i = 0; i < wait->n; i++)
                 n += task_record_finished(wait->waiters[i].task);
         request_reply_begin(rq, &w);
         msgpack_pack_array(&w.packer, n);
         for (size_t i = 0; i < wait->n; i++)
                 if (task_record_finished(wait->waiters[i].task))
-                        pack_task(h, &w.packer, wait->waiters[i].task);
+                        pack_task_with_result(h, &w.packer, wait->waiters[i].task, &n_bytes);
         request_reply_end(rq, &w);
 }
 

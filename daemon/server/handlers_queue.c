@@ -107,6 +107,7 @@ void handle_queue_pause(void *host, const Request *rq, const void *params) {
         if (!q)
                 return;
         queue_pause(q->queue);
+        manager_queue_changed(q);
         manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "paused");
         request_reply_nil(rq);
 }
@@ -120,6 +121,7 @@ void handle_queue_resume(void *host, const Request *rq, const void *params) {
                 request_error(rq, EQ_E_STATE, "queue %s is not paused", q->queue->name);
                 return;
         }
+        manager_queue_changed(q);
         manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "resumed");
         request_reply_nil(rq);
 }
@@ -130,6 +132,7 @@ void handle_queue_stop(void *host, const Request *rq, const void *params) {
         if (!q)
                 return;
         queue_stop(q->queue);
+        manager_queue_changed(q);
         manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "stopped");
         request_reply_nil(rq);
 }
@@ -153,6 +156,7 @@ static void queue_wait_done(QueueWaiter *waiter) {
         QueueWait *w = LIST_ENTRY(waiter, QueueWait, waiter);
         Request rq = w->pending->request;
         request_reply_nil(&rq);
+        request_hold(&rq); /* it tells of ends that may not be durable yet */
         pending_request_done(w->pending);
         queue_wait_free(w);
 }
@@ -235,6 +239,7 @@ static void removal_done(RemoveWaiter *waiter) {
         if (w->pending) {
                 Request rq = w->pending->request;
                 request_reply_nil(&rq);
+                request_hold(&rq);
                 pending_request_done(w->pending);
         }
         free(w);

@@ -52,6 +52,7 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
                 submit_one(b->handlers, &rq, &s.one, params, b);
         if (!list_is_empty(&b->waiter.link))
                 return; /* goes on waiting */
+        request_hold(&rq);
         pending_request_done(b->pending);
         blocked_free(b);
 }

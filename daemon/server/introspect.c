@@ -96,6 +96,24 @@ static void pack_functions(msgpack_packer *pk) {
                 pack_function(pk, &eq_methods[i]);
 }
 
+/* ---- what eqd asks of a client ---- */
+
+static void pack_calls(msgpack_packer *pk) {
+        msgpack_pack_array(pk, _EQ_CALL_MAX);
+        for (size_t i = 0; i < _EQ_CALL_MAX; i++) {
+                const EqSchema *s = eq_calls[i].params;
+                msgpack_pack_map(pk, 6);
+                pack_pair_str(pk, "name", eq_calls[i].name);
+                eq_pack_cstr(pk, "parameters");
+                pack_parameters(pk, s);
+                eq_pack_cstr(pk, "options");
+                pack_fields(pk, s, s->n_positional, s->n_fields);
+                pack_pair_str(pk, "answer", eq_calls[i].answer->name);
+                pack_pair_u64(pk, "since", eq_calls[i].since);
+                pack_pair_str(pk, "doc", eq_calls[i].doc);
+        }
+}
+
 /* ---- the other tables ---- */
 
 static const EqSchema *const records[] = {
@@ -212,7 +230,7 @@ static void pack_error_types(msgpack_packer *pk) {
 void introspect_pack(msgpack_packer *pk, uint64_t channel) {
         msgpack_pack_array(pk, 2);
         msgpack_pack_uint64(pk, channel);
-        msgpack_pack_map(pk, 5 + ELEMENTSOF(tables));
+        msgpack_pack_map(pk, 6 + ELEMENTSOF(tables));
         eq_pack_cstr(pk, "version");
         pack_version(pk);
         eq_pack_cstr(pk, "types"); /* of handles that travel as ext; there are none */
@@ -223,5 +241,7 @@ void introspect_pack(msgpack_packer *pk, uint64_t channel) {
         pack_functions(pk);
         eq_pack_cstr(pk, "records");
         pack_records(pk);
+        eq_pack_cstr(pk, "calls");
+        pack_calls(pk);
         pack_tables(pk);
 }

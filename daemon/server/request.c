@@ -184,6 +184,24 @@ void session_notify_begin(Session *s, const char *method, bool must, NotifyWrite
         eq_pack_notify(&ret->packer, method);
 }
 
+void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret) {
+        *ret = (NotifyWriter) { .must = true, .dropped = s->gone || s->closed || s->closing };
+        if (ret->dropped)
+                return;
+        ret->packer = output_begin(s);
+        ret->start = s->write_start;
+        eq_pack_request(&ret->packer, msgid, method);
+}
+
+int session_call_end(Session *s, NotifyWriter *w) {
+        int r = output_end(s);
+        if (r < 0)
+                return r;
+        output_keep(s);
+        session_schedule_flush(s);
+        return 0;
+}
+
 void session_notify_end(Session *s, NotifyWriter *w) {
         if (w->dropped)
                 return;

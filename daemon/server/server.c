@@ -83,7 +83,7 @@ static int share_identity(Server *s, const struct ucred *cred, const gid_t *grou
         return 0;
 }
 
-static int get_identity(Server *s, int fd, Identity **ret) {
+static int get_identity(Server *s, int fd, Identity **ret, pid_t *ret_pid) {
         gid_t guess[GROUPS_GUESS];
         _cleanup_free_ gid_t *many = NULL;
         gid_t *groups = guess;
@@ -102,6 +102,7 @@ static int get_identity(Server *s, int fd, Identity **ret) {
         }
         if (r < 0)
                 return -errno;
+        *ret_pid = cred.pid;
         return share_identity(s, &cred, groups, len / sizeof(gid_t), ret);
 }
 
@@ -112,9 +113,10 @@ static void admit(Server *s, int accepted) {
         _cleanup_(identity_unrefp) Identity *identity = NULL;
         _cleanup_(user_unrefp) User *user = NULL;
         Session *session;
+        pid_t pid = 0;
         int r;
 
-        r = get_identity(s, fd, &identity);
+        r = get_identity(s, fd, &identity, &pid);
         if (r >= 0)
                 r = user_get(s->users, identity->uid, &user);
         if (r < 0) {
@@ -133,6 +135,7 @@ static void admit(Server *s, int accepted) {
                 log_sometimes(s, "cannot accept a connection: out of memory");
                 return;
         }
+        session->pid = pid;
         log_debug("session %llu: uid %lu connected", (unsigned long long)session->number, (unsigned long)identity->uid);
         fd = -1;
         identity = NULL;

@@ -13,6 +13,9 @@ typedef struct ServerHooks {
         bool (*is_admin)(void *host, const Identity *id);
         void (*session_closed)(void *host, Session *s); /* before it is freed; its pending requests are gone by then */
         void (*session_unclogged)(void *host, Session *s); /* output fell below EQ_OUTPUT_LOW */
+        /* The client answered something: m->msgid, error, result; valid during the call. Whether anything was asked is the
+         * host's to know. */
+        void (*session_response)(void *host, Session *s, const EqMessage *m);
 } ServerHooks;
 
 typedef struct ServerConfig {

@@ -171,8 +171,14 @@ static void flush_output(Session *s) {
                 unclog(s);
 }
 
+/* A worker that does not keep up with its tasks is heard all the same: it may be writing answers, and not read before it has
+ * got rid of them. */
+static bool is_full(const Session *s) {
+        return s->worker ? output_pending(s) >= SESSION_WORKER_OUTPUT_MAX : s->throttled;
+}
+
 static bool may_serve(const Session *s) {
-        return s->gone || (!s->throttled && s->n_pending < SESSION_PENDING_MAX);
+        return s->gone || (!is_full(s) && s->n_pending < SESSION_PENDING_MAX);
 }
 
 static bool may_read(const Session *s) {
@@ -301,6 +307,8 @@ void session_turn(Session *s) {
 static bool is_finished(const Session *s) {
         if (s->gone)
                 return s->closing || (s->eof && !s->backlog) || s->n_pending >= SESSION_PENDING_MAX;
+        if (s->worker) /* can answer no more: what it has must not wait for it to read */
+                return s->closing || (s->eof && !s->backlog);
         if (s->closing)
                 return output_pending(s) == 0;
         return s->eof && !s->backlog && s->n_pending == 0 && output_pending(s) == 0;

@@ -7,6 +7,8 @@
  * event. A client that does not read is not read from: above EQ_OUTPUT_HIGH of unsent output its requests wait until
  * EQ_OUTPUT_LOW. Neither do more than SESSION_PENDING_MAX unanswered requests pile up: the next ones wait in the socket.
  *
+ * A worker is served above EQ_OUTPUT_HIGH, too, up to SESSION_WORKER_OUTPUT_MAX; one that shut down its side is closed.
+ *
  * A client that shut down its side gets the answers to what it sent, then the end. A client that is gone altogether has
  * what it sent served to the last whole message; the answers are dropped. */
 
@@ -34,6 +36,7 @@ typedef struct OutputHold {
 
 enum {
         SESSION_HOLDS_MAX = 4,
+        SESSION_WORKER_OUTPUT_MAX = EQ_MESSAGE_MAX / 2, /* unsent output above which not even a worker is served */
         SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
         SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
 };
@@ -77,6 +80,8 @@ struct Session {
         bool closing;       /* reads and answers nothing, sends what is left, then closes */
         bool closed;        /* freed when the loop has let go of `poll` */
         void *subscription; /* handlers': what events it wants; see session_hooks */
+        void *worker;       /* handlers': what it serves */
+        pid_t pid;          /* of the process that connected, as far as its credentials tell; 0: unknown */
         uint64_t n_lost;    /* notifications dropped since the last `lost` */
 };
 
@@ -143,6 +148,10 @@ typedef struct NotifyWriter {
 } NotifyWriter;
 void session_notify_begin(Session *s, const char *method, bool must, NotifyWriter *ret);
 void session_notify_end(Session *s, NotifyWriter *w);
+/* A request of eqd to the client, never dropped for being slow: for callers who look at session_is_clogged(). If it is
+ * `dropped`, the session is ending. The response comes by ServerHooks::session_response. */
+void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret);
+int session_call_end(Session *s, NotifyWriter *w); /* 0, -ENOMEM or -EMSGSIZE: nothing was sent */
 /* From above EQ_OUTPUT_HIGH until below EQ_OUTPUT_LOW, when session_unclogged is called; also for a closed session. */
 static inline bool session_is_clogged(const Session *s) {
         return s->throttled || s->closed;

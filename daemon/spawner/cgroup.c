@@ -79,11 +79,11 @@ static void remove_group(int at, const char *name) {
         (void)unlinkat(at, name, AT_REMOVEDIR);
 }
 
-int slot_cgroup_open(int slots_fd, unsigned slot, SlotCgroup *ret) {
+int slot_cgroup_open(int slots_fd, unsigned number, SlotCgroup *ret) {
         SlotCgroup c = SLOT_CGROUP_NULL;
         char name[16];
 
-        (void)snprintf(name, sizeof(name), "%u", slot);
+        (void)snprintf(name, sizeof(name), "%u", number);
         remove_group(slots_fd, name);
         int r = make_dir(slots_fd, name, &c.dir);
         if (r < 0)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* One cgroup per slot below a directory that was delegated to us: DIR/slots/N. A process cannot leave it by forking, and
- * the kernel kills all in it at once. Nothing here waits. */
+/* One cgroup per command below a directory that was delegated to us: DIR/slots/N, made when first needed and used again. A
+ * process cannot leave it by forking, and the kernel kills all in it at once. Nothing here waits. */
 
 #include <stdbool.h>
 
-/* Descriptors that stay open as long as the slot is used. */
+/* Descriptors that stay open as long as it is used. */
 typedef struct SlotCgroup {
         int dir;     /* for CLONE_INTO_CGROUP */
         int events;  /* cgroup.events; EPOLLPRI when it changed since it was read */
@@ -19,10 +19,10 @@ typedef struct SlotCgroup {
 /* Makes DIR/slots and checks that slots can be made there. 0 or negative errno. */
 int cgroup_open_slots(const char *dir, int *ret_fd);
 
-/* Makes the slot's cgroup, a new one in place of one that is there and empty: Linux (seen on 6.18) kills what clone3() puts
+/* Makes DIR/slots/N, a new one in place of one that is there and empty: Linux (seen on 6.18) kills what clone3() puts
  * into a cgroup that was once killed by cgroup.kill. So one that was killed is closed and opened again before its next use.
  * 0 or negative errno. */
-int slot_cgroup_open(int slots_fd, unsigned slot, SlotCgroup *ret);
+int slot_cgroup_open(int slots_fd, unsigned number, SlotCgroup *ret);
 void slot_cgroup_close(SlotCgroup *c);
 
 int slot_cgroup_populated(const SlotCgroup *c);    /* 1: some process lives in it or below, 0, or negative errno */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* From a copy of the privileged worker to somebody's command. The order is the point:
  *
- *   1. as ourselves: session, nice level, limits, descriptors - things that may need what we have
+ *   0. before the command is known: everything of the worker's is let go but the line, a session of its own, and the pages
+ *      that will be written to are made its own; then it waits
+ *   1. as ourselves: nice level, limits, descriptors - things that may need what we have
  *   2. identity, and every capability goes, for good
  *   3. as the user: the working directory, the output files, the search for the command, exec - so that he reaches what
  *      he may reach and nothing else, and a file system of his that hangs holds up this process only
@@ -15,7 +17,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
-#include <linux/close_range.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,17 +30,31 @@
 
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
-enum { VECTOR_INLINE = 256, OUTPUT_MODE = 0666 };
+enum {
+        VECTOR_INLINE = 256,
+        OUTPUT_MODE = 0666,
+        LINE = STDERR_FILENO + 1, /* its number here, as nothing else is open */
+        PAGE = 4096,
+        WARM_STACK = 2 * PAGE,
+        WARM_INBOX = PAGE, /* a usual request */
+};
+
+typedef struct ChildPlan {
+        const ChildConfig *config;
+        const SpawnStart *request; /* checked */
+        const char *strings;
+        const int *fds; /* in the order of the flags */
+} ChildPlan;
 
 typedef struct Strings {
         char **argv, **env;
         const char *cwd, *stdout_path, *stderr_path;
 } Strings;
 
-static _Noreturn void fail(const ChildPlan *p, SpawnStage stage, int error) {
+static _Noreturn void fail(SpawnStage stage, int error) {
         ChildError e = { .stage = stage, .error = error };
-        (void)!write(p->error_fd, &e, sizeof(e)); /* the pipe is empty and has room; if not, 127 says enough */
-        _exit(127);
+        (void)!write(LINE, &e, sizeof(e)); /* the line is empty and has room; if not, the status says enough */
+        _exit(CHILD_EXIT);
 }
 
 static const char *take_strings(const char *s, char **to, size_t n) {
@@ -55,7 +70,7 @@ static void split_strings(const ChildPlan *p, char **room, Strings *ret) {
         size_t n = (size_t)m->n_argv + m->n_env + 2;
         char **v = n <= VECTOR_INLINE ? room : malloc(n * sizeof(char *));
         if (!v)
-                fail(p, SPAWN_STAGE_EXEC, ENOMEM);
+                fail(SPAWN_STAGE_EXEC, ENOMEM);
         ret->argv = v;
         ret->env = v + m->n_argv + 1;
         ret->cwd = take_strings(take_strings(p->strings, ret->argv, m->n_argv), ret->env, m->n_env);
@@ -66,56 +81,56 @@ static void split_strings(const ChildPlan *p, char **room, Strings *ret) {
 static void set_limits(const ChildPlan *p) {
         const SpawnStart *m = p->request;
 
-        if (p->nofile && setrlimit(RLIMIT_NOFILE, p->nofile) < 0)
-                fail(p, SPAWN_STAGE_LIMITS, errno);
+        if (p->config->nofile && setrlimit(RLIMIT_NOFILE, p->config->nofile) < 0)
+                fail(SPAWN_STAGE_LIMITS, errno);
         for (uint32_t i = 0; i < m->n_rlimits; i++) {
                 struct rlimit l = { .rlim_cur = m->rlimits[i].soft, .rlim_max = m->rlimits[i].hard };
                 if (setrlimit((__rlimit_resource_t)m->rlimits[i].resource, &l) < 0)
-                        fail(p, SPAWN_STAGE_LIMITS, errno);
+                        fail(SPAWN_STAGE_LIMITS, errno);
         }
 }
 
+/* Where none is given /dev/null stays, which all three are while it waits. */
 static void set_descriptors(const ChildPlan *p) {
-        const int fds[] = { p->stdin_fd, p->stdout_fd, p->request->flags & SPAWN_MERGE ? p->stdout_fd : p->stderr_fd };
+        static const uint32_t flags[] = { SPAWN_HAS_STDIN, SPAWN_HAS_STDOUT, SPAWN_HAS_STDERR };
+        const int *fd = p->fds;
 
-        for (int i = 0; i < (int)ELEMENTSOF(fds); i++)
-                if (dup2(fds[i] >= 0 ? fds[i] : p->null_fd, i) < 0)
-                        fail(p, SPAWN_STAGE_REQUEST, errno);
-        /* Ours are close-on-exec from birth. This is for what somebody may once forget. */
-        (void)syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, CLOSE_RANGE_CLOEXEC);
+        for (int i = 0; i < (int)ELEMENTSOF(flags); i++)
+                if (p->request->flags & flags[i] && dup2(*fd++, i) < 0)
+                        fail(SPAWN_STAGE_REQUEST, errno);
 }
 
 static void set_identity(const ChildPlan *p) {
         const SpawnStart *m = p->request;
 
-        if (m->flags & SPAWN_SET_IDENTITY && p->any_identity) {
+        if (m->flags & SPAWN_SET_IDENTITY && p->config->any_identity) {
                 if (setgroups(m->n_groups, (const gid_t *)m->groups) < 0 || setresgid(m->gid, m->gid, m->gid) < 0 ||
                     setresuid(m->uid, m->uid, m->uid) < 0)
-                        fail(p, SPAWN_STAGE_IDENTITY, errno);
+                        fail(SPAWN_STAGE_IDENTITY, errno);
         }
         /* An exec as uid 0 gives back what is in the bounding set, unless nothing may be gained by exec. */
-        if (!p->bounding_is_empty && getuid() == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                fail(p, SPAWN_STAGE_IDENTITY, errno);
+        if (!p->config->bounding_is_empty && getuid() == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+                fail(SPAWN_STAGE_IDENTITY, errno);
         int r = capabilities_keep_only(0);
         if (r < 0)
-                fail(p, SPAWN_STAGE_IDENTITY, -r);
+                fail(SPAWN_STAGE_IDENTITY, -r);
 }
 
-/* If the worker dies the command dies. After the change of identity, which resets this. */
-static void follow_parent(const ChildPlan *p) {
+/* If the worker dies this dies. Again after the change of identity, which resets it. */
+static void follow_parent(const ChildConfig *c) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-        if (getppid() != p->parent)
-                _exit(127);
+        if (getppid() != c->parent)
+                _exit(CHILD_EXIT);
 }
 
-static void open_output(const ChildPlan *p, const char *path, int fd, SpawnStage stage) {
+static void open_output(const char *path, int fd, SpawnStage stage) {
         if (*path == '\0')
                 return;
         int opened = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOCTTY | O_CLOEXEC, OUTPUT_MODE);
         if (opened < 0)
-                fail(p, stage, errno);
+                fail(stage, errno);
         if (dup2(opened, fd) < 0)
-                fail(p, stage, errno);
+                fail(stage, errno);
         close(opened);
 }
 
@@ -123,12 +138,12 @@ static void open_outputs(const ChildPlan *p, const Strings *s) {
         uint32_t flags = p->request->flags;
 
         if (!(flags & SPAWN_HAS_STDOUT))
-                open_output(p, s->stdout_path, STDOUT_FILENO, SPAWN_STAGE_STDOUT);
+                open_output(s->stdout_path, STDOUT_FILENO, SPAWN_STAGE_STDOUT);
         if (flags & SPAWN_MERGE) {
                 if (dup2(STDOUT_FILENO, STDERR_FILENO) < 0)
-                        fail(p, SPAWN_STAGE_STDERR, errno);
+                        fail(SPAWN_STAGE_STDERR, errno);
         } else if (!(flags & SPAWN_HAS_STDERR))
-                open_output(p, s->stderr_path, STDERR_FILENO, SPAWN_STAGE_STDERR);
+                open_output(s->stderr_path, STDERR_FILENO, SPAWN_STAGE_STDERR);
 }
 
 static const char *search_path(char **env) {
@@ -170,25 +185,62 @@ static int search_and_exec(const Strings *s) {
         }
 }
 
-_Noreturn void child_run(const ChildPlan *p) {
+static _Noreturn void become(const ChildPlan *p) {
         char *room[VECTOR_INLINE];
         Strings s;
         sigset_t none;
 
         split_strings(p, room, &s);
-        (void)setsid(); /* a new process is no group leader: cannot fail */
         umask((mode_t)p->request->umask);
         if (p->request->flags & SPAWN_SET_NICE && setpriority(PRIO_PROCESS, 0, p->request->nice) < 0)
-                fail(p, SPAWN_STAGE_NICE, errno);
+                fail(SPAWN_STAGE_NICE, errno);
         set_limits(p);
         set_descriptors(p);
         set_identity(p);
-        follow_parent(p);
+        follow_parent(p->config);
 
         if (*s.cwd && chdir(s.cwd) < 0)
-                fail(p, SPAWN_STAGE_CWD, errno);
+                fail(SPAWN_STAGE_CWD, errno);
         open_outputs(p, &s);
         sigemptyset(&none);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
-        fail(p, SPAWN_STAGE_EXEC, search_and_exec(&s));
+        fail(SPAWN_STAGE_EXEC, search_and_exec(&s));
+}
+
+/* All of the worker's descriptors go, also those of tasks that it was just starting: a pipe that this process held would not
+ * end with the command that it belongs to. */
+static void drop_descriptors(const ChildConfig *c, int line) {
+        if (line != LINE && dup3(line, LINE, O_CLOEXEC) < 0)
+                _exit(CHILD_EXIT);
+        for (int fd = 0; fd < LINE; fd++)
+                if (dup2(c->null_fd, fd) < 0)
+                        _exit(CHILD_EXIT);
+        (void)syscall(SYS_close_range, LINE + 1, ~0u, 0);
+}
+
+/* Writing to a page that is shared with the worker since the fork costs a fault; here it costs nobody any time. */
+static void warm(const ChildConfig *c) {
+        volatile char stack[WARM_STACK];
+        for (size_t i = 0; i < sizeof(stack); i += PAGE)
+                stack[i] = 0;
+        for (size_t i = 0; i < WARM_INBOX; i += PAGE)
+                ((volatile char *)c->inbox)[i] = 0;
+}
+
+_Noreturn void child_run(const ChildConfig *c, int line) {
+        Request q;
+
+        (void)prctl(PR_SET_NAME, "eqd-waiting", 0, 0, 0); /* until exec gives it another */
+        drop_descriptors(c, line);
+        follow_parent(c);
+        (void)setsid(); /* a new process is no group leader: cannot fail */
+        warm(c);
+        int r = request_receive(LINE, c->inbox, true, &q);
+        if (r == 0 && q.message.n == 0)
+                _exit(CHILD_EXIT);
+        if (r == 0)
+                r = request_open(&q);
+        if (r < 0)
+                fail(SPAWN_STAGE_REQUEST, -r);
+        become(&(ChildPlan) { .config = c, .request = q.start, .strings = q.strings, .fds = q.message.fds });
 }

@@ -1,31 +1,33 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What happens between fork and exec, in the child. */
+/* A waiting process that becomes somebody's command: what it does from the fork on until exec. */
 
 #include <stdbool.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#include "spawner/wire.h"
+#include "spawner/request.h"
 
-/* What comes back on the error pipe if it does not get to exec. */
+/* What comes back on its line if it does not get to exec. The line is closed by exec, and by its end. */
 typedef struct ChildError {
         uint32_t stage; /* SpawnStage */
         int32_t error;
 } ChildError;
 
-typedef struct ChildPlan {
-        const SpawnStart *request; /* checked */
-        const char *strings;
-        int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null, or a path of the request */
-        int null_fd;                        /* /dev/null */
-        int error_fd;                       /* close-on-exec */
+enum { CHILD_EXIT = 127 }; /* exit status of one that did not get to exec; commands may have it, too */
+
+typedef struct ChildConfig {
+        int null_fd; /* /dev/null */
+        Inbox *inbox;
         pid_t parent;
         bool any_identity;           /* set*id are permitted */
         bool bounding_is_empty;      /* nothing to gain by exec */
         const struct rlimit *nofile; /* the limit that the spawner was started with */
-} ChildPlan;
+} ChildConfig;
 
-/* Becomes the command, or reports a ChildError and ends. All signals must be blocked and have their default actions. */
-_Noreturn void child_run(const ChildPlan *plan);
+/* To be called in a fresh child, all signals blocked and with default actions. Does what can be done before the command is
+ * known, waits on `line` (SOCK_SEQPACKET) for a request as request_forward() sends it, and becomes the command, or reports a
+ * ChildError and ends. Ends as well when the other end of the line is closed, or the parent dies. Descriptors that the
+ * parent has are closed before it waits. What ends it before exec is a signal, or exit with CHILD_EXIT. */
+_Noreturn void child_run(const ChildConfig *config, int line);

@@ -4,7 +4,8 @@
  * Who cleans up: a worker that dies leaves its children to the keeper (the next subreaper), which kills them; a keeper that
  * dies makes the worker end (PDEATHSIG), which kills its children first; when eqd goes, both see the line close, and the
  * keeper ends a worker that is stopped or stuck. If keeper and worker are killed in the same moment, leaders die by their own
- * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and is left where there are none.
+ * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and else becomes eqd's, which is a
+ * subreaper, too.
  * A worker that dies again and again is restarted more slowly. */
 
 #include "spawner/keeper.h"
@@ -75,12 +76,11 @@ static void say(const char *what, int error) {
         dprintf(STDERR_FILENO, "eqd-spawner: %s: %s\n", what, strerror(error));
 }
 
-/* eqd is told at once; what is left is killed before the next worker says READY. */
+/* eqd is told at once; what is left is killed before the next worker says READY. Where the line is full, because eqd does
+ * not read, READY says it as well: killing does not wait for a reader. */
 static void tell_lost(int line, uint32_t epoch) {
         SpawnHeader m = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_LOST, .epoch = epoch };
-        struct pollfd p = { .fd = line, .events = POLLOUT };
-        while (send(line, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == ENOBUFS))
-                (void)poll(&p, 1, -1);
+        (void)!send(line, &m, sizeof(m), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
 static bool line_is_closed(int line) {
@@ -144,6 +144,7 @@ int keeper_run(const KeeperConfig *config) {
                            .slots_fd = -1,
                            .cgroup = config->cgroup,
                            .allow_root = config->allow_root,
+                           .stock = config->stock,
                            .keeper = getpid() };
         struct rlimit original;
 

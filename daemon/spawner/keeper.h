@@ -9,6 +9,7 @@ typedef struct KeeperConfig {
         int line;           /* SOCK_SEQPACKET to eqd; taken over */
         const char *cgroup; /* directory below which slots are made, NULL: process groups */
         bool allow_root;
+        unsigned stock; /* processes that wait for a command */
 } KeeperConfig;
 
 /* Runs workers until eqd closes its end of the line. Blocks; returns the exit status of the program. */

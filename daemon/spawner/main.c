@@ -30,6 +30,7 @@ static int check_line(void) {
 int main(int argc, char **argv) {
         static const struct option longs[] = { { "allow-root", no_argument, NULL, 'r' },
                                                { "cgroup", required_argument, NULL, 'c' },
+                                               { "stock", required_argument, NULL, 's' },
                                                { 0 } };
         KeeperConfig config = { .line = SPAWN_FD };
         for (int c; (c = getopt_long(argc, argv, "", longs, NULL)) != -1;)
@@ -37,6 +38,8 @@ int main(int argc, char **argv) {
                         config.allow_root = true;
                 else if (c == 'c')
                         config.cgroup = optarg;
+                else if (c == 's')
+                        config.stock = (unsigned)strtoul(optarg, NULL, 10); /* ours is eqd's number */
                 else
                         return EXIT_USAGE;
         if (optind < argc || check_line() < 0) {

@@ -5,8 +5,13 @@
 #include "spawner/request.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/fault.h"
 
 enum {
         FLAGS_ALL = SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_HAS_STRINGS | SPAWN_MERGE |
@@ -77,4 +82,61 @@ const char *request_find_env(const SpawnStart *m, const char *strings, const cha
                 if (i >= m->n_argv && strncmp(p, prefix, len) == 0)
                         return p;
         return NULL;
+}
+
+Inbox *inbox_new(void) {
+        Inbox *inbox = mmap(NULL, sizeof(*inbox), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (inbox == MAP_FAILED)
+                return NULL;
+        (void)madvise(inbox, sizeof(*inbox),
+                      MADV_WIPEONFORK); /* Linux 4.14; before, a child could read it, but does not */
+        return inbox;
+}
+
+int request_receive(int line, Inbox *inbox, bool wait, Request *ret) {
+        Request q = { .start = &inbox->start, .strings = inbox->strings };
+        int r = fdpass_receive(line, inbox, sizeof(*inbox), wait, &q.message);
+        if (r < 0)
+                return r;
+        if (q.message.n > sizeof(SpawnStart))
+                q.n_strings = q.message.n - sizeof(SpawnStart);
+        *ret = q;
+        return 0;
+}
+
+/* Copied out of the memfd, which its sender could change while it is looked at. */
+static int copy_strings(Request *q) {
+        size_t n = q->start->n_strings;
+        if (request_check_counts(q->start) < 0 || q->message.n_fds == 0 || q->n_strings > 0)
+                return -EINVAL;
+        q->copied = fault_malloc(n ? n : 1);
+        if (!q->copied)
+                return -ENOMEM;
+        if (pread(q->message.fds[q->message.n_fds - 1], q->copied, n, 0) != (ssize_t)n)
+                return -EINVAL;
+        q->strings = q->copied;
+        q->n_strings = n;
+        return 0;
+}
+
+int request_open(Request *q) {
+        if (q->message.n < sizeof(SpawnStart) || q->message.cut)
+                return -EINVAL;
+        if (q->start->flags & SPAWN_HAS_STRINGS) {
+                int r = copy_strings(q);
+                if (r < 0)
+                        return r;
+        }
+        return request_check_start(q->start, q->strings, q->n_strings, q->message.n_fds);
+}
+
+int request_forward(int line, const Request *q) {
+        struct iovec iov = { .iov_base = (void *)q->start, .iov_len = q->message.n }; /* sendmsg() only reads it */
+        return fdpass_send(line, &iov, 1, q->message.fds, q->message.n_fds);
+}
+
+void request_close(Request *q) {
+        fdpass_close(&q->message);
+        free(q->copied);
+        q->copied = NULL;
 }

@@ -93,7 +93,7 @@ typedef struct SpawnReady {
         uint32_t any_identity; /* it may become any user (CAP_SETUID, CAP_SETGID); else only stay its own */
         uint32_t root_allowed; /* uid 0 is not refused */
         uint32_t cgroups;      /* one cgroup per slot; else process groups, also where no cgroup could be made */
-        uint32_t killed;       /* processes of the worker before that were killed */
+        uint32_t killed;       /* processes that the worker before left, also waiting ones */
 } SpawnReady;
 
 typedef struct SpawnStarted {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* One loop around four kinds of events: the line, SIGCHLD, error pipes of children that take long to exec, cgroups that
- * take long to become empty. The last two are watched only when there is something to wait for: /bin/true in a row costs
- * the loop two sleeps per task and no epoll_ctl().
+/* One loop around four kinds of events: the line, SIGCHLD, lines of children that take long to exec, cgroups that take long
+ * to become empty. The last two are watched only when there is something to wait for: /bin/true in a row costs the loop two
+ * sleeps per task and no epoll_ctl(). When no event is there, it forks what is missing in the stock.
  *
- *                    clone3                 exec, and 2 ms old               leader ended
+ *                 from the stock            exec, and 2 ms old               leader ended
  *     FREE --START--------------> YOUNG ----------------------> RUNNING ----------------.
  *      ^      | refused: ENDED      | leader ended (or no exec)                         v
  *      |<-----'                     `---------------------------------------------> DRAINING
@@ -13,9 +13,9 @@
  * group, cannot be given to a stranger, so the group can be killed. Then it is reaped. What else lived in the tree dies
  * with it: cgroup.kill, and the slot is free when cgroup.events says that nobody is left; or without cgroups the process
  * group, and strays: processes that left the group. Orphans of all tasks become children of the worker (it is a
- * subreaper), so those that are no leaders are strays of some task. EQD_TASK in their environment says of which; where
- * it is missing or must not be read, the stray dies as soon as no command runs. A task may wait DRAIN_USEC for its
- * strays without cgroups; with cgroups the slot is not free before the kernel says so.
+ * subreaper), so those that are no leaders and do not wait in the stock are strays of some task. EQD_TASK in their
+ * environment says of which; where it is missing or must not be read, the stray dies as soon as no command runs. A task
+ * may wait DRAIN_USEC for its strays without cgroups; with cgroups the slot is not free before the kernel says so.
  *
  * Nothing here blocks: a child that hangs in chdir() or open() is one process that hangs. */
 
@@ -23,8 +23,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +43,7 @@
 #include "spawner/cgroup.h"
 #include "spawner/child.h"
 #include "spawner/request.h"
+#include "spawner/stock.h"
 #include "spawner/tree.h"
 #include "spawner/wire.h"
 
@@ -52,7 +51,7 @@
 #define DRAIN_USEC UINT64_C(1000000) /* without cgroups: the longest wait for strays to die */
 #define TASK_PREFIX "EQD_TASK="
 
-enum { PID_BUCKETS = 1024, EVENTS_MAX = 16, FDS_MAX = 4, CHILDREN_MAX = 256, TASK_NAME_MAX = 128 };
+enum { PID_BUCKETS = 1024, EVENTS_MAX = 16, CHILDREN_MAX = 256, LATE_MAX = 16, TASK_NAME_MAX = 128 };
 
 typedef enum RunState { RUN_FREE, RUN_YOUNG, RUN_RUNNING, RUN_DRAINING } RunState;
 
@@ -65,44 +64,36 @@ typedef struct Run {
         uint64_t run;
         uint64_t since_usec;
         pid_t pid;
-        int error_fd; /* read end, -1 once read */
-        bool cgroup_watched;
+        int line; /* to the leader until exec; -1: nothing more comes from it */
+        bool line_watched, cgroup_watched;
         bool started_unsent, ended_unsent;
-        SlotCgroup cgroup;
+        bool signaled; /* by us */
+        Group *group;  /* where the tree lives; NULL: process group, or free */
         SpawnStarted started;
         SpawnEnded ended;
         char task[TASK_NAME_MAX]; /* EQD_TASK=..., or empty */
 } Run;
 
-/* A request as it comes from the line. Children read it after the fork, while the worker may already take the next request:
- * each has its own copy. */
-typedef struct Inbox {
-        SpawnStart start;
-        char strings[SPAWN_INLINE_MAX];
-} Inbox;
-
-typedef struct Request {
-        SpawnStart *start;
-        const char *strings;
-        size_t n_strings;
-        int fds[FDS_MAX];
-        unsigned n_fds;
-        char *mapped; /* strings that came in a memfd; owned */
-} Request;
-
 typedef struct Worker {
         const WorkerConfig *config;
         int epoll, signals, children, null_fd;
         Inbox *inbox;
+        ChildConfig child;
+        Stock stock;
         Run **runs; /* by slot */
         List by_pid[PID_BUCKETS];
         List young, draining, unsent;
         unsigned n_busy; /* YOUNG or RUNNING */
-        bool line_watched_out;
+        unsigned n_late;
+        int late[LATE_MAX]; /* to be closed before the loop waits again */
+        SpawnReady ready;
+        SpawnEnded refusal; /* of a request that no slot keeps */
+        bool ready_unsent, refusal_unsent;
+        uint32_t line_events; /* watched for */
         bool ending;
 } Worker;
 
-typedef enum EventKind { EVENT_LINE, EVENT_SIGNAL, EVENT_ERROR_PIPE, EVENT_CGROUP } EventKind;
+typedef enum EventKind { EVENT_LINE, EVENT_SIGNAL, EVENT_EXEC, EVENT_CGROUP } EventKind;
 
 /* ---- small things ---- */
 
@@ -143,7 +134,7 @@ static void set_state(Worker *w, Run *r, RunState state) {
                 r->since_usec = now_usec();
 }
 
-static Run *find_pid(Worker *w, pid_t pid) {
+static Run *find_pid(const Worker *w, pid_t pid) {
         LIST_FOREACH (link, &w->by_pid[(unsigned)pid % PID_BUCKETS]) {
                 Run *r = LIST_ENTRY(link, Run, pid_link);
                 if (r->pid == pid)
@@ -161,8 +152,7 @@ static int get_run(Worker *w, uint32_t slot, Run **ret) {
                 list_init(&r->pid_link);
                 list_init(&r->unsent_link);
                 r->slot = slot;
-                r->error_fd = -1;
-                r->cgroup = (SlotCgroup)SLOT_CGROUP_NULL;
+                r->line = -1;
                 w->runs[slot] = r;
         }
         *ret = w->runs[slot];
@@ -181,25 +171,39 @@ static bool send_message(Worker *w, const void *m, size_t n) {
         return true;
 }
 
-static void watch_line(Worker *w, bool out) {
-        if (w->line_watched_out == out)
+/* While a refusal waits for room nothing is read: there is one place for it, and no task's end is lost that way. */
+static void watch_line(Worker *w) {
+        bool in = !w->refusal_unsent, out = w->ready_unsent || w->refusal_unsent || !list_is_empty(&w->unsent);
+        uint32_t events = EPOLLRDHUP | (in ? EPOLLIN : 0) | (out ? EPOLLOUT : 0);
+
+        if (w->line_events == events)
                 return;
-        w->line_watched_out = out;
-        (void)watch(w, EPOLL_CTL_MOD, w->config->line, EPOLLIN | EPOLLRDHUP | (out ? EPOLLOUT : 0), EVENT_LINE, 0);
+        w->line_events = events;
+        (void)watch(w, EPOLL_CTL_MOD, w->config->line, events, EVENT_LINE, 0);
+}
+
+static bool send_run(Worker *w, Run *r) {
+        if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
+                return false;
+        r->started_unsent = false;
+        if (r->ended_unsent && !send_message(w, &r->ended, sizeof(r->ended)))
+                return false;
+        r->ended_unsent = false;
+        list_remove(&r->unsent_link);
+        return true;
 }
 
 static void send_unsent(Worker *w) {
-        LIST_FOREACH_SAFE (link, &w->unsent) {
-                Run *r = LIST_ENTRY(link, Run, unsent_link);
-                if (r->started_unsent && !send_message(w, &r->started, sizeof(r->started)))
-                        break;
-                r->started_unsent = false;
-                if (r->ended_unsent && !send_message(w, &r->ended, sizeof(r->ended)))
-                        break;
-                r->ended_unsent = false;
-                list_remove(&r->unsent_link);
+        if (w->ready_unsent)
+                w->ready_unsent = !send_message(w, &w->ready, sizeof(w->ready));
+        if (!w->ready_unsent && w->refusal_unsent)
+                w->refusal_unsent = !send_message(w, &w->refusal, sizeof(w->refusal));
+        if (!w->ready_unsent && !w->refusal_unsent) {
+                LIST_FOREACH_SAFE (link, &w->unsent)
+                        if (!send_run(w, LIST_ENTRY(link, Run, unsent_link)))
+                                break;
         }
-        watch_line(w, !list_is_empty(&w->unsent));
+        watch_line(w);
 }
 
 static void queue_unsent(Worker *w, Run *r) {
@@ -209,26 +213,22 @@ static void queue_unsent(Worker *w, Run *r) {
 }
 
 static void refuse(Worker *w, const SpawnHeader *h, SpawnStage stage, int error) {
-        SpawnEnded m = {
+        w->refusal = (SpawnEnded) {
                 .header = header(w, SPAWN_ENDED, h->slot, h->run), .error = error, .stage = stage, .exit = -1
         };
-        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
-
-        /* No slot of ours keeps this message, so it waits here if eqd is slow to read: it cannot stay so for long, and
-         * nothing that runs depends on it. */
-        while (!send_message(w, &m, sizeof(m)) && !w->ending)
-                (void)poll(&line, 1, 100);
+        w->refusal_unsent = true;
+        send_unsent(w);
 }
 
 /* ---- end of a run ---- */
 
 static void finish(Worker *w, Run *r) {
         if (r->cgroup_watched) {
-                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->cgroup.events, NULL);
+                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->group->cgroup.events, NULL);
                 r->cgroup_watched = false;
         }
-        if (r->cgroup.killed)
-                slot_cgroup_close(&r->cgroup); /* the next task gets a new one */
+        stock_put_group(&w->stock, r->group);
+        r->group = NULL;
         r->ended.header = header(w, SPAWN_ENDED, r->slot, r->run);
         set_state(w, r, RUN_FREE);
         if (list_is_empty(&w->unsent) && send_message(w, &r->ended, sizeof(r->ended)))
@@ -237,14 +237,14 @@ static void finish(Worker *w, Run *r) {
         queue_unsent(w, r);
 }
 
-/* Kills children that are nobody's leader: those of `of`, or with NULL all. Returns how many there are. */
+/* Kills children that are nobody's leader and do not wait: those of `of`, or with NULL all. Returns how many there are. */
 static int kill_strays(Worker *w, const Run *of) {
         pid_t pids[CHILDREN_MAX];
         int n_found = 0;
 
         int n = procfs_read_children(w->children, pids, CHILDREN_MAX);
         for (int i = 0; i < n; i++) {
-                if (find_pid(w, pids[i]))
+                if (find_pid(w, pids[i]) || stock_has(&w->stock, pids[i]))
                         continue;
                 if (of && (*of->task == '\0' || procfs_environ_has(pids[i], of->task) != 1))
                         continue;
@@ -262,36 +262,81 @@ static bool drained_group(Worker *w, Run *r) {
 }
 
 static bool drained_cgroup(Worker *w, Run *r) {
-        int populated = slot_cgroup_populated(&r->cgroup);
+        int populated = slot_cgroup_populated(&r->group->cgroup);
         if (populated <= 0)
                 return true;
         if (!r->cgroup_watched) {
-                int n = slot_cgroup_count(&r->cgroup);
+                int n = slot_cgroup_count(&r->group->cgroup);
                 r->ended.strays = n > 0 ? (uint32_t)n : 1;
-                r->cgroup_watched = watch(w, EPOLL_CTL_ADD, r->cgroup.events, EPOLLPRI, EVENT_CGROUP, r->slot) == 0;
-                (void)slot_cgroup_signal(&r->cgroup, SIGKILL);
+                r->cgroup_watched =
+                        watch(w, EPOLL_CTL_ADD, r->group->cgroup.events, EPOLLPRI, EVENT_CGROUP, r->slot) == 0;
+                (void)slot_cgroup_signal(&r->group->cgroup, SIGKILL);
         }
         return false;
 }
 
-/* children_left: whether the worker has any child at all. Without one there is nobody whom a task could have left. */
-static void check_draining(Worker *w, bool children_left) {
+/* Is there a child that is no leader and does not wait? Else there is nobody whom a task could have left: what has lost its
+ * parent is a child of ours, and stays in the list until we reap it. */
+static bool others_left(const Worker *w) {
+        pid_t pids[CHILDREN_MAX];
+
+        int n = procfs_read_children(w->children, pids, CHILDREN_MAX);
+        for (int i = 0; i < n; i++)
+                if (!find_pid(w, pids[i]) && !stock_has(&w->stock, pids[i]))
+                        return true;
+        return n < 0 || n == CHILDREN_MAX;
+}
+
+static void check_draining(Worker *w) {
+        bool others = others_left(w);
         LIST_FOREACH_SAFE (link, &w->draining) {
                 Run *r = LIST_ENTRY(link, Run, link);
-                if (!children_left || (r->cgroup.dir >= 0 ? drained_cgroup(w, r) : drained_group(w, r)))
+                if (!others || (r->group ? drained_cgroup(w, r) : drained_group(w, r)))
                         finish(w, r);
         }
-        if (children_left && w->n_busy == 0)
+        if (others && w->n_busy == 0)
                 (void)kill_strays(w, NULL);
 }
 
-/* What became of exec. 1: done, 0: not known yet, and *ret is set if it failed: -1. */
-static int read_error_pipe(Worker *w, Run *r, ChildError *ret) {
-        ssize_t n = read(r->error_fd, ret, sizeof(*ret));
+/* Closing a socket takes as long as sending ENDED, which somebody waits for. */
+static void close_late(Worker *w, int fd) {
+        if (w->n_late == ELEMENTSOF(w->late))
+                close_fd(fd);
+        else if (fd >= 0)
+                w->late[w->n_late++] = fd;
+}
+
+static void close_all_late(Worker *w) {
+        while (w->n_late > 0)
+                close_fd(w->late[--w->n_late]);
+}
+
+/* Out of epoll first: a process that was just forked may have a copy of it for a moment, and an event that is watched for stays
+ * with the copy. */
+static void drop_line(Worker *w, Run *r) {
+        if (r->line_watched)
+                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->line, NULL);
+        r->line_watched = false;
+        close_late(w, TAKE_FD(r->line));
+}
+
+/* What became of exec: 1: done, 0: not known yet, -1: failed, as r->ended says from now on. */
+static int look_at_exec(Worker *w, Run *r) {
+        ChildError error;
+
+        if (r->line < 0)
+                return r->ended.stage == SPAWN_STAGE_NONE ? 1 : -1;
+        ssize_t n = recv(r->line, &error, sizeof(error), MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return 0;
-        r->error_fd = close_fd(r->error_fd); /* leaves epoll with it: nobody else has the read end */
-        return n == sizeof(*ret) ? -1 : 1;
+        drop_line(w, r);
+        if (n == 0)
+                return 1;
+        if (n != sizeof(error)) /* ECONNRESET: it was killed before it had read the request; its end says more */
+                return 0;
+        r->ended.stage = error.stage;
+        r->ended.error = error.error;
+        return -1;
 }
 
 static void note_exit(Run *r, int status, const struct rusage *u) {
@@ -303,50 +348,61 @@ static void note_exit(Run *r, int status, const struct rusage *u) {
         r->ended.maxrss_kib = (uint64_t)u->ru_maxrss;
 }
 
-static void leader_ended(Worker *w, Run *r) {
+/* Somebody has killed the process before it became the command: as if it had not been made. Not if we did: then that is how
+ * the command ended. */
+static bool died_unused(const Run *r, const siginfo_t *si) {
+        return si->si_code != CLD_EXITED && !r->signaled && procfs_has_executed(r->pid) == 0;
+}
+
+static void leader_ended(Worker *w, Run *r, const siginfo_t *si) {
         struct rusage usage;
-        ChildError error;
         int status = 0;
 
-        if (r->cgroup.dir < 0)
+        bool unused = died_unused(r, si);
+        if (!r->group)
                 (void)kill(-r->pid, SIGKILL); /* while the zombie holds the id */
         if (wait4(r->pid, &status, 0, &usage) != r->pid)
                 return;
         list_remove(&r->pid_link);
-        error = (ChildError) { .stage = r->ended.stage, .error = r->ended.error }; /* check_young() may have read it */
-        r->ended = (SpawnEnded) { 0 };
         note_exit(r, status, &usage);
-        if (error.stage != SPAWN_STAGE_NONE || (r->error_fd >= 0 && read_error_pipe(w, r, &error) < 0)) {
+        bool by_itself = WIFEXITED(status) && WEXITSTATUS(status) != CHILD_EXIT; /* then exec has been done */
+        if (!by_itself && look_at_exec(w, r) < 0)
                 r->ended.exit = -1;
-                r->ended.error = error.error;
-                r->ended.stage = error.stage;
+        if (unused) {
+                r->ended.stage = SPAWN_STAGE_FORK;
+                r->ended.error = EAGAIN;
         }
-        r->error_fd = close_fd(r->error_fd);
+        drop_line(w, r);
         set_state(w, r, RUN_DRAINING);
 }
 
+/* A child that is no leader and ended by itself, or was killed while it waited, or as somebody's stray. */
+static void other_ended(Worker *w, const siginfo_t *si) {
+        if (waitpid(si->si_pid, NULL, WNOHANG) != si->si_pid)
+                return;
+        if (stock_has(&w->stock, si->si_pid)) {
+                stock_forget(&w->stock, si->si_pid);
+                return;
+        }
+        if (si->si_code != CLD_KILLED || si->si_status != SIGKILL || list_is_empty(&w->draining))
+                return;
+        Run *d = LIST_ENTRY(w->draining.next, Run, link);
+        if (!d->group)
+                d->ended.strays++;
+}
+
 static void reap(Worker *w) {
-        bool children_left = false;
         siginfo_t si = { 0 };
 
-        while (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0) {
-                if (si.si_pid == 0) {
-                        children_left = true;
-                        break;
-                }
+        while (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid != 0) {
                 Run *r = find_pid(w, si.si_pid);
                 if (r)
-                        leader_ended(w, r);
-                else if (waitpid(si.si_pid, NULL, WNOHANG) == si.si_pid && si.si_code == CLD_KILLED &&
-                         si.si_status == SIGKILL &&
-                         !list_is_empty(&w->draining)) { /* an orphan; one that was killed was somebody's stray */
-                        Run *d = LIST_ENTRY(w->draining.next, Run, link);
-                        if (d->cgroup.dir < 0)
-                                d->ended.strays++;
-                }
+                        leader_ended(w, r, &si);
+                else
+                        other_ended(w, &si);
                 si.si_pid = 0;
         }
-        check_draining(w, children_left);
+        check_draining(w);
 }
 
 /* ---- start of a run ---- */
@@ -360,53 +416,11 @@ static int check_identity(const Worker *w, const SpawnStart *m) {
         return wanted == own || w->config->any_identity ? 0 : EPERM;
 }
 
-/* Sets fds of the plan in the order of the flags; SPAWN_HAS_STRINGS is the last one. */
-static void plan_fds(const Request *q, ChildPlan *plan) {
-        uint32_t flags = q->start->flags;
-        unsigned i = 0;
-        plan->stdin_fd = flags & SPAWN_HAS_STDIN ? q->fds[i++] : -1;
-        plan->stdout_fd = flags & SPAWN_HAS_STDOUT ? q->fds[i++] : -1;
-        plan->stderr_fd = flags & SPAWN_HAS_STDERR ? q->fds[i++] : -1;
-}
-
-static SpawnStage fork_stage(const Run *r, int error) {
-        return r->cgroup.dir < 0 || error == EAGAIN || error == ENOMEM ? SPAWN_STAGE_FORK : SPAWN_STAGE_CGROUP;
-}
-
-/* Forks. In the child it does not return. 0 or errno. */
-static int fork_child(Worker *w, Run *r, const Request *q) {
-        int pipe_fds[2];
-        struct clone_args args = { .exit_signal = SIGCHLD };
-
-        if (fault_hit(FAULT_SPAWN))
-                return EAGAIN;
-        if (pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK) < 0)
-                return errno == EMFILE || errno == ENFILE ? EAGAIN : errno;
-        if (r->cgroup.dir >= 0) {
-                args.flags = CLONE_INTO_CGROUP;
-                args.cgroup = (uint64_t)r->cgroup.dir;
-        }
-        pid_t parent = getpid();
-        long pid = syscall(SYS_clone3, &args, sizeof(args));
-        if (pid == 0) {
-                ChildPlan plan = {
-                        .request = q->start,
-                        .strings = q->strings,
-                        .null_fd = w->null_fd,
-                        .error_fd = pipe_fds[1],
-                        .parent = parent,
-                        .any_identity = w->config->any_identity,
-                        .bounding_is_empty = w->config->bounding_is_empty,
-                        .nofile = w->config->nofile,
-                };
-                plan_fds(q, &plan);
-                child_run(&plan);
-        }
-        int error = pid < 0 ? errno : 0;
-        close(pipe_fds[1]);
-        r->error_fd = error ? close_fd(pipe_fds[0]) : pipe_fds[0];
-        r->pid = (pid_t)pid;
-        return error;
+static void take_stub(Worker *w, Run *r, const Stub *stub) {
+        r->pid = stub->pid;
+        r->line = stub->line;
+        r->group = stub->group;
+        list_append(&w->by_pid[(unsigned)r->pid % PID_BUCKETS], &r->pid_link);
 }
 
 static void remember_task(Run *r, const Request *q) {
@@ -416,31 +430,38 @@ static void remember_task(Run *r, const Request *q) {
                 memcpy(r->task, task, strlen(task) + 1);
 }
 
-static void start(Worker *w, const Request *q) {
+static int check_start(Worker *w, Request *q, Run **ret) {
+        Run *r = NULL;
+
+        int e = request_open(q);
+        if (e >= 0)
+                e = -check_identity(w, q->start);
+        if (e >= 0)
+                e = get_run(w, q->start->header.slot, &r);
+        if (e >= 0 && (r->state != RUN_FREE || r->ended_unsent))
+                e = -EBUSY;
+        if (e >= 0)
+                *ret = r;
+        return e;
+}
+
+static void start(Worker *w, Request *q) {
         const SpawnHeader *h = &q->start->header;
+        SpawnStage stage;
+        Stub stub;
         Run *r;
 
-        int error = -request_check_start(q->start, q->strings, q->n_strings, q->n_fds);
-        if (!error)
-                error = check_identity(w, q->start);
-        if (!error)
-                error = -get_run(w, h->slot, &r);
-        if (!error && (r->state != RUN_FREE || r->ended_unsent))
-                error = EBUSY;
-        if (error)
-                return refuse(w, h, SPAWN_STAGE_REQUEST, error);
-        if (w->config->slots_fd >= 0 && r->cgroup.dir < 0) {
-                int e = slot_cgroup_open(w->config->slots_fd, h->slot, &r->cgroup);
-                if (e < 0)
-                        return refuse(w, h, SPAWN_STAGE_CGROUP, -e);
-        }
+        int e = check_start(w, q, &r);
+        if (e < 0)
+                return refuse(w, h, SPAWN_STAGE_REQUEST, -e);
+        e = stock_start(&w->stock, q, &stub, &stage);
+        if (e < 0)
+                return refuse(w, h, stage, -e);
         r->ended = (SpawnEnded) { 0 };
-        error = fork_child(w, r, q);
-        if (error)
-                return refuse(w, h, fork_stage(r, error), error);
+        r->signaled = false;
         r->run = h->run;
-        list_append(&w->by_pid[(unsigned)r->pid % PID_BUCKETS], &r->pid_link);
-        if (r->cgroup.dir < 0)
+        take_stub(w, r, &stub);
+        if (!r->group)
                 remember_task(r, q);
         set_state(w, r, RUN_YOUNG);
 }
@@ -460,31 +481,20 @@ static void running(Worker *w, Run *r) {
 static void check_young(Worker *w, uint64_t now) {
         LIST_FOREACH_SAFE (link, &w->young) {
                 Run *r = LIST_ENTRY(link, Run, link);
-                ChildError error;
                 if (now < r->since_usec + YOUNG_USEC)
                         return;
-                list_remove(&r->link); /* from now on an event comes: of the pipe, or SIGCHLD */
-                int e = read_error_pipe(w, r, &error);
+                list_remove(&r->link); /* from now on an event comes: of the line, or SIGCHLD */
+                int e = look_at_exec(w, r);
                 if (e > 0)
                         running(w, r);
-                else if (e == 0)
-                        (void)watch(w, EPOLL_CTL_ADD, r->error_fd, EPOLLIN, EVENT_ERROR_PIPE, r->slot);
-                else { /* it is about to exit; the error waits for that */
-                        r->ended.stage = error.stage;
-                        r->ended.error = error.error;
-                }
+                else if (e == 0 && r->line >= 0)
+                        r->line_watched = watch(w, EPOLL_CTL_ADD, r->line, EPOLLIN, EVENT_EXEC, r->slot) == 0;
         }
 }
 
-static void error_pipe_readable(Worker *w, Run *r) {
-        ChildError error;
-        if (r->state != RUN_YOUNG || r->error_fd < 0)
-                return;
-        struct pollfd p = { .fd = r->error_fd, .events = POLLIN };
-        if (poll(&p, 1, 0) == 1 && !(p.revents & POLLIN) && read_error_pipe(w, r, &error) > 0)
+static void exec_known(Worker *w, Run *r) {
+        if (r->state == RUN_YOUNG && r->line >= 0 && look_at_exec(w, r) > 0)
                 running(w, r);
-        else if (r->error_fd >= 0) /* an error: stays in the pipe for leader_ended() */
-                (void)epoll_ctl(w->epoll, EPOLL_CTL_DEL, r->error_fd, NULL);
 }
 
 /* ---- signals ---- */
@@ -495,11 +505,12 @@ static void signal_run(Worker *w, const SpawnSignal *m) {
         Run *r = w->runs[m->header.slot];
         if (!r || r->run != m->header.run || (r->state != RUN_YOUNG && r->state != RUN_RUNNING))
                 return;
+        r->signaled = true;
         int signals[] = { m->signal, m->signal == SIGTERM || m->signal == SIGHUP ? SIGCONT : 0 };
         for (size_t i = 0; i < ELEMENTSOF(signals) && signals[i]; i++) { /* what is stopped must hear it, too */
-                if (r->cgroup.dir >= 0)
-                        (void)slot_cgroup_signal(&r->cgroup, signals[i]);
-                else if (kill(-r->pid, signals[i]) < 0) /* forked, and not a group of its own yet */
+                if (r->group)
+                        (void)slot_cgroup_signal(&r->group->cgroup, signals[i]);
+                else if (kill(-r->pid, signals[i]) < 0) /* just forked, and not a group of its own yet */
                         (void)kill(r->pid, signals[i]);
         }
 }
@@ -516,78 +527,32 @@ static void signal_readable(Worker *w) {
 
 /* ---- from eqd ---- */
 
-static void take_fds(struct msghdr *msg, Request *q) {
-        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
-                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-                        continue;
-                q->n_fds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-                memcpy(q->fds, CMSG_DATA(c), q->n_fds * sizeof(int));
-        }
-}
-
-/* Copied out of the memfd, which its sender could change while it is looked at. */
-static int read_long_strings(Request *q) {
-        size_t n = q->start->n_strings;
-        if (request_check_counts(q->start) < 0 || q->n_fds == 0)
-                return EINVAL;
-        q->mapped = fault_malloc(n ? n : 1);
-        if (!q->mapped)
-                return ENOMEM;
-        if (pread(q->fds[q->n_fds - 1], q->mapped, n, 0) != (ssize_t)n)
-                return EINVAL;
-        q->strings = q->mapped;
-        q->n_strings = n;
-        return 0;
-}
-
-static void take_start(Worker *w, Request *q) {
-        int error = q->start->flags & SPAWN_HAS_STRINGS ? read_long_strings(q) : 0;
-        if (error)
-                refuse(w, &q->start->header, SPAWN_STAGE_REQUEST, error);
-        else
-                start(w, q);
-        free(q->mapped);
-}
-
-static void take_message(Worker *w, Request *q, size_t n, bool cut) {
+static void take_message(Worker *w, Request *q) {
         const SpawnHeader *h = &q->start->header;
+        size_t n = q->message.n;
 
         if (n < sizeof(*h) || h->magic != SPAWN_MAGIC || h->version != SPAWN_VERSION)
                 return (void)!write(STDERR_FILENO, "eqd-spawner: message of another version\n", 40);
         if (h->epoch != w->config->epoch) /* meant for the worker before; eqd has been told that it is gone */
                 return;
         if (h->type == SPAWN_SIGNAL && n == sizeof(SpawnSignal))
-                return signal_run(w, (const SpawnSignal *)(const void *)q->start);
-        if (h->type != SPAWN_START)
-                return;
-        if (n < sizeof(SpawnStart) || cut)
-                return refuse(w, h, SPAWN_STAGE_REQUEST, EINVAL);
-        q->n_strings = n - sizeof(SpawnStart);
-        take_start(w, q);
+                signal_run(w, &w->inbox->signal);
+        else if (h->type == SPAWN_START)
+                start(w, q);
 }
 
 static void line_readable(Worker *w) {
-        union {
-                struct cmsghdr align;
-                char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
-        } control;
-        struct iovec iov = { .iov_base = w->inbox, .iov_len = sizeof(*w->inbox) };
-        struct msghdr msg = {
-                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
-        };
-        Request q = { .start = &w->inbox->start, .strings = w->inbox->strings };
+        Request q;
 
-        ssize_t n = recvmsg(w->config->line, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOMEM))
+        int r = request_receive(w->config->line, w->inbox, false, &q);
+        if (r == -EAGAIN || r == -EINTR || r == -ENOMEM)
                 return;
-        if (n <= 0) {
+        if (r < 0 || q.message.n == 0) {
                 w->ending = true;
                 return;
         }
-        take_fds(&msg, &q);
-        take_message(w, &q, (size_t)n, msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC));
-        for (unsigned i = 0; i < q.n_fds; i++)
-                close(q.fds[i]);
+        take_message(w, &q);
+        request_close(&q);
 }
 
 /* ---- the loop ---- */
@@ -599,9 +564,12 @@ static int timeout_msec(const Worker *w) {
                 due = LIST_ENTRY(w->young.next, Run, link)->since_usec + YOUNG_USEC;
         if (w->config->slots_fd < 0 && !list_is_empty(&w->draining))
                 due = MIN(due, LIST_ENTRY(w->draining.next, Run, link)->since_usec + DRAIN_USEC);
-        if (due == UINT64_MAX)
+        if (due == UINT64_MAX && stock_due_usec(&w->stock, 0) == UINT64_MAX)
                 return -1;
         uint64_t now = now_usec();
+        uint64_t stock_due = stock_due_usec(&w->stock, now);
+        if (stock_due != UINT64_MAX)
+                due = MIN(due, now + stock_due);
         return now >= due ? 0 : (int)((due - now + 999) / 1000);
 }
 
@@ -620,21 +588,34 @@ static void check_due(Worker *w) {
         }
 }
 
+/* Only when nothing else is there to do. A refusal is tried again by the time-out. */
+static void fill_stock(Worker *w) {
+        if (stock_due_usec(&w->stock, 0) == UINT64_MAX)
+                return;
+        uint64_t now = now_usec();
+        if (stock_due_usec(&w->stock, now) == 0)
+                (void)stock_fill(&w->stock, now);
+}
+
 static void dispatch(Worker *w, const struct epoll_event *e) {
         Run *r = w->runs[e->data.u64 >> 8];
 
         switch ((EventKind)(e->data.u64 & 0xff)) {
         case EVENT_LINE:
+                if (e->events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)) { /* eqd is gone */
+                        w->ending = true;
+                        break;
+                }
                 if (e->events & EPOLLOUT)
                         send_unsent(w);
-                if (e->events & ~(uint32_t)EPOLLOUT)
+                if (e->events & EPOLLIN && !w->refusal_unsent)
                         line_readable(w);
                 break;
         case EVENT_SIGNAL:
                 signal_readable(w);
                 break;
-        case EVENT_ERROR_PIPE:
-                error_pipe_readable(w, r);
+        case EVENT_EXEC:
+                exec_known(w, r);
                 break;
         case EVENT_CGROUP:
                 if (r->state == RUN_DRAINING && drained_cgroup(w, r))
@@ -653,8 +634,8 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
         list_init(&w->draining);
         list_init(&w->unsent);
         w->runs = calloc(SPAWN_SLOTS_MAX, sizeof(Run *)); /* untouched pages cost nothing */
-        w->inbox = mmap(NULL, sizeof(Inbox), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (!w->runs || w->inbox == MAP_FAILED)
+        w->inbox = inbox_new();
+        if (!w->runs || !w->inbox)
                 return -ENOMEM;
         if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
                 return -errno;
@@ -667,12 +648,20 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
         w->children = procfs_open_children();
         if (w->signals < 0 || w->epoll < 0 || w->null_fd < 0 || w->children < 0)
                 return w->children < 0 ? w->children : -EMFILE;
-        int r = watch(w, EPOLL_CTL_ADD, config->line, EPOLLIN | EPOLLRDHUP, EVENT_LINE, 0);
+        w->child = (ChildConfig) { .null_fd = w->null_fd,
+                                   .inbox = w->inbox,
+                                   .parent = getpid(),
+                                   .any_identity = config->any_identity,
+                                   .bounding_is_empty = config->bounding_is_empty,
+                                   .nofile = config->nofile };
+        stock_init(&w->stock, &w->child, config->slots_fd, config->stock);
+        w->line_events = EPOLLIN | EPOLLRDHUP;
+        int r = watch(w, EPOLL_CTL_ADD, config->line, w->line_events, EVENT_LINE, 0);
         return r < 0 ? r : watch(w, EPOLL_CTL_ADD, w->signals, EPOLLIN, EVENT_SIGNAL, 0);
 }
 
 static void announce(Worker *w) {
-        SpawnReady m = {
+        w->ready = (SpawnReady) {
                 .header = header(w, SPAWN_READY, 0, 0),
                 .pid = getpid(),
                 .restarts = w->config->restarts,
@@ -681,9 +670,8 @@ static void announce(Worker *w) {
                 .cgroups = w->config->slots_fd >= 0,
                 .killed = w->config->killed,
         };
-        struct pollfd line = { .fd = w->config->line, .events = POLLOUT };
-        while (!send_message(w, &m, sizeof(m)))
-                (void)poll(&line, 1, -1);
+        w->ready_unsent = true;
+        send_unsent(w);
 }
 
 /* Dying of SIGTERM at the keeper's death is not enough: what runs must go first. */
@@ -708,7 +696,10 @@ _Noreturn void worker_run(const WorkerConfig *config) {
                 int n = epoll_wait(w.epoll, events, EVENTS_MAX, timeout_msec(&w));
                 for (int i = 0; i < n; i++)
                         dispatch(&w, &events[i]);
+                close_all_late(&w);
                 check_due(&w);
+                if (n == 0)
+                        fill_stock(&w);
         }
         (void)tree_kill_all(w.children, config->slots_fd);
         if (config->slots_fd >= 0 && getppid() != config->keeper)

@@ -13,6 +13,7 @@ typedef struct WorkerConfig {
         int slots_fd; /* DIR/slots of the cgroups, -1: process groups */
         const char *cgroup;
         bool allow_root, any_identity, bounding_is_empty;
+        unsigned stock;                   /* processes that wait for a command */
         uint32_t restarts, killed, epoch; /* for SPAWN_READY */
         pid_t keeper;
         const struct rlimit *nofile; /* to give back to commands; NULL: they have it */

@@ -51,8 +51,8 @@ def pin(eqd, cpu):
 class Fresh:
     """An eqd for one measurement."""
 
-    def __init__(self, *queues, cpu=None):
-        self.eqd = eqdtest.Eqd()
+    def __init__(self, *queues, cpu=None, cgroup=False):
+        self.eqd = eqdtest.Eqd(cgroup=cgroup)
         for queue, *attributes in queues:
             self.eqd.ok("queue", "create", queue, *attributes)
         if cpu is not None:
@@ -86,51 +86,114 @@ def report(name, values, unit, peer=None, peers=(), placement="free"):
 
 # ---- commands ----
 
-def tsp_rate(n):
-    """n times true through task-spooler, from the first submit to the end of the last."""
-    place = eqdtest.Place()
-    env = {**os.environ, "TS_SOCKET": str(place.dir / "ts"), "TMPDIR": str(place.dir)}
-
-    def tsp(*args):
-        return subprocess.run(["tsp", *args], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              check=True).stdout.strip()
-    try:
-        start = time.monotonic()
-        for _ in range(n):
-            last = tsp("-n", "/bin/true")
-        tsp("-w", last)
-        return n / (time.monotonic() - start)
-    finally:
-        tsp("-K")
-        place.remove()
-
-
-def eqctl_rate(eqd, n):
-    """The same through eqctl, a process per submit."""
-    start = time.monotonic()
-    for _ in range(n):
-        last = eqd.submit("-q", "q", "--", "/bin/true")
-    eqd.wait(last)
-    return n / (time.monotonic() - start)
-
-
 @bench
 def true_serial(o):
-    """/bin/true one after the other."""
-    n = 300
-    mine, cli, loop, tsp = [], [], [], []
+    """/bin/true one after the other, its tree held together by a process group, or by a cgroup."""
+    n, mine, loop, in_group, loop_beside = 300, [], [], [], []
     for _ in range(o.rounds):
         with Fresh(["q"]) as eqd:
             mine.append(rate("run", eqd.socket, "q", n))
-            cli.append(eqctl_rate(eqd, n))
         loop.append(rate("spawn", n))
-        if shutil.which("tsp"):
-            tsp.append(tsp_rate(n))
+        try:
+            with Fresh(["q"], cgroup=True) as eqd:
+                in_group.append(rate("run", eqd.socket, "q", n))
+            loop_beside.append(rate("spawn", n))
+        except eqdtest.Skip as e:
+            skipped = e
     report("true-serial", mine, "tasks/s", "posix_spawn loop", loop, f"unpinned, {len(CPUS)} CPUs")
-    if tsp:
-        report("true-serial-cli", cli, "tasks/s", "task-spooler", tsp, f"a process per submit, unpinned, {len(CPUS)} CPUs")
+    if in_group:
+        report("true-serial-cgroup", in_group, "tasks/s", "posix_spawn loop", loop_beside,
+               f"a cgroup per command, unpinned, {len(CPUS)} CPUs")
     else:
-        print("# task-spooler is not installed: apt install task-spooler")
+        print(f"# true-serial-cgroup is left out: {skipped}")
+
+
+# ---- from the shell: eqctl beside tsp, of the package task-spooler ----
+
+class Spooler:
+    """A server of task-spooler, as it is by default: it keeps what jobs print, as eqd does."""
+
+    def __init__(self, slots):
+        self.place = eqdtest.Place()
+        self.env = {**os.environ, "TS_SOCKET": str(self.place.dir / "ts"), "TMPDIR": str(self.place.dir)}
+        self.call("-S", slots)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.call("-K")
+        eqdtest.eventually(lambda: not (self.place.dir / "ts").exists(), "tsp's server has ended")
+        self.place.remove()
+
+    def call(self, *args):
+        subprocess.run(["tsp", *map(str, args)], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                       check=True)
+
+    def repeat(self, n, *args):
+        """What the last of n calls printed."""
+        return repeat(n, "tsp", *args, env=self.env)
+
+
+def repeat(n, *command, env=None):
+    """Runs it n times, one after the other, from one small C program: the same for everybody."""
+    p = subprocess.run([LOADGEN, "procs", str(n), *map(str, command)], env=env, stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, check=False)
+    if p.returncode:
+        raise SystemExit(f"{command[0]}: {p.stderr.strip()}")
+    return p.stdout.split("\n", 1)[1].strip()
+
+
+def rate_of(n, work, *args):
+    start = time.monotonic()
+    work(*args)
+    return n / (time.monotonic() - start)
+
+
+def eqctl_run(eqd, n):
+    repeat(n, eqd.eqctl, "--socket", eqd.socket, "run", "-q", "q", "--", "/bin/true")
+
+
+def tsp_run(tsp, n):
+    tsp.repeat(n, "-f", "/bin/true")
+
+
+def eqctl_submit(eqd, n):
+    repeat(n, eqd.eqctl, "--socket", eqd.socket, "submit", "-q", "q", "--", "/bin/true")
+    eqd.ok("queue", "flush", "q")
+
+
+def tsp_submit(tsp, n):
+    last = int(tsp.repeat(n, "/bin/true"))
+    for job in (last - 1, last): # with two slots the last but one may end last
+        tsp.call("-w", job)
+
+
+def eqctl_each(eqd, n):
+    eqd.ok("submit", "-q", "q", "--each", "-", "--", "/bin/true", input="".join(f"{i}\n" for i in range(n)))
+    eqd.ok("queue", "flush", "q")
+
+
+@bench
+def cli(o):
+    """From submit to done through the command lines."""
+    if not shutil.which("tsp"):
+        print("# cli-* are left out: task-spooler is not installed (apt install task-spooler)")
+        return
+    n = 200
+    for name, slots, mine, peer, how in (
+            ("cli-run", 1, eqctl_run, tsp_run, "eqctl run, tsp -f: a process per task waits for its end"),
+            ("cli-submit", 1, eqctl_submit, tsp_submit, "a process per submit, then one wait for all; 1 slot"),
+            ("cli-submit-2", 2, eqctl_submit, tsp_submit, "the same with 2 slots"),
+            ("cli-each", 1, eqctl_each, tsp_submit, "one eqctl submit --each, a tsp per task; 1 slot"),
+            ("cli-each-2", 2, eqctl_each, tsp_submit, "the same with 2 slots")):
+        values, peers = [], []
+        for _ in range(o.rounds):
+            with Fresh(["q", f"max_active={slots}"]) as eqd:
+                values.append(rate_of(n, mine, eqd, n))
+            with Spooler(slots) as tsp:
+                peers.append(rate_of(n, peer, tsp, n))
+        report(name, values, "tasks/s", "task-spooler", peers, f"{how}; unpinned, {len(CPUS)} CPUs")
 
 
 @bench
@@ -188,6 +251,102 @@ def submit_backlog(o):
             loadgen("submit", eqd.socket, "q", 1, 200, 100, 90000, 60, CPUS[0])
             later.append(rate("submit", eqd.socket, "q", 1, 32, 100, 10000, 60, CPUS[0]))
     report("submit-at-100k", later, "tasks/s", "submit at 1k", first, "eqd and client on one CPU, 32 in flight")
+
+
+# ---- workers ----
+
+class Beanstalkd:
+    """A beanstalkd for one measurement, on a socket of its own."""
+
+    def __init__(self, cpu=None):
+        self.place = eqdtest.Place()
+        self.process = subprocess.Popen(["beanstalkd", "-l", f"unix:{self.place.socket}"], stdin=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+        eqdtest.eventually(self.place.socket.exists, "beanstalkd listens")
+        if cpu is not None:
+            os.sched_setaffinity(self.process.pid, {cpu})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.place.remove()
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def cycle(kind, socket, pid, *args):
+    """(cycles/s, CPU time of the server per cycle in us)"""
+    before = cpu_seconds(pid)
+    p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", kind, socket, *map(str, args)], stdin=subprocess.DEVNULL,
+                       capture_output=True, text=True, check=False)
+    if p.returncode:
+        raise SystemExit(f"cycle {kind}: {p.stderr.strip()}")
+    n, seconds, _ = p.stdout.split()
+    return int(n) / float(seconds), (cpu_seconds(pid) - before) * 1e6 / int(n)
+
+
+def cycles(o, name, attributes, args, cpu, placement):
+    mine, peers, costs, peer_costs = [], [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker", *attributes], cpu=cpu) as eqd:
+            value, cost = cycle("eqd", eqd.socket, eqd.pid, *args)
+            mine.append(value)
+            costs.append(cost)
+        if shutil.which("beanstalkd"):
+            with Beanstalkd(cpu) as b:
+                value, cost = cycle("beanstalkd", b.place.socket, b.process.pid, *args)
+                peers.append(value)
+                peer_costs.append(cost)
+    report(name, mine, "tasks/s", "beanstalkd", peers, placement)
+    report(f"{name}-cpu", costs, "us/task", "beanstalkd", peer_costs, f"CPU time of the server; {placement}")
+    if not peers:
+        print("# beanstalkd is not installed: apt install beanstalkd")
+
+
+@bench
+def worker_pipelined(o):
+    """submit -> worker -> answer: 4 producers and 4 workers, 100 in flight each, max_active=1000."""
+    cycles(o, "worker-4+4x100", ["max_active=1000"], (4, 4, 100, o.seconds, -1), None,
+           f"unpinned, {len(CPUS)} CPUs, generator included")
+
+
+@bench
+def worker_unpipelined(o):
+    """One producer and one worker, one in flight each, all on one CPU."""
+    cycles(o, "worker-1+1", ["max_active=1"], (1, 1, 1, o.seconds, CPUS[0]), CPUS[0], "server and generator on one CPU")
+
+
+@bench
+def worker_serial(o):
+    """A serial queue: 4 producers, one worker, strictly one task after the other."""
+    cycles(o, "worker-serial-4+1x100", ["max_active=1"], (4, 1, 100, o.seconds, CPUS[0]), CPUS[0],
+           "server and generator on one CPU; beanstalkd hands out 100 at once")
+
+
+@bench
+def worker_latency(o):
+    """From submit to the worker, at 1000 submits a second: p50 and p99."""
+    values = {"eqd": [], "beanstalkd": []}
+
+    def measure(kind, socket):
+        p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", "latency", kind, socket, str(o.seconds), "-1"],
+                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+        values[kind].append([float(x) for x in p.stdout.split()])
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker"]) as eqd:
+            measure("eqd", eqd.socket)
+        if shutil.which("beanstalkd"):
+            with Beanstalkd() as b:
+                measure("beanstalkd", b.place.socket)
+    for i, name in enumerate(("p50", "p99")):
+        report(f"worker-latency-{name}", [v[i] for v in values["eqd"]], "us", "beanstalkd",
+               [v[i] for v in values["beanstalkd"]], f"submit to worker at 1000/s, unpinned, {len(CPUS)} CPUs")
 
 
 # ---- memory ----

@@ -79,12 +79,15 @@ static bool is_admin(void *host, const Identity *id) {
 }
 static void ignore_session(void *host, Session *s) {
 }
+static void ignore_response(void *host, Session *s, const EqMessage *m) {
+}
 
 static void run_eqd(int listen_fd) {
         static const RequestHandler handlers[_EQ_METHOD_MAX] = { [EQ_METHOD_SUBMIT] = handle_submit };
         static const ServerHooks hooks = { .is_admin = is_admin,
                                            .session_closed = ignore_session,
-                                           .session_unclogged = ignore_session };
+                                           .session_unclogged = ignore_session,
+                                           .session_response = ignore_response };
         ServerConfig config = { .listen_fd = listen_fd, .group = (gid_t)-1 };
         Users users = USERS_NULL;
         Server *server = NULL;

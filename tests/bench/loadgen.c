@@ -8,11 +8,14 @@
  *   loadgen queues SOCKET N          makes queues q00000...
  *   loadgen idle SOCKET N            opens N connections, prints `ready`, waits for the end of standard input
  *   loadgen pingpong SECONDS CPU     ceiling: a request and an answer of that size over AF_UNIX, no work in between
+ *   loadgen procs TIMES COMMAND ARG...  runs a command so often, one after the other, as a script does that keeps what it
+ *                                    prints: a pipe each. What the last one printed is the second line
  *   loadgen spawn TASKS              ceiling: a loop of posix_spawn() and waitpid() of /bin/true
  *
  * CPU pins to that CPU; -1: not pinned. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <sched.h>
@@ -366,6 +369,48 @@ static int spawn(char **a) {
         return 0;
 }
 
+/* Its output, up to size - 1 bytes; those who it leaves behind may go on holding the pipe. */
+static void run_command(char **argv, char *buf, size_t size) {
+        posix_spawn_file_actions_t actions;
+        size_t n = 0;
+        pid_t pid;
+        int out[2], status;
+
+        if (pipe2(out, O_CLOEXEC) < 0)
+                die("pipe2");
+        int r = posix_spawn_file_actions_init(&actions);
+        if (r == 0)
+                r = posix_spawn_file_actions_adddup2(&actions, out[1], STDOUT_FILENO);
+        if (r == 0)
+                r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+        if (r != 0) {
+                errno = r;
+                die(argv[0]);
+        }
+        posix_spawn_file_actions_destroy(&actions);
+        (void)close(out[1]); /* the command's */
+        for (ssize_t got; n < size - 1 && (got = read(out[0], buf + n, size - 1 - n)) > 0;)
+                n += (size_t)got;
+        buf[n] = '\0';
+        (void)close(out[0]);
+        if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+                fprintf(stderr, "loadgen: %s failed\n", argv[0]);
+                exit(1);
+        }
+}
+
+static int procs(int argc, char **argv) {
+        char output[128];
+        uint64_t n = strtoull(argv[0], NULL, 10), start = now_nsec();
+        if (argc < 2 || n == 0)
+                return 2;
+        for (uint64_t i = 0; i < n; i++)
+                run_command(argv + 1, output, sizeof(output));
+        print_count(n, start);
+        printf("%s", output);
+        return 0;
+}
+
 int main(int argc, char **argv) {
         static const struct {
                 const char *name;
@@ -378,6 +423,8 @@ int main(int argc, char **argv) {
         for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(commands[0]); i++)
                 if (strcmp(argv[1], commands[i].name) == 0 && argc == commands[i].n_args + 2)
                         return commands[i].fn(argv + 2);
+        if (argc > 2 && strcmp(argv[1], "procs") == 0)
+                return procs(argc - 2, argv + 2);
         fprintf(stderr, "usage: see the top of loadgen.c\n");
         return 2;
 }

@@ -11,6 +11,7 @@
 #include <sys/un.h>
 
 #include "base/fault.h"
+#include "executor/runanswer.h"
 #include "server/server.h"
 #include "target.h"
 
@@ -78,11 +79,17 @@ static bool is_admin(void *host, const Identity *id) {
 }
 static void ignore_session(void *host, Session *s) {
 }
+static void take_response(void *host, Session *s, const EqMessage *m) {
+        RunAnswer a;
+        run_answer_parse(m->error, m->result, 1, &a);
+        FUZZ_CHECK(a.result.len <= EQ_RESULT_MAX && (a.refused == EQ_E_NONE) == (a.why[0] == 0));
+}
 
 static void start_server(void) {
         static const ServerHooks hooks = { .is_admin = is_admin,
                                            .session_closed = ignore_session,
-                                           .session_unclogged = ignore_session };
+                                           .session_unclogged = ignore_session,
+                                           .session_response = take_response };
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         ServerConfig config = { .listen_fd = fd, .group = (gid_t)-1 };

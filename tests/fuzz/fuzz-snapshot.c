@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         FUZZ_CHECK(uv_loop_init(&loop) == 0);
         int first = put(data, size), second = put("", 0);
         Manager *m = manager(&loop);
-        FUZZ_CHECK(manager_start(m, first) == 0);
+        FUZZ_CHECK(manager_start(m, NULL, first) == 0);
         size_t n_pending = m->n_pending, n_finished = m->n_finished;
         unsigned n_queues = HASH_COUNT(m->queues);
         bool removing = false; /* those are not kept */

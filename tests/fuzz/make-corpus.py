@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Writes the first corpora of fuzz-scan, fuzz-decode and fuzz-session: corpus/* beside this file.
+"""Writes the first corpora of fuzz-scan, fuzz-decode, fuzz-session and fuzz-request: corpus/* beside this file.
 
 Small messages as clients send them, one per method and some odd ones. Files that a fuzzer found are kept beside them
 under other names; this script only writes its own. Needs no library: the few formats are packed here, so that lengths
@@ -77,6 +77,12 @@ CALLS = {
     "queue_drain": ["new", {"timeout_usec": 5}],
     "queue_rm": ["new", {"yes": True}],
     "stat": [],
+    "worker_serve": [["w"], {"credit": 4, "parallel": 2, "name": "corpus"}],
+    "worker_credit": [9, {"parallel": 3}],
+    "worker_touch": ["w/1", 1, {"progress": 50, "note": "half"}],
+    "worker_list": [{"from": 0, "limit": 5}],
+    "worker_kick": [7],
+    "worker_leave": [],
     "float": [1.5, {"retries": 2.0}],
     "unknown": [[[[[]]]], {"x": {"y": {"z": None}}}],
 }
@@ -122,6 +128,13 @@ def write(folder, name, data):
         f.write(data)
 
 
+def request(strings, flags=0, n_groups=0, n_rlimits=0, n_argv=1, n_env=0, n_fds=0, nice=0, n_strings=None):
+    """As fuzz-request.c reads it: struct Head, strings."""
+    head = struct.pack("<12Ii4xQQB7x", flags, 3, 1000, 1000, n_groups, n_rlimits, n_argv, n_env,
+                       len(strings) if n_strings is None else n_strings, 0o22, 100, 4, nice, 1, 2, n_fds)
+    return head + strings
+
+
 def main():
     for i, (name, message) in enumerate(MESSAGES.items()):
         write("decode", name, pack(message))
@@ -139,9 +152,52 @@ def main():
     write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
     write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
     write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
+    answers = [[1, 7, None, None], [1, 7, None, b"r"], [1, 7, None, {"attempt": 1, "result": b"r", "exit": 3}],
+               [1, 8, "no", None], [1, 8, [5, "no"], None], [1, 9, {"text": "no", "final": True}, None], [1, 9, 5, 5]]
+    write("session", "answers", bytes([0, 7]) + b"".join(map(pack, answers)))
     write("session", "bad-after-good", bytes([0, 4]) + pack([0, 1, "ping", []]) + b"\x94\x00\x07\xc1")
     for name, data in VALUES.items():
         write("session", name, bytes([0, 1]) + data)
+    good = b"/bin/sh\0-c\0true\0A=1\0EQD_TASK=q/1\0/tmp\0\0\0"
+    write("request", "plain", request(b"true\0\0\0\0"))
+    write("request", "all", request(good, flags=0x67, n_groups=1, n_rlimits=1, n_argv=3, n_env=2, n_fds=3, nice=-20))
+    write("request", "memfd", request(good, flags=8, n_argv=3, n_env=2, n_fds=1))
+    write("request", "too-few", request(good, n_argv=4, n_env=2))
+    write("request", "not-ended", request(good[:-1] + b"x", n_argv=3, n_env=2))
+    write("request", "wrapping", request(good, n_argv=0xffffffff, n_env=7))
+    write("request", "no-fd", request(good, flags=2, n_argv=3, n_env=2))
+    write_workers()
+
+
+def write_workers():
+    """Conversations of workers. The n-th request of eqd to a new connection has the msgid 1 << 16 | n."""
+    serve = pack([0, 1, "worker_serve", [["w"], {"credit": 5, "parallel": 2}]])
+
+    def run(i, lap=1):
+        return lap << 16 | i
+
+    answers = {
+        "well": [[1, run(i), None, b"result"] for i in range(3)],
+        "badly": [[1, run(0), "no", None], [1, run(1), [5, "no"], None], [1, run(2), {"final": True}, None]],
+        "records": [[1, run(0), None, {"attempt": 1, "result": b"r", "exit": 0}], [1, run(1), None, {"attempt": 9}],
+                    [1, run(2), {"give_back": True, "attempt": 1}, None], [0, 2, "worker_credit", [3]]],
+        "never-sent": [[1, 7, None, None], [1, 0xffffffff, "x", None], [1, run(9), None, None]],
+        "twice": [[1, run(0), None, None], [1, run(0), None, None], [1, run(0, 2), None, None]],
+        "none-at-all": [[1, run(0), None, 5], [1, run(1), 5, None], [1, run(2), None, {"x": "y"}]],
+        "leave": [[0, 2, "worker_leave", []], [1, run(0), None, None], [1, run(1), None, None], [1, run(2), None, None],
+                  [0, 3, "worker_serve", [["w"]]]],
+        "canceled": [[0, 2, "cancel", [["w/1", "w/2"], {"running": True, "grace_usec": 0}]], [1, run(0), None, None],
+                     [1, run(1), None, None]],
+        "removed": [[0, 2, "queue_rm", ["w", {"yes": True}]], [1, run(0), None, None], [1, run(1), "no", None]],
+        "kicked": [[0, 2, "worker_kick", [1]], [1, run(0), None, None]],
+        "touched": [[2, "worker_touch", ["w/1", 1, {"progress": 3}]], [2, "worker_touch", ["w/1", 2]],
+                    [0, 2, "worker_list", []], [0, 3, "why", [["w/1", "w/8"]]], [0, 4, "show", [["w/2"]]]],
+        "reconfigured": [[0, 2, "queue_set", ["w", ["executor=command"]]], [0, 3, "queue_set", ["w", ["max_active=1"]]],
+                         [1, run(2), None, None], [1, run(1), None, None], [1, run(0), None, None]],
+    }
+    for i, (name, messages) in enumerate(answers.items()):
+        write("worker", name, bytes([0, 20]) + serve + b"".join(map(pack, messages)))
+        write("worker", name + "-fail", bytes([1 | i * 2, 255]) + serve + b"".join(map(pack, messages)))
 
 
 if __name__ == "__main__":

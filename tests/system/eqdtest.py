@@ -185,6 +185,15 @@ def become(uid, groups=()):
     os.setresuid(uid, uid, uid)
 
 
+def cgroup2():
+    """Where cgroups can be made, or the test is skipped."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, path, kind, *_ = line.split()
+        if kind == "cgroup2" and os.access(path, os.W_OK) and Path(path).is_relative_to("/sys/fs/cgroup"):
+            return Path(path)
+    raise Skip("there is no cgroup2 below /sys/fs/cgroup that may be written")
+
+
 # ---- rpc ----
 
 class RpcError(Exception):
@@ -200,10 +209,13 @@ class Closed(Exception):
 class Rpc:
     """One connection: MessagePack-RPC as any client would speak it."""
 
+    chunk = 262144 # bytes read at once
+
     def __init__(self, path, uid=None):
         self.buf = bytearray()
         self.replies = {}
         self.notes = collections.deque()
+        self.requests = collections.deque() # of eqd to this client: (msgid, method, params)
         self.next_id = 0
         self.sock = self.connect(str(path), uid)
 
@@ -255,12 +267,14 @@ class Rpc:
                 pass
             if not select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
                 return False
-            data = self.sock.recv(262144)
+            data = self.sock.recv(self.chunk)
             if not data:
                 raise Closed("eqd closed the connection")
             self.buf += data
         if message[0] == 1:
             self.replies[message[1]] = message[2:]
+        elif message[0] == 0:
+            self.requests.append(tuple(message[1:]))
         else:
             self.notes.append((message[1], message[2]))
         return True
@@ -357,13 +371,15 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started."""
+    before it is started; cgroup: with a cgroup for each command, below self.cgroup."""
 
-    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None):
+    def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False):
         super().__init__()
-        self.process, self.uid, self.connections, self.descriptors = None, uid, [], None
+        self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         try:
             self.prepare(config or {}, uid, other_users)
+            if cgroup:
+                self.prepare_cgroup()
             if change:
                 change(self)
             self.start(args, env or {}, nofile)
@@ -383,6 +399,20 @@ class Eqd(Place):
         if uid is not None:
             for path in (self.dir, self.dir / "state"):
                 os.chown(path, uid, uid)
+
+    def prepare_cgroup(self):
+        directory = cgroup2() / self.dir.name
+        directory.mkdir()
+        self.cgroup = directory
+        self.configure("eqd.conf", f"[Commands]\nCgroup={directory}\n")
+
+    def remove(self):
+        super().remove()
+        if self.cgroup:
+            for path in sorted(self.cgroup.rglob("*"), reverse=True): # eqd's, had it left any
+                if path.is_dir():
+                    path.rmdir()
+            self.cgroup.rmdir()
 
     def configure(self, name, text):
         path = self.dir / "config" / name
@@ -524,7 +554,7 @@ class Eqd(Place):
         with self.connect() as c:
             c.call("subscribe", queue=queue, events=["task."])
             now = c.call("show", [task])[0]
-            if now["state"] == "RUNNING" and "pid" not in now: # task.started comes when the process is known
+            if now["state"] == "RUNNING" and "pid" not in now and "worker" not in now: # task.started comes when the process is known
                 now["state"] = "STARTING"
             if now["state"] not in states:
                 c.note(lambda method, params: method == "event" and params[0].get("id", [0, 0])[1] == int(seq) and

@@ -6,6 +6,10 @@ import os
 import signal
 
 from eqdtest import contains, equal, eventually, main, test
+from workerkit import Worker, ended, submit, worker_queue
+
+
+VOLATILE = {"eqd.conf": "[Queue]\nDurable=no\n"} # else the store has them, see durable.py
 
 
 def restart(eqd):
@@ -16,7 +20,7 @@ def restart(eqd):
     os.close(kept)
 
 
-@test()
+@test(config=VOLATILE)
 def queued_tasks_and_their_order_survive(eqd):
     eqd.ok("queue", "create", "q", "description=kept")
     eqd.ok("queue", "pause", "q")
@@ -33,7 +37,7 @@ def queued_tasks_and_their_order_survive(eqd):
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
 
 
-@test()
+@test(config=VOLATILE)
 def what_ran_is_stopped_and_runs_again_before_the_others(eqd):
     task = eqd.sh("echo $EQD_ATTEMPT >>work/attempts; [ $EQD_ATTEMPT = 2 ] || { echo ready; exec sleep 1000; }")
     eqd.sh("echo next >>work/attempts")
@@ -44,7 +48,7 @@ def what_ran_is_stopped_and_runs_again_before_the_others(eqd):
     equal((eqd.dir / "work/attempts").read_text().split(), ["1", "2", "next"])
 
 
-@test()
+@test(config=VOLATILE)
 def what_has_ended_is_still_there(eqd):
     task = eqd.sh("echo out; echo err >&2; exit 3")
     eqd.wait(task)
@@ -56,7 +60,7 @@ def what_has_ended_is_still_there(eqd):
     eqd.ends_as(task, "FAILED", exit=3, attempt=2)
 
 
-@test()
+@test(config=VOLATILE)
 def holds_delays_and_dependencies_survive(eqd):
     held = eqd.sh("echo held", "--hold")
     later = eqd.submit("--in", "1h", "--", "true")
@@ -70,7 +74,7 @@ def holds_delays_and_dependencies_survive(eqd):
     eqd.ok("cancel", later)
 
 
-@test()
+@test(config=VOLATILE)
 def ids_of_removed_queues_stay_stale_and_numbers_go_on(eqd):
     eqd.ok("queue", "create", "gone")
     eqd.wait(eqd.submit("-q", "gone", "--", "true"))
@@ -89,7 +93,7 @@ def ids_of_removed_queues_stay_stale_and_numbers_go_on(eqd):
             equal(getattr(e, "code", None), 6, str(e))
 
 
-@test()
+@test(config=VOLATILE)
 def eqctl_that_waits_goes_on_over_the_restart(eqd):
     task = eqd.sh("[ $EQD_ATTEMPT = 2 ] || exec sleep 1000; exit 7")
     eqd.until_state(task, "RUNNING")
@@ -102,7 +106,51 @@ def eqctl_that_waits_goes_on_over_the_restart(eqd):
     equal(waiting.returncode, 7, f"what the task ended with; eqctl said {out}")
 
 
-@test()
+def tasks_of_workers_survive(eqd, queue):
+    c = eqd.connect()
+    tasks = [submit(c, b"%d" % i, queue) for i in range(4)]
+    w = Worker(eqd, queue, credit=2)
+    w.done(w.next(), b"result")
+    ended(c, tasks[0])
+    equal(w.next().payload, b"1") # it has that one when eqd stops, and does not answer
+    eqd.connections.remove(w.rpc) # which are closed before the stop
+    restart(eqd)
+    w.vanish()
+    c = eqd.connect()
+    equal((c.call("show", [f"{queue}/1"])[0]["result"], eqd.queue(queue)["workers"]), (b"result", 0))
+    equal(c.call("why", [f"{queue}/2"])[0]["reason"], "no-worker")
+    w = Worker(eqd, queue, credit=2)
+    for want in ((b"1", 2), (b"2", 1), (b"3", 1)):
+        run = w.next()
+        equal((run.payload, run.attempt), want)
+        w.done(run)
+    shown = ended(c, f"{queue}/2")
+    equal((shown["state"], shown.get("crashes", 0)), ("DONE", 0), "that eqd stops is no crash")
+
+
+@test(config=VOLATILE)
+def tasks_of_workers_go_on(eqd):
+    worker_queue(eqd, "w", "grace=0", "allow_serve=1234")
+    tasks_of_workers_survive(eqd, "w")
+    contains(str(eqd.queue("w")["set"]), "executor=worker", "allow_serve=1234")
+
+
+@test(config={**VOLATILE, "queues.d/jobs.queue": "[Queue]\nExecutor=worker\nGrace=0\n"})
+def tasks_of_workers_go_on_where_a_file_makes_the_queue(eqd):
+    tasks_of_workers_survive(eqd, "jobs")
+    submit(eqd.connect(), b"", "jobs")
+    eqd.configure("queues.d/jobs.queue", "[Queue]\nExecutor=command\n")
+    restart(eqd)
+    eventually(lambda: "keeps that; drain it" in eqd.log_text(), "eqd says that the file is not followed yet")
+    w = Worker(eqd, "jobs")
+    run = w.next()
+    w.done(run)
+    ended(eqd.connect(), run.id)
+    eqd.ok("reload")
+    eqd.ends_as(eqd.submit("-q", "jobs", "--", "true"), "DONE")
+
+
+@test(config=VOLATILE)
 def a_descriptor_that_is_no_such_file_is_said_and_eqd_starts(eqd):
     kept = eqd.stop_and_keep()
     os.truncate(kept, 20)
@@ -112,7 +160,7 @@ def a_descriptor_that_is_no_such_file_is_said_and_eqd_starts(eqd):
     eqd.ends_as(eqd.submit("--", "true"), "DONE")
 
 
-@test()
+@test(config=VOLATILE)
 def after_a_crash_nothing_old_runs_again(eqd):
     """What was kept is for one restart: it is given back as soon as it is taken over."""
     eqd.submit("--hold", "--", "true")

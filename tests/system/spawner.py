@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """The spawner dies: what ran ends as FAILED with reason spawn-failed, what waits goes on, nothing is left behind."""
 
+import json
 import os
 import signal
 
@@ -15,6 +16,20 @@ def spawners(eqd):
     worker = [p for p in found if proc_stat(p)[1] in keeper]
     equal((len(keeper), len(worker)), (1, 1), f"spawner processes {alive(found)}")
     return keeper[0], worker[0]
+
+
+def waiting_processes(eqd):
+    return [p for p in descendants(eqd.pid) if comm(p) == "eqd-waiting"]
+
+
+def kill_both(eqd):
+    """At once: neither can do anything about the other's death."""
+    both = spawners(eqd)
+    for p in both:
+        os.kill(p, signal.SIGSTOP)
+        eventually(lambda p=p: proc_stat(p)[0] == "T", "it is stopped")
+    for p in both:
+        os.kill(p, signal.SIGKILL)
 
 
 def run_and_kill(eqd, victim):
@@ -63,6 +78,50 @@ def a_command_that_waited_for_the_dead_spawner_does_not_run_as_eqd(eqd):
     shown = eqd.ends_as(waiting, "FAILED", reason="identity")
     contains(shown["error"], str(USER_A), "restarted")
     equal(eqd.logs(waiting), "")
+
+
+@test()
+def both_processes_of_the_spawner_die_at_once_and_nothing_is_left(eqd):
+    task = eqd.sh("setsid sh -c 'setsid sleep 1000 & sleep 1000 & wait' & (sleep 1000; true) & echo ready; wait")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    family = eventually(lambda: [p for p in descendants(eqd.pid) if comm(p) == "sleep"][2:] and descendants(eqd.pid),
+                        "three sleep")
+    events = eqd.events(events=["spawner."])
+    kill_both(eqd)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    eqd.ends_as(task, "FAILED", reason="spawn-failed")
+    eventually(lambda: all(proc_stat(p) is None for p in family), lambda: f"left: {alive(family)}") # zombies neither
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+
+
+@test(root=True, other_users=True)
+def what_eqd_may_not_kill_when_both_have_died_is_named_and_reaped_when_it_ends(eqd):
+    task = eqd.sh("setsid sleep 1000 & echo $!; wait", uid=USER_A)
+    stray = int(eqd.start_ctl("logs", "-f", task).stdout.readline())
+    events = eqd.events(events=["spawner."])
+    kill_both(eqd)
+    events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+    eventually(lambda: "1 processes of commands live on" in eqd.log_text(), eqd.log_text)
+    equal(is_gone(stray), False)
+    os.kill(stray, signal.SIGKILL)
+    eventually(lambda: proc_stat(stray) is None, "it is reaped")
+
+
+@test(root=True, other_users=True)
+def an_eqd_that_lost_the_rights_to_run_others_commands_says_so_everywhere(eqd):
+    equal(eqd.ctl("ping").err, "")
+    with eqd.connect() as c:
+        equal(c.call("stat")["identities"], "any")
+        events = eqd.events(events=["spawner."])
+        os.kill(spawners(eqd)[0], signal.SIGKILL)
+        events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
+        equal(c.call("stat")["identities"], "lost")
+    r = eqd.ctl("ping")
+    equal((r.rc, r.out), (0, ""))
+    contains(r.err, "only commands of uid 0", "restart eqd")
+    contains(eqd.log_text(), "only commands of uid 0 run", "Restart eqd")
+    eqd.fails(77, "submit", "--", "true", uid=USER_A, says=("until it is restarted", str(USER_A)))
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
 
 
 @test(eqd=False)
@@ -130,6 +189,46 @@ def a_stopped_worker_outlives_no_eqd_and_neither_do_its_tasks(eqd):
     finally:
         for p in alive(family): # what the claim is about must not outlive the test either
             os.kill(p if isinstance(p, int) else int(str(p).split()[0]), signal.SIGKILL)
+
+
+@test(env={"EQD_FAULT": "spawn:3+"})
+def commands_start_while_no_process_can_be_created_as_long_as_some_wait(eqd):
+    eventually(lambda: len(waiting_processes(eqd)) == 2, "two wait")
+    for _ in range(2):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    third = eqd.submit("--", "true")
+    eventually(lambda: json.loads(eqd.ok("why", "--json", third))["reason"] == "create-failure",
+               lambda: eqd.ok("why", third))
+    eqd.ok("cancel", third)
+
+
+@test(config={"eqd.conf": "[Commands]\nWaitingProcesses=0\n"})
+def without_waiting_processes_every_command_gets_one_made(eqd):
+    for _ in range(3):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    equal(waiting_processes(eqd), [])
+
+
+@test(config={"eqd.conf": "[Commands]\nWaitingProcesses=5\n"})
+def as_many_processes_wait_as_are_asked_for_and_killed_ones_are_made_up_for(eqd):
+    before = set(eventually(lambda: len(waiting_processes(eqd)) == 5 and waiting_processes(eqd), "five wait"))
+    for p in before:
+        os.kill(p, signal.SIGKILL)
+    for _ in range(3): # some may be dying while they get the command: it is as if they had not been there
+        eqd.ends_as(eqd.submit("--", "true"), "DONE", attempt=1)
+    eventually(lambda: len(waiting_processes(eqd)) == 5, "five wait again")
+    equal(before & set(waiting_processes(eqd)), set())
+
+
+@test()
+def what_waits_is_no_task_s_stray_and_no_task_s_child_is_spared_for_it(eqd):
+    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    before = eventually(lambda: len(waiting_processes(eqd)) == 2 and waiting_processes(eqd), "two wait")
+    task = eqd.sh("setsid sleep 1000 & echo $!; exec true") # dies with the task
+    shown = eqd.ends_as(task, "DONE")
+    stray = int(eqd.logs(task))
+    eventually(lambda: is_gone(stray), lambda: f"left: {alive([stray])}")
+    equal(any(is_gone(p) for p in before[1:]), False, str(shown))
 
 
 @test()

@@ -577,7 +577,7 @@ TEST(garbage_ends_the_connection) {
         expect_garbage("\xc1", 1);                  /* starts nothing */
         expect_garbage("\xdd\xff\xff\xff\xff", 5);  /* four thousand million elements */
         expect_garbage("HTTP/1.1 400\r\n", 14);     /* valid MessagePack, no message */
-        expect_garbage("\x94\x00\x01\xa1x\x90", 6); /* a request; we serve none */
+        expect_garbage("\x94\x00\xc0\xa1x\x90", 6); /* a request without a number */
 }
 
 static void answer_byte_by_byte(FakeEqd *e) {

@@ -110,7 +110,16 @@ TEST(errors_reasons_states_events_limits_notifications_and_records_are_there) {
         close_tables();
 }
 
+TEST(what_eqd_asks_of_workers_is_there) {
+        const msgpack_object *run = row(get(open_tables(), "calls"), "run");
+        ck_assert_uint_eq(get(run, "parameters")->via.array.size, eq_schema_Run.n_positional);
+        ck_assert_uint_eq(get(run, "options")->via.map.size, EQ_N_Run - eq_schema_Run.n_positional);
+        ck_assert(is_str(get(run, "answer"), "RunAnswer"));
+        close_tables();
+}
+
 RUN_TESTS("introspect", 30, test_the_whole_is_one_value_and_far_below_the_limit_of_a_message,
           test_every_method_is_there_with_its_arguments_by_position_and_by_name,
           test_what_neovims_clients_look_up_is_there,
-          test_errors_reasons_states_events_limits_notifications_and_records_are_there)
+          test_errors_reasons_states_events_limits_notifications_and_records_are_there,
+          test_what_eqd_asks_of_workers_is_there)

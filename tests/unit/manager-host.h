@@ -129,7 +129,7 @@ static const ManagerHooks host_hooks = { .event = host_event, .ready = host_read
 
 /* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. kept_fd: of a
  * manager before this one, -1: there was none. */
-static inline void host_init_from(Host *h, void (*change)(Config *c), int kept_fd) {
+static inline void host_init_from(Host *h, void (*change)(Config *c), const char *store_dir, int kept_fd) {
         Config *config;
         char error[PARAM_ERROR_MAX];
         *h = (Host) { 0 };
@@ -142,7 +142,7 @@ static inline void host_init_from(Host *h, void (*change)(Config *c), int kept_f
                 change(config);
         ManagerConfig mc = { .loop = &h->loop, .clock = &h->clock.clock, .config_dir = h->dir, .config = config };
         ck_assert_int_eq(manager_new(&mc, &host_hooks, h, &h->m), 0);
-        ck_assert_int_eq(manager_start(h->m, kept_fd), 0);
+        ck_assert_int_eq(manager_start(h->m, store_dir, kept_fd), 0);
         ck_assert_int_eq(identity_new(1001, 1001, NULL, 0, &h->anna), 0);
         ck_assert_int_eq(identity_new(1002, 1002, NULL, 0, &h->bob), 0);
         ck_assert_int_eq(identity_new(0, 0, NULL, 0, &h->root), 0);
@@ -152,7 +152,7 @@ static inline void host_init_from(Host *h, void (*change)(Config *c), int kept_f
 }
 
 static inline void host_init_with(Host *h, void (*change)(Config *c)) {
-        host_init_from(h, change, -1);
+        host_init_from(h, change, NULL, -1);
 }
 
 static inline void host_init(Host *h) {

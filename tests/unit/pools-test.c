@@ -198,7 +198,7 @@ TEST(a_kept_queue_whose_pool_is_gone_runs_in_default_until_the_pool_comes) {
         ck_assert_int_eq(manager_keep(before.m, fd), 0);
         host_done(&before);
 
-        host_init_from(&h, NULL, fd);
+        host_init_from(&h, NULL, NULL, fd);
         close(fd);
         ck_assert_ptr_eq(pool_of(&h, "q"), h.m->pool);
         ck_assert_str_eq(manager_queue(h.m, eq_str("q"))->attributes.pool, "p");

@@ -31,7 +31,7 @@ typedef struct TestHost {
         char dir[64], path[108];
         RequestHandler handlers[_EQ_METHOD_MAX];
         bool everybody_is_admin;
-        unsigned n_turns, n_submits, n_closed, n_unclogged, n_gone, n_fds_taken;
+        unsigned n_turns, n_submits, n_closed, n_unclogged, n_gone, n_fds_taken, n_responses;
         bool fd_with[4096]; /* submit number n had a descriptor */
         PendingRequest *pending[TEST_PENDING_MAX];
         unsigned n_pending;
@@ -103,6 +103,10 @@ static inline void test_session_closed(void *host, Session *s) {
                 h->subscriber = NULL;
 }
 
+static inline void test_session_response(void *host, Session *s, const EqMessage *m) {
+        ((TestHost *)host)->n_responses++;
+}
+
 static inline void test_session_unclogged(void *host, Session *s) {
         ((TestHost *)host)->n_unclogged++;
 }
@@ -111,6 +115,7 @@ static const ServerHooks test_hooks = {
         .is_admin = test_is_admin,
         .session_closed = test_session_closed,
         .session_unclogged = test_session_unclogged,
+        .session_response = test_session_response,
 };
 
 /* libuv opens a pipe of the whole process with the first loop: before descriptors are counted. */

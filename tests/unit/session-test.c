@@ -406,6 +406,57 @@ TEST(a_client_that_never_reads_costs_bounded_memory_and_delays_nobody) {
         stop();
 }
 
+static void send_response(TestClient *c) {
+        msgpack_packer pk = eq_packer(&c->out);
+        eq_pack_response(&pk, 1);
+        msgpack_pack_nil(&pk);
+        test_client_send(c);
+}
+
+TEST(a_worker_that_does_not_read_is_heard_all_the_same_up_to_a_bound) {
+        enum { REPLY = 100000, N = 60 };
+        start_two();
+        Session *worker = test_first_session(&h);
+        worker->worker = &h; /* nobody looks into it here */
+        for (uint32_t i = 0; i < 10; i++)
+                test_client_list(&a, i, REPLY);
+        test_client_send_all(&h, &a);
+        TURN_UNTIL(&h, worker->throttled);
+        send_response(&a);
+        TURN_UNTIL(&h, h.n_responses == 1);
+        for (uint32_t i = 10; i < N; i++)
+                test_client_list(&a, i, REPLY);
+        test_client_send_all(&h, &a);
+        TURN_UNTIL(&h, output_pending(worker) >= SESSION_WORKER_OUTPUT_MAX);
+        send_response(&a);
+        for (int i = 0; i < 100; i++)
+                test_host_turn(&h);
+        ck_assert_uint_eq(h.n_responses, 1); /* enough is enough */
+        ck_assert_uint_le(output_pending(worker), SESSION_WORKER_OUTPUT_MAX + REPLY + 100);
+        for (uint32_t i = 0; i < N; i++)
+                ck_assert_int_eq(test_client_expect(&h, &a, i, NULL), 0);
+        TURN_UNTIL(&h, h.n_responses == 2);
+        stop();
+}
+
+TEST(a_worker_that_can_answer_no_more_is_closed_whatever_it_has_not_read) {
+        for (int rubbish = 0; rubbish < 2; rubbish++) {
+                start_two();
+                Session *worker = test_first_session(&h);
+                worker->worker = &h;
+                for (uint32_t i = 0; i < 10; i++)
+                        test_client_list(&a, i, 100000);
+                test_client_send_all(&h, &a);
+                TURN_UNTIL(&h, worker->throttled);
+                if (rubbish)
+                        ck_assert_int_eq(send(a.fd, "\xc1", 1, MSG_NOSIGNAL), 1);
+                else
+                        ck_assert_int_eq(shutdown(a.fd, SHUT_WR), 0);
+                TURN_UNTIL(&h, h.n_closed == 1);
+                stop();
+        }
+}
+
 TEST(a_flooding_client_delays_another_by_two_turns_at_most) {
         start_two();
         for (uint32_t i = 0; i < 20000; i++)
@@ -748,6 +799,8 @@ RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_re
           test_hello_agrees_on_the_highest_protocol_both_speak, test_of_64_descriptors_none_stays_open,
           test_a_descriptor_belongs_to_the_message_that_it_was_sent_with,
           test_a_client_that_never_reads_costs_bounded_memory_and_delays_nobody,
+          test_a_worker_that_does_not_read_is_heard_all_the_same_up_to_a_bound,
+          test_a_worker_that_can_answer_no_more_is_closed_whatever_it_has_not_read,
           test_a_flooding_client_delays_another_by_two_turns_at_most,
           test_requests_beyond_the_pending_ones_allowed_wait_in_the_socket,
           test_a_user_over_his_output_limit_loses_the_connection_that_does_not_read_and_no_other,

@@ -30,7 +30,7 @@ static int keep(void) {
 
 static void restart(void) {
         int fd = keep();
-        host_init_from(&h, NULL, fd);
+        host_init_from(&h, NULL, NULL, fd);
         close_fd(fd);
         for (QueueRecord *q = h.m->queues; q;
              q = q->hh.next) /* nothing is lost and nothing charged that is not there */
@@ -340,7 +340,7 @@ TEST(a_file_that_ends_early_gives_what_is_in_it) {
                 ck_assert_int_eq(pread(fd, data, (size_t)size, 0), size);
                 ck_assert_int_eq(write(cut, data, (size_t)n), n);
                 free(data);
-                host_init_from(&h, NULL, cut);
+                host_init_from(&h, NULL, NULL, cut);
                 ck_assert_ptr_nonnull(manager_queue(h.m, eq_str("default")));
                 host_done(&h);
                 close_fd(cut);
@@ -356,7 +356,7 @@ TEST(whatever_byte_is_wrong_the_next_one_starts) {
                 ck_assert_int_eq(pread(fd, &was, 1, n), 1);
                 is = (unsigned char)(was ^ (1U << (n % 8)));
                 ck_assert_int_eq(pwrite(fd, &is, 1, n), 1);
-                host_init_from(&h, NULL, fd);
+                host_init_from(&h, NULL, NULL, fd);
                 host_done(&h);
                 ck_assert_int_eq(pwrite(fd, &was, 1, n), 1);
         }
@@ -378,7 +378,7 @@ TEST(without_memory_nothing_starts_and_nothing_leaks) {
                 };
                 ck_assert_int_eq(manager_new(&mc, &host_hooks, &host, &host.m), 0);
                 fault_set(FAULT_ALLOC, nth, false);
-                int r = manager_start(host.m, fd);
+                int r = manager_start(host.m, NULL, fd);
                 fault_set(FAULT_ALLOC, 0, false);
                 ck_assert(r == 0 || r == -ENOMEM);
                 QueueRecord *q = manager_queue(host.m, eq_str("q"));

@@ -93,7 +93,8 @@ TEST(a_task_with_more_groups_than_there_can_be_is_refused) {
 
 TEST(a_state_comes_back_as_it_was) {
         EqBuffer b = EQ_BUFFER_NULL;
-        StoredState s = { .attempt = 7, .crashes = 2, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 }, got;
+        StoredState s = { .attempt = 7, .crashes = 2, .lost = 4, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 },
+                    got;
         stored_state_pack(&s, &b);
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
         ck_assert_mem_eq(&s, &got, sizeof(s));
@@ -120,7 +121,10 @@ TEST(an_end_comes_back_as_it_was_with_its_output) {
                         .utime_usec = 1,
                         .stime_usec = 2,
                         .maxrss_kib = 3,
-                        .error = eq_str("why") };
+                        .error = eq_str("why"),
+                        .lost = 5,
+                        .worker = 77,
+                        .result = eq_bytes("a\0b", 3) };
         StoredEnd got;
         stored_end_pack(&e, &log, &b);
         ck_assert_int_eq(stored_end_unpack(bytes_of(&b), &got), 0);
@@ -130,6 +134,9 @@ TEST(an_end_comes_back_as_it_was_with_its_output) {
         ck_assert_int_eq(got.signal, 11);
         ck_assert_uint_eq(got.maxrss_kib, 3);
         same(got.error, eq_str("why"));
+        ck_assert_uint_eq(got.lost, 5);
+        ck_assert_uint_eq(got.worker, 77);
+        same(got.result, eq_bytes("a\0b", 3));
         ck_assert_uint_eq(got.n_total[EQ_STREAM_STDOUT], 8);
         ck_assert_uint_eq(got.n_total[EQ_STREAM_STDERR], 3);
 

@@ -1,0 +1,413 @@
+/* SPDX-License-Identifier: MIT */
+/* The worker side of a connection: requests `run` come in, answers go out.
+ *
+ *      request -> waiting -> eq_worker_next() -> handed out -> ended: the answer is in the output, the run is freed
+ *              \-> callback ------------------/
+ *
+ * Runs that wait here are on their way to nobody yet: on leaving, and when they are canceled, they are answered without
+ * being handed out. A blocking loop sends each answer before it gets the next run, since that may take an hour; callbacks
+ * that end their runs at once have all answers of a dispatch leave in one write. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/client.h"
+
+struct eq_run {
+        eq_run *prev, *next; /* ClientWorker::waiting or out */
+        eq_client *client;
+        eq_task_id id;
+        uint32_t msgid, attempt;
+        bool waiting, canceled, has_uid;
+        uid_t uid;
+        uint64_t timeout_usec, grace_usec;
+        void *userdata;
+        const char *queue, *label; /* terminated, in data */
+        EqBytes payload;           /* in data */
+        char data[];
+};
+
+typedef struct RunList {
+        eq_run *first, *last;
+} RunList;
+
+struct ClientWorker {
+        RunList waiting, out;
+        eq_run_fn run_fn;
+        eq_run_cancel_fn cancel_fn;
+        void *userdata;
+        bool leaving;
+};
+
+/* ---- lists ---- */
+
+static void list_add(RunList *l, eq_run *run) {
+        run->prev = l->last;
+        run->next = NULL;
+        *(l->last ? &l->last->next : &l->first) = run;
+        l->last = run;
+}
+
+static void list_take(RunList *l, eq_run *run) {
+        *(run->prev ? &run->prev->next : &l->first) = run->next;
+        *(run->next ? &run->next->prev : &l->last) = run->prev;
+}
+
+static void run_free(eq_run *run) {
+        ClientWorker *w = *client_worker(run->client);
+        list_take(run->waiting ? &w->waiting : &w->out, run);
+        free(run);
+}
+
+static void hand_out(ClientWorker *w, eq_run *run) {
+        list_take(&w->waiting, run);
+        run->waiting = false;
+        list_add(&w->out, run);
+}
+
+void client_worker_lost(ClientWorker *w) {
+        while (w && w->waiting.first)
+                run_free(w->waiting.first); /* somebody else's by now */
+}
+
+void client_worker_free(ClientWorker *w) {
+        if (!w)
+                return;
+        client_worker_lost(w);
+        while (w->out.first)
+                run_free(w->out.first);
+        free(w);
+}
+
+static int get_worker(eq_client *c, ClientWorker **ret) {
+        ClientWorker **w = client_worker(c);
+        if (!*w && !(*w = calloc(1, sizeof(**w))))
+                return -ENOMEM;
+        *ret = *w;
+        return 0;
+}
+
+/* ---- answers ---- */
+
+static int send_answer(eq_client *c, uint32_t msgid, const EqRunAnswer *a, bool failed) {
+        bool bare = !failed && !(a->present & ~EQ_BIT(RunAnswer, result));
+        msgpack_packer pk;
+        int r = client_message_begin(c, &pk);
+        if (r < 0)
+                return r;
+        msgpack_pack_array(&pk, 4);
+        msgpack_pack_int(&pk, EQ_MSG_RESPONSE);
+        msgpack_pack_uint32(&pk, msgid);
+        if (failed)
+                eq_pack_record(&pk, &eq_schema_RunAnswer, a);
+        else
+                msgpack_pack_nil(&pk);
+        if (failed || (bare && a->result.len == 0))
+                msgpack_pack_nil(&pk);
+        else if (bare)
+                eq_pack_bin(&pk, a->result);
+        else
+                eq_pack_record(&pk, &eq_schema_RunAnswer, a);
+        return client_message_end(c);
+}
+
+int eq_run_end(eq_run *run, const eq_outcome *outcome) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        EqRunAnswer a = { 0 };
+        memcpy(&o, outcome, outcome->size < sizeof(o) ? outcome->size : sizeof(o)); /* the rest is default */
+        size_t n_text = o.text ? strlen(o.text) : 0;
+        if (o.n_result > EQ_RESULT_MAX || n_text > EQ_LABEL_MAX)
+                return -EMSGSIZE;
+        if (o.exit_status > 255)
+                return -EINVAL;
+        if (o.n_result > 0)
+                EQ_SET(&a, RunAnswer, result, eq_bytes(o.result, o.n_result));
+        if (o.exit_status >= 0)
+                EQ_SET(&a, RunAnswer, exit, (uint64_t)o.exit_status);
+        if (n_text > 0)
+                EQ_SET(&a, RunAnswer, text, eq_bytes(o.text, n_text));
+        if (o.final)
+                EQ_SET(&a, RunAnswer, final, true);
+        if (o.give_back)
+                EQ_SET(&a, RunAnswer, give_back, true);
+        int r = send_answer(run->client, run->msgid, &a, o.failed || o.give_back);
+        if (r != -ENOMEM)
+                run_free(run);
+        return r;
+}
+
+int eq_run_complete(eq_run *run, const void *result, size_t n) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        o.result = result;
+        o.n_result = n;
+        return eq_run_end(run, &o);
+}
+
+int eq_run_fail(eq_run *run, const char *text) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        o.failed = true;
+        o.text = text;
+        return eq_run_end(run, &o);
+}
+
+int eq_run_give_back(eq_run *run) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        o.give_back = true;
+        return eq_run_end(run, &o);
+}
+
+int eq_run_touch(eq_run *run, int percent, const char *note) {
+        EqWorkerTouch rec = { .id.id = run->id, .attempt = run->attempt };
+        msgpack_packer pk;
+        if (percent > 100 || (note && strlen(note) > EQ_LABEL_MAX))
+                return -EINVAL;
+        if (percent >= 0)
+                EQ_SET(&rec, WorkerTouch, progress, (uint64_t)percent);
+        if (note)
+                EQ_SET(&rec, WorkerTouch, note, eq_str(note));
+        int r = client_message_begin(run->client, &pk);
+        if (r < 0)
+                return r;
+        eq_pack_notify(&pk, "worker_touch");
+        eq_pack_params(&pk, &eq_schema_WorkerTouch, &rec);
+        r = client_message_end(run->client);
+        return r < 0 ? r : eq_client_flush(run->client) < 0 ? -ECONNRESET : 0;
+}
+
+/* ---- requests ---- */
+
+static const char *copy_text(char **to, EqBytes s) {
+        const char *start = *to;
+        if (s.len > 0)
+                memcpy(*to, s.data, s.len);
+        (*to)[s.len] = 0;
+        *to += s.len + 1;
+        return start;
+}
+
+static eq_run *run_new(eq_client *c, uint32_t msgid, const EqRun *rec) {
+        eq_run *run = malloc(sizeof(*run) + rec->queue.len + rec->label.len + rec->payload.len + 2);
+        if (!run)
+                return NULL;
+        *run = (eq_run) {
+                .client = c,
+                .id = rec->id.id,
+                .msgid = msgid,
+                .attempt = (uint32_t)rec->attempt,
+                .waiting = true,
+                .has_uid = EQ_HAS(rec, Run, uid),
+                .uid = (uid_t)rec->uid,
+                .timeout_usec = EQ_HAS(rec, Run, timeout_usec) ? rec->timeout_usec : EQ_TIMEOUT_NEVER,
+                .grace_usec = rec->grace_usec,
+        };
+        char *p = run->data;
+        run->queue = copy_text(&p, rec->queue);
+        run->label = copy_text(&p, rec->label);
+        run->payload = eq_bytes(p, rec->payload.len);
+        if (rec->payload.len > 0)
+                memcpy(p, rec->payload.data, rec->payload.len);
+        return run;
+}
+
+static int refuse(eq_client *c, uint32_t msgid, const char *text) {
+        EqRunAnswer a = { 0 };
+        EQ_SET(&a, RunAnswer, text, eq_str(text));
+        EQ_SET(&a, RunAnswer, give_back, true);
+        return send_answer(c, msgid, &a, true);
+}
+
+static int answer_unknown(eq_client *c, uint32_t msgid) {
+        msgpack_packer pk;
+        int r = client_message_begin(c, &pk);
+        if (r < 0)
+                return r;
+        eq_pack_error(&pk, msgid, EQ_E_METHOD, "this client answers run only, and only as a worker");
+        return client_message_end(c);
+}
+
+int client_worker_request(eq_client *c, const EqMessage *m) {
+        ClientWorker *w = *client_worker(c);
+        EqDecodeError error;
+        EqRun rec;
+        if (!w || !eq_bytes_eq(m->method, eq_str("run")))
+                return answer_unknown(c, m->msgid);
+        if (eq_decode_params(&eq_schema_Run, m->params, &rec, &error) < 0)
+                return -EBADMSG;
+        if (w->leaving)
+                return refuse(c, m->msgid, "leaving");
+        eq_run *run = run_new(c, m->msgid, &rec);
+        if (!run)
+                return refuse(c, m->msgid, "out of memory");
+        list_add(&w->waiting, run);
+        if (w->run_fn) {
+                hand_out(w, run);
+                w->run_fn(c, run, w->userdata);
+        }
+        return 0;
+}
+
+static eq_run *find_run(const RunList *l, eq_task_id id, uint64_t attempt) {
+        for (eq_run *run = l->first; run; run = run->next)
+                if (run->id.queue == id.queue && run->id.seq == id.seq && run->attempt == attempt)
+                        return run;
+        return NULL;
+}
+
+/* [id, attempt, reason, grace_usec] */
+bool client_worker_notify(eq_client *c, const EqMessage *m) {
+        ClientWorker *w = *client_worker(c);
+        EqArray it;
+        EqIdRef id;
+        EqBytes attempt_raw, reason;
+        uint64_t attempt, grace;
+        if (!w || !eq_bytes_eq(m->method, eq_str("run_cancel")))
+                return false;
+        if (eq_get_array(m->params, &it) < 0 || eq_next_id(&it, &id) != 1 || eq_next_raw(&it, &attempt_raw) != 1 ||
+            eq_get_u64(attempt_raw, &attempt) < 0 || eq_next_bytes(&it, &reason) != 1 ||
+            eq_next_raw(&it, &attempt_raw) != 1 || eq_get_u64(attempt_raw, &grace) < 0)
+                return true;
+        eq_run *run = find_run(&w->waiting, id.id, attempt);
+        if (run) {
+                (void)eq_run_fail(run, "canceled before it began"); /* else the lease ends without an answer */
+                return true;
+        }
+        run = find_run(&w->out, id.id, attempt);
+        if (run) {
+                run->canceled = true;
+                if (w->cancel_fn)
+                        w->cancel_fn(c, run, grace, w->userdata);
+        }
+        return true;
+}
+
+/* ---- the worker ---- */
+
+int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn cancel_fn, void *userdata) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r < 0)
+                return r;
+        w->run_fn = run_fn;
+        w->cancel_fn = cancel_fn;
+        w->userdata = userdata;
+        return 0;
+}
+
+int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, uint32_t parallel, const char *name,
+                    uint64_t *ret_number) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqWorkerServeReply answer = { 0 };
+        EqWorkerServe rec = { 0 };
+        EqDecodeError error;
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                r = client_pack_strings(client_scratch(c), queues, &rec.queues);
+        if (r < 0)
+                return r;
+        EQ_SET(&rec, WorkerServe, credit, credit);
+        EQ_SET(&rec, WorkerServe, parallel, parallel > 0 ? parallel : w->run_fn && credit > 0 ? credit : 1);
+        if (name)
+                EQ_SET(&rec, WorkerServe, name, eq_str(name));
+        r = client_call_record(c, "worker_serve", &eq_schema_WorkerServe, &rec, client_timeout(c), &reply);
+        if (r == 0)
+                r = eq_decode_map(&eq_schema_WorkerServeReply, client_result(reply), &answer, &error) < 0 ? -EBADMSG
+                                                                                                          : 0;
+        if (r == 0 && ret_number)
+                *ret_number = answer.worker;
+        return r;
+}
+
+int eq_worker_set_credit(eq_client *c, uint32_t credit) {
+        EqWorkerCredit rec = { .credit = credit };
+        return client_call_record(c, "worker_credit", &eq_schema_WorkerCredit, &rec, client_timeout(c), NULL);
+}
+
+static eq_run *take_waiting(ClientWorker *w) {
+        eq_run *run = w->waiting.first;
+        if (run)
+                hand_out(w, run);
+        return run;
+}
+
+int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret) {
+        uint64_t start = 0;
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r < 0)
+                return r;
+        r = w->waiting.first ? eq_client_flush(c) : 0; /* the next one may take long */
+        if (r < 0)
+                return r;
+        for (uint64_t left = timeout_usec;;) {
+                if ((*ret = take_waiting(w)))
+                        return 1;
+                if (start == 0 && timeout_usec != EQ_TIMEOUT_NEVER)
+                        start = client_now_usec();
+                r = eq_client_dispatch(c, left);
+                if (r < 0)
+                        return r;
+                if (w->waiting.first)
+                        continue;
+                if (timeout_usec == EQ_TIMEOUT_NEVER) {
+                        if (r == 0)
+                                return 0; /* a signal came: the caller may want to know */
+                        continue;
+                }
+                uint64_t spent = client_now_usec() - start;
+                if (spent >= timeout_usec || r == 0)
+                        return 0;
+                left = timeout_usec - spent;
+        }
+}
+
+int eq_worker_leave(eq_client *c, uint64_t timeout_usec) {
+        EqNothing rec = { 0 };
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r < 0)
+                return r;
+        w->leaving = true;
+        while (w->waiting.first)
+                if ((r = eq_run_give_back(w->waiting.first)) < 0)
+                        return r;
+        return client_call_record(c, "worker_leave", &eq_schema_Nothing, &rec, timeout_usec, NULL);
+}
+
+/* ---- what a run is ---- */
+
+eq_task_id eq_run_get_id(const eq_run *run) {
+        return run->id;
+}
+const char *eq_run_get_queue(const eq_run *run) {
+        return run->queue;
+}
+const char *eq_run_get_label(const eq_run *run) {
+        return run->label[0] ? run->label : NULL;
+}
+uint32_t eq_run_get_attempt(const eq_run *run) {
+        return run->attempt;
+}
+const void *eq_run_get_payload(const eq_run *run, size_t *ret_n) {
+        *ret_n = run->payload.len;
+        return run->payload.data;
+}
+uint64_t eq_run_get_timeout(const eq_run *run) {
+        return run->timeout_usec;
+}
+int eq_run_get_uid(const eq_run *run, uid_t *ret) {
+        if (!run->has_uid)
+                return 0;
+        *ret = run->uid;
+        return 1;
+}
+bool eq_run_is_canceled(const eq_run *run) {
+        return run->canceled;
+}
+void eq_run_set_userdata(eq_run *run, void *userdata) {
+        run->userdata = userdata;
+}
+void *eq_run_get_userdata(const eq_run *run) {
+        return run->userdata;
+}

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What a worker's response to `run` means: bytes from outside, made into the end of an attempt. Pure; any thread. */
+
+#include "engine/executor.h"
+#include "proto/codec.h"
+
+typedef struct RunAnswer {
+        TaskVerdict verdict; /* OK, BAD, RETURNED, or LOST: it speaks of another attempt */
+        eq_error refused;    /* not NONE: it is none, and `text` says why; the attempt ends all the same */
+        bool final;
+        int exit;             /* -1: none */
+        EqBytes result, text; /* slices of the response, or of `why` */
+        char why[200];
+} RunAnswer;
+
+/* error, result: encoded values. attempt: of the request. */
+void run_answer_parse(EqBytes error, EqBytes result, uint16_t attempt, RunAnswer *ret);

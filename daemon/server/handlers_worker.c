@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: MIT */
+/* Connections that are workers: requests go the other way here, from eqd to the client, and its responses come back by
+ * their msgid. The worker lives as long as its connection; both end here, in this order. */
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "manager/view.h"
+#include "server/handlers.h"
+#include "server/output.h"
+
+/* Session::worker. */
+typedef struct SessionWorker {
+        Handlers *handlers;
+        Session *session;
+        RemoteWorker *worker;
+        PendingRequest *leave; /* worker_leave that waits for its last answer; NULL: none */
+} SessionWorker;
+
+/* ---- what the executor asks ---- */
+
+static void pack_run(msgpack_packer *pk, const WorkerOrder *o, uid_t own_uid) {
+        EqRun rec = { 0 };
+        rec.id.id = o->id;
+        rec.queue = eq_str(o->queue);
+        rec.attempt = o->attempt;
+        rec.payload = o->payload;
+        if (o->label.len > 0)
+                EQ_SET(&rec, Run, label, o->label);
+        if (o->uid != own_uid)
+                EQ_SET(&rec, Run, uid, o->uid);
+        if (o->timeout_usec != 0 && o->timeout_usec != USEC_NEVER) {
+                EQ_SET(&rec, Run, timeout_usec, o->timeout_usec);
+                EQ_SET(&rec, Run, grace_usec, o->grace_usec);
+        }
+        eq_pack_params(pk, &eq_schema_Run, &rec);
+}
+
+static int client_run(void *client, uint32_t msgid, const WorkerOrder *o) {
+        SessionWorker *sw = client;
+        Session *s = sw->session;
+        NotifyWriter w;
+        session_call_begin(s, msgid, "run", &w);
+        if (w.dropped)
+                return WORKER_GONE;
+        pack_run(&w.packer, o, s->identity->uid);
+        int r = session_call_end(s, &w);
+        if (r < 0)
+                return r;
+        return s->gone ? WORKER_GONE : session_is_clogged(s) ? WORKER_SENT_FULL : WORKER_SENT;
+}
+
+static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const char *reason, uint64_t grace_usec) {
+        SessionWorker *sw = client;
+        NotifyWriter w;
+        session_notify_begin(sw->session, "run_cancel", true, &w);
+        if (!w.dropped) {
+                msgpack_pack_array(&w.packer, 4);
+                eq_pack_id(&w.packer, id);
+                msgpack_pack_uint16(&w.packer, attempt);
+                eq_pack_cstr(&w.packer, reason);
+                msgpack_pack_uint64(&w.packer, grace_usec);
+        }
+        session_notify_end(sw->session, &w);
+}
+
+static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text) {
+        NotifyWriter w;
+        session_notify_begin(s, "run_refused", false, &w);
+        if (!w.dropped) {
+                msgpack_pack_array(&w.packer, 2);
+                msgpack_pack_uint32(&w.packer, msgid);
+                msgpack_pack_array(&w.packer, 2);
+                msgpack_pack_int(&w.packer, code);
+                eq_pack_cstr(&w.packer, text);
+        }
+        session_notify_end(s, &w);
+}
+
+static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
+        send_refused(((SessionWorker *)client)->session, msgid, code, text);
+}
+
+static void client_left(void *client) {
+        SessionWorker *sw = client;
+        PendingRequest *p = sw->leave;
+        if (!p)
+                return;
+        sw->leave = NULL;
+        request_reply_nil(&p->request);
+        pending_request_done(p);
+}
+
+static const WorkerClientOps client_ops = {
+        .run = client_run,
+        .cancel = client_cancel,
+        .refused = client_refused,
+        .left = client_left,
+};
+
+/* ---- methods of workers ---- */
+
+/* NULL: this connection is none; then it was answered. */
+static SessionWorker *own_worker(const Request *rq) {
+        SessionWorker *sw = rq->session->worker;
+        if (!sw)
+                request_error(rq, EQ_E_NO_WORKER, "this connection is no worker; worker_serve makes it one");
+        return sw;
+}
+
+void handle_worker_serve(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        Session *s = rq->session;
+        SessionWorker *sw = s->worker ?: fault_calloc(1, sizeof(*sw));
+        Caller caller = session_caller(s);
+        Refusal refusal;
+        if (!sw) {
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+                return;
+        }
+        WorkerSetup setup = { .number = s->number,
+                              .identity = s->identity,
+                              .pid = s->pid,
+                              .admin = s->admin,
+                              .ops = &client_ops,
+                              .client = sw };
+        sw->handlers = h;
+        sw->session = s;
+        engine_hold(
+                &h->manager
+                         ->engine); /* the answer first, then tasks: a simple client waits for it and for nothing else */
+        if (manager_worker_serve(h->manager, &caller, &setup, params, &sw->worker, &refusal) < 0) {
+                if (!s->worker)
+                        free(sw);
+                request_refused(rq, &refusal);
+        } else {
+                EqWorkerServeReply reply = { 0 };
+                s->worker = sw;
+                EQ_SET(&reply, WorkerServeReply, worker, s->number);
+                request_reply_record(rq, &eq_schema_WorkerServeReply, &reply);
+        }
+        engine_unhold(&h->manager->engine);
+}
+
+void handle_worker_credit(void *host, const Request *rq, const void *params) {
+        const EqWorkerCredit *p = params;
+        SessionWorker *sw = own_worker(rq);
+        if (!sw)
+                return;
+        if (EQ_HAS(p, WorkerCredit, parallel) && p->parallel == 0) {
+                request_error(rq, EQ_E_INVALID, "parallel: a worker runs at least one task at once");
+                return;
+        }
+        request_reply_nil(rq); /* before what that brings */
+        remote_worker_set_credit(sw->worker, (uint32_t)p->credit,
+                                 EQ_HAS(p, WorkerCredit, parallel) ? (uint32_t)p->parallel : sw->worker->parallel);
+}
+
+static void leave_gone(PendingRequest *p) {
+        SessionWorker *sw = p->userdata;
+        if (sw) /* else it was kicked */
+                sw->leave = NULL;
+}
+
+void handle_worker_leave(void *host, const Request *rq, const void *params) {
+        SessionWorker *sw = own_worker(rq);
+        if (!sw)
+                return;
+        if (sw->leave)
+                request_error(rq, EQ_E_STATE, "this worker is leaving already; the first worker_leave is answered");
+        else if (remote_worker_leave(sw->worker))
+                request_reply_nil(rq);
+        else
+                sw->leave = request_defer(rq, leave_gone, sw);
+}
+
+void handle_worker_touch(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        SessionWorker *sw = own_worker(rq);
+        Caller caller = session_caller(rq->session);
+        Refusal refusal;
+        if (!sw)
+                return;
+        if (manager_worker_touch(h->manager, &caller, sw->worker, params, &refusal) < 0)
+                request_refused(rq, &refusal);
+        else
+                request_reply_nil(rq);
+}
+
+/* ---- looking at them ---- */
+
+static bool is_visible(const Session *s, const RemoteWorker *w) {
+        return s->admin || s->identity->uid == w->identity->uid;
+}
+
+void handle_worker_list(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        const EqWorkerList *p = params;
+        EqBuffer rows = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&rows);
+        uint64_t limit = EQ_HAS(p, WorkerList, limit) ? p->limit : EQ_LIST_MAX;
+        uint32_t n = 0;
+        LIST_FOREACH (l, &h->manager->workers->workers) {
+                const RemoteWorker *w = LIST_ENTRY(l, RemoteWorker, link);
+                const SessionWorker *sw = w->client;
+                WorkerView v;
+                if (n == limit)
+                        break;
+                if (!is_visible(rq->session, w) || (EQ_HAS(p, WorkerList, from) && w->number <= p->from))
+                        continue;
+                if (view_worker(h->manager, w, &v) < 0)
+                        rows.failed = true;
+                EQ_SET(&v.row, Worker, unread_bytes, output_pending(sw->session));
+                eq_pack_record(&pk, &eq_schema_Worker, &v.row);
+                worker_view_done(&v);
+                n++;
+        }
+        request_reply_rows(rq, &rows, n);
+}
+
+static void end_worker(SessionWorker *sw, bool kicked) {
+        sw->session->worker = NULL;
+        manager_worker_end(sw->handlers->manager, sw->worker, kicked);
+        free(sw);
+}
+
+void handle_worker_kick(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        const EqWorkerKick *p = params;
+        const RemoteWorker *w = manager_worker(h->manager, p->worker);
+        if (!w || !is_visible(rq->session, w)) {
+                request_error(rq, EQ_E_NO_WORKER, "no worker %llu%s", (unsigned long long)p->worker,
+                              rq->session->admin ? "" : " of yours");
+                return;
+        }
+        SessionWorker *sw = w->client;
+        Session *s = sw->session;
+        request_reply_nil(rq);
+        if (sw->leave)
+                sw->leave->userdata = NULL; /* ends with the session */
+        end_worker(sw, true);
+        output_doom(s, "kicked");
+}
+
+/* ---- sessions ---- */
+
+void worker_session_response(Handlers *h, Session *s, const EqMessage *m) {
+        SessionWorker *sw = s->worker;
+        if (sw)
+                remote_worker_answer(sw->worker, m->msgid, m->error, m->result);
+        else
+                send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection");
+}
+
+void worker_session_closed(Handlers *h, Session *s) {
+        if (s->worker)
+                end_worker(s->worker, false);
+}
+
+void worker_session_unclogged(Handlers *h, Session *s) {
+        SessionWorker *sw = s->worker;
+        if (sw)
+                remote_worker_unclogged(sw->worker);
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/* The oldest is taken first: it has surely come to its waiting. Each shares with the worker one socket, over which the
+ * request goes, a failure comes back, and whose end tells of exec.
+ *
+ * They end with the worker, by PDEATHSIG, by the end of their line, and because the worker and the keeper kill every child
+ * they have. */
+
+#include "spawner/stock.h"
+
+#include <errno.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/util.h"
+
+#define AGAIN_USEC UINT64_C(200000) /* after a refused fork */
+
+void stock_init(Stock *s, const ChildConfig *child, int slots_fd, unsigned size) {
+        *s = (Stock) { .child = child, .slots_fd = slots_fd, .size = MIN(size, (unsigned)STOCK_SIZE_MAX) };
+        list_init(&s->waiting);
+        list_init(&s->groups);
+}
+
+/* ---- groups ---- */
+
+static int get_group(Stock *s, Group **ret) {
+        List *first = list_first(&s->groups);
+        Group *g = first ? LIST_ENTRY(first, Group, link) : NULL;
+
+        if (!g) {
+                g = fault_calloc(1, sizeof(*g));
+                if (!g)
+                        return -ENOMEM;
+                list_init(&g->link);
+                g->number = s->n_groups++;
+                g->cgroup = (SlotCgroup)SLOT_CGROUP_NULL;
+        }
+        list_remove(&g->link);
+        int r = g->cgroup.dir >= 0 ? 0 : slot_cgroup_open(s->slots_fd, g->number, &g->cgroup);
+        if (r < 0) {
+                stock_put_group(s, g);
+                return r;
+        }
+        *ret = g;
+        return 0;
+}
+
+/* The one that was used last is used next. */
+void stock_put_group(Stock *s, Group *g) {
+        if (!g)
+                return;
+        if (g->cgroup.killed)
+                slot_cgroup_close(&g->cgroup); /* it takes no more processes: the next one gets a new group */
+        list_insert_before(s->groups.next, &g->link);
+}
+
+/* ---- making one ---- */
+
+static pid_t clone_into(int cgroup) {
+        struct clone_args args = { .exit_signal = SIGCHLD };
+        if (cgroup >= 0) {
+                args.flags = CLONE_INTO_CGROUP;
+                args.cgroup = (uint64_t)cgroup;
+        }
+        return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+static int fork_stub(Stock *s, Stub *stub) {
+        int pair[2];
+
+        if (fault_hit(FAULT_SPAWN))
+                return -EAGAIN;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
+        pid_t pid = clone_into(stub->group ? stub->group->cgroup.dir : -1);
+        if (pid == 0)
+                child_run(s->child, pair[1]);
+        int e = pid < 0 ? errno : 0;
+        close_fd(pair[1]);
+        if (e) {
+                close_fd(pair[0]);
+                return -e;
+        }
+        stub->pid = pid;
+        stub->line = pair[0];
+        return 0;
+}
+
+static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
+        SpawnStage stage = SPAWN_STAGE_FORK;
+        Stub *stub = fault_calloc(1, sizeof(*stub));
+        int r = stub ? 0 : -ENOMEM;
+
+        if (r >= 0) {
+                list_init(&stub->link);
+                if (s->slots_fd >= 0)
+                        r = get_group(s, &stub->group);
+                if (r < 0)
+                        stage = SPAWN_STAGE_CGROUP;
+        }
+        if (r >= 0) {
+                r = fork_stub(s, stub);
+                if (r < 0 && stub->group && r != -EAGAIN && r != -ENOMEM) {
+                        stage = SPAWN_STAGE_CGROUP;
+                        stub->group->cgroup.killed = true; /* somebody took it away: make it again */
+                }
+        }
+        if (r < 0) {
+                if (stub)
+                        stock_put_group(s, stub->group);
+                free(stub);
+                *ret_stage = stage;
+                return r;
+        }
+        *ret = stub;
+        return 0;
+}
+
+/* ---- the stock ---- */
+
+uint64_t stock_due_usec(const Stock *s, uint64_t now_usec) {
+        if (s->n_waiting >= s->size)
+                return UINT64_MAX;
+        if (s->refused_usec == 0 || now_usec >= s->refused_usec + AGAIN_USEC)
+                return 0;
+        return s->refused_usec + AGAIN_USEC - now_usec;
+}
+
+int stock_fill(Stock *s, uint64_t now_usec) {
+        SpawnStage stage;
+        Stub *stub;
+
+        int r = stub_new(s, &stub, &stage);
+        s->refused_usec = r < 0 ? now_usec : 0;
+        if (r < 0)
+                return r;
+        list_append(&s->waiting, &stub->link);
+        s->n_waiting++;
+        return 0;
+}
+
+static Stub *take_waiting(Stock *s) {
+        List *first = list_first(&s->waiting);
+        if (!first)
+                return NULL;
+        list_remove(first);
+        s->n_waiting--;
+        return LIST_ENTRY(first, Stub, link);
+}
+
+static void drop(Stock *s, Stub *stub) {
+        close_fd(stub->line);
+        if (stub->group) {
+                stub->group->cgroup.killed = true; /* by whatever killed the process: not to be relied on */
+                stock_put_group(s, stub->group);
+        }
+        free(stub);
+}
+
+static void put_back(Stock *s, Stub *stub) {
+        list_insert_before(s->waiting.next, &stub->link);
+        s->n_waiting++;
+}
+
+int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {
+        for (;;) {
+                Stub *stub = take_waiting(s);
+                int r = stub ? 0 : stub_new(s, &stub, ret_stage);
+                if (r < 0)
+                        return r;
+                r = request_forward(stub->line, q);
+                if (r >= 0) {
+                        *ret = *stub;
+                        free(stub);
+                        return 0;
+                }
+                if (r == -EPIPE || r == -ECONNRESET) { /* it has been killed */
+                        drop(s, stub);
+                        continue;
+                }
+                put_back(s, stub);
+                *ret_stage = SPAWN_STAGE_FORK;
+                return r;
+        }
+}
+
+/* ---- what dies ---- */
+
+static Stub *find(const Stock *s, pid_t pid) {
+        LIST_FOREACH (link, &s->waiting) {
+                Stub *stub = LIST_ENTRY(link, Stub, link);
+                if (stub->pid == pid)
+                        return stub;
+        }
+        return NULL;
+}
+
+bool stock_has(const Stock *s, pid_t pid) {
+        return find(s, pid) != NULL;
+}
+
+void stock_forget(Stock *s, pid_t pid) {
+        Stub *stub = find(s, pid);
+        if (!stub)
+                return;
+        list_remove(&stub->link);
+        s->n_waiting--;
+        drop(s, stub);
+}

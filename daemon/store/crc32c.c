@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/* The polynomial 0x1EDC6F41, reflected: 0x82F63B78. The table is made at the first use; it does not matter by how many
+ * threads, since all write the same. */
+
+#include "store/crc32c.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <string.h>
+
+static uint32_t table[256];
+static atomic_bool has_table;
+
+static void make_table(void) {
+        static atomic_flag busy = ATOMIC_FLAG_INIT;
+        while (atomic_flag_test_and_set(&busy))
+                if (atomic_load(&has_table))
+                        return;
+        for (uint32_t i = 0; i < 256; i++) {
+                uint32_t c = i;
+                for (int bit = 0; bit < 8; bit++)
+                        c = c & 1 ? c >> 1 ^ 0x82F63B78 : c >> 1;
+                table[i] = c;
+        }
+        atomic_store(&has_table, true);
+}
+
+uint32_t crc32c_by_table(uint32_t crc, const void *data, size_t n) {
+        const unsigned char *p = data;
+        if (!atomic_load(&has_table))
+                make_table();
+        crc = ~crc;
+        for (; n > 0; n--)
+                crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
+        return ~crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *data, size_t n) {
+        const unsigned char *p = data;
+        uint64_t c = ~crc;
+        for (; n >= 8; n -= 8, p += 8) {
+                uint64_t v;
+                memcpy(&v, p, sizeof(v));
+                c = __builtin_ia32_crc32di(c, v);
+        }
+        for (; n > 0; n--)
+                c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
+        return ~(uint32_t)c;
+}
+
+uint32_t crc32c(uint32_t crc, const void *data, size_t n) {
+        return __builtin_cpu_supports("sse4.2") ? by_instruction(crc, data, n) : crc32c_by_table(crc, data, n);
+}
+#else
+uint32_t crc32c(uint32_t crc, const void *data, size_t n) {
+        return crc32c_by_table(crc, data, n);
+}
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* Where the records are that still say something: the one of each queue, and of each task its TASK and the newest STATE or
+ * END. Built by reading the log from its oldest segment on, kept up to date by each record that is written. What it does not
+ * name is dead, and compaction leaves it behind.
+ *
+ * Compaction moves records behind newer ones, so a task may be named before its TASK or its queue is read: such entries
+ * are incomplete, and dropped when reading is over. Not thread-safe: the store thread's. */
+
+#include "base/hash.h"
+#include "base/seqindex.h"
+#include "store/record.h"
+
+enum { STORE_NAME_MAX = 31 };
+
+/* segment 0: nowhere */
+typedef struct IndexPlace {
+        uint32_t segment, at, size;
+} IndexPlace;
+
+typedef struct IndexTask {
+        IndexPlace task, last;
+} IndexTask;
+
+typedef struct IndexQueue {
+        UT_hash_handle hh;      /* Index::queues */
+        UT_hash_handle hh_gone; /* Index::gone */
+        uint64_t id, last_seq;
+        IndexPlace place; /* of QUEUE or GONE */
+        bool is_gone;     /* and no queue of its name has been made since */
+        SeqIndex tasks;   /* of IndexTask, owned */
+        char name[STORE_NAME_MAX + 1];
+} IndexQueue;
+
+typedef struct Index {
+        IndexQueue *queues; /* uthash by id; owned */
+        IndexQueue *gone;   /* uthash by name: of the queues, those that are gone */
+        uint64_t live_bytes;
+        size_t n_tasks;
+} Index;
+#define INDEX_NULL                                                                                                     \
+        { 0 }
+
+void index_done(Index *x);
+/* r is at `at` of `segment`. 0; -ENOMEM: the index is incomplete from now on; -EBADMSG: r makes no sense, nothing was
+ * changed. */
+int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at);
+/* Does what is at `at` of the oldest segment still say something? *ret_last_seq, of a QUEUE or GONE: what it has to say
+ * now. */
+bool index_is_live(const Index *x, const Record *r, uint32_t segment, uint32_t at, uint64_t *ret_last_seq);
+void index_drop_incomplete(Index *x); /* reading is over */

@@ -1,0 +1,679 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Worker clients: leases, order, credit, answers good and bad, workers that vanish or lie, rights."""
+
+import os
+import resource
+import socket
+
+from eqdtest import USER_A, USER_B, RpcError, contains, equal, eventually, main, test
+import msgpack_mini
+from workerkit import DENIED, INVALID, NO_LEASE, NO_WORKER, RESULT_MAX, STATE, TOO_LARGE
+from workerkit import Worker, either, ended, state, submit, worker_queue
+
+
+# ---- ordinary use ----
+
+@test()
+def a_worker_gets_the_payload_and_its_result_comes_back(eqd):
+    c = worker_queue(eqd)
+    task = submit(c, b"resize 7", label="cat.png")
+    w = Worker(eqd, "w", name="resizer")
+    run = w.next()
+    equal((run.id, run.queue, run.attempt, run.payload, run.options), (task, "w", 1, b"resize 7", {"label": "cat.png"}))
+    equal(state(c, task), "RUNNING")
+    w.done(run, b"\x00\xff done")
+    shown = ended(c, task)
+    equal((shown["state"], shown["result"], shown["attempt"], shown["worker"]), ("DONE", b"\x00\xff done", 1, w.number))
+    equal(c.call("show", [task])[0]["result"], b"\x00\xff done")
+    equal("result" in c.call("list")[0], False, "list is without results")
+
+
+@test()
+def payloads_and_results_are_opaque(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    w = Worker(eqd, "w", credit=100)
+    for data in (b"", b"\0", bytes(range(256)), b"\xc1" * 33, b"{\"json\": 1}", b"x" * RESULT_MAX):
+        task = submit(c, data)
+        run = w.next()
+        equal(run.payload, data)
+        w.done(run, data)
+        equal(ended(c, task).get("result", b""), data)
+    big = os.urandom(1 << 20)
+    task = submit(c, big)
+    equal(w.next().payload, big)
+
+
+@test()
+def every_form_of_answer_is_understood(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    w = Worker(eqd, "w", credit=100)
+    for error, result, want in (
+            (None, None, ("DONE", None, None, None)),
+            (None, "text", ("DONE", b"text", None, None)),
+            (None, {"attempt": 1, "result": b"r", "exit": 0}, ("DONE", b"r", 0, None)),
+            ("went wrong", None, ("FAILED", None, None, "went wrong")),
+            ([5, "code and text"], None, ("FAILED", None, None, "code and text")),
+            ({"text": "a record", "exit": 3, "result": b"half"}, None, ("FAILED", b"half", 3, "a record"))):
+        task = submit(c, b"")
+        w.respond(w.next().msgid, error, result)
+        shown = ended(c, task)
+        equal((shown["state"], shown.get("result"), shown.get("exit"), shown.get("error")), want)
+
+
+@test()
+def failures_are_retried_and_end_dead(eqd):
+    c = worker_queue(eqd, "w", "backoff=0")
+    w = Worker(eqd, "w")
+    task = submit(c, b"", retries=2)
+    for attempt in (1, 2, 3):
+        run = w.next()
+        equal(run.attempt, attempt)
+        w.fail(run, f"no {attempt}")
+    shown = ended(c, task)
+    equal((shown["state"], shown["attempt"], shown["error"]), ("DEAD", 3, "no 3"))
+
+    task = submit(c, b"", retries=2)
+    w.fail(w.next(), {"text": "hopeless", "final": True})
+    shown = ended(c, task)
+    equal((shown["state"], shown["attempt"]), ("FAILED", 1), "final: no retry")
+
+
+# ---- order and credit ----
+
+@test()
+def a_serial_queue_is_serial_however_many_workers_it_has(eqd):
+    c = worker_queue(eqd)
+    workers = [Worker(eqd, "w", credit=10) for _ in range(4)]
+    tasks = [submit(c, b"%d" % i) for i in range(40)]
+    got = []
+    while len(got) < 40:
+        w = either(*workers)
+        run = w.next()
+        for each in workers:
+            each.nothing_comes()
+        got.append(int(run.payload))
+        w.done(run)
+        ended(c, tasks[got[-1]])
+    equal(got, list(range(40)))
+
+
+@test()
+def the_answer_to_serve_comes_before_the_first_task(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    submit(c, b"1"), submit(c, b"2")
+    rpc = eqd.connect()
+    for msgid in (rpc.send("worker_serve", ["w"]), rpc.send("worker_credit", 2)):
+        rpc.receive()
+        equal(list(rpc.replies), [msgid], "the first message is the answer")
+        rpc.reply(msgid)
+        rpc.receive()
+        equal(len(rpc.requests), 1, "the second is a task")
+        rpc.requests.clear()
+
+
+@test()
+def credit_bounds_what_a_worker_has(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    w = Worker(eqd, "w", credit=3)
+    tasks = [submit(c, b"%d" % i) for i in range(10)]
+    runs = [w.next() for _ in range(3)]
+    w.nothing_comes()
+    equal([r.payload for r in runs], [b"0", b"1", b"2"])
+    equal((w.row()["state"], w.row()["in_flight"], w.row()["oldest"]), ("full", 3, tasks[0]))
+    why = c.call("why", [tasks[3]])[0]
+    equal(why["reason"], "pool-full")
+    contains(why["detail"], "1 worker", "worker ls")
+    w.done(runs[1])
+    equal(w.next().payload, b"3")
+    w.nothing_comes()
+    w.rpc.call("worker_credit", 0)
+    w.done(runs[0])
+    ended(c, tasks[0])
+    w.nothing_comes()
+    w.rpc.call("worker_credit", 5)
+    equal([w.next().payload for _ in range(3)], [b"4", b"5", b"6"])
+
+
+@test()
+def tasks_go_to_idle_workers_before_they_wait_in_a_busy_one(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    a, b = Worker(eqd, "w", credit=10, parallel=1), Worker(eqd, "w", credit=10, parallel=1)
+    submit(c, b"0")
+    submit(c, b"1")
+    first, second = a.next(), b.next()
+    equal({first.payload, second.payload}, {b"0", b"1"})
+    b.done(second)
+    ended(c, second.id)
+    submit(c, b"2")
+    equal(b.next().payload, b"2", "b is idle, a is not")
+    submit(c, b"3")
+    equal(either(a, b).next().payload, b"3", "now it waits in one of them")
+
+
+@test()
+def a_queue_without_worker_says_so(eqd):
+    c = worker_queue(eqd)
+    task = submit(c, b"")
+    equal(state(c, task), "QUEUED")
+    why = c.call("why", [task])[0]
+    equal(why["reason"], "no-worker")
+    contains(why["detail"], "eqctl worker run -q w")
+    equal(eqd.queue("w")["workers"], 0)
+    equal(eqd.queue("w")["reason"], "no-worker")
+    w = Worker(eqd, "w")
+    equal(w.next().id, task)
+    equal(eqd.queue("w")["workers"], 1)
+    w.vanish()
+    eventually(lambda: eqd.queue("w")["workers"] == 0, "the worker is gone")
+    equal(c.call("why", [task])[0]["reason"], "no-worker")
+
+
+@test()
+def one_worker_serves_several_queues(eqd):
+    c = worker_queue(eqd, "a")
+    worker_queue(eqd, "b")
+    w = Worker(eqd, "a", "b", credit=2)
+    submit(c, b"1", "a"), submit(c, b"2", "a"), submit(c, b"3", "b")
+    runs = {r.queue: r for r in (w.next(), w.next())}
+    equal({q: r.payload for q, r in runs.items()}, {"a": b"1", "b": b"3"})
+    w.done(runs["a"])
+    equal(w.next().payload, b"2")
+    eqd.ok("queue", "rm", "--yes", "b")
+    w.nothing_comes()
+    equal(w.row()["queues"], ["a"])
+
+
+# ---- ends of connections ----
+
+@test()
+def tasks_of_a_vanished_worker_return_to_their_places_at_once(eqd):
+    c = worker_queue(eqd, "w", "max_active=3")
+    tasks = [submit(c, b"%d" % i) for i in range(6)]
+    a = Worker(eqd, "w", credit=3)
+    equal([a.next().payload for _ in range(3)], [b"0", b"1", b"2"])
+    b = Worker(eqd, "w", credit=3)
+    b.nothing_comes()
+    a.vanish()
+    runs = [b.next() for _ in range(3)]
+    equal([(r.payload, r.attempt) for r in runs], [(b"0", 2), (b"1", 2), (b"2", 2)])
+    for r in runs:
+        b.done(r)
+    runs = [b.next() for _ in range(3)]
+    equal([(r.payload, r.attempt) for r in runs], [(b"3", 1), (b"4", 1), (b"5", 1)])
+    shown = c.call("wait", tasks[:1])[0]
+    equal((shown["state"], shown["crashes"]), ("DONE", 1))
+
+
+@test()
+def a_poison_task_ends_dead_and_its_neighbours_do_not(eqd):
+    c = worker_queue(eqd, "w", "max_active=10", "max_crashes=2")
+    poison, other = submit(c, b"poison"), submit(c, b"other")
+    for attempt in (1, 2):
+        w = Worker(eqd, "w", credit=5, parallel=1)
+        equal([(r.payload, r.attempt) for r in (w.next(), w.next())], [(b"poison", attempt), (b"other", attempt)])
+        w.vanish()
+    shown = ended(c, poison)
+    equal((shown["state"], shown["crashes"]), ("DEAD", 2))
+    contains(shown["error"], "vanished")
+    w = Worker(eqd, "w")
+    run = w.next()
+    equal((run.payload, run.attempt), (b"other", 3))
+    w.fail(run)
+    equal(ended(c, other)["state"], "FAILED", "no retries were configured, and none were used up")
+
+
+@test()
+def lost_attempts_use_up_no_retry(eqd):
+    c = worker_queue(eqd, "w", "backoff=0", "max_crashes=10")
+    task = submit(c, b"", retries=1)
+    for _ in range(3):
+        w = Worker(eqd, "w")
+        w.next()
+        w.vanish()
+    w = Worker(eqd, "w")
+    for attempt in (4, 5):
+        run = w.next()
+        equal(run.attempt, attempt)
+        w.fail(run)
+    shown = ended(c, task)
+    equal((shown["state"], shown["attempt"], shown["crashes"]), ("DEAD", 5, 3))
+
+
+@test()
+def answers_sent_before_the_end_count(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    tasks = [submit(c, b"%d" % i) for i in range(5)]
+    w = Worker(eqd, "w", credit=5)
+    runs = [w.next() for _ in range(5)]
+    for r in runs[:3]:
+        w.done(r, b"ok")
+    w.vanish()
+    equal([ended(c, t)["state"] for t in tasks[:3]], ["DONE"] * 3)
+    w = Worker(eqd, "w", credit=5)
+    equal([w.next().payload for _ in range(2)], [b"3", b"4"])
+
+
+@test()
+def a_worker_leaves_when_it_has_answered(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    w = Worker(eqd, "w", credit=2)
+    submit(c, b"1"), submit(c, b"2"), submit(c, b"3")
+    runs = [w.next(), w.next()]
+    leave = w.rpc.send("worker_leave")
+    w.nothing_comes()
+    equal(w.row()["state"], "leaving")
+    w.done(runs[0])
+    w.nothing_comes()
+    equal(leave in w.rpc.replies, False)
+    w.done(runs[1])
+    equal(w.rpc.reply(leave), None)
+    w.nothing_comes()
+    equal(eqd.queue("w")["queued"], 1)
+    try:
+        w.rpc.call("worker_serve", ["w"])
+    except RpcError as e:
+        equal(e.code, STATE)
+
+
+@test()
+def a_kicked_worker_loses_its_connection_and_no_crash_is_counted(eqd):
+    c = worker_queue(eqd)
+    task = submit(c, b"")
+    a = Worker(eqd, "w", name="stuck")
+    a.next()
+    b = Worker(eqd, "w")
+    c.call("worker_kick", a.number)
+    run = b.next()
+    equal((run.id, run.attempt), (task, 2))
+    b.done(run)
+    equal(ended(c, task).get("crashes", 0), 0)
+    eventually(lambda: a.rpc.sock.recv(4096) == b"", "the connection is closed")
+    try:
+        c.call("worker_kick", a.number)
+        raise AssertionError("kicked twice")
+    except RpcError as e:
+        equal(e.code, NO_WORKER)
+
+
+@test()
+def what_is_given_back_returns_unharmed(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    task = submit(c, b"1")
+    w = Worker(eqd, "w", credit=5)
+    w.fail(w.next(), {"give_back": True})
+    w.nothing_comes()
+    equal(state(c, task), "QUEUED")
+    equal(w.row()["credit"], 0)
+    w.rpc.call("worker_credit", 1)
+    run = w.next()
+    equal((run.id, run.attempt), (task, 2))
+    w.done(run)
+    equal(ended(c, task).get("crashes", 0), 0)
+
+
+# ---- cancel and timeout ----
+
+@test()
+def cancel_of_a_running_task_is_pushed_to_its_worker(eqd):
+    c = worker_queue(eqd)
+    w = Worker(eqd, "w")
+    for answer, want in ((lambda r: w.fail(r, "stopped"), "CANCELED"), (lambda r: w.done(r, b"quicker"), "DONE")):
+        task = submit(c, b"")
+        run = w.next()
+        equal(c.call("cancel", [task]), [1])
+        equal(c.call("cancel", [task], running=True), [1])
+        equal(w.canceled(), (task, 1, "canceled", 10000000))
+        equal(state(c, task), "RUNNING")
+        answer(run)
+        equal(ended(c, task)["state"], want)
+
+
+@test()
+def a_canceled_task_is_taken_away_after_its_grace_and_the_late_answer_refused(eqd):
+    c = worker_queue(eqd)
+    w = Worker(eqd, "w", credit=1)
+    for options in ({"grace_usec": 20000}, {"grace_usec": 0}, {"signal": 9}):
+        task, following = submit(c, b""), submit(c, b"next")
+        run = w.next()
+        c.call("cancel", [task], running=True, **options)
+        equal(w.canceled()[0], task)
+        equal(ended(c, task)["state"], "CANCELED")
+        w.nothing_comes() # it is still busy with what it lost
+        equal(w.row()["in_flight"], 1)
+        w.done(run, b"late")
+        msgid, code, text = w.refused()
+        equal((msgid, code), (run.msgid, NO_LEASE))
+        contains(text, "too late")
+        equal("result" in c.call("show", [task])[0], False)
+        run = w.next()
+        equal(run.id, following)
+        w.done(run)
+        ended(c, following)
+    equal(w.row()["late"], 3)
+
+
+@test()
+def a_timeout_is_told_then_takes_the_task_away(eqd):
+    c = worker_queue(eqd, "w", "grace=0")
+    w = Worker(eqd, "w")
+    task = submit(c, b"", timeout_usec=30000)
+    run = w.next()
+    equal(run.options, {"timeout_usec": 30000, "grace_usec": 0})
+    equal(w.canceled(), (task, 1, "timeout", 0))
+    equal(ended(c, task)["state"], "TIMEOUT")
+    w.done(run)
+    equal(w.refused()[1], NO_LEASE)
+
+    task = submit(c, b"", timeout_usec=30000, grace_usec=60000000)
+    run = w.next()
+    equal(w.canceled()[2:], ("timeout", 60000000))
+    w.done(run, b"in the grace")
+    equal(ended(c, task)["state"], "TIMEOUT", "the time was over")
+
+    task = submit(c, b"", timeout_usec=30000, retries=1, backoff_usec=0)
+    w.next()
+    equal(w.canceled()[:3], (task, 1, "timeout"))
+
+
+@test()
+def time_that_a_task_waits_in_its_worker_does_not_count(eqd):
+    c = worker_queue(eqd, "w", "max_active=10", "grace=0")
+    worker_queue(eqd, "v")
+    w = Worker(eqd, "w", credit=2, parallel=1)
+    slow, quick = submit(c, b"slow"), submit(c, b"quick", timeout_usec=1000)
+    other = submit(c, b"other", timeout_usec=1000, queue="v") # ends after quick would have
+    runs = [w.next(), w.next()]
+    v = Worker(eqd, "v")
+    v.next()
+    equal(v.canceled()[0], other)
+    equal(state(c, quick), "RUNNING")
+    w.done(runs[0])
+    equal(ended(c, slow)["state"], "DONE")
+    equal(w.canceled()[:3], (quick, 1, "timeout"))
+    equal(ended(c, quick)["state"], "TIMEOUT")
+
+
+# ---- signs of life ----
+
+@test()
+def touch_shows_progress_and_needs_the_lease(eqd):
+    c = worker_queue(eqd)
+    events = eqd.events(events=["task.progress"])
+    w = Worker(eqd, "w")
+    task = submit(c, b"")
+    run = w.next()
+    w.rpc.call("worker_touch", task, run.attempt, progress=40, note="page 4 of 10")
+    shown = c.call("show", [task])[0]
+    equal((shown["progress"], shown["note"]), (40, "page 4 of 10"))
+    equal(events.note(lambda m, p: m == "event")[0]["id"], task)
+    for bad, code in (((task, 2), NO_LEASE), (([task[0], 99], 1), NO_LEASE), (([5 << 20, 1], 1), NO_LEASE),
+                      (("w/1", 0), NO_LEASE), ((task,), INVALID)):
+        try:
+            w.rpc.call("worker_touch", *bad)
+            raise AssertionError(f"{bad} was taken")
+        except RpcError as e:
+            equal(e.code, code, str(bad))
+    try:
+        Worker(eqd, "w").rpc.call("worker_touch", task, 1)
+        raise AssertionError("another worker's touch was taken")
+    except RpcError as e:
+        equal(e.code, NO_LEASE)
+    contains(c.call("why", [task])[0]["detail"], f"worker {w.number}", "attempt 1", "ago")
+
+
+@test()
+def a_worker_that_does_not_read_is_shown_and_gets_no_more(eqd):
+    c = worker_queue(eqd, "w", "max_active=1000")
+    w = Worker(eqd, "w", credit=1000)
+    other = Worker(eqd, "w", credit=1000)
+    other.rpc.call("worker_credit", 0)
+    tasks = [submit(c, b"x" * 100000) for _ in range(30)]
+    row = next(r for r in c.call("worker_list") if r["worker"] == w.number)
+    equal(row["state"], "blocked")
+    if not 250000 < row["unread_bytes"] < 700000:
+        raise AssertionError(row)
+    left = 30 - row["in_flight"]
+    equal(eqd.queue("w")["queued"], left)
+    other.rpc.call("worker_credit", 100)
+    got = [other.next() for _ in range(left)]
+    equal([r.id for r in got], tasks[-left:])
+    equal(len([w.next() for _ in range(row["in_flight"])]), row["in_flight"])
+    submit(c, b"more")
+    equal(either(w, other).next().payload, b"more")
+
+
+@test()
+def a_worker_that_writes_before_it_reads_comes_through(eqd):
+    c = worker_queue(eqd, "w", "max_active=1000", "history=1000")
+    n, result = 200, b"r" * RESULT_MAX
+    tasks = [submit(c, b"p" * 10000) for _ in range(n)]
+    w = Worker(eqd, "w", credit=1000)
+    w.rpc.chunk = 16384
+    w.rpc.sock.settimeout(30) # sendall() blocks, as in any simple client
+    for _ in range(n):
+        w.done(w.next(), result)
+    equal([t["state"] for t in c.call("wait", tasks)], ["DONE"] * n)
+
+
+@test()
+def what_a_worker_has_does_not_wait_for_it_to_read(eqd):
+    """Ended by a bad message, or by the end of what it sends, while much is unread."""
+    c = worker_queue(eqd, "w", "max_active=1000")
+    for end in (lambda s: s.sendall(b"\xc1"), lambda s: s.shutdown(socket.SHUT_WR)):
+        tasks = [submit(c, b"x" * 100000) for _ in range(10)]
+        w = Worker(eqd, "w", credit=1000)
+        equal(state(c, tasks[0]), "RUNNING")
+        end(w.rpc.sock)
+        eventually(lambda: eqd.queue("w")["queued"] == 10, "the tasks are back")
+        c.call("cancel", tasks)
+
+
+@test(nofile=4096)
+def a_thousand_workers_share_a_queue(eqd):
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard)) # the test has as many connections as eqd
+    c = worker_queue(eqd, "w", "max_active=2000", "history=10000")
+    workers = [Worker(eqd, "w") for _ in range(1000)]
+    tasks = c.call("submit_many", "w", [b"%d" % i for i in range(1000)])
+    equal(c.call("stat")["workers"], 1000)
+    runs = [w.next() for w in workers]
+    equal(sorted(int(r.payload) for r in runs), list(range(1000)), "one for each")
+    equal(len(c.call("worker_list", limit=700)), 700)
+    equal(len(c.call("worker_list", limit=700, **{"from": c.call("worker_list", limit=700)[-1]["worker"]})), 300)
+    for w, r in zip(workers, runs):
+        w.done(r)
+    first = tasks["first"]
+    equal({t["state"] for t in c.call("wait", [[first[0], first[1] + i] for i in range(1000)])}, {"DONE"})
+
+
+# ---- bad answers ----
+
+@test()
+def bad_answers_get_their_error_and_the_connection_survives(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    w = Worker(eqd, "w", credit=100)
+    w.respond(77, None, b"to a request never sent")
+    equal(w.refused()[:2], (77, NO_LEASE))
+    w.respond(0xffffffff, "never", None)
+    equal(w.refused()[:2], (0xffffffff, NO_LEASE))
+    for error, result, code in ((None, 5, INVALID), (None, [1, 2], INVALID), (None, True, INVALID),
+                                (None, {"nothing": "known"}, INVALID), (None, {"exit": -1}, INVALID),
+                                (None, {"exit": 256}, INVALID), (None, {"result": b"x" * (RESULT_MAX + 1)}, INVALID),
+                                (None, b"x" * (RESULT_MAX + 1), TOO_LARGE), (7, None, INVALID), ([], None, INVALID),
+                                ({"text": 5}, None, INVALID)):
+        task = submit(c, b"")
+        run = w.next()
+        w.respond(run.msgid, error, result)
+        equal(w.refused()[:2], (run.msgid, code), repr((error, result))[:80])
+        shown = ended(c, task)
+        equal(shown["state"], "FAILED", "its worker thinks that it has answered")
+        contains(shown["error"], "worker's")
+
+    task = submit(c, b"")
+    run = w.next()
+    w.done(run, b"first")
+    w.done(run, b"second")
+    equal(w.refused()[:2], (run.msgid, NO_LEASE), "a second answer")
+    equal(ended(c, task)["result"], b"first")
+
+    task = submit(c, b"")
+    run = w.next()
+    w.done(run, {"attempt": 9, "result": b"of another attempt"})
+    equal(w.refused()[:2], (run.msgid, NO_LEASE), "a wrong token")
+    again = w.next()
+    equal((again.id, again.attempt), (task, 2))
+    w.done(again, {"attempt": 2, "result": b"right"})
+    equal(ended(c, task)["result"], b"right")
+
+    plain = eqd.connect()
+    plain.sock.sendall(msgpack_mini.encode([1, 1, None, None]))
+    equal(plain.note(lambda m, p: m == "run_refused")[1][0], NO_LEASE, "an answer by a client that is no worker")
+    plain.call("ping")
+
+
+@test()
+def bad_requests_of_workers_get_their_error(eqd):
+    c = worker_queue(eqd)
+    for method, args, options, code in (
+            ("worker_serve", (), {}, INVALID), ("worker_serve", ([],), {}, INVALID), ("worker_serve", ("w",), {}, INVALID),
+            ("worker_serve", (["w", 5],), {}, INVALID), ("worker_serve", (["nosuch"],), {}, 4),
+            ("worker_serve", (["../x"],), {}, INVALID), ("worker_serve", (["default"],), {}, STATE),
+            ("worker_serve", (["w"],), {"credit": 65536}, INVALID), ("worker_serve", (["w"],), {"credit": -1}, INVALID),
+            ("worker_serve", (["w"],), {"parallel": 0}, INVALID), ("worker_serve", (["w"],), {"name": "a\nb"}, INVALID),
+            ("worker_serve", (["w"] * 65,), {}, INVALID), ("worker_credit", (1,), {}, NO_WORKER),
+            ("worker_leave", (), {}, NO_WORKER), ("worker_touch", ([1, 1], 1), {}, NO_WORKER),
+            ("worker_kick", (12345,), {}, NO_WORKER)):
+        try:
+            c.call(method, *args, **options)
+            raise AssertionError(f"{method}{args} {options} was taken")
+        except RpcError as e:
+            equal(e.code, code, f"{method}{args} {options}: {e.text}")
+            equal(e.text != "", True)
+    w = Worker(eqd, "w")
+    try:
+        w.rpc.call("worker_credit", 65536)
+        raise AssertionError("credit without bound")
+    except RpcError as e:
+        equal(e.code, INVALID)
+    equal(w.row()["credit"], 1)
+
+
+@test()
+def worker_queues_take_payloads_and_no_commands(eqd):
+    c = worker_queue(eqd)
+    for options in ({"argv": ["true"]}, {"cwd": "/"}, {"env": ["A=b"]}, {"umask": 0}, {"nice": 1},
+                    {"stdout_path": "/x"}, {"merge": True}, {"rlimits": ["nofile=5"]}):
+        try:
+            submit(c, b"", **options)
+            raise AssertionError(f"{options} was taken")
+        except RpcError as e:
+            equal(e.code, INVALID)
+            contains(e.text, next(iter(options)), "payload")
+    many = c.call("submit_many", "w", [b"a", {"payload": b"b", "label": "l"}])
+    equal(many["n"], 2)
+
+
+@test()
+def the_executor_changes_only_while_the_queue_is_empty(eqd):
+    c = worker_queue(eqd)
+    task = submit(c, b"")
+    eqd.fails(1, "queue", "set", "w", "executor=command", says="drain it first")
+    w = Worker(eqd, "w")
+    w.done(w.next())
+    ended(c, task)
+    eqd.ok("queue", "set", "w", "executor=command")
+    eqd.ends_as(eqd.submit("-q", "w", "--", "true"), "DONE")
+    equal(c.call("retry", [task]), [1], "a payload is no command")
+    equal(w.row()["queues"], [])
+    eqd.ok("queue", "set", "w", "executor=worker")
+    w.rpc.call("worker_serve", ["w"])
+    submit(c, b"again")
+    equal(w.next().payload, b"again")
+
+
+@test(config={"queues.d/jobs.queue": "[Queue]\nExecutor=worker\nMaxActive=5\n"})
+def a_file_may_make_a_worker_queue(eqd):
+    c = eqd.connect()
+    w = Worker(eqd, "jobs")
+    submit(c, b"1", "jobs")
+    run = w.next()
+    eqd.configure("queues.d/jobs.queue", "[Queue]\nExecutor=command\n")
+    eqd.fails(1, "reload", says="drain it first")
+    w.done(run)
+    ended(c, run.id)
+    eqd.ok("reload")
+    eqd.ends_as(eqd.submit("-q", "jobs", "--", "true"), "DONE")
+
+
+# ---- rights ----
+
+@test(root=True, other_users=True)
+def serving_is_for_administrators_and_those_who_are_named(eqd):
+    c = worker_queue(eqd)
+    worker_queue(eqd, "a", f"allow_serve={USER_A}")
+
+    def serves(uid, queue):
+        try:
+            return Worker(eqd, queue, uid=uid)
+        except RpcError as e:
+            equal(e.code, DENIED)
+            contains(e.text, "allow_serve")
+            return None
+    equal(serves(USER_A, "w"), None)
+    equal(serves(USER_B, "a"), None)
+    w = serves(USER_A, "a")
+    task = submit(eqd.connect(USER_B), b"of b", "a")
+    run = w.next()
+    equal((run.payload, run.options["uid"]), (b"of b", USER_B))
+    serves(None, "w")
+
+    mine = [row["worker"] for row in w.rpc.call("worker_list")]
+    equal(mine, [w.number], "others' workers are not shown")
+    equal(len(c.call("worker_list")), 2)
+    try:
+        eqd.connect(USER_B).call("worker_kick", w.number)
+        raise AssertionError("kicked another user's worker")
+    except RpcError as e:
+        equal(e.code, NO_WORKER)
+
+    eqd.ok("queue", "set", "a", f"allow_serve={USER_B}")
+    equal(w.row()["queues"], [], "the right was taken away")
+    w.done(run, b"still its own")
+    equal(ended(c, task)["state"], "DONE")
+    submit(c, b"2", "a")
+    w.nothing_comes()
+    equal(serves(USER_B, "a").next().payload, b"2")
+
+
+@test(root=True, other_users=True)
+def anybody_may_make_a_worker_queue_of_his_own(eqd):
+    eqd.ok("queue", "create", "mine", "executor=worker", f"allow_serve={USER_A}", f"allow_submit={USER_A}", uid=USER_A)
+    w = Worker(eqd, "mine", uid=USER_A)
+    submit(eqd.connect(USER_A), b"x", "mine")
+    equal(w.next().payload, b"x")
+
+
+@test(config={"eqd.conf": "[Commands]\ncommands=no\n"})
+def workers_serve_where_commands_are_switched_off(eqd):
+    c = worker_queue(eqd)
+    w = Worker(eqd, "w")
+    task = submit(c, b"x")
+    w.done(w.next(), b"y")
+    equal(ended(c, task)["result"], b"y")
+
+
+@test()
+def eqd_stops_in_time_whatever_its_workers_do(eqd):
+    c = worker_queue(eqd, "w", "max_active=5")
+    w = Worker(eqd, "w", credit=5)
+    submit(c, b"1")
+    run = w.next()
+    eqd.process.terminate()
+    equal(w.canceled()[0], run.id)
+    w.fail(run, "stopping")
+    eqd.expect_end(20, 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""eqctl worker: any command as a worker."""
+
+import json
+import os
+
+from eqdtest import contains, equal, eventually, is_gone, main, test
+from workerkit import RESULT_MAX, ended, state, submit, worker_queue
+
+
+class Ctl:
+    """An `eqctl worker run` that serves when it is made."""
+
+    def __init__(self, eqd, *args, queue="w"):
+        self.eqd = eqd
+        before = eqd.queue(queue)["workers"]
+        self.process = eqd.start_ctl("worker", "run", "-q", queue, *args)
+        eventually(lambda: eqd.queue(queue)["workers"] > before, "it serves")
+
+    def end(self, rc=0):
+        out, err = self.process.communicate(timeout=60)
+        equal(self.process.returncode, rc, err.decode())
+        equal(out, b"")
+        return err.decode()
+
+    def terminate(self, rc=0):
+        self.process.terminate()
+        return self.end(rc)
+
+
+def begun(eqd, n):
+    """Waits until n commands have written a line; that eqd has sent a task does not mean that it was begun."""
+    path = eqd.dir / "work" / "begun"
+    eventually(lambda: path.exists() and len(path.read_text()) == n, f"{n} commands have begun")
+
+
+@test()
+def a_command_becomes_a_worker(eqd):
+    worker_queue(eqd, "w", "max_active=4")
+    w = Ctl(eqd, "-j", "3", "--name", "upper", "--", "tr", "a-z", "A-Z")
+    r = eqd.ctl("run", "-q", "w", "--payload", "hello")
+    equal((r.rc, r.out, r.err), (0, "HELLO", ""))
+    file = eqd.dir / "work" / "file"
+    file.write_bytes(b"from a file\n")
+    equal(eqd.ctl("run", "-q", "w", "--payload", f"@{file}").out, "FROM A FILE\n")
+    equal(eqd.ctl("run", "-q", "w", "--payload", "-", input="from stdin").out, "FROM STDIN")
+    ids = eqd.submit("-q", "w", "--payload", "line {}", "--each", "-", input="a\nb\nc\n").splitlines()
+    equal([eqd.wait(i)["result"] for i in ids], ["LINE A", "LINE B", "LINE C"])
+    ids = eqd.submit("-q", "w", "--payload", "n={}", "--array", "7-8").splitlines()
+    equal([eqd.wait(i)["result"] for i in ids], ["N=7", "N=8"])
+    row = json.loads(eqd.ok("worker", "ls", "--json"))
+    equal((row["name"], row["credit"], row["queues"], row["done"], row["pid"]), ("upper", 3, ["w"], 8, w.process.pid))
+    contains(eqd.ok("worker", "ls"), "HAS/CREDIT", "upper", "0/3", "idle")
+    equal(w.terminate(), "")
+    equal(eqd.ok("worker", "ls", "-o", "id"), "")
+
+
+@test()
+def the_exit_status_of_the_command_is_that_of_the_task(eqd):
+    worker_queue(eqd)
+    w = Ctl(eqd, "--", "sh")
+    for script, rc, state in (("exit 0", 0, "DONE"), ("echo half; exit 3", 3, "FAILED"), ("kill -9 $$", 137, "FAILED"),
+                              ("exit 255", 255, "FAILED")):
+        r = eqd.ctl("run", "-q", "w", "--payload", script)
+        equal(r.rc, rc, script)
+        equal(eqd.ls()[-1]["state"], state)
+    equal(eqd.show("w/2")["result"], "half\n")
+    r = eqd.ctl("run", "-q", "w", "--payload", "echo $EQD_TASK $EQD_QUEUE $EQD_ATTEMPT")
+    equal(r.out, "w/5 w 1\n")
+    w.terminate()
+
+
+@test()
+def a_large_payload_goes_in_and_a_large_result_is_cut(eqd):
+    worker_queue(eqd)
+    w = Ctl(eqd, "--", "sh", "-c", "wc -c")
+    equal(eqd.ctl("run", "-q", "w", "--payload", "-", input=b"x" * (1 << 20)).out.strip(), str(1 << 20))
+    w.terminate()
+    w = Ctl(eqd, "--", "cat")
+    equal(eqd.ctl("run", "-q", "w", "--payload", "-", input=b"x" * (1 << 20), raw=True).out, b"x" * RESULT_MAX)
+    contains(w.terminate(), "the result is cut")
+    w = Ctl(eqd, "--", "true") # reads nothing
+    equal(eqd.ctl("run", "-q", "w", "--payload", "-", input=b"x" * (1 << 20)).rc, 0)
+    w.terminate()
+
+
+@test()
+def terminated_it_finishes_what_it_has_and_takes_no_more(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    gates = [eqd.dir / "work" / f"gate{i}" for i in range(3)]
+    for gate in gates:
+        os.mkfifo(gate)
+    w = Ctl(eqd, "-j", "2", "--", "sh", "-c", f"read gate; echo >>{eqd.dir}/work/begun; read x <$gate; echo done")
+    tasks = [submit(c, f"{gate}\n".encode()) for gate in gates]
+    begun(eqd, 2)
+    w.process.terminate()
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
+    for gate in gates[:2]:
+        gate.write_text("\n")
+    contains(w.end(), "finishing 2 tasks")
+    equal([ended(c, t)["result"] for t in tasks[:2]], [b"done\n"] * 2)
+    equal(state(c, tasks[2]), "QUEUED")
+
+
+@test()
+def twice_terminated_it_stops_its_commands(eqd):
+    c = worker_queue(eqd)
+    w = Ctl(eqd, "--", "sh", "-c", f"echo >>{eqd.dir}/work/begun; exec sleep 1000")
+    task = submit(c, b"")
+    begun(eqd, 1)
+    w.process.terminate()
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
+    w.process.terminate()
+    w.end()
+    shown = ended(c, task)
+    equal((shown["state"], shown["exit"]), ("FAILED", 143))
+
+
+@test()
+def cancel_and_timeout_reach_the_command(eqd):
+    worker_queue(eqd, "w", "grace=1m")
+    w = Ctl(eqd, "--", "sleep", "1000")
+    eqd.submit("-q", "w", "--payload", "")
+    eqd.until_state("w/1", "RUNNING")
+    eqd.ok("cancel", "w/1")
+    eqd.ends_as("w/1", "CANCELED", exit=143)
+    eqd.submit("-q", "w", "--payload", "", "--timeout", "20ms")
+    eqd.ends_as("w/2", "TIMEOUT")
+    eqd.submit("-q", "w", "--payload", "")
+    eqd.until_state("w/3", "RUNNING")
+    eqd.ok("cancel", "w/3", "--signal", "KILL")
+    eqd.ends_as("w/3", "CANCELED")
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "idle", "it was killed")
+    w.terminate()
+
+
+@test()
+def a_killed_worker_takes_its_command_along(eqd):
+    c = worker_queue(eqd, "w", "max_crashes=5")
+    pid_file = eqd.dir / "work" / "pid"
+    w = Ctl(eqd, "--", "sh", "-c", f"echo $$ >{pid_file}; exec sleep 1000")
+    submit(c, b"")
+    eventually(lambda: pid_file.exists() and pid_file.read_text().strip(), "the command runs")
+    w.process.kill()
+    w.process.communicate()
+    eventually(lambda: is_gone(int(pid_file.read_text())), "the command is gone")
+    equal(c.call("show", ["w/1"])[0]["crashes"], 1)
+
+
+@test()
+def it_connects_again_when_eqd_kicks_it(eqd):
+    c = worker_queue(eqd)
+    w = Ctl(eqd, "--", "sleep", "1000")
+    submit(c, b"")
+    eqd.until_state("w/1", "RUNNING")
+    first = json.loads(eqd.ok("worker", "ls", "--json"))["worker"]
+    eqd.ok("worker", "kick", first)
+    again = eventually(lambda: [r for r in c.call("worker_list") if r["worker"] != first and r["in_flight"] == 1],
+                       "it serves again")
+    equal(c.call("show", ["w/1"])[0]["attempt"], 2)
+    equal(again[0]["state"], "full")
+    eqd.ok("cancel", "w/1")
+    contains(w.terminate(), "connected again")
+
+
+@test()
+def worker_verbs_say_what_is_wrong(eqd):
+    worker_queue(eqd)
+    eqd.fails(2, "worker", "run", "--", "cat", says="-q QUEUE")
+    eqd.fails(2, "worker", "run", "-q", "w", says="usage")
+    eqd.fails(127, "worker", "run", "-q", "w", "--", "no-such-command", says="not found")
+    plain = eqd.dir / "work" / "plain"
+    plain.write_text("no program")
+    plain.chmod(0o644)
+    eqd.fails(126, "worker", "run", "-q", "w", "--", plain, says="ermission denied")
+    eqd.fails(66, "worker", "run", "-q", "nosuch", "--", "cat", says="no queue nosuch")
+    eqd.fails(1, "worker", "run", "-q", "default", "--", "cat", says="executor=worker")
+    eqd.fails(2, "worker", "run", "-q", "w", "-j", "0", "--", "cat", says="jobs")
+    eqd.fails(66, "worker", "kick", "99", says="no worker 99")
+    eqd.fails(2, "worker", "kick", "x", says="no number")
+    eqd.fails(2, "submit", "-q", "w", "--payload", "x", "--", "cat", says="payload")
+    eqd.fails(2, "submit", "-q", "w", "--payload", "x", "-C", "/", says="cwd")
+    eqd.fails(1, "submit", "-q", "w", "--payload", "@/no/such/file", says="/no/such/file")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+#include "status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "notify.h"
+#include "test.h"
+
+static struct {
+        unsigned n;
+        char last[256];
+} told;
+
+void notify_status(const char *text) {
+        told.n++;
+        (void)snprintf(told.last, sizeof(told.last), "%s", text); /* a longer one would not be what is expected */
+}
+
+static bool lost_others;
+
+bool manager_lost_others(const Manager *m) {
+        return lost_others;
+}
+
+/* ---- */
+
+typedef struct Rig {
+        uv_loop_t loop;
+        Pool pool, remote;
+        Manager manager;
+        Status status;
+} Rig;
+
+static Rig *rig_open(void) {
+        Rig *g = calloc(1, sizeof(*g));
+        ck_assert_ptr_nonnull(g);
+        ck_assert_int_eq(uv_loop_init(&g->loop), 0);
+        list_init(&g->manager.engine.pools);
+        list_append(&g->manager.engine.pools, &g->pool.link);
+        list_append(&g->manager.engine.pools, &g->remote.link);
+        g->manager.engine.n_queues = 1;
+        ck_assert_int_eq(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
+        return g;
+}
+
+static void rig_close(Rig *g) {
+        status_stop(&g->status);
+        (void)uv_run(&g->loop, UV_RUN_DEFAULT);
+        ck_assert_int_eq(uv_loop_close(&g->loop), 0);
+        uv_library_shutdown();
+        free(g);
+}
+
+static void on_timer(uv_timer_t *timer) {
+        uv_close((uv_handle_t *)timer, NULL);
+}
+
+/* Turns the loop for a moment; what is watched for changes keeps no loop by itself. */
+static void turn(Rig *g, uint64_t msec) {
+        uv_timer_t timer;
+        ck_assert_int_eq(uv_timer_init(&g->loop, &timer), 0);
+        ck_assert_int_eq(uv_timer_start(&timer, on_timer, msec, 0), 0);
+        (void)uv_run(&g->loop, UV_RUN_DEFAULT);
+}
+
+TEST(the_line_has_the_numbers) {
+        char text[192];
+        Rig *g = rig_open();
+        g->manager.engine.n_queues = 3;
+        g->pool.n_busy = 2;
+        g->manager.n_pending = 7; /* running ones included */
+        status_text(&g->manager, text, sizeof(text));
+        ck_assert_str_eq(text, "3 queues, 2 running, 5 pending");
+        rig_close(g);
+}
+
+TEST(the_line_says_what_is_lost) {
+        char text[192];
+        Rig *g = rig_open();
+        lost_others = true;
+        status_text(&g->manager, text, sizeof(text));
+        ck_assert_str_eq(
+                text, "1 queues, 0 running, 0 pending; only commands of its own user: the spawner died, restart eqd");
+        rig_close(g);
+}
+
+TEST(a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        turn(g, 1);
+        ck_assert_uint_eq(told.n, 0); /* nothing has changed since READY=1 */
+        for (size_t i = 2; i <= 9; i++) {
+                g->manager.engine.n_queues = i;
+                turn(g, 1);
+        }
+        while (strcmp(told.last, "9 queues, 0 running, 0 pending") != 0)
+                turn(g, 50);
+        turn(g, 1);
+        ck_assert_uint_lt(told.n, 4); /* one, unless the machine stood still in between */
+        rig_close(g);
+}
+
+TEST(a_loss_is_a_change) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        lost_others = true;
+        while (told.n == 0)
+                turn(g, 50);
+        ck_assert_ptr_nonnull(strstr(told.last, "restart eqd"));
+        rig_close(g);
+}
+
+TEST(a_change_that_is_undone_is_not_told) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        g->manager.engine.n_queues = 2;
+        turn(g, 1);
+        g->manager.engine.n_queues = 1;
+        while (uv_is_active((uv_handle_t *)&g->status.timer)) /* its second */
+                turn(g, 50);
+        ck_assert_uint_eq(told.n, 0);
+        rig_close(g);
+}
+
+TEST(without_a_service_manager_nothing_is_watched) {
+        Rig *g = rig_open();
+        ck_assert_int_eq(unsetenv("NOTIFY_SOCKET"), 0);
+        status_start(&g->status, &g->loop, &g->manager);
+        ck_assert(!g->status.running);
+        ck_assert(!uv_loop_alive(&g->loop));
+        rig_close(g);
+}
+
+TEST(what_is_watched_keeps_no_loop_running) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        ck_assert(g->status.running);
+        ck_assert(!uv_loop_alive(&g->loop));
+        rig_close(g);
+}
+
+RUN_TESTS("status", 30, test_the_line_has_the_numbers, test_the_line_says_what_is_lost,
+          test_a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then, test_a_loss_is_a_change,
+          test_a_change_that_is_undone_is_not_told, test_without_a_service_manager_nothing_is_watched,
+          test_what_is_watched_keeps_no_loop_running)

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT */
+#include "spawner/stock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/util.h"
+#include "start-request.h"
+#include "test.h"
+
+typedef struct Rig {
+        ChildConfig child;
+        Stock stock;
+} Rig;
+
+static void rig_open(Rig *g, unsigned size) {
+        sigset_t all;
+        sigfillset(&all);
+        (void)sigprocmask(SIG_SETMASK, &all, NULL); /* as the worker has them */
+        g->child = (ChildConfig) {
+                .null_fd = open("/dev/null", O_RDWR | O_CLOEXEC),
+                .inbox = inbox_new(),
+                .parent = getpid(),
+                .bounding_is_empty = true, /* nothing to forbid: the test runs what it knows */
+        };
+        ck_assert_int_ge(g->child.null_fd, 0);
+        ck_assert_ptr_nonnull(g->child.inbox);
+        stock_init(&g->stock, &g->child, -1, size);
+}
+
+/* The waiting ones end when their line does. */
+static void rig_close(Rig *g) {
+        while (!list_is_empty(&g->stock.waiting)) {
+                pid_t pid = LIST_ENTRY(g->stock.waiting.next, Stub, link)->pid;
+                stock_forget(&g->stock, pid);
+                int status;
+                ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+                ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT);
+        }
+        close_fd(g->child.null_fd);
+        ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+static void fill(Rig *g, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                ck_assert_int_eq(stock_fill(&g->stock, 1), 0);
+}
+
+static const Stub *first_waiting(const Rig *g) {
+        return LIST_ENTRY(g->stock.waiting.next, Stub, link);
+}
+
+/* As the worker has it from the line. q: outlives the call. */
+static int start(Rig *g, StartRequest *q, const int *fds, Stub *ret, SpawnStage *ret_stage) {
+        Request r = { .start = &q->start,
+                      .strings = q->strings,
+                      .n_strings = q->start.n_strings,
+                      .message = { .n = start_request_size(q) } };
+        r.message.n_fds = (unsigned)__builtin_popcount(
+                q->start.flags & (SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_HAS_STRINGS));
+        for (unsigned i = 0; i < r.message.n_fds; i++)
+                r.message.fds[i] = fds[i];
+        return stock_start(&g->stock, &r, ret, ret_stage);
+}
+
+/* Its exit status; -1: a signal. */
+static int end_of(Stub *stub) {
+        int status;
+        ck_assert_int_eq(waitpid(stub->pid, &status, 0), stub->pid);
+        close_fd(stub->line);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* Starts a script; returns its exit status. */
+static int run(Rig *g, const char *script) {
+        StartRequest q = start_request_sh(script);
+        SpawnStage stage;
+        Stub stub;
+        ck_assert_int_eq(start(g, &q, NULL, &stub, &stage), 0);
+        return end_of(&stub);
+}
+
+TEST(a_waiting_process_becomes_the_command) {
+        Rig g;
+        StartRequest q = start_request_sh("echo $$; exit 7");
+        char text[32] = "", want[32];
+        SpawnStage stage;
+        Stub stub;
+        int out[2];
+
+        rig_open(&g, 1);
+        fill(&g, 1);
+        pid_t waiting = first_waiting(&g)->pid;
+        ck_assert_int_eq(pipe2(out, O_CLOEXEC), 0);
+        q.start.flags = SPAWN_HAS_STDOUT;
+        ck_assert_int_eq(start(&g, &q, &out[1], &stub, &stage), 0);
+        close_fd(out[1]);
+        ck_assert_int_eq(stub.pid, waiting);
+        ck_assert_uint_eq(g.stock.n_waiting, 0);
+        ck_assert_int_eq(recv(stub.line, text, sizeof(text), 0), 0); /* it got to exec */
+        ck_assert_int_gt(read(out[0], text, sizeof(text) - 1), 0);
+        (void)snprintf(want, sizeof(want), "%d\n", (int)waiting);
+        ck_assert_str_eq(text, want);
+        ck_assert_int_eq(end_of(&stub), 7);
+        close_fd(out[0]);
+        rig_close(&g);
+}
+
+TEST(without_a_stock_a_process_is_made_for_the_command) {
+        Rig g;
+        rig_open(&g, 0);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        ck_assert_int_eq(run(&g, "exit 3"), 3);
+        rig_close(&g);
+}
+
+TEST(what_waits_starts_while_no_process_can_be_made) {
+        Rig g;
+        StartRequest q = start_request_sh("exit 4");
+        SpawnStage stage = SPAWN_STAGE_NONE;
+        Stub stub;
+
+        rig_open(&g, 2);
+        fill(&g, 2);
+        fault_set(FAULT_SPAWN, 1, true);
+        ck_assert_int_eq(run(&g, "exit 3"), 3);
+        ck_assert_int_eq(run(&g, "exit 4"), 4);
+        ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), -EAGAIN);
+        ck_assert_int_eq(stage, SPAWN_STAGE_FORK);
+        fault_set(FAULT_SPAWN, 0, false);
+        ck_assert_int_eq(run(&g, "exit 5"), 5);
+        rig_close(&g);
+}
+
+TEST(a_refused_fork_is_due_again_a_little_later) {
+        Rig g;
+        rig_open(&g, 1);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1000), 0);
+        fault_set(FAULT_SPAWN, 1, false);
+        ck_assert_int_eq(stock_fill(&g.stock, 1000), -EAGAIN);
+        uint64_t due = stock_due_usec(&g.stock, 1000);
+        ck_assert(due > 0 && due < 1000000);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1000 + due), 0);
+        ck_assert_int_eq(stock_fill(&g.stock, 1000 + due), 0);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1000 + due), UINT64_MAX);
+        rig_close(&g);
+}
+
+TEST(one_that_was_killed_gets_no_command) {
+        Rig g;
+        rig_open(&g, 2);
+        fill(&g, 2);
+        pid_t victim = first_waiting(&g)->pid;
+        ck_assert_int_eq(kill(victim, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(victim, NULL, 0), victim);
+        ck_assert_int_eq(run(&g, "exit 3"), 3); /* nobody has told the stock */
+        ck_assert_uint_eq(g.stock.n_waiting, 0);
+        rig_close(&g);
+}
+
+TEST(one_that_is_known_to_be_dead_is_made_up_for) {
+        Rig g;
+        rig_open(&g, 1);
+        fill(&g, 1);
+        pid_t victim = first_waiting(&g)->pid;
+        ck_assert(stock_has(&g.stock, victim));
+        ck_assert_int_eq(kill(victim, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(victim, NULL, 0), victim);
+        stock_forget(&g.stock, victim);
+        ck_assert(!stock_has(&g.stock, victim));
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), 0);
+        rig_close(&g);
+}
+
+/* A pipe whose write end a waiting process kept would not end with the command that it belongs to. */
+TEST(what_waits_holds_no_descriptor_of_others) {
+        Rig g;
+        char c;
+        int other[2];
+
+        rig_open(&g, 1);
+        ck_assert_int_eq(pipe2(other, O_CLOEXEC), 0);
+        fill(&g, 1);
+        close_fd(other[1]);
+        ck_assert_int_eq(read(other[0], &c, 1), 0);
+        close_fd(other[0]);
+        rig_close(&g);
+}
+
+TEST(a_command_has_its_three_descriptors_and_no_more) {
+        Rig g;
+        rig_open(&g, 1);
+        fill(&g, 1);
+        ck_assert_int_eq(run(&g, "for f in /proc/$$/fd/*; do [ ${f##*/} -le 2 ] || [ ! -e $f ] || exit 9; done; "
+                                 "[ $(readlink /proc/$$/fd/0) = /dev/null ]"),
+                         0);
+        rig_close(&g);
+}
+
+/* What a task was given is not for the process that becomes somebody else's. */
+TEST(what_waits_does_not_see_earlier_requests) {
+        Rig g;
+        rig_open(&g, 1);
+        memset(g.child.inbox, 'x', sizeof(*g.child.inbox));
+        pid_t pid = fork();
+        ck_assert_int_ge(pid, 0);
+        if (pid == 0) {
+                const char *p = (const char *)g.child.inbox;
+                for (size_t i = 0; i < sizeof(*g.child.inbox); i++)
+                        if (p[i] != 0)
+                                _exit(1);
+                _exit(0);
+        }
+        int status;
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        rig_close(&g);
+}
+
+TEST(what_waits_ends_with_the_process_that_made_it) {
+        ck_assert_int_eq(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+        pid_t maker = fork();
+        ck_assert_int_ge(maker, 0);
+        if (maker == 0) {
+                Rig g;
+                rig_open(&g, 2);
+                fill(&g, 2);
+                _exit(0);
+        }
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_gt(waitpid(-1, NULL, 0), 0); /* the limit of time is what fails here */
+        ck_assert_int_eq(waitpid(-1, NULL, 0), -1);
+}
+
+TEST(a_failure_before_exec_comes_back_with_its_stage) {
+        static const char *const argv[] = { "/nowhere/command", NULL }, *const env[] = { NULL };
+        Rig g;
+        StartRequest q = start_request(argv, env, "/");
+        ChildError error;
+        SpawnStage stage;
+        Stub stub;
+
+        rig_open(&g, 1);
+        fill(&g, 1);
+        ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), 0);
+        ck_assert_int_eq(recv(stub.line, &error, sizeof(error), 0), (int)sizeof(error));
+        ck_assert_uint_eq(error.stage, SPAWN_STAGE_EXEC);
+        ck_assert_int_eq(error.error, ENOENT);
+        ck_assert_int_eq(end_of(&stub), 127);
+        rig_close(&g);
+}
+
+TEST(a_stock_is_bounded) {
+        Rig g;
+        rig_open(&g, 1000000);
+        ck_assert_uint_eq(g.stock.size, STOCK_SIZE_MAX);
+        rig_close(&g);
+}
+
+RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
+          test_without_a_stock_a_process_is_made_for_the_command, test_what_waits_starts_while_no_process_can_be_made,
+          test_a_refused_fork_is_due_again_a_little_later, test_one_that_was_killed_gets_no_command,
+          test_one_that_is_known_to_be_dead_is_made_up_for, test_what_waits_holds_no_descriptor_of_others,
+          test_a_command_has_its_three_descriptors_and_no_more, test_what_waits_does_not_see_earlier_requests,
+          test_what_waits_ends_with_the_process_that_made_it, test_a_failure_before_exec_comes_back_with_its_stage,
+          test_a_stock_is_bounded)
