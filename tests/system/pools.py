@@ -182,7 +182,29 @@ def everybody_may_look_and_administrators_change(eqd):
     eqd.ok("pool", "show", "p", uid=USER_A)
     for args in (("create", "mine"), ("set", "p", "slots=1"), ("rm", "p")):
         eqd.fails(77, "pool", *args, uid=USER_A)
+    equal(eqd.ok("param", "get", "commands.slots", uid=USER_A), "256")
+    eqd.fails(77, "param", "set", "commands.slots=1", uid=USER_A)
     equal(pool(eqd, "p")["slots"], 256)
+
+
+@test()
+def parameters_are_listed_read_and_set_until_a_reload(eqd):
+    contains(eqd.ok("param", "ls"), "limits.tasks_per_user", "queue.max_active", "SETTABLE")
+    eqd.ok("param", "set", "commands.slots=1", "queue.max_active=4")
+    equal(eqd.ok("param", "get", "slots", "MaxActive").split(), ["1", "4"])
+    task = sleepers(eqd, "default", 1)[0]
+    waits = eqd.submit("--", "true")
+    equal(why(eqd, waits)["reason"], "slots")
+    eqd.ok("param", "set", "slots=2")
+    eqd.ends_as(waits, "DONE")
+    eqd.fails(66, "param", "get", "nosuch", says="eqctl param ls")
+    eqd.fails(2, "param", "set", "slots", says="NAME=VALUE")
+    eqd.fails(2, "param", "set", "slots=0", says="1..65536 slots")
+    eqd.fails(1, "param", "set", "socket_mode=0600", says="restart eqd")
+    eqd.ok("reload")
+    equal(eqd.ok("param", "get", "slots", "queue.max_active").split(), ["256", "1"])
+    eqd.ok("cancel", task)
+    eqd.wait(task)
 
 
 main()
