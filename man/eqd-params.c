@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /* Build-time program: prints a page of the manual, FILE.in, with what the tables of parameters say. A line @Limits@ stands
- * for the settings of that section, @Queue@ for the attributes of queues, @events@ and @fields@ for what the journal gets;
- * @VERSION@ is replaced anywhere. Keys are printed
+ * for the settings of that section, @Queue@ for the attributes of queues, @Pool@ for those of pools, @events@ and @fields@ for
+ * what the journal gets; @VERSION@ is replaced anywhere. Keys are printed
  * as configuration files have them by custom, MaxActive for max_active. */
 
 #include <ctype.h>
@@ -93,6 +93,7 @@ static bool print_section(const char *section, size_t len) {
         } tables[] = {
                 { &daemon_settings_table, "A change takes effect when eqd is restarted." },
                 { &queue_attributes_table, "Only files can set it." },
+                { &pool_attributes_table, "Only files can set it." },
         };
         bool found = false;
 

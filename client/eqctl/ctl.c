@@ -462,3 +462,17 @@ int ctl_ids(const Ctl *ctl, const char *const *texts, size_t n, EqBuffer *ret_ra
         *ret = (EqArray) { .raw = eq_bytes(ret_raw->data, ret_raw->len), .n = (uint32_t)n };
         return 0;
 }
+
+int ctl_attributes(const Ctl *ctl, const char *page, EqBuffer *ret_raw, EqArray *ret) {
+        msgpack_packer pk = eq_packer(ret_raw);
+
+        for (size_t i = 1; i < ctl->options.n_operands; i++) {
+                if (!strchr(ctl->options.operands[i], '=')) {
+                        ctl_error(ctl, "`%s`: attributes are KEY=VALUE; see %s", ctl->options.operands[i], page);
+                        return EXIT_USAGE;
+                }
+                eq_pack_cstr(&pk, ctl->options.operands[i]);
+        }
+        *ret = (EqArray) { .raw = eq_bytes(ret_raw->data, ret_raw->len), .n = (uint32_t)ctl->options.n_operands - 1 };
+        return ret_raw->failed ? ctl_no_memory(ctl) : 0;
+}

@@ -98,6 +98,9 @@ int ctl_each_queue(Ctl *ctl, QueueFn fn, void *userdata);
 void ctl_id(EqBuffer *b, EqIdRef id, EqBytes hint, void *ctl);
 void ctl_user(Ctl *ctl, EqBuffer *b, uint64_t uid); /* name, or the number */
 
+/* The operands after the first, which are KEY=VALUE, as encoded elements. page: where attributes are described. 0 or an
+ * exit status, and has said why. */
+int ctl_attributes(const Ctl *ctl, const char *page, EqBuffer *ret_raw, EqArray *ret);
 /* Ids from the command line, as elements of an IDV parameter. 0, or the exit status if one does not look like an id. */
 int ctl_ids(const Ctl *ctl, const char *const *texts, size_t n, EqBuffer *ret_raw, EqArray *ret);
 

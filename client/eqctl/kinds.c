@@ -339,9 +339,11 @@ static const Column pool_columns[] = {
 const RowKind rows_pools = {
         .schema = &eq_schema_Pool,
         .columns = pool_columns,
-        .table = "name,kind,run,made,queues,startable,reason,stall",
-        .wide = "name,kind,run,made,queues,startable,reason,blocked_usec,stall",
-        .tsv = "name,kind,slots,made,busy,queues,startable,reason,blocked_usec,stalled_usec",
+        .table = "name,kind,run,queues,startable,started,create_failures,origin,reason,stall",
+        .wide = "name,kind,run,made,queues,startable,started,create_failures,origin,reason,blocked_usec,stall,removing,"
+                "set",
+        .tsv = "name,kind,slots,made,busy,queues,startable,started,create_failures,origin,reason,blocked_usec,stalled_"
+               "usec",
         .id = "name",
 };
 
@@ -393,6 +395,37 @@ const RowKind rows_flights = {
         .wide = "id,pool,slot,run,cpu_usec,attempt,pid,where,user,what",
         .tsv = "id,pool,slot,run_usec,cpu_usec,attempt,pid,process,wchan,uid,label,argv",
         .id = "id",
+};
+
+/* ---- parameters ---- */
+
+static const char *param_set(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqParam *p = rec;
+        text_cstr(b, p->changed ? "changed" : p->settable ? "yes" : "no");
+        return p->changed ? "33" : NULL;
+}
+
+static const char *param_fallback(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqParam *p = rec;
+        if (p->fallback.len > 0)
+                text_escaped(b, p->fallback);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const Column param_columns[] = {
+        { .name = "set", .header = "SETTABLE", .cell = param_set },
+        { .name = "fallback", .header = "DEFAULT", .cell = param_fallback },
+        { .name = NULL },
+};
+const RowKind rows_params = {
+        .schema = &eq_schema_Param,
+        .columns = param_columns,
+        .table = "name,value,fallback,set,range",
+        .wide = "name,value,fallback,set,type,range,doc",
+        .tsv = "name,value,fallback,type,range,unit,settable,changed,doc",
+        .id = "name",
 };
 
 /* ---- workers ---- */

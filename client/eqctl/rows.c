@@ -108,6 +108,25 @@ void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec) {
         (void)print_buffer(ctl, &b); /* a failed write shows at exit, too */
 }
 
+int rows_print_settings(Ctl *ctl, const EqSchema *schema, const void *rec, int set) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        EqArray it = *(const EqArray *)field_at(&schema->fields[set], rec);
+        EqBytes s;
+
+        for (int i = 0; i < schema->n_fields; i++) {
+                if (!field_present(rec, i) || i == set)
+                        continue;
+                text_printf(&b, "%s=", schema->fields[i].name);
+                field_text(ctl, schema, rec, i, true, &b);
+                text_cstr(&b, "\n");
+        }
+        while (eq_next_bytes(&it, &s) == 1) {
+                text_escaped(&b, s);
+                text_cstr(&b, "\n");
+        }
+        return print_buffer(ctl, &b);
+}
+
 /* ---- columns ---- */
 
 static int add_column(Rows *rows, EqBytes name) {

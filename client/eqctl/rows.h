@@ -21,8 +21,8 @@ typedef struct RowKind {
         const char *id;                 /* the field that -o id prints */
 } RowKind;
 
-extern const RowKind rows_tasks, rows_queues, rows_workers, rows_events, rows_whys, rows_monitor, rows_pools,
-        rows_flights;
+extern const RowKind rows_tasks, rows_queues, rows_pools, rows_params, rows_workers, rows_events, rows_whys,
+        rows_monitor, rows_flights;
 
 enum { ROWS_COLUMNS_MAX = 64 };
 
@@ -46,6 +46,9 @@ int rows_end(Rows *rows, int status);
 
 /* All fields of a record as "name: value" lines, for people. */
 void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec);
+/* The fields that there are as key=value lines, then the elements of the array `set`, which are key=value already. 0 or
+ * EXIT_FAILURE, and has said so. */
+int rows_print_settings(Ctl *ctl, const EqSchema *schema, const void *rec, int set);
 /* One field for people: a name for a uid, a time of day for a time, a duration for a duration. */
 void field_text(Ctl *ctl, const EqSchema *schema, const void *rec, int field, bool machine, EqBuffer *b);
 /* Writes b to standard output and empties it. 0 or EXIT_FAILURE, and has said so. */

@@ -2,12 +2,8 @@
 /* Verbs on queues. */
 
 #include <errno.h>
-#include <inttypes.h>
-#include <string.h>
 
-#include "eqctl/json.h"
 #include "eqctl/rows.h"
-#include "eqctl/text.h"
 
 static void add_queue(const EqQueue *q, void *userdata) {
         rows_add(userdata, q);
@@ -25,26 +21,6 @@ int verb_queue_ls(Ctl *ctl) {
         return rows_end(&rows, r < 0 ? ctl_fail(ctl, r) : 0);
 }
 
-/* What the queue is like now, then its attributes, all as key=value. */
-static int print_queue(Ctl *ctl, const EqQueue *q) {
-        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        EqArray set = q->set;
-        EqBytes s;
-
-        for (int i = 0; i < eq_schema_Queue.n_fields; i++) {
-                if (!field_present(q, i) || i == EQ_IDX_Queue_set)
-                        continue;
-                text_printf(&b, "%s=", eq_schema_Queue.fields[i].name);
-                field_text(ctl, &eq_schema_Queue, q, i, true, &b);
-                text_cstr(&b, "\n");
-        }
-        while (eq_next_bytes(&set, &s) == 1) {
-                text_escaped(&b, s);
-                text_cstr(&b, "\n");
-        }
-        return print_buffer(ctl, &b);
-}
-
 int verb_queue_show(Ctl *ctl) {
         _cleanup_reply_ eq_reply *reply = NULL;
         EqDecodeError error;
@@ -59,7 +35,7 @@ int verb_queue_show(Ctl *ctl) {
         if (eq_decode_map(&eq_schema_Queue, reply_result(reply), &q, &error) < 0)
                 return ctl_fail(ctl, -EBADMSG);
         if (ctl->format == FORMAT_TABLE)
-                return print_queue(ctl, &q);
+                return rows_print_settings(ctl, &eq_schema_Queue, &q, EQ_IDX_Queue_set);
         status = rows_begin(&rows, ctl, &rows_queues);
         if (status)
                 return status;
@@ -67,33 +43,12 @@ int verb_queue_show(Ctl *ctl) {
         return rows_end(&rows, 0);
 }
 
-/* The operands after the name, as encoded elements. */
-static int pack_attributes(const Ctl *ctl, EqBuffer *raw, EqArray *ret) {
-        msgpack_packer pk = eq_packer(raw);
-
-        for (size_t i = 1; i < ctl->options.n_operands; i++) {
-                if (!strchr(ctl->options.operands[i], '=')) {
-                        ctl_error(ctl, "`%s`: attributes are KEY=VALUE, as max_active=4; see eqd.queue(5)",
-                                  ctl->options.operands[i]);
-                        return EXIT_USAGE;
-                }
-                eq_pack_cstr(&pk, ctl->options.operands[i]);
-        }
-        uint32_t n = (uint32_t)ctl->options.n_operands - 1;
-        if (ctl_has(ctl, FLAG_volatile)) {
-                eq_pack_cstr(&pk, "durable=no");
-                n++;
-        }
-        *ret = (EqArray) { .raw = eq_bytes(raw->data, raw->len), .n = n };
-        return raw->failed ? ctl_no_memory(ctl) : 0;
-}
-
 int verb_queue_create(Ctl *ctl) {
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
         EqQueueCreate rec = { 0 };
         EqArray set;
 
-        int status = pack_attributes(ctl, &raw, &set);
+        int status = ctl_attributes(ctl, "eqd.queue(5)", &raw, &set);
         if (status)
                 return status;
         EQ_SET(&rec, QueueCreate, name, eq_str(ctl->options.operands[0]));
@@ -109,7 +64,7 @@ int verb_queue_set(Ctl *ctl) {
         EqQueueSet rec = { 0 };
         EqArray set;
 
-        int status = pack_attributes(ctl, &raw, &set);
+        int status = ctl_attributes(ctl, "eqd.queue(5)", &raw, &set);
         if (status)
                 return status;
         EQ_SET(&rec, QueueSet, name, eq_str(ctl->options.operands[0]));

@@ -41,6 +41,8 @@ void engine_deinit(Engine *e) {
                 queue_free(e->slots[i].queue);
         for (List *link; (link = list_first(&e->pools));)
                 pool_free(LIST_ENTRY(link, Pool, link));
+        for (PoolKind kind = 0; kind < _POOL_KIND_MAX; kind++)
+                free(e->slot_numbers[kind].free);
         free(e->slots);
         heap_done(&e->due);
         watch_deinit(&e->watch);
@@ -152,6 +154,34 @@ int engine_seed_generation(Engine *e, uint64_t last_queue_id) {
                 return -EBUSY;
         slot->generation = generation;
         return 0;
+}
+
+/* ---- slots ---- */
+
+int engine_take_slot_number(Engine *e, PoolKind kind, size_t *ret) {
+        SlotNumbers *numbers = &e->slot_numbers[kind];
+        if (numbers->n_free == 0 && numbers->n == numbers->cap) {
+                size_t cap = numbers->cap ? 2 * numbers->cap : 16;
+                size_t *free_numbers = fault_realloc(numbers->free, cap * sizeof(size_t));
+                if (!free_numbers)
+                        return -ENOMEM;
+                numbers->free = free_numbers;
+                numbers->cap = cap;
+        }
+        *ret = numbers->n_free > 0 ? numbers->free[--numbers->n_free] : numbers->n++;
+        return 0;
+}
+
+void engine_put_slot_number(Engine *e, PoolKind kind, size_t number) {
+        SlotNumbers *numbers = &e->slot_numbers[kind];
+        numbers->free[numbers->n_free++] = number;
+}
+
+size_t engine_n_running(const Engine *e) {
+        size_t n = 0;
+        LIST_FOREACH (link, &e->pools)
+                n += LIST_ENTRY(link, Pool, link)->n_busy;
+        return n;
 }
 
 /* ---- time ---- */
@@ -277,6 +307,8 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
                 pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE);
         }
         queue_task_ended(q, t, fate.event, fate.due_usec);
+        if (q->pool != p) /* the queue has moved; leaving it runs its new pool only */
+                pool_run(p);
         queue_leave(q);
 }
 

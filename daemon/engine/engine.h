@@ -21,7 +21,7 @@ typedef struct TaskFate {
 } TaskFate;
 
 /* Called from inside engine calls, on their thread. They may call the engine, except engine_deinit() and queue_free()
- * of the queue concerned. started, ended_well, space and rearm may be NULL. */
+ * of the queue concerned. started, ended_well, space, pool_idle and rearm may be NULL. */
 typedef struct EngineHooks {
         /* t was claimed and the executor has it. Told before its `ended`, also if the executor was done at once. */
         void (*started)(void *host, Task *t);
@@ -35,6 +35,8 @@ typedef struct EngineHooks {
         void (*finished)(void *host, Task *t);
         /* Room fell free in q, for those who wait for space. */
         void (*space)(void *host, Queue *q);
+        /* The last task that ran in p has ended. */
+        void (*pool_idle)(void *host, Pool *p);
         /* engine_next_usec() became earlier. */
         void (*rearm)(void *host, uint64_t next_usec);
 } EngineHooks;
@@ -52,12 +54,19 @@ typedef struct EngineSlot {
         bool listed;      /* in the list of free ones; a queue that was restored may stand in it all the same */
 } EngineSlot;
 
+/* Numbers of slots, each given to one slot at a time. `free` has room for all that were ever made. */
+typedef struct SlotNumbers {
+        size_t n, cap; /* n were made */
+        size_t *free, n_free;
+} SlotNumbers;
+
 struct Engine {
         const Clock *clock;
         const EngineHooks *hooks;
         void *host;
-        List pools;               /* of Pool::link */
-        Heap due;                 /* of Task::due_item; room for n_tasks is reserved */
+        List pools; /* of Pool::link */
+        Heap due;   /* of Task::due_item; room for n_tasks is reserved */
+        SlotNumbers slot_numbers[_POOL_KIND_MAX];
         size_t n_tasks;           /* in all queues, with reservations */
         uint64_t next_armed_usec; /* what the host knows; 0: it is about to be told */
         unsigned n_holds;         /* nothing is started while positive */
@@ -72,7 +81,8 @@ struct Engine {
 int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *host);
 void engine_deinit(Engine *e); /* frees queues and pools; no task may be left. NULL-safe, half-built too */
 
-uint64_t engine_now(const Engine *e); /* monotonic microseconds */
+uint64_t engine_now(const Engine *e);     /* monotonic microseconds */
+size_t engine_n_running(const Engine *e); /* tasks, in all pools. O(pools) */
 
 /* A stale id gives NULL, never another queue. O(1), no lock. */
 Queue *engine_queue(const Engine *e, uint64_t id);
@@ -103,6 +113,9 @@ int engine_add_queue(Engine *e, Queue *q); /* gives q->id. 0, -ENOMEM, -ENOSPC *
 /* The same with the id that it has already. As engine_seed_generation(), and -EBUSY also where the id was given before. */
 int engine_restore_queue(Engine *e, Queue *q);
 void engine_remove_queue(Engine *e, Queue *q);
+/* A number that no slot of a pool of that kind has: one that was given back, else the next. 0 or -ENOMEM. */
+int engine_take_slot_number(Engine *e, PoolKind kind, size_t *ret);
+void engine_put_slot_number(Engine *e, PoolKind kind, size_t number);
 int engine_reserve_tasks(Engine *e, uint64_t n); /* so that engine_arm_task() cannot fail. 0 or -ENOMEM */
 void engine_release_tasks(Engine *e, uint64_t n);
 void engine_arm_task(Engine *e, Task *t); /* by what the task says; also disarms */

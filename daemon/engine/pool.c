@@ -35,15 +35,23 @@ int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, siz
         return 0;
 }
 
+static void free_slot(Pool *p, Slot *slot) {
+        Slot *last = p->slots[--p->n_slots];
+        p->slots[slot->place] = last;
+        last->place = slot->place;
+        list_remove(&slot->link);
+        engine_put_slot_number(p->engine, p->kind, slot->index);
+        watch_slot_free(&p->engine->watch, slot->watch);
+        free(slot);
+}
+
 Pool *pool_free(Pool *p) {
         if (!p)
                 return NULL;
         assert(p->n_queues == 0 && p->n_busy == 0 && !p->running);
         list_remove(&p->link);
-        for (size_t i = 0; i < p->n_slots; i++) {
-                watch_slot_free(&p->engine->watch, p->slots[i]->watch);
-                free(p->slots[i]);
-        }
+        while (p->n_slots > 0)
+                free_slot(p, p->slots[p->n_slots - 1]);
         watch_pool_free(&p->engine->watch, p->watch);
         free(p->slots);
         free(p);
@@ -70,17 +78,29 @@ static int add_slot(Pool *p) {
         Slot *slot = fault_calloc(1, sizeof(*slot));
         if (!slot)
                 return -ENOMEM;
-        slot->watch = watch_slot_new(&p->engine->watch, p->watch, p->n_slots);
+        int r = engine_take_slot_number(p->engine, p->kind, &slot->index);
+        if (r < 0) {
+                free(slot);
+                return r;
+        }
+        slot->watch = watch_slot_new(&p->engine->watch, p->watch, slot->index);
         if (!slot->watch) {
+                engine_put_slot_number(p->engine, p->kind, slot->index);
                 free(slot);
                 return -ENOMEM;
         }
         slot->pool = p;
-        slot->index = p->n_slots;
+        slot->place = p->n_slots;
         p->slots[p->n_slots++] = slot;
         list_init(&slot->link);
         list_append(&p->idle, &slot->link);
         return 0;
+}
+
+/* After the maximum was lowered. Only where nobody looks at a slot that has just been released. */
+static void trim_slots(Pool *p) {
+        for (List *link; p->n_slots > p->n_slots_max && (link = list_first(&p->idle));)
+                free_slot(p, LIST_ENTRY(link, Slot, link));
 }
 
 static void take_slot(Pool *p, Slot *slot, Task *t) {
@@ -102,6 +122,8 @@ void pool_release(Pool *p, Slot *slot) {
         WATCH_SET(slot->watch->started_usec, 0);
         p->n_busy--;
         list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
+        if (p->n_busy == 0 && p->engine->hooks->pool_idle)
+                p->engine->hooks->pool_idle(p->engine->host, p);
 }
 
 /* ---- blocks ---- */
@@ -126,6 +148,7 @@ bool pool_is_blocked(const Pool *p) {
 }
 
 void pool_cool_down(Pool *p, eq_reason reason) {
+        p->n_create_failures++;
         if (!pool_is_blocked(p)) /* else somebody, mostly the executor, knows better for how long */
                 pool_block(p, reason, engine_now(p->engine) + POOL_COOLDOWN_USEC);
 }
@@ -144,6 +167,7 @@ void pool_announce(Pool *p, Slot *slot) {
         if (slot->announced)
                 return;
         slot->announced = true;
+        p->n_started++;
         if (p->engine->hooks->started)
                 p->engine->hooks->started(p->engine->host, slot->task);
 }
@@ -182,6 +206,7 @@ void pool_run(Pool *p) {
                 else
                         run_one(p);
         }
+        trim_slots(p);
         p->running = false;
 }
 

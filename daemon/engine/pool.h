@@ -19,7 +19,7 @@ typedef struct Queue Queue;
 typedef struct WatchPool WatchPool;
 typedef struct WatchSlot WatchSlot;
 
-typedef enum PoolKind { POOL_COMMAND, POOL_THREAD, POOL_REMOTE } PoolKind;
+typedef enum PoolKind { POOL_COMMAND, POOL_THREAD, POOL_REMOTE, _POOL_KIND_MAX } PoolKind;
 
 /* Order between the runnable queues of a pool; one implementation per file. fifo: one round robin run queue. */
 typedef struct SchedClass {
@@ -34,9 +34,10 @@ extern const SchedClass sched_fifo;
 struct Slot {
         Pool *pool;
         Task *task;          /* NULL: free */
-        size_t index;        /* in Pool::slots; names the slot's cgroup */
+        size_t index;        /* no other slot of the pools of this kind has it; names the slot's cgroup */
+        size_t place;        /* in Pool::slots */
         List link;           /* Pool::idle */
-        void *executor_data; /* the executor's own; survives from task to task */
+        void *executor_data; /* the executor's own; survives from task to task, not the slot */
         uint64_t started_usec;
         bool announced;   /* the host was told that `task` started */
         WatchSlot *watch; /* the watch's */
@@ -52,12 +53,17 @@ struct Pool {
         List runnable; /* of Queue::run_link; owned by `sched` */
         size_t n_runnable;
 
+        void *owner; /* the manager's */
+
         Slot **slots; /* n_slots of them, allocated one by one: their addresses are stable */
         size_t n_slots, n_slots_cap, n_slots_max, n_busy;
         size_t n_handed; /* of n_busy: with tasks that have not begun, as far as is known */
         List idle;       /* of Slot::link, the last used first */
         size_t n_queues;
         bool running; /* pool_run() is active: calls from inside it leave the work to it */
+
+        /* Since the pool was made. create_failures: starts refused by the executor, or for want of a slot. */
+        uint64_t n_started, n_create_failures;
 
         uint64_t blocked_until_usec; /* nothing is started before; 0: not blocked */
         eq_reason blocked_reason;
@@ -71,7 +77,8 @@ struct Pool {
 int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, size_t n_slots_max, Pool **ret);
 Pool *pool_free(Pool *p); /* no queue may be left in it. NULL is fine */
 DEFINE_CLEANUP(Pool, pool_free)
-void pool_set_max(Pool *p, size_t n_slots_max); /* fewer than busy: takes effect as slots fall free */
+/* Fewer than busy: nothing is stopped, it takes effect as tasks end. Slots above it are given back once they are free. */
+void pool_set_max(Pool *p, size_t n_slots_max);
 
 /* Starts tasks while there are free slots and runnable queues. Called by the engine after everything that may have
  * changed either; the host calls it after pool_unblock(). */

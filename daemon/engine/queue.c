@@ -196,14 +196,20 @@ void queue_look(Queue *q) {
 }
 
 void queue_set_pool(Queue *q, Pool *pool) {
-        assert(q->n_running == 0 && q->n_handed == 0 && !q->runnable && q->depth == 0);
+        if (q->pool == pool)
+                return;
+        assert(q->n_handed == 0 && q->depth == 0);
+        bool same_executor = q->pool->executor == pool->executor;
+        assert(same_executor || queue_is_empty(q));
+        queue_enter(q);
+        if (q->runnable)
+                q->pool->sched->dequeue(q->pool, q);
         q->pool->n_queues--;
-        q->pool = pool;
-        q->unserved = EQ_REASON_NONE;
-        WATCH_SET(q->watch->unserved, EQ_REASON_NONE);
-        WATCH_SET(q->watch->pool, pool->watch);
-        q->n_ahead = 0;
         pool->n_queues++;
+        q->pool = pool;
+        if (!same_executor)
+                q->unserved = EQ_REASON_NONE;
+        queue_leave(q);
 }
 
 /* ---- entering and leaving ---- */

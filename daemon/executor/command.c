@@ -10,7 +10,8 @@
  * Stopping. A time-out or a cancel takes the steps SIGTERM (or the signal asked for) -> grace -> SIGKILL, each to the whole
  * tree; SIGKILL is repeated until ENDED comes. One timer per slot serves the time-out first and these steps then.
  *
- * A slot has one Run for ever; the number `run` tells its tasks apart. */
+ * There is one Run per index of a slot, for ever: it outlives the slot and serves the next one with that index, so that its
+ * number `run` tells all tasks of that index apart. */
 
 #include "executor/command.h"
 
@@ -71,7 +72,6 @@ struct CommandExecutor {
         Executor executor; /* first: what the engine knows */
         uv_loop_t *loop;
         Engine *engine;
-        Pool *pool; /* borrowed; known from the first start on */
         const CommandHooks *hooks;
         void *host;
         SpawnerLink *link;
@@ -90,9 +90,19 @@ struct CommandExecutor {
 
 /* ---- runs ---- */
 
+static Run *use_run(Slot *slot, Run *r) {
+        r->slot = slot;
+        slot->executor_data = r;
+        return r;
+}
+
 static int get_run(CommandExecutor *x, Slot *slot, Run **ret) {
         if (slot->executor_data) {
                 *ret = slot->executor_data;
+                return 0;
+        }
+        if (slot->index < x->n_runs && x->runs[slot->index]) { /* of a slot that is gone */
+                *ret = use_run(slot, x->runs[slot->index]);
                 return 0;
         }
         if (slot->index >= x->n_runs) {
@@ -107,14 +117,12 @@ static int get_run(CommandExecutor *x, Slot *slot, Run **ret) {
         if (!r)
                 return -ENOMEM;
         r->executor = x;
-        r->slot = slot;
         for (int i = 0; i < 3; i++)
                 r->pipes[i] = -1;
         (void)uv_timer_init(x->loop, &r->timer); /* cannot fail */
         r->timer.data = r;
         x->runs[slot->index] = r;
-        slot->executor_data = r;
-        *ret = r;
+        *ret = use_run(slot, r);
         return 0;
 }
 
@@ -380,15 +388,27 @@ static void on_started(void *userdata, const SpawnStarted *m) {
 
 /* ---- the spawner comes and goes ---- */
 
+static bool is_ours(const CommandExecutor *x, const List *pool) {
+        return LIST_ENTRY(pool, Pool, link)->executor == &x->executor;
+}
+
+static void block_pools(CommandExecutor *x, eq_reason reason) {
+        LIST_FOREACH (l, &x->engine->pools)
+                if (is_ours(x, l))
+                        pool_block(LIST_ENTRY(l, Pool, link), reason, USEC_NEVER);
+}
+
 static void on_ready(void *userdata, const SpawnReady *m) {
         CommandExecutor *x = userdata;
         x->ready = *m;
         x->was_ready = true;
         x->hooks->spawner_ready(x->host, m);
-        if (x->pool) {
-                pool_unblock(x->pool);
-                pool_run(x->pool);
-        }
+        LIST_FOREACH (l, &x->engine->pools)
+                if (is_ours(x, l))
+                        pool_unblock(LIST_ENTRY(l, Pool, link));
+        LIST_FOREACH (l, &x->engine->pools)
+                if (is_ours(x, l))
+                        pool_run(LIST_ENTRY(l, Pool, link));
 }
 
 static void end_all(CommandExecutor *x, TaskVerdict verdict, eq_reason reason, const char *error) {
@@ -417,8 +437,7 @@ void command_executor_ask(CommandExecutor *x) {
 static void on_lost(void *userdata) {
         CommandExecutor *x = userdata;
         on_pong(x); /* a dead one owes nothing; that the pool is blocked says what there is to say */
-        if (x->pool)
-                pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        block_pools(x, EQ_REASON_SPAWN_FAILED);
         x->hooks->spawner_lost(x->host);
         end_all(x, TASK_CRASHED, EQ_REASON_SPAWN_FAILED, "the spawner died while it ran; its processes were killed");
 }
@@ -563,9 +582,9 @@ static int fill_request(Run *r, const EqSubmit *s, SpawnStart *m) {
         add_string(b, s->stderr_path);
         m->n_strings = (uint32_t)b->len;
         m->umask = EQ_HAS(s, Submit, umask) ? (uint32_t)s->umask : 0022;
-        if (EQ_HAS(s, Submit, nice)) {
+        if (EQ_HAS(s, Submit, nice) || r->setup.nice > 0) {
                 m->flags |= SPAWN_SET_NICE;
-                m->nice = (int32_t)s->nice;
+                m->nice = EQ_HAS(s, Submit, nice) ? (int32_t)s->nice : r->setup.nice;
         }
         if (s->merge)
                 m->flags |= SPAWN_MERGE;
@@ -681,11 +700,12 @@ static int send_request(CommandExecutor *x, Run *r) {
 static int command_start(Executor *executor, Slot *slot, Task *t) {
         CommandExecutor *x = (CommandExecutor *)executor;
         Run *r = NULL;
-        x->pool = slot->pool;
         if (!x->was_ready) {
-                pool_block(x->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
+                pool_block(slot->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
                 return -EAGAIN;
         }
+        if (slot->index >= SPAWN_SLOTS_MAX) /* while pools shrink and others grow */
+                return -EAGAIN;
         int e = get_run(x, slot, &r);
         if (e >= 0) {
                 r->task = t;
@@ -699,7 +719,7 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
                 r->started = r->timed_out = r->canceled = r->signaled = r->clogged = false;
                 e = send_request(x, r);
                 if (e == -EAGAIN)
-                        pool_block(x->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + START_AGAIN_USEC);
+                        pool_block(slot->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + START_AGAIN_USEC);
         }
         if (e < 0) {
                 if (r)
@@ -753,14 +773,11 @@ CommandExecutor *command_executor_free(CommandExecutor *x) {
         unwatch_link(x);
         x->link = spawner_link_free(x->link); /* kills what still runs */
         x->orphans = orphans_free(x->orphans);
-        if (x->pool)
-                pool_block(x->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        block_pools(x, EQ_REASON_DRAINING);
         end_all(x, TASK_STOPPED, EQ_REASON_DRAINING, "");
         for (size_t i = 0; i < x->n_runs; i++)
-                if (x->runs[i]) {
-                        x->runs[i]->slot->executor_data = NULL;
+                if (x->runs[i])
                         uv_close((uv_handle_t *)&x->runs[i]->timer, on_timer_closed);
-                }
         free(x->runs);
         eq_buffer_done(&x->strings);
         free(x->read_buffer);

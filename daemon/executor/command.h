@@ -31,6 +31,7 @@ typedef struct CommandSetup {
         const Identity *run_as;
         OutputLog *log;                    /* where output goes; borrowed until engine_task_ended() */
         uint64_t timeout_usec, grace_usec; /* 0: no time-out */
+        int nice;                          /* where the task asks for none; 0: eqd's own */
 } CommandSetup;
 
 /* What the host decides or wants to know. Any may be called from inside executor calls and from the loop. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* Attributes of queues and settings of the daemon. The tables are made from the floors' params.def files: a row added
+/* Attributes of queues and pools, and settings of the daemon. The tables are made from the floors' params.def files: a row added
  * there is a member of the struct, is read from files, set by clients, shown, and described in the man page. */
 
 #include "manager/attributes.h"
@@ -24,6 +24,13 @@ static const Param queue_rows[] = {
 };
 _Static_assert(ELEMENTSOF(queue_rows) <= PARAM_MAX, "QueueAttributes::present has too few bits");
 
+#define PARAM(name, ...) PARAM_ROW(PoolAttributes, 0, "Pool", name, __VA_ARGS__),
+static const Param pool_rows[] = {
+#include "manager/pool.def"
+#undef PARAM
+};
+_Static_assert(ELEMENTSOF(pool_rows) <= PARAM_MAX, "PoolAttributes::present has too few bits");
+
 #define SETTING(section, name, ...) PARAM_ROW(DaemonSettings, 0, section, name, __VA_ARGS__),
 static const Param daemon_rows[] = {
 #include "manager/daemon.def"
@@ -31,45 +38,56 @@ static const Param daemon_rows[] = {
 #undef SETTING
 
 const ParamTable queue_attributes_table = { queue_rows, ELEMENTSOF(queue_rows) };
+const ParamTable pool_attributes_table = { pool_rows, ELEMENTSOF(pool_rows) };
 const ParamTable daemon_settings_table = { daemon_rows, ELEMENTSOF(daemon_rows) };
+
+const AttributeKind attributes_of_queues = { &queue_attributes_table, offsetof(QueueAttributes, present), "queue",
+                                             "eqd.queue(5)" };
+const AttributeKind attributes_of_pools = { &pool_attributes_table, offsetof(PoolAttributes, present), "pool",
+                                            "eqd.pool(5)" };
 
 static uint64_t row_bit(size_t i) {
         return UINT64_C(1) << i;
 }
 
-int queue_attributes_rebase(QueueAttributes *a, const QueueAttributes *base) {
-        for (size_t i = 0; i < ELEMENTSOF(queue_rows); i++) {
-                int r = a->present & row_bit(i) ? 0 : param_copy(&queue_rows[i], a, base);
+static uint64_t *present_of(const AttributeKind *k, void *a) {
+        return (uint64_t *)((char *)a + k->present);
+}
+
+static bool is_set(const AttributeKind *k, const void *a, size_t i) {
+        return *(const uint64_t *)((const char *)a + k->present) & row_bit(i);
+}
+
+int attributes_rebase(const AttributeKind *k, void *a, const void *base) {
+        for (size_t i = 0; i < k->table->n; i++) {
+                int r = is_set(k, a, i) ? 0 : param_copy(&k->table->rows[i], a, base);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-int queue_attributes_init(QueueAttributes *a, const QueueAttributes *defaults) {
-        QueueAttributes new = { 0 };
-
-        int r = params_init(&queue_attributes_table, &new);
-        if (r == 0 && defaults) {
-                r = queue_attributes_rebase(&new, defaults);
-                if (r < 0)
-                        queue_attributes_deinit(&new);
-        }
-        if (r == 0)
-                *a = new;
+int attributes_init(const AttributeKind *k, void *a, const void *defaults) {
+        int r = params_init(k->table, a);
+        if (r < 0)
+                return r;
+        *present_of(k, a) = 0;
+        r = defaults ? attributes_rebase(k, a, defaults) : 0;
+        if (r < 0)
+                attributes_deinit(k, a);
         return r;
 }
 
-int queue_attributes_copy(QueueAttributes *ret, const QueueAttributes *from) {
-        int r = queue_attributes_init(ret, from);
+int attributes_copy(const AttributeKind *k, void *ret, const void *from) {
+        int r = attributes_init(k, ret, from);
         if (r == 0)
-                ret->present = from->present;
+                memcpy(present_of(k, ret), (const char *)from + k->present, sizeof(uint64_t));
         return r;
 }
 
-void queue_attributes_deinit(QueueAttributes *a) {
-        params_deinit(&queue_attributes_table, a);
-        a->present = 0;
+void attributes_deinit(const AttributeKind *k, void *a) {
+        params_deinit(k->table, a);
+        *present_of(k, a) = 0;
 }
 
 static bool is_blank(const char *text, size_t len) {
@@ -78,9 +96,9 @@ static bool is_blank(const char *text, size_t len) {
         return len == 0;
 }
 
-int queue_attributes_set_row(QueueAttributes *a, const QueueAttributes *defaults, const Param *row, const char *value,
-                             size_t len, const ParamLookup *lookup, char *error, size_t error_size) {
-        uint64_t bit = row_bit(params_index(&queue_attributes_table, row));
+int attributes_set_row(const AttributeKind *k, void *a, const void *defaults, const Param *row, const char *value,
+                       size_t len, const ParamLookup *lookup, char *error, size_t error_size) {
+        uint64_t bit = row_bit(params_index(k->table, row)), *present = present_of(k, a);
         bool empty = is_blank(value, len);
         int r = empty && defaults ? param_copy(row, a, defaults)
                                   : param_set(row, a, value, len, lookup, error, error_size);
@@ -89,12 +107,12 @@ int queue_attributes_set_row(QueueAttributes *a, const QueueAttributes *defaults
                         snprintf(error, error_size, "%s: %s", row->name, strerror(ENOMEM));
                 return r;
         }
-        a->present = empty ? a->present & ~bit : a->present | bit;
+        *present = empty ? *present & ~bit : *present | bit;
         return 0;
 }
 
-int queue_attributes_set(QueueAttributes *a, const QueueAttributes *defaults, const char *text, size_t len, char *error,
-                         size_t error_size) {
+int attributes_set(const AttributeKind *k, void *a, const void *defaults, const char *text, size_t len, char *error,
+                   size_t error_size) {
         const char *equals = len > 0 ? memchr(text, '=', len) : NULL;
         char quoted[64];
 
@@ -103,27 +121,32 @@ int queue_attributes_set(QueueAttributes *a, const QueueAttributes *defaults, co
                 return -EINVAL;
         }
         size_t n_key = (size_t)(equals - text), n_value = len - n_key - 1;
-        const Param *row = params_find(&queue_attributes_table, text, n_key);
+        const Param *row = params_find(k->table, text, n_key);
         if (!row)
-                return params_unknown(&queue_attributes_table, NULL, text, n_key, error, error_size);
+                return params_unknown(k->table, NULL, text, n_key, error, error_size);
         if (n_value > PARAM_TEXT_MAX || !eq_text_valid(eq_bytes(equals + 1, n_value))) {
                 snprintf(error, error_size, "%s: the value must be UTF-8 without control characters, at most %d bytes",
                          row->name, PARAM_TEXT_MAX);
                 return -EINVAL;
         }
         if (!row->settable) {
-                snprintf(error, error_size, "%s: only the queue's file can set it, see eqd.queue(5)", row->name);
+                snprintf(error, error_size, "%s: only the %s's file can set it, see %s", row->name, k->what, k->page);
                 return -EINVAL;
         }
-        return queue_attributes_set_row(a, defaults, row, equals + 1, n_value, NULL, error, error_size);
+        return attributes_set_row(k, a, defaults, row, equals + 1, n_value, NULL, error, error_size);
 }
 
-int queue_attributes_each(const QueueAttributes *a, QueueAttributeFunc func, void *userdata) {
+bool attributes_is_set(const AttributeKind *k, const void *a, const char *name) {
+        const Param *row = params_find(k->table, name, strlen(name));
+        return row && is_set(k, a, params_index(k->table, row));
+}
+
+int attributes_each(const AttributeKind *k, const void *a, AttributeFunc func, void *userdata) {
         char value[PARAM_PRINT_MAX];
 
-        for (size_t i = 0; i < ELEMENTSOF(queue_rows); i++) {
-                param_print(&queue_rows[i], a, value);
-                int r = func(userdata, queue_rows[i].name, value, a->present & row_bit(i));
+        for (size_t i = 0; i < k->table->n; i++) {
+                param_print(&k->table->rows[i], a, value);
+                int r = func(userdata, k->table->rows[i].name, value, is_set(k, a, i));
                 if (r != 0)
                         return r;
         }

@@ -47,19 +47,20 @@ typedef struct Entry {
         unsigned line; /* 0: there is none */
 } Entry;
 
-/* One file while it is parsed. */
+/* One file while it is parsed. Settings of the daemon stand in eqd.conf only. */
 typedef struct File {
         const char *path;
         const char *next, *end; /* of the text, not parsed yet */
         unsigned line;          /* of the line last given out */
         bool indented;          /* was that line */
         bool trusted;           /* may say as whom tasks run */
-        bool is_queue;
-        Config *config;                  /* borrowed */
-        QueueAttributes *attributes;     /* borrowed: of the queue, or the defaults */
-        Identity **run_as;               /* borrowed: of the queue, or the defaults */
-        PluginLibrary **library;         /* borrowed: of the queue; NULL: these are the defaults */
-        const QueueAttributes *defaults; /* borrowed; NULL: the built-in ones */
+        bool has_settings;
+        Config *config; /* borrowed */
+        const AttributeKind *kind;
+        void *attributes;        /* borrowed: of the queue or pool, or the defaults of queues */
+        Identity **run_as;       /* borrowed: of the queue, or the defaults; NULL: a pool */
+        PluginLibrary **library; /* borrowed: of the queue; NULL: these are the defaults, or a pool */
+        const void *defaults;    /* borrowed; NULL: the built-in ones */
         Entry entry;
         int result;
         unsigned result_line;
@@ -222,11 +223,40 @@ static bool needs_trust(const Param *row) {
                strcmp(row->name, "plugin_config") == 0;
 }
 
+/* Of the section whose rows the attributes are. */
+static const char *section_of(const File *f) {
+        return f->kind->table->rows[0].section;
+}
+
+bool config_has_pool(const Config *c, const char *name) {
+        for (size_t i = 0; i < c->n_pools; i++)
+                if (strcmp(c->pools[i].name, name) == 0)
+                        return true;
+        return strcmp(name, "default") == 0;
+}
+
+/* A queue in no pool that a file describes: those that clients make do not outlive eqd. */
+static int check_pool(const File *f, char *error, size_t size) {
+        char quoted[64];
+        const char *name = f->kind == &attributes_of_queues ? ((const QueueAttributes *)f->attributes)->pool : NULL;
+
+        if (!name || config_has_pool(f->config, name))
+                return 0;
+        size_t n = (size_t)snprintf(error, size, "pool: there is no pool %s; there are default",
+                                    param_quote(name, strlen(name), quoted));
+        for (size_t i = 0; i < f->config->n_pools && n < size; i++)
+                if (strcmp(f->config->pools[i].name, "default") != 0)
+                        n += (size_t)snprintf(error + n, size - n, " %s", f->config->pools[i].name);
+        if (n < size)
+                snprintf(error + n, size - n, ", and those that you add as pools.d/NAME.pool");
+        return -EINVAL;
+}
+
 static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
-        const Param *row = params_find(&queue_attributes_table, e->key, strlen(e->key));
+        const Param *row = params_find(f->kind->table, e->key, strlen(e->key));
 
         if (!row)
-                return params_unknown(&queue_attributes_table, NULL, e->key, strlen(e->key), error, size);
+                return params_unknown(f->kind->table, NULL, e->key, strlen(e->key), error, size);
         if (needs_trust(row) && !f->trusted) {
                 snprintf(error, size,
                          "%s: is taken only from a file that root %sowns and nobody else may write; "
@@ -235,15 +265,16 @@ static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
                 return -EPERM;
         }
         int r = strcmp(row->name, "plugin") == 0 ? set_plugin(f, e, error, size) : 0;
-        if (r < 0)
-                return r;
-        return queue_attributes_set_row(f->attributes, f->defaults, row, e->value, e->len, &lookup, error, size);
+        if (r >= 0)
+                r = attributes_set_row(f->kind, f->attributes, f->defaults, row, e->value, e->len, &lookup, error,
+                                       size);
+        return r < 0 ? r : check_pool(f, error, size);
 }
 
 static bool section_known(const File *f, const char *section) {
-        if (strcmp(section, "Queue") == 0)
+        if (strcmp(section, section_of(f)) == 0)
                 return true;
-        for (size_t i = 0; !f->is_queue && i < daemon_settings_table.n; i++)
+        for (size_t i = 0; f->has_settings && i < daemon_settings_table.n; i++)
                 if (strcmp(section, daemon_settings_table.rows[i].section) == 0)
                         return true;
         return false;
@@ -251,9 +282,13 @@ static bool section_known(const File *f, const char *section) {
 
 static int section_refuse(File *f, unsigned line, const char *section, size_t len) {
         char quoted[64];
-        return file_fail(f, line, -EINVAL, "section %s is not known here; %s", param_quote(section, len, quoted),
-                         f->is_queue ? "there is [Queue]"
-                                     : "there are [Daemon], [Commands], [Plugins], [Limits] and [Queue]");
+        param_quote(section, len, quoted);
+        if (f->has_settings)
+                return file_fail(f, line, -EINVAL,
+                                 "section %s is not known here; there are [Daemon], [Commands], [Plugins], [Watchdog], "
+                                 "[Store], [Limits] and [%s]",
+                                 quoted, section_of(f));
+        return file_fail(f, line, -EINVAL, "section %s is not known here; there is [%s]", quoted, section_of(f));
 }
 
 /* Messages of the tables begin with the name of the row; people look for the key that they wrote. */
@@ -278,14 +313,13 @@ static int entry_flush(File *f) {
         e->line = 0;
         if (!section_known(f, e->section))
                 return *e->section == '\0' ? file_fail(f, line, -EINVAL, "there is no section above; put [%s] first",
-                                                       f->is_queue ? "Queue" : "Daemon")
+                                                       f->has_settings ? "Daemon" : section_of(f))
                                            : section_refuse(f, line, e->section, strlen(e->section));
         if (!eq_text_valid(eq_bytes(e->value, e->len)))
                 return file_fail(f, line, -EINVAL, "the value is not UTF-8 without control characters");
-        bool is_attribute = strcmp(e->section, "Queue") == 0;
+        bool is_attribute = strcmp(e->section, section_of(f)) == 0;
         int r = is_attribute ? set_attribute(f, e, error, sizeof(error)) : set_setting(f, e, error, sizeof(error));
-        return r < 0 ? entry_refuse(f, line, is_attribute ? &queue_attributes_table : &daemon_settings_table, r, error)
-                     : 1;
+        return r < 0 ? entry_refuse(f, line, is_attribute ? f->kind->table : &daemon_settings_table, r, error) : 1;
 }
 
 static int entry_append(File *f, const char *text) {
@@ -465,6 +499,10 @@ static int is_queue_file(const struct dirent *d) {
         return has_suffix(d->d_name, ".queue");
 }
 
+static int is_pool_file(const struct dirent *d) {
+        return has_suffix(d->d_name, ".pool");
+}
+
 static int by_name(const struct dirent **a, const struct dirent **b) {
         return strcmp((*a)->d_name, (*b)->d_name);
 }
@@ -518,30 +556,106 @@ static int load_with_dropins(const char *path, const File *target, uint64_t *dig
                 r = report(target->report, -ENAMETOOLONG, "%s: the path is too long", path);
         if (r == 0)
                 r = each_file(dir, is_dropin, load_dropin, &d, target->report);
-        return r == 0 ? settle_user(path, target->attributes, target->run_as, target->report) : r;
+        return r == 0 && target->run_as ? settle_user(path, target->attributes, target->run_as, target->report) : r;
+}
+
+/* ---- files of queues and pools ---- */
+
+typedef struct Loading {
+        Config *config;
+        Report *report;
+} Loading;
+
+/* The name that a file describes, which is path without its suffix. */
+static int name_of_file(const Loading *all, const char *path, const char *name, const char *what,
+                        char ret[EQ_NAME_MAX + 1]) {
+        size_t len = (size_t)(strrchr(name, '.') - name);
+        char quoted[64];
+
+        if (!eq_name_valid(eq_bytes(name, len)))
+                return report(all->report, -EINVAL,
+                              "%s: %s cannot be the name of a %s; 1 to %d letters, digits and . _ @ -, not "
+                              "beginning with . or -",
+                              path, param_quote(name, len, quoted), what, EQ_NAME_MAX);
+        memcpy(ret, name, len);
+        ret[len] = '\0';
+        return 0;
+}
+
+static char *copy_text(const char *text) {
+        size_t n = strlen(text) + 1;
+        char *copy = fault_malloc(n);
+        return copy ? memcpy(copy, text, n) : NULL;
+}
+
+/* ---- pools ---- */
+
+int config_settle_pool_defaults(Config *c) {
+        c->pool_defaults.slots = c->daemon.slots;
+        for (size_t i = 0; i < c->n_pools; i++) {
+                int r = attributes_rebase(&attributes_of_pools, &c->pools[i].attributes, &c->pool_defaults);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* Names first: eqd.conf may already name one for all queues. */
+static int add_pool(void *userdata, const char *path, const char *name) {
+        Loading *all = userdata;
+        Config *c = all->config;
+        ConfigPool p = { .digest = fnv_offset };
+
+        int r = name_of_file(all, path, name, "pool", p.name);
+        if (r < 0)
+                return r;
+        if (c->n_pools == EQ_POOLS_MAX)
+                return report(all->report, -EINVAL, "%s: there are too many pools; at most %d", path, EQ_POOLS_MAX);
+        ConfigPool *pools = fault_realloc(c->pools, (c->n_pools + 1) * sizeof(*pools));
+        if (pools)
+                c->pools = pools;
+        p.file = pools ? copy_text(path) : NULL;
+        r = p.file ? pool_attributes_init(&p.attributes, NULL) : -ENOMEM;
+        if (r < 0) {
+                free(p.file);
+                return report(all->report, r, "%s: %s", path, strerror(-r));
+        }
+        c->pools[c->n_pools++] = p;
+        return 0;
+}
+
+static int load_pools(const Loading *all) {
+        Config *c = all->config;
+        int r = config_settle_pool_defaults(c);
+        if (r < 0)
+                return report(all->report, r, "%s", strerror(-r));
+        for (size_t i = 0; r == 0 && i < c->n_pools; i++) {
+                File target = {
+                        .config = c,
+                        .kind = &attributes_of_pools,
+                        .attributes = &c->pools[i].attributes,
+                        .defaults = &c->pool_defaults,
+                        .report = all->report,
+                };
+                r = load_with_dropins(c->pools[i].file, &target, &c->pools[i].digest);
+        }
+        return r;
 }
 
 /* ---- queues ---- */
 
-typedef struct Queues {
-        Config *config;
-        Report *report;
-} Queues;
-
 /* Room for one more, with the defaults. It counts only when the caller counts it. */
-static int queues_add(Config *c, const char *path, const char *name, size_t len, ConfigQueue **ret) {
+static int queues_add(Config *c, const char *path, const char *name, ConfigQueue **ret) {
         ConfigQueue *queues = fault_realloc(c->queues, (c->n_queues + 1) * sizeof(*queues));
         if (!queues)
                 return -ENOMEM;
         c->queues = queues;
         ConfigQueue *q = &queues[c->n_queues];
         *q = (ConfigQueue) { .digest = fnv_offset };
-        memcpy(q->name, name, len);
-        size_t n = strlen(path) + 1;
-        q->file = fault_malloc(n);
+        memcpy(q->name, name, sizeof(q->name));
+        q->file = copy_text(path);
         if (!q->file)
                 return -ENOMEM;
-        memcpy(q->file, path, n);
         int r = queue_attributes_init(&q->attributes, &c->queue_defaults);
         if (r < 0) {
                 free(q->file);
@@ -553,22 +667,19 @@ static int queues_add(Config *c, const char *path, const char *name, size_t len,
 }
 
 static int load_queue(void *userdata, const char *path, const char *name) {
-        Queues *all = userdata;
-        size_t len = strlen(name) - strlen(".queue");
-        char quoted[64];
+        Loading *all = userdata;
+        char queue[EQ_NAME_MAX + 1];
         ConfigQueue *q;
 
-        if (!eq_name_valid(eq_bytes(name, len)))
-                return report(all->report, -EINVAL,
-                              "%s: %s cannot be the name of a queue; 1 to %d letters, digits and . _ @ -, not "
-                              "beginning with . or -",
-                              path, param_quote(name, len, quoted), EQ_NAME_MAX);
-        int r = queues_add(all->config, path, name, len, &q);
+        int r = name_of_file(all, path, name, "queue", queue);
+        if (r < 0)
+                return r;
+        r = queues_add(all->config, path, queue, &q);
         if (r < 0)
                 return report(all->report, r, "%s: %s", path, strerror(-r));
         File target = {
-                .is_queue = true,
                 .config = all->config,
+                .kind = &attributes_of_queues,
                 .attributes = &q->attributes,
                 .run_as = &q->run_as,
                 .library = &q->library,
@@ -589,16 +700,29 @@ static void follow_watchdog_thresh(Config *c) {
 }
 
 static int load_all(Config *c, const char *dir, Report *to) {
-        File target = { .config = c, .attributes = &c->queue_defaults, .run_as = &c->default_run_as, .report = to };
-        Queues all = { .config = c, .report = to };
+        File target = {
+                .has_settings = true,
+                .config = c,
+                .kind = &attributes_of_queues,
+                .attributes = &c->queue_defaults,
+                .run_as = &c->default_run_as,
+                .report = to,
+        };
+        Loading all = { .config = c, .report = to };
         char path[PATH_MAX];
 
-        int r = path_join(to, path, dir, "eqd.conf");
+        int r = path_join(to, path, dir, "pools.d");
+        if (r == 0)
+                r = each_file(path, is_pool_file, add_pool, &all, to);
+        if (r == 0)
+                r = path_join(to, path, dir, "eqd.conf");
         if (r == 0)
                 r = load_with_dropins(path, &target, NULL);
         follow_watchdog_thresh(c);
         if (r == 0)
                 r = settle_plugin(path, &c->queue_defaults, NULL, to);
+        if (r == 0)
+                r = load_pools(&all);
         if (r == 0)
                 r = path_join(to, path, dir, "queues.d");
         if (r == 0)
@@ -611,14 +735,13 @@ static int config_new(bool system, Config **ret) {
         if (!c)
                 return -ENOMEM;
         c->system = system;
-        int r = params_init(&daemon_settings_table, &c->daemon);
-        if (r == 0) {
+        int r = params_init(&daemon_settings_table, &c->daemon); /* what fails owns nothing, and can be given back */
+        if (r == 0)
                 r = queue_attributes_init(&c->queue_defaults, NULL);
-                if (r < 0)
-                        params_deinit(&daemon_settings_table, &c->daemon);
-        }
+        if (r == 0)
+                r = pool_attributes_init(&c->pool_defaults, NULL);
         if (r < 0) {
-                free(c);
+                config_free(c);
                 return r;
         }
         *ret = c;
@@ -649,6 +772,12 @@ Config *config_free(Config *c) {
                 free(c->queues[i].file);
         }
         free(c->queues);
+        for (size_t i = 0; i < c->n_pools; i++) {
+                pool_attributes_deinit(&c->pools[i].attributes);
+                free(c->pools[i].file);
+        }
+        free(c->pools);
+        pool_attributes_deinit(&c->pool_defaults);
         queue_attributes_deinit(&c->queue_defaults);
         identity_unref(c->default_run_as);
         params_deinit(&daemon_settings_table, &c->daemon);

@@ -87,6 +87,10 @@ static void on_space(void *host, Queue *q) {
                 space_fell_free(m, queue_record(q));
 }
 
+static void on_pool_idle(void *host, Pool *p) {
+        pool_record_settle(host, p);
+}
+
 static void on_rearm(void *host, uint64_t next_usec) {
         Manager *m = host;
         (void)timer_set(&m->timers, &m->engine_timer, next_usec); /* stands: cannot fail */
@@ -98,6 +102,7 @@ static const EngineHooks engine_hooks = {
         .ended_well = on_ended_well,
         .finished = on_finished,
         .space = on_space,
+        .pool_idle = on_pool_idle,
         .rearm = on_rearm,
 };
 
@@ -125,6 +130,7 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .log = t->queue->attributes.output == COMMAND_OUTPUT_NULL ? NULL : &t->run->log,
                 .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
                 .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
+                .nice = (int)((const PoolRecord *)task->slot->pool->owner)->attributes.nice,
         };
         return 0;
 }
@@ -208,8 +214,9 @@ static void stop_fire(Timer *timer) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
-        if (m->pool->n_busy > 0)
-                log_event(STOP_KILLS, (.inflight = m->pool->n_busy), m->pool->n_busy);
+        size_t n_commands = n_running - m->remote->n_busy - (m->threads->n_busy - m->threads->n_handed);
+        if (n_commands > 0)
+                log_event(STOP_KILLS, (.inflight = n_commands), n_commands);
         if (!m->keeping && n_volatile(m) > 0)
                 log_event(STOP_LOSES, (.pending = n_volatile(m)), n_volatile(m));
         look_whether_stuck(m);
@@ -247,8 +254,7 @@ static int fill(Manager *m, const ManagerConfig *c) {
         if (r >= 0)
                 r = start_commands(m, c);
         if (r >= 0)
-                r = pool_new(&m->engine, "command", POOL_COMMAND, command_executor(m->commands),
-                             m->config->daemon.slots, &m->pool);
+                r = pools_start(m);
         if (r >= 0)
                 r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
         if (r >= 0)
@@ -315,12 +321,19 @@ const uint64_t *manager_written(const Manager *m) {
 
 int manager_start(Manager *m, const char *store_dir, int kept_fd) {
         Refusal refusal;
-        int r = take_over(m, store_dir, kept_fd);
-        if (r >= 0) {
-                r = queues_apply_config(m, m->config, &refusal);
-                if (r < 0)
-                        log_event(START_FAILED, (.error = refusal.text), refusal.text);
+        int r = pools_check_config(m, m->config, &refusal);
+        if (r >= 0)
+                r = pools_apply_config(m, &refusal); /* before the queues that were kept, which name them */
+        if (r < 0) {
+                log_event(START_FAILED, (.error = refusal.text), refusal.text);
+                return r;
         }
+        r = take_over(m, store_dir, kept_fd);
+        if (r < 0)
+                return r;
+        r = queues_apply_config(m, m->config, &refusal);
+        if (r < 0)
+                log_event(START_FAILED, (.error = refusal.text), refusal.text);
         return r;
 }
 
@@ -342,7 +355,7 @@ Manager *manager_free(Manager *m) {
         HASH_ITER(hh, m->queues, q, next)
         queue_record_free(m, q);
         tombstones_free(m);
-        m->pool = pool_free(m->pool);
+        pools_free(m);
         m->remote = pool_free(m->remote);
         m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
         m->threads = pool_free(m->threads);
@@ -395,9 +408,8 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         m->stopped = stopped;
         uint64_t bound = m->config->daemon.stop_timeout_usec, now = clock_monotonic(m->clock);
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
-        pool_block(m->pool, EQ_REASON_DRAINING, USEC_NEVER);
-        pool_block(m->remote, EQ_REASON_DRAINING, USEC_NEVER);
-        pool_block(m->threads, EQ_REASON_DRAINING, USEC_NEVER);
+        LIST_FOREACH (l, &m->engine.pools)
+                pool_block(LIST_ENTRY(l, Pool, link), EQ_REASON_DRAINING, USEC_NEVER);
         uint64_t grace = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next) {
                 queue_recall(q->queue);

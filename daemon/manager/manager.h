@@ -56,7 +56,8 @@ struct Manager {
         char *config_dir;
         Config *config;
         Users users;
-        Pool *pool; /* of commands */
+        PoolRecord *pools; /* uthash by name; owned */
+        Pool *pool;        /* the one named default, which is always there */
         CommandExecutor *commands;
         Pool *remote; /* of tasks that worker clients have */
         WorkerExecutor *workers;
@@ -89,7 +90,7 @@ struct Manager {
 };
 
 static inline size_t manager_n_running(const Manager *m) {
-        return m->pool->n_busy + m->remote->n_busy + m->threads->n_busy - m->threads->n_handed;
+        return engine_n_running(&m->engine);
 }
 
 int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *host, Manager **ret);
@@ -214,6 +215,27 @@ struct RemoveWaiter {
 };
 /* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
+
+/* ---- parameters: the settings of the daemon, and the defaults of queues ---- */
+typedef struct Tunable {
+        const Param *row;
+        const void *object; /* that the row is of; borrowed from the configuration in force */
+        bool changed;       /* set at run time */
+} Tunable;
+
+/* The i-th of all, in the order of the tables. False: there are no more. */
+bool manager_tunable(const Manager *m, size_t i, Tunable *ret);
+int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *ret_refusal);
+/* Until the next reload, or the end. For administrators, which the server has checked. *t is as it is then. */
+int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refusal);
+
+/* ---- pools; those that change one are for administrators, which the server has checked ---- */
+PoolRecord *manager_pool(const Manager *m, EqBytes name); /* NULL: none */
+int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal *ret_refusal);
+int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist_ok, PoolRecord **ret,
+                        Refusal *ret_refusal);
+int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal);
+int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal); /* it may be gone only later */
 
 /* ---- workers ---- */
 

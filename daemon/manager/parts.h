@@ -66,7 +66,23 @@ void history_drop(Manager *m, TaskRecord *t); /* out of the history, and freed; 
 void history_trim(Manager *m, QueueRecord *q);
 void history_age_fire(Timer *timer);
 
+/* pools.c */
+int pools_start(Manager *m);                                           /* makes `default`, first of all. 0 or -ENOMEM */
+void pools_free(Manager *m);                                           /* after the queues */
+int pools_check_config(const Manager *m, const Config *c, Refusal *r); /* changes nothing */
+int pools_apply_config(Manager *m, Refusal *r); /* m->config, checked. Takes what its pools have */
+void pools_settle_queues(Manager *m);           /* each queue into the pool that it wants; after any change of pools */
+void queue_settle_pool(Manager *m, QueueRecord *q); /* into the pool that its attributes name, unless it has workers */
+int manager_check_pool(const Manager *m, const char *name, Refusal *r); /* is there one? */
+void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
+const char *pool_record_origin(const PoolRecord *p);
+int pools_set_default(Manager *m, uint64_t slots, Refusal *r); /* where nothing else was set; checked */
+
 /* queues.c */
+void pool_follow_watchdog(const Manager *m, Pool *p); /* the threshold of its stalls is the daemon's */
+void queues_apply_settings(Manager *m);               /* those of the daemon that have changed */
+/* Gives every queue that has not set it the new default. Takes *a over on success; checks it before. */
+int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r);
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */
 /* As it was before a restart, made by a client. Takes *attributes over on success. As queue_restore(). */
 int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,

@@ -226,6 +226,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->fixed = identity_ref(run_as);
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
+        queue_settle_pool(m, q);
         *ret = q;
         return 0;
 }
@@ -271,6 +272,8 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         q->tombstone->last_seq = q->queue->last_seq;
         free_tasks(m, q);
         q->gone = true;
+        if (!queue_has_workers(q))
+                queue_set_pool(q->queue, m->pool); /* its own may go before the last pin */
         if (q->n_pins == 0)
                 queue_record_destroy(q);
         return NULL;
@@ -281,10 +284,12 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
 static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
+        char before[EQ_NAME_MAX + 1] = "";
+        strncpy(before, a->pool, EQ_NAME_MAX);
         while (eq_next_bytes(&set, &kv) > 0)
                 if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
                         return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
-        return 0;
+        return strcmp(before, a->pool) == 0 ? 0 : manager_check_pool(m, a->pool, r);
 }
 
 static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, bool exist_ok,
@@ -339,6 +344,7 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         queue_attributes_deinit(&q->attributes);
         q->attributes = *a;
         memset(a, 0, sizeof(*a));
+        queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         workers_recheck(m, q);
         plugins_changed(m, q);
@@ -470,6 +476,7 @@ static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         if (durable && !was)
                 durable_put_queue(q);
         change_executor(m, q);
+        queue_settle_pool(m, q);
         queue_set_params(q->queue, &q->attributes.engine);
         workers_recheck(m, q);
         plugins_changed(m, q);
@@ -537,7 +544,12 @@ static int make_default(Manager *m, Refusal *r) {
         return 0;
 }
 
-static void apply_daemon(Manager *m) {
+void pool_follow_watchdog(const Manager *m, Pool *p) {
+        uint64_t thresh = m->config->daemon.watchdog_thresh_usec;
+        WATCH_SET(p->watch->stall_usec, thresh == PARAM_INFINITY ? 0 : thresh);
+}
+
+void queues_apply_settings(Manager *m) {
         const DaemonSettings *d = &m->config->daemon;
         log_set_level(d->log_level);
         m->users.limits[USER_CONNECTIONS] = d->connections_per_user;
@@ -545,11 +557,9 @@ static void apply_daemon(Manager *m) {
         m->users.limits[USER_DESCRIPTORS] = d->descriptors_per_user;
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
-        pool_set_max(m->pool, d->slots);
         plugin_executor_set_threads(m->plugins, (unsigned)d->plugin_threads);
         LIST_FOREACH (link, &m->engine.pools)
-                WATCH_SET(LIST_ENTRY(link, Pool, link)->watch->stall_usec,
-                          d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec);
+                pool_follow_watchdog(m, LIST_ENTRY(link, Pool, link));
         if (m->hooks->configured)
                 m->hooks->configured(m->host);
 }
@@ -605,15 +615,44 @@ static int check_files(const Manager *m, const Config *config, Refusal *r) {
         return 0;
 }
 
+int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r) {
+        int e = manager_check_pool(m, a->pool, r);
+        for (QueueRecord *q = m->queues; e >= 0 && q; q = q->hh.next)
+                if (!attributes_is_set(&attributes_of_queues, &q->attributes, "executor"))
+                        e = check_executor(q, a->executor, "default of queues", r);
+        if (e < 0)
+                return e;
+        queue_attributes_deinit(&m->config->queue_defaults);
+        m->config->queue_defaults = *a;
+        memset(a, 0, sizeof(*a));
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                if (!q->removing)
+                        rebase(m, q, &m->config->queue_defaults);
+        return 0;
+}
+
+/* What `param set` has changed is lost with the old one, and is said. */
+static void say_what_is_lost(const Config *old) {
+        int n = __builtin_popcountll(old->daemon_set) + __builtin_popcountll(old->queue_defaults_set);
+        if (n > 0)
+                log_notice("%d parameters that were set at run time are again what the configuration says", n);
+}
+
 int queues_apply_config(Manager *m, Config *config, Refusal *r) {
         int checked = check_files(m, config, r);
+        if (checked >= 0)
+                checked = pools_check_config(m, config, r);
         if (checked < 0)
                 return checked;
         if (config != m->config) {
+                say_what_is_lost(m->config);
                 config_free(m->config);
                 m->config = config;
+                int applied = pools_apply_config(m, r);
+                if (applied < 0)
+                        return applied;
         }
-        apply_daemon(m);
+        queues_apply_settings(m);
         for (size_t i = 0; i < config->n_queues; i++) {
                 ConfigQueue *file = &config->queues[i];
                 QueueRecord *q = manager_queue(m, eq_str(file->name));
@@ -632,5 +671,7 @@ int queues_apply_config(Manager *m, Config *config, Refusal *r) {
                 rebase(m, q, &config->queue_defaults);
         } else if (!q->removing && !has_file(config, q->queue->name))
                 file_gone(m, q);
-        return make_default(m, r);
+        int made = make_default(m, r);
+        pools_settle_queues(m);
+        return made;
 }

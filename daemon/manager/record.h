@@ -27,10 +27,11 @@ typedef struct QueueRecord {
         Queue *queue; /* owned */
         QueueAttributes attributes;
         QueueOrigin origin;
-        bool overridden; /* from a file, changed since by a client */
-        bool removing;   /* goes when it is empty */
-        bool gone;       /* removed: out of every list, kept for the pins only */
-        uint64_t digest; /* of its file's lines */
+        bool overridden;   /* from a file, changed since by a client */
+        bool removing;     /* goes when it is empty */
+        bool pool_missing; /* it is in `default` because there is no pool of the name that it wants */
+        bool gone;         /* removed: out of every list, kept for the pins only */
+        uint64_t digest;   /* of its file's lines */
         uid_t creator;
         Identity *fixed;        /* commands run as this one, not as their submitter; owned, usually NULL */
         PluginLibrary *library; /* counted; NULL: its file names none */
@@ -47,6 +48,18 @@ typedef struct QueueRecord {
         uint64_t n_stalls, stalled_since_usec; /* monotonic; 0: it is not stalled */
         uint64_t cpu_usec;                     /* of attempts that ended */
 } QueueRecord;
+
+typedef struct PoolRecord {
+        UT_hash_handle hh; /* Manager::pools, by name */
+        Manager *manager;
+        Pool *pool; /* owned */
+        PoolAttributes attributes;
+        bool from_file;     /* else made by a client, or built in */
+        bool overridden;    /* from a file, changed since by a client */
+        bool removing;      /* goes when nothing runs in it; not found by its name any more */
+        uint64_t digest;    /* of its file's lines */
+        Timer remove_timer; /* frees the record outside engine calls */
+} PoolRecord;
 
 /* The attempt that runs, or the last one: exists from the first start on. */
 typedef struct TaskRun {

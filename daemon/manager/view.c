@@ -3,6 +3,7 @@
 
 #include "manager/view.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -100,7 +101,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "%zu tasks are running, as many as max_active of %s allows", q->n_running, queue);
                 return;
         case EQ_REASON_SLOTS:
-                snprintf(buf, size, "all %zu command slots are taken; raise Slots in eqd.conf", m->pool->n_slots_max);
+                snprintf(buf, size, "all %zu slots of pool %s are taken; eqctl pool set %s slots=N makes more",
+                         q->pool->n_slots_max, q->pool->name, q->pool->name);
                 return;
         case EQ_REASON_NO_WORKER:
         case EQ_REASON_POOL_FULL:
@@ -415,6 +417,89 @@ void queue_view_done(QueueView *v) {
         eq_buffer_done(&v->set);
 }
 
+/* ---- parameters ---- */
+
+void view_param(const Tunable *t, ParamView *ret) {
+        static const char *const types[_PARAM_TYPE_MAX] = {
+                [PARAM_UINT] = "number", [PARAM_SIZE] = "size",     [PARAM_USEC] = "duration", [PARAM_BOOL] = "bool",
+                [PARAM_ENUM] = "word",   [PARAM_OCTAL] = "mode",    [PARAM_TEXT] = "text",     [PARAM_USER] = "user",
+                [PARAM_GROUP] = "group", [PARAM_ACCESS] = "access",
+        };
+        const Param *p = t->row;
+        EqParam *row = &ret->row;
+        *row = (EqParam) { 0 };
+        snprintf(ret->name, sizeof(ret->name), "%s.%s", p->section, p->name);
+        ret->name[0] = (char)tolower((unsigned char)ret->name[0]); /* sections are one word */
+        param_print(p, t->object, ret->value);
+        param_print_range(p, ret->range, sizeof(ret->range));
+        EQ_SET(row, Param, name, eq_str(ret->name));
+        EQ_SET(row, Param, value, eq_str(ret->value));
+        EQ_SET(row, Param, fallback, eq_str(p->fallback));
+        EQ_SET(row, Param, type, eq_str(types[p->type]));
+        EQ_SET(row, Param, range, eq_str(ret->range));
+        if (p->type != PARAM_ENUM && p->type != PARAM_TEXT && *p->unit)
+                EQ_SET(row, Param, unit, eq_str(p->unit));
+        EQ_SET(row, Param, settable, p->settable);
+        EQ_SET(row, Param, changed, t->changed);
+        EQ_SET(row, Param, doc, eq_str(p->doc));
+}
+
+/* ---- pools ---- */
+
+static const char *const kind_names[] = {
+        [POOL_COMMAND] = "command",
+        [POOL_THREAD] = "thread",
+        [POOL_REMOTE] = "remote",
+};
+
+static const StallReport *pool_stall(const Manager *m, const Pool *p) {
+        for (size_t i = 0; i < m->stalls.n; i++) {
+                const StallReport *r = &m->stalls.stalls[i];
+                if (r->kind == STALL_POOL && strcmp(r->pool, p->name) == 0)
+                        return r;
+        }
+        return NULL;
+}
+
+static int view_pool_attributes(const PoolRecord *p, PoolView *ret) {
+        EqPool *row = &ret->row;
+        SetWriter w = { .packer = eq_packer(&ret->set) };
+        EQ_SET(row, Pool, origin, eq_str(pool_record_origin(p)));
+        if (p->removing)
+                EQ_SET(row, Pool, removing, true);
+        (void)attributes_each(&attributes_of_pools, &p->attributes, add_attribute, &w); /* never ends early */
+        EQ_SET(row, Pool, set, (EqArray) { .raw = eq_bytes(ret->set.data, ret->set.len), .n = w.n });
+        return ret->set.failed ? -ENOMEM : 0;
+}
+
+int view_pool(const Manager *m, const Pool *p, PoolView *ret) {
+        uint64_t now = clock_monotonic(m->clock);
+        eq_reason reason = pool_reason(p);
+        const StallReport *stall = pool_stall(m, p);
+        EqPool *row = &ret->row;
+        EQ_SET(row, Pool, name, eq_str(p->name));
+        EQ_SET(row, Pool, kind, eq_str(kind_names[p->kind]));
+        if (p->n_slots_max != SIZE_MAX) /* else workers are its bound */
+                EQ_SET(row, Pool, slots, p->n_slots_max);
+        EQ_SET(row, Pool, made, p->n_slots);
+        EQ_SET(row, Pool, busy, p->n_busy);
+        EQ_SET(row, Pool, queues, p->n_queues);
+        EQ_SET(row, Pool, startable, p->n_runnable);
+        EQ_SET(row, Pool, started, p->n_started);
+        EQ_SET(row, Pool, create_failures, p->n_create_failures);
+        if (reason != EQ_REASON_NONE)
+                EQ_SET(row, Pool, reason, eq_str(eq_reason_name(reason)));
+        if (pool_is_blocked(p) && p->blocked_until_usec != USEC_NEVER)
+                EQ_SET(row, Pool, blocked_usec, p->blocked_until_usec - now);
+        if (stall)
+                EQ_SET(row, Pool, stalled_usec, now - stall_since_usec(stall));
+        return p->kind == POOL_COMMAND && p->owner ? view_pool_attributes(p->owner, ret) : 0;
+}
+
+void pool_view_done(PoolView *v) {
+        eq_buffer_done(&v->set);
+}
+
 /* ---- the daemon ---- */
 
 static uint64_t rss_kib(void) {
@@ -439,6 +524,13 @@ static uint64_t count_fds(void) {
         return n - 1; /* its own */
 }
 
+static uint64_t n_slots(const Manager *m) {
+        uint64_t n = 0;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                n += p->removing ? 0 : p->pool->n_slots_max;
+        return n;
+}
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         const SpawnReady *spawner = command_executor_spawner(m->commands);
         *ret = (EqStat) { 0 };
@@ -458,7 +550,7 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, running, manager_n_running(m));
         EQ_SET(ret, Stat, pending, m->n_pending - manager_n_running(m));
         EQ_SET(ret, Stat, finished, m->n_finished);
-        EQ_SET(ret, Stat, slots, m->pool->n_slots_max);
+        EQ_SET(ret, Stat, slots, n_slots(m));
         EQ_SET(ret, Stat, workers, m->workers->n_workers);
         EQ_SET(ret, Stat, rss_kib, rss_kib());
         EQ_SET(ret, Stat, fds, count_fds());

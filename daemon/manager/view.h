@@ -30,13 +30,28 @@ void queue_view_done(QueueView *v);
 
 int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n); /* by name; *ret is the caller's. 0, -ENOMEM */
 
-void view_pool(const Manager *m, const Pool *p, EqPool *ret);
+typedef struct PoolView {
+        EqPool row;
+        EqBuffer set; /* encoded key=value strings */
+} PoolView;
+#define POOL_VIEW_NULL                                                                                                 \
+        { .set = EQ_BUFFER_NULL }
+/* What files and clients say of it is shown of pools of commands, which alone have that. */
+int view_pool(const Manager *m, const Pool *p, PoolView *ret); /* 0 or -ENOMEM; then pool_view_done() */
+void pool_view_done(PoolView *v);
 
 /* Calls each for running tasks that the caller may see, of q or (NULL) all queues, by pool and slot, without the first `skip`.
  * limit is at most FLIGHTS_MAX, for each is looked up in /proc. */
 enum { FLIGHTS_MAX = 256 };
 void view_in_flight(const Manager *m, const Caller *caller, const QueueRecord *q, uint64_t skip, uint64_t limit,
                     void (*each)(void *userdata, const EqInFlight *row), void *userdata);
+
+typedef struct ParamView {
+        EqParam row;
+        char name[64], range[512], value[PARAM_PRINT_MAX];
+} ParamView;
+void view_param(const Tunable *t, ParamView *ret);
+
 typedef struct WorkerView {
         EqWorker row;
         EqBuffer queues; /* encoded names */

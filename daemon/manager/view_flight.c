@@ -7,42 +7,6 @@
 #include "base/procfs.h"
 #include "manager/view.h"
 
-static const char *const kind_names[] = {
-        [POOL_COMMAND] = "command",
-        [POOL_THREAD] = "thread",
-        [POOL_REMOTE] = "remote",
-};
-
-static const StallReport *pool_stall(const Manager *m, const Pool *p) {
-        for (size_t i = 0; i < m->stalls.n; i++) {
-                const StallReport *r = &m->stalls.stalls[i];
-                if (r->kind == STALL_POOL && strcmp(r->pool, p->name) == 0)
-                        return r;
-        }
-        return NULL;
-}
-
-void view_pool(const Manager *m, const Pool *p, EqPool *ret) {
-        uint64_t now = clock_monotonic(m->clock);
-        eq_reason reason = pool_reason(p);
-        const StallReport *stall = pool_stall(m, p);
-        *ret = (EqPool) { 0 };
-        EQ_SET(ret, Pool, name, eq_str(p->name));
-        EQ_SET(ret, Pool, kind, eq_str(kind_names[p->kind]));
-        if (p->n_slots_max != SIZE_MAX) /* else workers are its bound */
-                EQ_SET(ret, Pool, slots, p->n_slots_max);
-        EQ_SET(ret, Pool, made, p->n_slots);
-        EQ_SET(ret, Pool, busy, p->n_busy);
-        EQ_SET(ret, Pool, queues, p->n_queues);
-        EQ_SET(ret, Pool, startable, p->n_runnable);
-        if (reason != EQ_REASON_NONE)
-                EQ_SET(ret, Pool, reason, eq_str(eq_reason_name(reason)));
-        if (pool_is_blocked(p) && p->blocked_until_usec != USEC_NEVER)
-                EQ_SET(ret, Pool, blocked_usec, p->blocked_until_usec - now);
-        if (stall)
-                EQ_SET(ret, Pool, stalled_usec, now - stall_since_usec(stall));
-}
-
 typedef struct FlightTexts {
         char process[2], wchan[64];
 } FlightTexts;

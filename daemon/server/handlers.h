@@ -43,7 +43,6 @@ void handle_list(void *host, const Request *rq, const void *params);
 void handle_show(void *host, const Request *rq, const void *params);
 void handle_why(void *host, const Request *rq, const void *params);
 void handle_stat(void *host, const Request *rq, const void *params);
-void handle_pool_list(void *host, const Request *rq, const void *params);
 void handle_in_flight(void *host, const Request *rq, const void *params);
 /* handlers_stream.c */
 void handle_logs(void *host, const Request *rq, const void *params);
@@ -75,3 +74,13 @@ void handle_queue_flush(void *host, const Request *rq, const void *params);
 void handle_queue_rm(void *host, const Request *rq, const void *params);
 void handle_touch(void *host, const Request *rq, const void *params);
 void handle_reload(void *host, const Request *rq, const void *params);
+/* handlers_pool.c */
+void handle_pool_list(void *host, const Request *rq, const void *params);
+void handle_pool_show(void *host, const Request *rq, const void *params);
+void handle_pool_create(void *host, const Request *rq, const void *params);
+void handle_pool_set(void *host, const Request *rq, const void *params);
+void handle_pool_rm(void *host, const Request *rq, const void *params);
+/* handlers_param.c */
+void handle_param_list(void *host, const Request *rq, const void *params);
+void handle_param_get(void *host, const Request *rq, const void *params);
+void handle_param_set(void *host, const Request *rq, const void *params);

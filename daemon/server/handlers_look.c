@@ -63,20 +63,6 @@ void handle_stat(void *host, const Request *rq, const void *params) {
         request_reply_record(rq, &eq_schema_Stat, &stat);
 }
 
-void handle_pool_list(void *host, const Request *rq, const void *params) {
-        const Manager *m = ((Handlers *)host)->manager;
-        EqBuffer rows = EQ_BUFFER_NULL;
-        msgpack_packer pk = eq_packer(&rows);
-        uint32_t n = 0;
-        LIST_FOREACH (link, &m->engine.pools) {
-                EqPool row;
-                view_pool(m, LIST_ENTRY(link, Pool, link), &row);
-                eq_pack_record(&pk, &eq_schema_Pool, &row);
-                n++;
-        }
-        request_reply_rows(rq, &rows, n);
-}
-
 typedef struct FlightRows {
         EqBuffer buffer;
         msgpack_packer packer;

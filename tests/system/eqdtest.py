@@ -418,7 +418,9 @@ class Eqd(Place):
             self.cgroup.rmdir()
 
     def configure(self, name, text):
-        (self.dir / "config" / name).write_text(text)
+        path = self.dir / "config" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
 
     def start(self, args=(), env=None, nofile=None, kept=None):
         """kept: a descriptor that the eqd before this one gave to the service manager, which passes it on."""

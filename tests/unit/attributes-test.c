@@ -45,6 +45,8 @@ TEST(every_row_has_a_text_that_says_what_it_does) {
                 ck_assert_uint_gt(strlen(queue_attributes_table.rows[i].doc), 10);
         for (size_t i = 0; i < daemon_settings_table.n; i++)
                 ck_assert_uint_gt(strlen(daemon_settings_table.rows[i].doc), 10);
+        for (size_t i = 0; i < pool_attributes_table.n; i++)
+                ck_assert_uint_gt(strlen(pool_attributes_table.rows[i].doc), 10);
 }
 
 TEST(no_two_rows_answer_to_one_name) {

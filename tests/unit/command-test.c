@@ -18,7 +18,7 @@ typedef struct Rig {
         Inbox *inbox;
         uv_loop_t loop;
         CommandExecutor *executor;
-        Engine engine; /* never looked into */
+        Engine engine; /* its list of pools is all that is looked into */
         Pool pool;
         Slot slot;
         WatchSlot watch;
@@ -158,6 +158,9 @@ static void rig_open(void) {
         fake_accept(&rig.fake);
         rig.slot.pool = &rig.pool;
         rig.slot.watch = &rig.watch;
+        rig.pool.executor = command_executor(rig.executor);
+        list_init(&rig.engine.pools);
+        list_append(&rig.engine.pools, &rig.pool.link);
         rig.task = (Task) { .seq = 17, .attempt = 2 };
         set_task(argv, env, "/work", eq_str(""));
 }

@@ -338,12 +338,71 @@ TEST(the_digest_changes_with_the_file_and_with_its_dropins_only) {
         ck_assert_uint_ne(seen[2], seen[3]);
 }
 
+TEST(pools_are_read_before_what_names_them_and_take_their_default_from_the_daemon) {
+        DIRECTORY();
+        put("eqd.conf", "[Queue]\nPool=video\n[Commands]\nSlots=7\n");
+        put("pools.d/video.pool", "[Pool]\nSlots=4\nNice=10\n");
+        put("pools.d/video.pool.d/50.conf", "[Pool]\nSlots=5\n");
+        put("pools.d/audio.pool", "");
+        put("pools.d/README", "rubbish\n");
+        put("queues.d/a.queue", "[Queue]\nPool=audio\n");
+        put("queues.d/b.queue", "[Queue]\nPool=default\n");
+        put("queues.d/c.queue", "");
+        _cleanup_(config_freep) Config *c = load();
+        ck_assert_uint_eq(c->n_pools, 2);
+        ck_assert_str_eq(c->pools[0].name, "audio");
+        ck_assert_uint_eq(c->pools[0].attributes.slots, 7);
+        ck_assert_uint_eq(c->pools[0].attributes.present, 0);
+        ck_assert_str_eq(c->pools[1].name, "video");
+        ck_assert_uint_eq(c->pools[1].attributes.slots, 5);
+        ck_assert_uint_eq(c->pools[1].attributes.nice, 10);
+        ck_assert_str_eq(c->queues[0].attributes.pool, "audio");
+        ck_assert_str_eq(c->queues[1].attributes.pool, "default");
+        ck_assert_str_eq(c->queues[2].attributes.pool, "video");
+        ck_assert(config_has_pool(c, "default") && config_has_pool(c, "audio") && !config_has_pool(c, "radio"));
+}
+
+TEST(a_mistake_about_pools_names_file_and_line) {
+        DIRECTORY();
+        put("queues.d/a.queue", "[Queue]\nMaxActive=1\nPool=nosuch\n");
+        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default, and those");
+        put("pools.d/video.pool", "");
+        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default video, and those");
+        put("eqd.conf", "[Queue]\nPool=-x\n");
+        refused("eqd.conf:2: Pool: there is no pool \"-x\"");
+        put("eqd.conf", "");
+        put("pools.d/video.pool", "[Pool]\n\nSlots=0\n");
+        refused("pools.d/video.pool:3: Slots: \"0\" is out of range; 1..65536 slots");
+        put("pools.d/video.pool", "[Pool]\nSlotz=1\n");
+        refused("pools.d/video.pool:2: \"Slotz\" is not known here; did you mean slots?");
+        put("pools.d/video.pool", "[Queue]\nMaxActive=1\n");
+        refused("pools.d/video.pool:1: section \"Queue\" is not known here; there is [Pool]");
+        put("pools.d/video.pool", "Slots=1\n");
+        refused("pools.d/video.pool:1: there is no section above; put [Pool] first");
+        put("pools.d/video.pool", "[Pool]\nKind=thread\n");
+        refused("pools.d/video.pool:2: Kind: \"thread\" is none of the words; command");
+        put("pools.d/video.pool", "");
+        put("pools.d/-video.pool", "");
+        refused("pools.d/-video.pool: \"-video\" cannot be the name of a pool");
+}
+
+TEST(there_are_not_too_many_pools) {
+        DIRECTORY();
+        for (int i = 0; i <= EQ_POOLS_MAX; i++) {
+                char name[32];
+                snprintf(name, sizeof(name), "pools.d/p%03d.pool", i);
+                put(name, "");
+        }
+        refused("pools.d/p256.pool: there are too many pools; at most 256");
+}
+
 TEST(without_memory_loading_fails_whole) {
         long n = 1;
         DIRECTORY();
         put("eqd.conf", "[Queue]\nDescription=text\nUser=0\nAllowSubmit=1 @2\n");
-        put("queues.d/a.queue", "[Queue]\nDescription=other\n");
+        put("queues.d/a.queue", "[Queue]\nDescription=other\nPool=p\n");
         put("queues.d/b.queue", "");
+        put("pools.d/p.pool", "[Pool]\nDescription=slots\n");
         for (;; n++) {
                 Config *c = NULL;
                 fault_set(FAULT_ALLOC, n, false);
@@ -368,4 +427,7 @@ RUN_TESTS("config", 30, test_nothing_at_all_is_a_good_configuration,
           test_who_tasks_run_as_is_taken_only_from_files_that_nobody_else_can_write,
           test_a_system_instance_takes_it_from_files_of_root_only, test_a_user_without_a_group_brings_his_own,
           test_a_user_brings_the_groups_that_a_login_gives_him,
-          test_the_digest_changes_with_the_file_and_with_its_dropins_only, test_without_memory_loading_fails_whole)
+          test_the_digest_changes_with_the_file_and_with_its_dropins_only,
+          test_pools_are_read_before_what_names_them_and_take_their_default_from_the_daemon,
+          test_a_mistake_about_pools_names_file_and_line, test_there_are_not_too_many_pools,
+          test_without_memory_loading_fails_whole)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/fault.h"
 #include "rig.h"
 
 #define RIG(r, n_slots) _cleanup_(rig_freep) Rig *r = rig_new(n_slots)
@@ -206,6 +207,119 @@ TEST(a_remote_pool_without_credit_has_no_worker) {
         ck_assert_int_eq(queue_reason(q, t, NULL), EQ_REASON_NO_WORKER);
 }
 
+static Pool *second_pool(Rig *r, size_t n_slots) {
+        Pool *p;
+        ck_assert_int_eq(pool_new(&r->engine, "other", POOL_COMMAND, &r->executor, n_slots, &p), 0);
+        return p;
+}
+
+TEST(slots_of_two_pools_of_a_kind_never_have_the_same_index) {
+        RIG(r, 2);
+        Pool *other = second_pool(r, 2);
+        Queue *q = second_queue(r, 2);
+        queue_set_pool(q, other);
+        rig_set_max_active(r, 2);
+        bool seen[4] = { false };
+        for (int i = 0; i < 4; i++) {
+                const Task *t = i % 2 ? rig_submit(r) : rig_submit_to(r, q, TASK_LANE_NORMAL, 0, 0);
+                ck_assert_uint_lt(t->slot->index, 4);
+                ck_assert(!seen[t->slot->index]);
+                seen[t->slot->index] = true;
+        }
+        Pool *remote;
+        Queue *served;
+        ck_assert_int_eq(pool_new(&r->engine, "remote", POOL_REMOTE, &r->executor, 1, &remote), 0);
+        ck_assert_int_eq(queue_new(&r->engine, remote, "remote", &rig_params, 0, &served), 0);
+        ck_assert_uint_eq(rig_submit_to(r, served, TASK_LANE_NORMAL, 0, 0)->slot->index, 0); /* counted by kind */
+}
+
+TEST(slots_above_a_smaller_maximum_are_given_back_once_they_are_free) {
+        RIG(r, 3);
+        rig_set_max_active(r, 3);
+        Task *t[3];
+        for (int i = 0; i < 3; i++)
+                t[i] = rig_submit(r);
+        pool_set_max(r->pool, 1);
+        ck_assert_uint_eq(r->pool->n_slots, 3); /* nothing is taken from a task that runs */
+        rig_end(r, t[1], TASK_OK);
+        ck_assert_uint_eq(r->pool->n_slots, 2);
+        rig_end(r, t[0], TASK_OK);
+        ck_assert_uint_eq(r->pool->n_slots, 1);
+        rig_end(r, t[2], TASK_OK);
+        ck_assert_uint_eq(r->pool->n_slots, 1);
+        Pool *other = second_pool(r, 2);
+        queue_set_pool(r->queue, other);
+        for (int i = 0; i < 2; i++) /* what the first pool gave back */
+                ck_assert_uint_lt(rig_submit(r)->slot->index, 3);
+}
+
+TEST(without_memory_for_the_number_of_a_slot_there_is_none) {
+        RIG(r, 1);
+        uint64_t seq;
+        ck_assert_int_eq(queue_reserve(r->queue, 1, 10, &seq), 0);
+        Task *t = rig_make(r, seq, TASK_LANE_NORMAL, 10);
+        fault_set(FAULT_ALLOC, 3, false); /* the array of slots, the slot, its number */
+        queue_push(r->queue, t);
+        fault_set(FAULT_ALLOC, 0, false);
+        ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
+        ck_assert_int_eq(queue_reason(r->queue, t, NULL), EQ_REASON_CREATE_FAILURE);
+        ck_assert_uint_eq(r->pool->n_create_failures, 1);
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->starts, "1");
+        ck_assert_uint_eq(r->pool->n_started, 1);
+}
+
+TEST(a_queue_that_moves_starts_in_its_new_pool_and_what_runs_ends_in_the_old_one) {
+        RIG(r, 1);
+        Pool *other = second_pool(r, 5);
+        rig_set_max_active(r, 2);
+        Task *a = rig_submit(r), *b = rig_submit(r), *c = rig_submit(r);
+        ck_assert_int_eq(queue_reason(r->queue, b, NULL), EQ_REASON_SLOTS);
+        queue_set_pool(r->queue, other);
+        ck_assert_str_eq(r->starts, "1 2"); /* max_active counts what still runs in the old pool */
+        ck_assert_ptr_eq(a->slot->pool, r->pool);
+        ck_assert_ptr_eq(b->slot->pool, other);
+        ck_assert_uint_eq(r->pool->n_queues, 0);
+        ck_assert_uint_eq(other->n_queues, 1);
+        rig_end(r, a, TASK_OK);
+        ck_assert_str_eq(r->starts, "1 2 3");
+        ck_assert_ptr_eq(c->slot->pool, other);
+        ck_assert_uint_eq(r->pool->n_busy, 0);
+        ck_assert_uint_eq(r->n_idle, 1);
+        queue_set_pool(r->queue, r->pool);
+        queue_set_pool(r->queue, r->pool); /* nothing to do */
+        ck_assert_uint_eq(r->pool->n_queues, 1);
+}
+
+TEST(a_serial_queue_keeps_its_order_while_it_moves_to_and_fro) {
+        RIG(r, 1);
+        Pool *other = second_pool(r, 1);
+        queue_pause(r->queue);
+        for (int i = 0; i < 6; i++)
+                rig_submit(r);
+        queue_set_pool(r->queue, other);
+        queue_resume(r->queue);
+        for (int i = 0; i < 6; i++) {
+                queue_set_pool(r->queue, i % 2 ? r->pool : other);
+                rig_end(r, rig_running(r->queue), TASK_OK);
+        }
+        ck_assert_str_eq(r->starts, "1 2 3 4 5 6");
+        ck_assert_uint_eq(r->pool->n_started + other->n_started, 6);
+        ck_assert_uint_gt(r->pool->n_started, 0);
+}
+
+TEST(the_slot_that_a_queue_leaves_behind_goes_to_the_next_queue_of_the_old_pool) {
+        RIG(r, 1);
+        Pool *other = second_pool(r, 1);
+        Queue *q = second_queue(r, 1);
+        Task *a = rig_submit(r);
+        rig_submit_to(r, q, TASK_LANE_NORMAL, 0, 0);
+        queue_set_pool(r->queue, other);
+        ck_assert_str_eq(r->starts, "1");
+        rig_end(r, a, TASK_OK);
+        ck_assert_str_eq(r->starts, "1 1:1");
+}
+
 RUN_TESTS("pool", 20, test_queues_take_turns_one_task_each,
           test_a_queue_that_is_fed_for_ever_does_not_keep_the_only_slot,
           test_slots_are_made_when_first_needed_and_used_again,
@@ -217,4 +331,9 @@ RUN_TESTS("pool", 20, test_queues_take_turns_one_task_each,
           test_without_memory_for_a_slot_the_pool_waits_and_says_create_failure,
           test_a_synchronous_executor_does_not_recurse, test_two_queues_that_submit_to_each_other_do_not_recurse,
           test_a_synchronous_executor_that_never_starts_a_task_does_not_spin,
-          test_a_remote_pool_without_credit_has_no_worker)
+          test_a_remote_pool_without_credit_has_no_worker, test_slots_of_two_pools_of_a_kind_never_have_the_same_index,
+          test_slots_above_a_smaller_maximum_are_given_back_once_they_are_free,
+          test_without_memory_for_the_number_of_a_slot_there_is_none,
+          test_a_queue_that_moves_starts_in_its_new_pool_and_what_runs_ends_in_the_old_one,
+          test_a_serial_queue_keeps_its_order_while_it_moves_to_and_fro,
+          test_the_slot_that_a_queue_leaves_behind_goes_to_the_next_queue_of_the_old_pool)

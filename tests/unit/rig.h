@@ -25,7 +25,7 @@ typedef struct Rig {
         size_t n_tasks;
         char starts[4096]; /* "1 2 3": SEQs of the fixture's first queue; "1:2" is queue slot 1 */
         char ends[4096];   /* "1DONE 2CANCELED" */
-        size_t n_started_hook, n_space, n_rearm, n_cancels;
+        size_t n_started_hook, n_space, n_rearm, n_cancels, n_idle;
         uint64_t armed_usec;
 
         bool synchronous;    /* the executor ends tasks in start() */
@@ -101,6 +101,10 @@ static inline void rig_hook_space(void *host, Queue *q) {
                 r->in_space(r, q);
 }
 
+static inline void rig_hook_pool_idle(void *host, Pool *p) {
+        ((Rig *)host)->n_idle++;
+}
+
 static inline void rig_hook_rearm(void *host, uint64_t next_usec) {
         Rig *r = host;
         r->n_rearm++;
@@ -113,6 +117,7 @@ static const EngineHooks rig_hooks = {
         .ended = rig_hook_ended,
         .finished = rig_hook_finished,
         .space = rig_hook_space,
+        .pool_idle = rig_hook_pool_idle,
         .rearm = rig_hook_rearm,
 };
 static const QueueParams rig_params = { .max_active = 1, .max_tasks = 1000000, .max_bytes = 1 << 30 };

@@ -46,6 +46,10 @@ static Rig *rig_open(void) {
         g->manager.pool = &g->pool;
         g->manager.remote = &g->remote;
         g->manager.threads = &g->threads;
+        list_init(&g->manager.engine.pools);
+        list_append(&g->manager.engine.pools, &g->pool.link);
+        list_append(&g->manager.engine.pools, &g->remote.link);
+        list_append(&g->manager.engine.pools, &g->threads.link);
         g->manager.engine.n_queues = 1;
         ck_assert_int_eq(setenv("NOTIFY_SOCKET", "/nowhere", 1), 0);
         return g;

@@ -1,0 +1,379 @@
+/* SPDX-License-Identifier: MIT */
+/* Pools by name: made, changed, removed; from files and by administrators.
+ *
+ * `default` always exists. A file wins over `pool set`, as with queues. A pool that nobody describes any more lets what runs
+ * in it end, and goes then; until then its name can be taken up again. A queue whose pool is not there runs in `default`, and
+ * moves when the pool comes: so the order in which queues and pools are made does not matter. */
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/fault.h"
+#include "base/log.h"
+#include "executor/spawner_link.h"
+#include "manager/parts.h"
+
+/* ---- find ---- */
+
+PoolRecord *manager_pool(const Manager *m, EqBytes name) {
+        PoolRecord *p;
+        HASH_FIND(hh, m->pools, name.data, name.len, p);
+        return p && !p->removing ? p : NULL;
+}
+
+int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal *ret_refusal) {
+        if (!eq_name_valid(name))
+                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                              "not a pool name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .", EQ_NAME_MAX);
+        *ret = manager_pool(m, name);
+        if (*ret)
+                return 0;
+        return refuse(ret_refusal, EQ_E_NO_POOL, -ENOENT, "no pool %.*s; eqctl pool ls lists them", (int)name.len,
+                      name.data);
+}
+
+static bool is_default(const PoolRecord *p) {
+        return strcmp(p->pool->name, "default") == 0;
+}
+
+const char *pool_record_origin(const PoolRecord *p) {
+        if (p->from_file)
+                return p->overridden ? "file+override" : "file";
+        return is_default(p) ? "built-in" : "runtime";
+}
+
+/* ---- queues in pools ---- */
+
+void queue_settle_pool(Manager *m, QueueRecord *q) {
+        if (queue_has_workers(q))
+                return;
+        PoolRecord *p = manager_pool(m, eq_str(q->attributes.pool));
+        if (!p && !q->pool_missing)
+                log_warning("queue %s: there is no pool %s; it runs in pool default until there is", q->queue->name,
+                            q->attributes.pool);
+        q->pool_missing = !p;
+        queue_set_pool(q->queue, p ? p->pool : m->pool);
+}
+
+void pools_settle_queues(Manager *m) {
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                queue_settle_pool(m, q);
+}
+
+int manager_check_pool(const Manager *m, const char *name, Refusal *ret_refusal) {
+        PoolRecord *p;
+        return manager_find_pool(m, eq_str(name), &p, ret_refusal);
+}
+
+/* ---- make and free ---- */
+
+static void record_free(Manager *m, PoolRecord *p) {
+        timer_drop(&m->timers, &p->remove_timer);
+        pool_free(p->pool);
+        pool_attributes_deinit(&p->attributes);
+        free(p);
+}
+
+static void remove_fire(Timer *timer) {
+        PoolRecord *p = HEAP_ENTRY(timer, PoolRecord, remove_timer);
+        Manager *m = p->manager;
+        if (!p->removing || p->pool->n_busy > 0 || p->pool->n_queues > 0)
+                return;
+        log_info("pool %s is gone", p->pool->name);
+        HASH_DELETE(hh, m->pools, p);
+        record_free(m, p);
+}
+
+void pool_record_settle(Manager *m, Pool *pool) {
+        PoolRecord *p = pool->owner;
+        if (p && p->removing) /* not from inside the engine */
+                (void)timer_set(&m->timers, &p->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
+}
+
+static int fill(Manager *m, PoolRecord *p, const char *name, const PoolAttributes *a) {
+        int r = timer_stand(&m->timers, &p->remove_timer);
+        if (r >= 0)
+                r = pool_new(&m->engine, name, POOL_COMMAND, command_executor(m->commands), a->slots, &p->pool);
+        if (r < 0)
+                return r;
+        p->pool->owner = p;
+        pool_follow_watchdog(m, p->pool);
+        HASH_ADD_KEYPTR(hh, m->pools, p->pool->name, strlen(p->pool->name), p);
+        return p->hh.tbl ? 0 : -ENOMEM;
+}
+
+/* Takes *attributes over on success. */
+static int record_new(Manager *m, const char *name, PoolAttributes *attributes, PoolRecord **ret) {
+        PoolRecord *p = fault_calloc(1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        p->manager = m;
+        p->remove_timer = (Timer)TIMER_NULL(remove_fire);
+        int r = fill(m, p, name, attributes);
+        if (r < 0) {
+                record_free(m, p);
+                return r;
+        }
+        p->attributes = *attributes;
+        memset(attributes, 0, sizeof(*attributes));
+        if (m->stopping)
+                pool_block(p->pool, EQ_REASON_DRAINING, USEC_NEVER);
+        *ret = p;
+        return 0;
+}
+
+int pools_start(Manager *m) {
+        PoolAttributes a;
+        PoolRecord *p;
+        int r = pool_attributes_init(&a, &m->config->pool_defaults);
+        if (r < 0)
+                return r;
+        r = record_new(m, "default", &a, &p);
+        pool_attributes_deinit(&a);
+        if (r >= 0)
+                m->pool = p->pool;
+        return r;
+}
+
+void pools_free(Manager *m) {
+        PoolRecord *p, *next;
+        HASH_ITER(hh, m->pools, p, next) {
+                HASH_DELETE(hh, m->pools, p);
+                record_free(m, p);
+        }
+        m->pool = NULL;
+}
+
+/* ---- change ---- */
+
+static void apply(PoolRecord *p, PoolAttributes *a) {
+        pool_attributes_deinit(&p->attributes);
+        p->attributes = *a;
+        memset(a, 0, sizeof(*a));
+        pool_set_max(p->pool, p->attributes.slots);
+}
+
+static void begin_removal(Manager *m, PoolRecord *p) {
+        p->removing = true;
+        pool_record_settle(m, p->pool);
+}
+
+/* With so many slots for the pool `name`, which need not exist. */
+static uint64_t slots_together(const Manager *m, const char *name, uint64_t slots) {
+        uint64_t sum = slots;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing && strcmp(p->pool->name, name) != 0)
+                        sum += p->attributes.slots;
+        return sum;
+}
+
+static int check_slots(uint64_t sum, eq_error code, Refusal *r) {
+        if (sum <= SPAWN_SLOTS_MAX)
+                return 0;
+        return refuse(r, code, -EINVAL, "slots: all pools together would have %" PRIu64 "; at most %d", sum,
+                      SPAWN_SLOTS_MAX);
+}
+
+/* ---- by administrators ---- */
+
+static int set_all(const Manager *m, const char *name, PoolAttributes *a, EqArray set, Refusal *r) {
+        EqBytes kv;
+        char error[PARAM_ERROR_MAX];
+        while (eq_next_bytes(&set, &kv) > 0) {
+                int e = attributes_set(&attributes_of_pools, a, &m->config->pool_defaults, kv.data, kv.len, error,
+                                       sizeof(error));
+                if (e < 0)
+                        return refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error);
+        }
+        return check_slots(slots_together(m, name, a->slots), EQ_E_INVALID, r);
+}
+
+int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal) {
+        PoolAttributes a;
+        int r = attributes_copy(&attributes_of_pools, &a, &p->attributes);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = set_all(m, p->pool->name, &a, *set, ret_refusal);
+        if (r >= 0) {
+                p->overridden = p->from_file;
+                apply(p, &a);
+                log_notice("pool %s was changed by an administrator; it has %" PRIu64 " slots", p->pool->name,
+                           p->attributes.slots);
+        }
+        pool_attributes_deinit(&a);
+        return r;
+}
+
+static size_t n_pools(const Manager *m) {
+        return HASH_COUNT(m->pools);
+}
+
+/* A pool that is on its way out and is wanted again is the new one: what still runs in it counts. */
+static int take_up_or_make(Manager *m, const char *name, PoolAttributes *a, PoolRecord **ret) {
+        PoolRecord *p;
+        HASH_FIND(hh, m->pools, name, strlen(name), p);
+        if (!p) {
+                int r = record_new(m, name, a, &p);
+                if (r < 0)
+                        return r;
+        } else {
+                p->removing = p->from_file = p->overridden = false;
+                apply(p, a);
+        }
+        *ret = p;
+        return 0;
+}
+
+int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist_ok, PoolRecord **ret,
+                        Refusal *ret_refusal) {
+        if (!eq_name_valid(name))
+                return manager_find_pool(m, name, ret, ret_refusal); /* refuses */
+        *ret = manager_pool(m, name);
+        if (*ret && !exist_ok)
+                return refuse(ret_refusal, EQ_E_EXISTS, -EEXIST, "pool %.*s exists; eqctl pool set changes it",
+                              (int)name.len, name.data);
+        if (*ret)
+                return set->n > 0 ? manager_pool_set(m, *ret, set, ret_refusal) : 0;
+        if (n_pools(m) >= EQ_POOLS_MAX)
+                return refuse(ret_refusal, EQ_E_LIMIT, -ENOSPC, "there are %d pools; remove one first", EQ_POOLS_MAX);
+
+        char text[EQ_NAME_MAX + 1] = "";
+        PoolAttributes a;
+        memcpy(text, name.data, name.len);
+        int r = pool_attributes_init(&a, &m->config->pool_defaults);
+        if (r < 0)
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        r = set_all(m, text, &a, *set, ret_refusal);
+        if (r >= 0) {
+                r = take_up_or_make(m, text, &a, ret);
+                if (r < 0)
+                        refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        }
+        pool_attributes_deinit(&a);
+        if (r < 0)
+                return r;
+        log_notice("pool %s was made by an administrator; it lasts until eqd ends", text);
+        pools_settle_queues(m);
+        return 0;
+}
+
+int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
+        const char *name = p->pool->name;
+        if (is_default(p))
+                return refuse(ret_refusal, EQ_E_STATE, -EBUSY, "pool default is always there");
+        if (p->from_file)
+                return refuse(ret_refusal, EQ_E_STATE, -EBUSY,
+                              "pool %s comes from pools.d/%s.pool; remove the file, then eqctl reload", name, name);
+        if (p->pool->n_queues > 0)
+                return refuse(ret_refusal, EQ_E_STATE, -EBUSY,
+                              "%zu queues use pool %s; eqctl queue set QUEUE pool=default moves one", p->pool->n_queues,
+                              name);
+        begin_removal(m, p);
+        return 0;
+}
+
+/* ---- from files ---- */
+
+static void rebase(PoolRecord *p, const PoolAttributes *base) {
+        if (attributes_rebase(&attributes_of_pools, &p->attributes, base) < 0)
+                log_error("out of memory: pool %s keeps some old defaults", p->pool->name);
+        pool_set_max(p->pool, p->attributes.slots);
+}
+
+static void file_changed(PoolRecord *p, ConfigPool *file) {
+        if (p->from_file && !p->removing && p->digest == file->digest) {
+                rebase(p, &file->attributes);
+                return;
+        }
+        p->from_file = true;
+        p->overridden = p->removing = false;
+        p->digest = file->digest;
+        apply(p, &file->attributes);
+}
+
+static int file_new(Manager *m, ConfigPool *file, Refusal *r) {
+        PoolRecord *p;
+        int e = record_new(m, file->name, &file->attributes, &p);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the pool: %s", file->file, strerror(-e));
+        p->from_file = true;
+        p->digest = file->digest;
+        return 0;
+}
+
+/* default goes back to what it is without a file; another one goes. */
+static void file_gone(Manager *m, PoolRecord *p) {
+        if (!is_default(p)) {
+                log_notice("pool %s: its file is gone; what runs in it ends, its queues go to pool default",
+                           p->pool->name);
+                begin_removal(m, p);
+                return;
+        }
+        p->from_file = p->overridden = false;
+        p->attributes.present = 0;
+        rebase(p, &m->config->pool_defaults);
+}
+
+/* The one that describes p, if a file does. */
+static bool has_file(const Config *c, const PoolRecord *p) {
+        for (size_t i = 0; i < c->n_pools; i++)
+                if (strcmp(c->pools[i].name, p->pool->name) == 0)
+                        return true;
+        return false;
+}
+
+/* What a pool that no file of c describes has when c is in force; a pool that goes has none. */
+static uint64_t slots_without_file(const Config *c, const PoolRecord *p) {
+        if (p->removing || (p->from_file && !is_default(p)))
+                return 0;
+        bool own = !p->from_file && attributes_is_set(&attributes_of_pools, &p->attributes, "slots");
+        return own ? p->attributes.slots : c->pool_defaults.slots;
+}
+
+int pools_set_default(Manager *m, uint64_t slots, Refusal *r) {
+        uint64_t sum = 0;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing)
+                        sum += attributes_is_set(&attributes_of_pools, &p->attributes, "slots") ? p->attributes.slots
+                                                                                                : slots;
+        int e = check_slots(sum, EQ_E_INVALID, r);
+        if (e < 0)
+                return e;
+        m->config->pool_defaults.slots = slots;
+        for (PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing)
+                        rebase(p, &m->config->pool_defaults);
+        return 0;
+}
+
+int pools_check_config(const Manager *m, const Config *c, Refusal *r) {
+        uint64_t sum = 0;
+        for (size_t i = 0; i < c->n_pools; i++)
+                sum += c->pools[i].attributes.slots;
+        for (const PoolRecord *p = m->pools; p; p = p->hh.next)
+                sum += has_file(c, p) ? 0 : slots_without_file(c, p);
+        return check_slots(sum, EQ_E_CONFIG, r);
+}
+
+int pools_apply_config(Manager *m, Refusal *r) {
+        Config *c = m->config;
+        for (size_t i = 0; i < c->n_pools; i++) {
+                PoolRecord *p;
+                HASH_FIND(hh, m->pools, c->pools[i].name, strlen(c->pools[i].name), p);
+                if (p)
+                        file_changed(p, &c->pools[i]);
+                else {
+                        int e = file_new(m, &c->pools[i], r);
+                        if (e < 0)
+                                return e;
+                }
+        }
+        PoolRecord *p, *next;
+        HASH_ITER(hh, m->pools, p, next)
+        if (p->from_file && !p->removing && !has_file(c, p))
+                file_gone(m, p);
+        else if (!p->from_file)
+                rebase(p, &c->pool_defaults);
+        return 0;
+}
