@@ -67,7 +67,7 @@ enum {
 typedef struct Worker {
         Workers *pool;
         pthread_t thread;
-        List link;      /* Workers::all or Workers::gone */
+        List link;      /* Workers::all, Workers::gone or Workers::spare */
         List idle_link; /* Workers::idle */
         uint64_t idle_since_usec;
         ATOMIC(uint32_t) woken; /* futex; 1: get up */
@@ -91,6 +91,7 @@ struct Workers {
         Collected line;
         List all, idle; /* Worker::link; Worker::idle_link, the last to become idle first */
         List gone;      /* Worker::link; threads that have ended, to be joined */
+        List spare;     /* Worker::link; without a thread. See wake() */
         unsigned n_workers, n_idle;
         unsigned last_number;
         bool looking_out; /* one of the idle ones, which is not in `idle` then */
@@ -123,8 +124,9 @@ static void futex_wait(ATOMIC(uint32_t) * word, uint32_t value, uint64_t timeout
 }
 
 static void wake(Worker *w) {
+        /* w may be up already, and its thread even gone: then this wakes nobody, or whoever has w next, for nothing. That is
+         * why workers are not freed before the pool is. */
         store_release(&w->woken, 1);
-        /* w may be up already, and even gone: then this address wakes nobody, or somebody for nothing. */
         (void)syscall(SYS_futex, &w->woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
@@ -366,14 +368,28 @@ static void tell(Workers *ws, WorkersEvent ev, int error) {
                 ws->params.event(ws->params.host, ev, error);
 }
 
+/* NULL: no memory. The lock is held. */
+static Worker *take_spare(Workers *ws) {
+        List *link = list_first(&ws->spare);
+        if (link) {
+                list_remove(link);
+                return LIST_ENTRY(link, Worker, link);
+        }
+        Worker *w = fault_calloc(1, sizeof(*w));
+        if (!w)
+                return NULL;
+        w->pool = ws;
+        list_init(&w->idle_link);
+        return w;
+}
+
 /* The lock is held, and given up meanwhile. 0 or negative errno. */
 static int add_worker(Workers *ws) {
-        Worker *w = fault_calloc(1, sizeof(*w));
+        Worker *w = take_spare(ws);
         int r = w ? 0 : -ENOMEM;
         if (w) {
-                w->pool = ws;
                 w->number = ++ws->last_number;
-                list_init(&w->idle_link);
+                w->dismissed = false;
                 list_append(&ws->all, &w->link);
                 ws->n_workers++;
                 r = start_thread(ws, worker_main, w, &w->thread); /* it waits for the lock */
@@ -382,8 +398,8 @@ static int add_worker(Workers *ws) {
                 ws->stats.n_create_failed++;
                 if (w) {
                         list_remove(&w->link);
+                        list_append(&ws->spare, &w->link);
                         ws->n_workers--;
-                        free(w);
                 }
         } else
                 ws->stats.n_created++;
@@ -406,8 +422,8 @@ static void bury(Workers *ws) {
                 list_remove(&w->link);
                 pthread_mutex_unlock(&ws->lock);
                 (void)pthread_join(w->thread, NULL);
-                free(w);
                 pthread_mutex_lock(&ws->lock);
+                list_append(&ws->spare, &w->link);
         }
 }
 
@@ -552,6 +568,7 @@ static int allocate(const WorkersParams *p, Workers **ret) {
         list_init(&ws->all);
         list_init(&ws->idle);
         list_init(&ws->gone);
+        list_init(&ws->spare);
         pthread_mutex_init(&ws->lock, NULL);
         pthread_condattr_init(&attr);
         pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -596,6 +613,18 @@ int workers_new_single(const WorkersParams *p, Workers **ret) {
         return 0;
 }
 
+/* It may be that no worker was ever made: the end came before the first one, or the system refused them all. What was put
+ * then runs on the thread that frees, which is the only one left, and is a worker meanwhile. */
+static void run_rest(Workers *ws) {
+        Worker *before = self, stand_in = { .pool = ws };
+        assert(ws->stats.n_created == 0 || !has_more(ws)); /* else the last worker went too early */
+        self = &stand_in;
+        for (Runnable *r; (r = pick(ws));)
+                r->run(r);
+        self = before;
+        assert(!has_more(ws));
+}
+
 Workers *workers_free(Workers *ws) {
         if (!ws)
                 return NULL;
@@ -611,8 +640,12 @@ Workers *workers_free(Workers *ws) {
         pthread_mutex_lock(&ws->lock);
         while (bury(ws), !list_is_empty(&ws->all))
                 pthread_cond_wait(&ws->manager_cond, &ws->lock);
-        assert(!has_more(ws));
         pthread_mutex_unlock(&ws->lock);
+        run_rest(ws);
+        for (List *link; (link = list_first(&ws->spare));) {
+                list_remove(link);
+                free(LIST_ENTRY(link, Worker, link));
+        }
         pthread_cond_destroy(&ws->manager_cond);
         pthread_mutex_destroy(&ws->lock);
         free(ws);

@@ -57,8 +57,8 @@ typedef struct Workers Workers;
 int workers_new(const WorkersParams *p, Workers **ret);
 /* One thread and never another, for something that wants its own. 0, -ENOMEM, -EAGAIN. */
 int workers_new_single(const WorkersParams *p, Workers **ret);
-/* Runs what was put, waits for it and for all threads. Nothing is put meanwhile, but by what runs. Not on a worker of its
- * own. NULL-safe; returns NULL. */
+/* Runs what was put, waits for it and for all threads. Nothing is put meanwhile, but by what runs. If there never was a
+ * worker, the caller runs it. Not on a worker of its own. NULL-safe; returns NULL. */
 Workers *workers_free(Workers *w);
 
 /* r waits for a worker. It is in here or in the hands of a worker, never both: who puts it holds its token. Any thread,

@@ -217,6 +217,22 @@ TEST(without_any_worker_what_is_put_waits_for_the_first) {
         workers_free(w);
 }
 
+TEST(without_any_worker_to_the_end_who_frees_runs_the_rest) {
+        fault_set(FAULT_WORKER, 2, true);
+        Workers *w = start(1, 4, fast_cooldown);
+        sem_post(&jobs[0].gate);
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&failed);
+        atomic_store(&the_workers, w);
+        jobs[1].runnable.run = ask_who;
+        workers_put(w, &jobs[1].runnable);
+        workers_free(w);
+        fault_set(FAULT_WORKER, 0, false);
+        ck_assert(pthread_equal(jobs[0].thread, pthread_self()));
+        ck_assert(atomic_load(&was_self));
+        ck_assert(!workers_is_self(NULL));
+}
+
 TEST(without_a_manager_or_memory_there_are_no_workers) {
         WorkersParams p = WORKERS_PARAMS_DEFAULT;
         Workers *w;
@@ -423,6 +439,7 @@ RUN_TESTS("engine-workers", 60, test_what_is_put_runs_on_a_worker_once, test_a_w
           test_E16_blocked_ones_up_to_max_and_no_more, test_limits_take_effect_while_they_work,
           test_a_refused_thread_is_asked_for_again_and_nothing_is_lost,
           test_without_any_worker_what_is_put_waits_for_the_first,
+          test_without_any_worker_to_the_end_who_frees_runs_the_rest,
           test_without_a_manager_or_memory_there_are_no_workers,
           test_memory_that_is_refused_for_a_worker_is_asked_for_again, test_E2_a_single_worker_is_alone,
           test_idle_workers_go_after_the_time_out_and_two_stay,

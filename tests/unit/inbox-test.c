@@ -21,7 +21,7 @@ static void pop_is(Collected *c, size_t i) {
 }
 
 TEST(nodes_come_out_in_the_order_of_their_pushes) {
-        Inbox in = { 0 };
+        Inbox in = {};
         Collected c = { 0 };
         for (size_t i = 0; i < 50; i++)
                 inbox_push(&in, &items[i].node);
@@ -38,7 +38,7 @@ TEST(nodes_come_out_in_the_order_of_their_pushes) {
 }
 
 TEST(the_first_pusher_becomes_the_owner_and_no_other) {
-        Inbox in = { 0 };
+        Inbox in = {};
         Collected c = { 0 };
         ck_assert(inbox_push(&in, &items[0].node));
         ck_assert(!inbox_push(&in, &items[1].node));
@@ -62,7 +62,7 @@ TEST(a_dead_inbox_has_no_owner_to_become) {
 }
 
 TEST(without_an_owner_each_first_push_after_a_collect_says_so) {
-        Inbox in = { 0 };
+        Inbox in = {};
         Collected c = { 0 };
         for (size_t i = 0; i < 6; i += 2) {
                 ck_assert(inbox_push(&in, &items[i].node));
@@ -80,7 +80,7 @@ static InboxNode *half_a_push(Inbox *in, Item *item) {
 }
 
 TEST(a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins) {
-        Inbox in = { 0 };
+        Inbox in = {};
         Collected c = { 0 };
         inbox_push(&in, &items[0].node);
         InboxNode *before = half_a_push(&in, &items[1]);
@@ -99,7 +99,7 @@ TEST(a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins) {
 }
 
 TEST(a_node_put_back_is_the_first_again) {
-        Inbox in = { 0 };
+        Inbox in = {};
         Collected c = { 0 };
         inbox_push(&in, &items[0].node);
         inbox_push(&in, &items[1].node);
