@@ -23,7 +23,7 @@ static StatusNumbers numbers(const Manager *m) {
         };
 }
 
-/* "STALLED pool command 42s (queue mail: slots, 340 pending); " */
+/* "STALLED pool default 42s (queue mail: slots, 340 pending); " */
 static void stall_status(const StallReport *r, char *buf, size_t size) {
         unsigned long long seconds = r->stuck_usec / USEC_PER_SEC, n = r->n_ready;
         if (r->kind == STALL_PART)

@@ -43,12 +43,22 @@ int verb_queue_show(Ctl *ctl) {
         return rows_end(&rows, 0);
 }
 
+static int add_attribute(const Ctl *ctl, const char *text, EqBuffer *raw, EqArray *set) {
+        msgpack_packer pk = eq_packer(raw);
+
+        eq_pack_cstr(&pk, text);
+        *set = (EqArray) { .raw = eq_bytes(raw->data, raw->len), .n = set->n + 1 };
+        return raw->failed ? ctl_no_memory(ctl) : 0;
+}
+
 int verb_queue_create(Ctl *ctl) {
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
         EqQueueCreate rec = { 0 };
         EqArray set;
 
         int status = ctl_attributes(ctl, "eqd.queue(5)", &raw, &set);
+        if (status == 0 && ctl_has(ctl, FLAG_volatile))
+                status = add_attribute(ctl, "durable=no", &raw, &set);
         if (status)
                 return status;
         EQ_SET(&rec, QueueCreate, name, eq_str(ctl->options.operands[0]));

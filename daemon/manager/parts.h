@@ -72,7 +72,7 @@ void pools_free(Manager *m);                                           /* after 
 int pools_check_config(const Manager *m, const Config *c, Refusal *r); /* changes nothing */
 int pools_apply_config(Manager *m, Refusal *r); /* m->config, checked. Takes what its pools have */
 void pools_settle_queues(Manager *m);           /* each queue into the pool that it wants; after any change of pools */
-void queue_settle_pool(Manager *m, QueueRecord *q); /* into the pool that its attributes name, unless it has workers */
+void queue_settle_pool(Manager *m, QueueRecord *q); /* into the pool that its attributes name, if it runs commands */
 int manager_check_pool(const Manager *m, const char *name, Refusal *r); /* is there one? */
 void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
 const char *pool_record_origin(const PoolRecord *p);

@@ -46,7 +46,7 @@ const char *pool_record_origin(const PoolRecord *p) {
 /* ---- queues in pools ---- */
 
 void queue_settle_pool(Manager *m, QueueRecord *q) {
-        if (queue_has_workers(q))
+        if (!queue_has_commands(q))
                 return;
         PoolRecord *p = manager_pool(m, eq_str(q->attributes.pool));
         if (!p && !q->pool_missing)

@@ -272,7 +272,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
         q->tombstone->last_seq = q->queue->last_seq;
         free_tasks(m, q);
         q->gone = true;
-        if (!queue_has_workers(q))
+        if (queue_has_commands(q))
                 queue_set_pool(q->queue, m->pool); /* its own may go before the last pin */
         if (q->n_pins == 0)
                 queue_record_destroy(q);

@@ -18,7 +18,7 @@ typedef struct StallDetail {
 
 /* Writes it to the journal. detail NULL: not known. Any thread; does not block. */
 void stall_log(const StallReport *r, const StallDetail *detail);
-/* One line on what is stuck, without its time: "pool command: slots". */
+/* One line on what is stuck, without its time: "pool default: slots". */
 void stall_describe(const StallReport *r, char *ret, size_t size);
 
 /* Stalls that have not ended, the most serious first; those of more than STALLS_KEPT at once are counted only. */

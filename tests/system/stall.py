@@ -50,24 +50,24 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     task = blocker(eqd, "block")
     began = time.monotonic()
     waiting = eqd.submit("-q", "default", "--", "true")
-    first = stall(c, pool="command")
+    first = stall(c, pool="default")
     between(time.monotonic() - began, 0.99, 2.3, "seconds to the report")
     equal((first["queue"], first["reason"]), ("default", "slots"))
     between(first["stall_usec"], 1_000_000, 2_000_000, "stall_usec")
     status = eqd.until_notified(lambda m: "STALLED" in m.get("STATUS", ""))
-    contains(status["STATUS"], "STALLED pool command 1s (queue default: slots, 1 pending); 2 queues, 1 running, 1 pending")
+    contains(status["STATUS"], "STALLED pool default 1s (queue default: slots, 1 pending); 2 queues, 1 running, 1 pending")
     equal(status["X_EQD_STALLED"], "1")
-    between(stall(c, "stall.repeat", pool="command")["stall_usec"], 2_000_000, 3_300_000, "stall_usec of the repetition")
+    between(stall(c, "stall.repeat", pool="default")["stall_usec"], 2_000_000, 3_300_000, "stall_usec of the repetition")
     stat = json.loads(eqd.ok("stat", "--json"))
     equal((stat["stalls"], stat["stalled"]), (1, 1))
     eqd.ok("cancel", task)
-    end = stall(c, "stall.end", pool="command")
+    end = stall(c, "stall.end", pool="default")
     equal(end["stall_usec"] > 2_000_000, True, end)
     eqd.ends_as(waiting, "DONE")
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
     log = eqd.log_text()
-    contains(log, "<2>eqd: BUG: workqueue lockup - pool command flags=0x0 nice=0 stuck for 1s! (slots, queue default with 1 pending)",
-             "<5>eqd: workqueue lockup over - pool command was stuck for")
+    contains(log, "<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=0 stuck for 1s! (slots, queue default with 1 pending)",
+             "<5>eqd: workqueue lockup over - pool default was stuck for")
     equal(log.count("no forward progress"), 0, "the pool's report speaks for its queues")
     equal(log.count("Showing busy workqueues and worker pools:"), 1, "once, and not again with each report")
     contains(log, f"<6>eqd: in-flight {task} pid ")
@@ -225,7 +225,7 @@ def stalls_of_tasks_and_of_the_spawner_do_not_stop_the_signs_of_life(eqd):
     c = eqd.events(events=["stall."])
     blocker(eqd, "block")
     eqd.submit("--", "true")
-    stall(c, pool="command")
+    stall(c, pool="default")
     os.kill(eqd.spawner_pid, signal.SIGSTOP)
     try:
         equal(stall(c, part="eqd-spawner")["reason"], "spawn-failed")
@@ -253,7 +253,7 @@ def panics(eqd, want):
     told = eqd.until_notified(lambda m: m.get("WATCHDOG") == "trigger")
     contains(told["STATUS"], want)
     log = eqd.log_text()
-    contains(log, "<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool command: workers=",
+    contains(log, "<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool default: workers=",
              "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
     eqd.expect_end(20, -signal.SIGABRT)
 
@@ -286,7 +286,7 @@ def without_its_threads_eqd_does_not_start_and_says_so(place):
 def when_no_process_can_be_made_the_pool_is_stalled_and_says_why(eqd):
     c = eqd.events(events=["stall."])
     eqd.submit("--", "true")
-    equal(stall(c, pool="command")["reason"], "create-failure")
+    equal(stall(c, pool="default")["reason"], "create-failure")
 
 
 @test(config={"eqd.conf": FAST})
@@ -305,7 +305,7 @@ def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
     equal(re.search(rf"^{task} +command +0 +[0-9.]+s .* {pid} +S.* sleep 1000$", tables[2], re.M) is not None, True, out)
     rows = [json.loads(line) for line in eqd.ok("dump", "--json").splitlines()]
     equal([(r.get("kind"), r.get("name"), r.get("pid")) for r in rows],
-          [("command", "command", None), ("remote", "remote", None), ("thread", "plugin", None), (None, "q", None),
+          [("command", "default", None), ("remote", "remote", None), ("thread", "plugin", None), (None, "q", None),
            (None, None, pid)])
     equal((rows[0]["busy"], "slots" in rows[0], "slots" in rows[1]), (1, True, False))
     equal((rows[4]["id"], rows[4]["process"], rows[4]["argv"]), (task, "S", ["sleep", "1000"]))
@@ -347,7 +347,7 @@ def events_prints_stalls_for_people(eqd):
     blocker(eqd, "q")
     eqd.submit("-q", "q", "--", "true")
     out = eqd.ok("events", "-f", "-n", "1", "-q", "q")
-    equal(re.search(r"  stall\.(begin|repeat)  q/1  pool command  serial  for \d+(\.\d+)?s  queue q: serial$", out) is not None,
+    equal(re.search(r"  stall\.(begin|repeat)  q/1  pool default  serial  for \d+(\.\d+)?s  queue q: serial$", out) is not None,
           True, out)
 
 

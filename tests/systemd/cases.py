@@ -569,7 +569,7 @@ def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
     first, last = records[0], records[-1]
     equal({k: first[k] for k in ("PRIORITY", "EQD_REASON", "EQD_TASK", "EQD_POOL", "EQD_PENDING", "EQD_INFLIGHT",
                                  "EQD_OLDEST")},
-          {"PRIORITY": "3", "EQD_REASON": "serial", "EQD_TASK": head, "EQD_POOL": "command", "EQD_PENDING": "1",
+          {"PRIORITY": "3", "EQD_REASON": "serial", "EQD_TASK": head, "EQD_POOL": "default", "EQD_PENDING": "1",
            "EQD_INFLIGHT": "1", "EQD_OLDEST": waiting})
     equal(500000 <= int(first["EQD_STALL_USEC"]) <= 1500000, True, first["EQD_STALL_USEC"])
     equal((len(first["EQD_EPISODE"]), last["EQD_EPISODE"]), (32, first["EQD_EPISODE"]))
