@@ -195,21 +195,30 @@ void queue_look(Queue *q) {
         queue_leave(q);
 }
 
+static void move_to_pool(Queue *q, Pool *pool) {
+        q->pool->n_queues--;
+        pool->n_queues++;
+        q->pool = pool;
+        WATCH_SET(q->watch->pool, pool->watch);
+}
+
 void queue_set_pool(Queue *q, Pool *pool) {
         if (q->pool == pool)
                 return;
         assert(q->n_handed == 0 && q->depth == 0);
-        bool same_executor = q->pool->executor == pool->executor;
-        assert(same_executor || queue_is_empty(q));
-        queue_enter(q);
-        if (q->runnable)
-                q->pool->sched->dequeue(q->pool, q);
-        q->pool->n_queues--;
-        pool->n_queues++;
-        q->pool = pool;
-        if (!same_executor)
-                q->unserved = EQ_REASON_NONE;
-        queue_leave(q);
+        if (q->pool->executor == pool->executor) {
+                queue_enter(q);
+                if (q->runnable)
+                        q->pool->sched->dequeue(q->pool, q);
+                move_to_pool(q, pool);
+                queue_leave(q);
+                return;
+        }
+        assert(q->n_running == 0 && !q->runnable);
+        move_to_pool(q, pool);
+        q->unserved = EQ_REASON_NONE;
+        WATCH_SET(q->watch->unserved, EQ_REASON_NONE);
+        q->n_ahead = 0;
 }
 
 /* ---- entering and leaving ---- */

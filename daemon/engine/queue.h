@@ -112,7 +112,7 @@ void queue_recall(Queue *q);
 /* Asks the executor what has begun: states are then of this moment. O(handed over) */
 void queue_look(Queue *q);
 /* Its tasks start in that pool from now on; what runs ends where it is, and counts as running here. A pool with another
- * executor is only for a queue that is empty. */
+ * executor is only for a queue of which nothing runs or can be started. */
 void queue_set_pool(Queue *q, Pool *pool);
 
 /* Admission: reserves room for n > 0 tasks of n_bytes altogether and gives them the SEQs *ret_first_seq ...+n-1. Then each

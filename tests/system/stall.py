@@ -299,7 +299,7 @@ def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
     out = eqd.ok("dump")
     tables = out.split("\n\n")
     equal(len(tables), 3, out)
-    contains(tables[0], "BUSY/SLOTS", "command  command")
+    contains(tables[0], "BUSY/SLOTS", "default  command")
     equal(re.search(r"^q +open +1/1 +1 ", tables[1], re.M) is not None, True, out)
     equal("default" in tables[1], False, "queues with nothing in them are left out")
     equal(re.search(rf"^{task} +command +0 +[0-9.]+s .* {pid} +S.* sleep 1000$", tables[2], re.M) is not None, True, out)
