@@ -126,7 +126,7 @@ static const char *const bad[][2] = {
         { "[Commands]\nSlot=1\n", "eqd.conf:2: \"Slot\" is not known here; did you mean slots?" },
         { "[Daemon]\nSlots=1\n", "eqd.conf:2: Slots: belongs to section [Commands]" },
         { "[Deamon]\nLogLevel=info\n", "eqd.conf:1: section \"Deamon\" is not known here; there are [Daemon], "
-                                       "[Commands], [Plugins], [Limits] and [Queue]" },
+                                       "[Commands], [Plugins], [Watchdog], [Store], [Limits] and [Queue]" },
         { "\n[Nothing]\n", "eqd.conf:2: section \"Nothing\" is not known here" },
         { "Slots=1\n", "eqd.conf:1: there is no section above; put [Daemon] first" },
         { "[Commands]\nSlots\n", "eqd.conf:2: is neither [Section] nor Key=value" },
