@@ -13,7 +13,8 @@
  * Callbacks run inside dispatch and inside blocking calls, never inside a start function. A callback may start calls and
  * forget them; it must not close the connection, and blocking calls and dispatch answer it with -EBUSY.
  *
- * A connection that has broken stays broken: every later call gives the same error. Open a new one.
+ * A connection that has broken stays broken: every later call gives the same error. Open a new one; or give it a policy by
+ * eq_client_set_reconnect(), with which it comes back by itself.
  *
  * An error that eqd itself reported is -EREMOTEIO for every code; eq_client_get_error() has the code and the text. */
 
@@ -49,16 +50,60 @@ const char *eq_client_get_path(const eq_client *c);
 void eq_client_set_timeout(eq_client *c, uint64_t usec); /* of blocking calls; default 30 s, EQ_TIMEOUT_NEVER: none */
 
 int eq_client_get_fd(const eq_client *c);
-int eq_client_get_events(const eq_client *c); /* POLLIN, and POLLOUT while there is something to send */
+/* POLLIN, and POLLOUT while there is something to send. To be asked after each dispatch and after starting calls. */
+int eq_client_get_events(const eq_client *c);
 /* Sends, receives, calls callbacks; waits for at most timeout_usec if there is nothing to do. 1: something happened, 0:
  * nothing did (or a signal came), -ECONNRESET: eqd closed the connection, -EBADMSG: it sent what is no message (all
- * outstanding calls were answered with the same). */
+ * outstanding calls were answered with the same). With a policy an end of the connection is 1, something that happened. */
 int eq_client_dispatch(eq_client *c, uint64_t timeout_usec);
 int eq_client_flush(eq_client *c); /* sends as much as the socket takes. 1: more is left, 0: all sent */
 
 /* What eqd said about the last call of this connection that returned -EREMOTEIO, or inside a callback about the call that
  * it is for. Valid until the next call. */
 eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
+
+/* ---- coming back by itself ----
+ *
+ * With a policy the end of the connection is no end of the client: it connects again, serves its queues and subscribes to
+ * events again, and sends again what was not answered, where that cannot be done twice: what only reads and waits, what did
+ * not leave this process as a whole or was refused because eqd was stopping, and submits with a key. Submits get one if they
+ * have none. All else is answered with -ECONNRESET, and may have been carried out. Events and output of the time in between
+ * are missed. What a worker had is somebody else's: its runs are canceled, and ending one gives -ESTALE. */
+
+/* Grows at the end: start from EQ_RECONNECT_INIT. */
+typedef struct eq_reconnect {
+        size_t size;
+        uint64_t first_usec;   /* pause after the first try, which is at once; doubles with each, less a random half */
+        uint64_t max_usec;     /* longest pause */
+        uint64_t give_up_usec; /* after so long without an answer it is broken for good; EQ_TIMEOUT_NEVER: never */
+        bool no_keys;          /* submits without a key stay so, and are not sent again once they have left */
+} eq_reconnect;
+#define EQ_RECONNECT_INIT                                                                                              \
+        { .size = sizeof(eq_reconnect), .first_usec = 20000, .max_usec = 2000000, .give_up_usec = 60000000 }
+
+/* After opening, before anything else; later only the times change. From then on eq_client_get_fd() is the same over all
+ * connections. 0, -EINVAL: a time is 0, or max_usec below first_usec; -EBUSY: calls are outstanding; -ENOMEM, -EMFILE. */
+int eq_client_set_reconnect(eq_client *c, const eq_reconnect *policy);
+
+typedef enum eq_link {
+        EQ_LINK_LOST, /* the connection ended; r says how. Calls that are not repeated get their answers next */
+        EQ_LINK_BACK, /* eqd answers again, and has taken queues and subscription; r is 0 */
+        EQ_LINK_BROKEN, /* for good; r as all later calls: the time is over, or -EREMOTEIO: what it served is refused now */
+} eq_link;
+/* Inside dispatch and blocking calls: the rules of callbacks hold. */
+typedef void (*eq_link_fn)(eq_client *c, eq_link event, int r, void *userdata);
+void eq_client_set_link(eq_client *c, eq_link_fn fn, void *userdata);
+
+/* Grows at the end: set size = sizeof(eq_link_counts). */
+typedef struct eq_link_counts {
+        size_t size;
+        uint64_t lost;       /* connections that ended */
+        uint64_t repeated;   /* requests sent again */
+        uint64_t unanswered; /* calls that got -ECONNRESET instead */
+        uint64_t late;       /* runs that were ended after their lease */
+        bool connected;      /* between EQ_LINK_BACK, or the beginning, and EQ_LINK_LOST */
+} eq_link_counts;
+void eq_client_get_link(const eq_client *c, eq_link_counts *ret);
 
 /* ---- any method, by its name in eqd-protocol(7) ---- */
 
@@ -85,6 +130,13 @@ void eq_client_set_notify(eq_client *c, eq_notify_fn fn, void *userdata);
 
 /* ---- tasks ---- */
 
+/* What a submit does that finds a task of the same user in the queue with its key: not finished, or not long ago. */
+typedef enum eq_dup {
+        EQ_DUP_SKIP,    /* nothing; its id is the answer. A submit may be sent again until there is one */
+        EQ_DUP_REPLACE, /* cancels it if it has not begun, and takes its key */
+        EQ_DUP_ERROR,   /* -EREMOTEIO, EQ_E_DUPLICATE */
+} eq_dup;
+
 /* What to run and how. Zero means default everywhere; strings are borrowed during the call. Grows at the end: set
  * size = sizeof(eq_task). */
 typedef struct eq_task {
@@ -104,13 +156,20 @@ typedef struct eq_task {
         bool urgent, hold, merge, attach, has_retries, has_nice;
         const eq_task_id *after_ok, *after_any, *after_fail;
         size_t n_after_ok, n_after_any, n_after_fail;
+        const char *unique; /* idempotency key, at most EQ_KEY_MAX bytes; NULL: none */
+        eq_dup on_dup;      /* with `unique` */
+        const char *const
+                *also; /* NULL-terminated names of queues that it holds too while it runs, or NULL; not in eq_submitv */
 } eq_task;
 #define EQ_TASK_INIT                                                                                                   \
         { .size = sizeof(eq_task), .umask = -1 }
 
 int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *ret_id);
-/* Up to EQ_BATCH_MAX tasks of one queue in one message, all or none: ids are *ret_first, and the n - 1 SEQs after it. */
+/* Up to EQ_BATCH_MAX tasks of one queue in one message, all or none: ids are *ret_first, and the n - 1 SEQs after it. -EINVAL:
+ * one has a key, so that this may not hold. */
 int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_first);
+/* The same, also for tasks with keys: ret_ids has room for n. */
+int eq_submitv_ids(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_ids);
 /* Pipelined: fn gets r and the id (valid if r == 0). */
 typedef void (*eq_submit_fn)(eq_client *c, int r, eq_task_id id, void *userdata);
 int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata);
@@ -166,11 +225,16 @@ typedef struct eq_run eq_run;
 
 /* run is the callee's to end. Inside dispatch: the rules of callbacks hold. */
 typedef void (*eq_run_fn)(eq_client *c, eq_run *run, void *userdata);
-/* The task was canceled, or its time is over: end the run within grace_usec, else eqd goes on without an answer. */
+/* The task was canceled, or its time is over: end the run within grace_usec, else eqd goes on without an answer. With a
+ * policy also when the connection was lost, with 0. */
 typedef void (*eq_run_cancel_fn)(eq_client *c, eq_run *run, uint64_t grace_usec, void *userdata);
 /* Before eq_worker_serve(). run_fn NULL: tasks wait for eq_worker_next(). cancel_fn may be NULL: eq_run_is_canceled()
  * tells, after a dispatch. 0 or -ENOMEM. */
 int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn cancel_fn, void *userdata);
+
+/* Before eq_worker_serve(): this connection is a reserve. Of queues with a rescuer it gets one task at a time while their other
+ * workers are stuck, or none is there, and nothing else. 0 or -ENOMEM. */
+int eq_worker_set_rescue(eq_client *c, bool rescue);
 
 /* Serves queues (NULL-terminated), beside those that it serves already. credit: runs that the worker may have and not have
  * ended. parallel: how many of those it works on at once, oldest first, so that eqd knows which ones time out, and which
@@ -212,7 +276,7 @@ typedef struct eq_outcome {
         { .size = sizeof(eq_outcome), .exit_status = -1 }
 
 /* Each ends and frees run. Nothing is waited for. -EMSGSIZE, -EINVAL, -ENOMEM: not ended, run is still the caller's;
- * -ECONNRESET and the like: freed, eqd has given the task to somebody else. */
+ * -ECONNRESET, -ESTALE (with a policy) and the like: freed, eqd has given the task to somebody else. */
 int eq_run_end(eq_run *run, const eq_outcome *outcome);
 int eq_run_complete(eq_run *run, const void *result, size_t n);
 int eq_run_fail(eq_run *run, const char *text);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* eqd: options, places, signals, and the order in which the floors are built and taken down.
  *
- *   places -> state lock -> configuration -> spawner (takes the capabilities along) -> drop capabilities -> manager
+ *   places -> state lock -> configuration -> what a dead eqd has left is ended -> spawner (takes the capabilities along) -> drop capabilities -> manager
  *   -> spawner says READY -> socket -> READY=1 -> loop
  *   SIGTERM, SIGINT: STOPPING=1, no new connections, commands TERM -> grace -> KILL, out.   SIGHUP: reload */
 
@@ -22,6 +22,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "notify.h"
+#include "pressurewatch.h"
 #include "privilege.h"
 #include "server/handlers.h"
 #include "status.h"
@@ -40,6 +41,7 @@ typedef struct Places {
 
 typedef struct Daemon {
         uv_loop_t loop;
+        HeldClock clock; /* of everything on the loop */
         uv_signal_t sigterm, sigint, sighup;
         uv_timer_t extend; /* while it stops */
         Options options;
@@ -50,13 +52,14 @@ typedef struct Daemon {
         Handlers handlers;
         Status status;
         Watchdog *watchdog;
+        PressureWatch *pressure; /* NULL before the start, or where it could not be opened */
         int exit_status;
         bool stopping;
 } Daemon;
 
 /* Exit statuses beside 0; as in sysexits.h, which service managers and people know. */
 enum { EXTEND_MSEC = 5000 };                  /* between two requests for more time to stop */
-#define RESTORE_STEP_USEC (30 * USEC_PER_SEC) /* a part of the store takes no longer to be read */
+#define RESTORE_STEP_USEC (30 * USEC_PER_SEC) /* no step of the start takes longer */
 static const char KEPT_NAME[] = "eqd-queues"; /* of the descriptor that the service manager holds over a restart */
 enum { EXIT_USAGE = 2, EXIT_UNAVAILABLE = 69, EXIT_CONFIG_ERROR = 78 };
 
@@ -338,6 +341,7 @@ static int listen_on(Daemon *d) {
                 .mode = (mode_t)settings->socket_mode,
                 .group = settings->socket_group.id,
                 .written = manager_written(d->manager),
+                .clock = &d->clock,
         };
         char error[256];
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
@@ -365,10 +369,38 @@ static void on_ready(void *host) {
         status_start(&d->status, &d->loop, d->manager);
 }
 
+static void on_pressed(void *host) {
+        Daemon *d = host;
+        manager_take_pressure(d->manager, pressure_watch_text(d->pressure));
+}
+
+/* Again after each change of the configuration: a trigger is made with its threshold. What need not change stays: another peer
+ * of a socket would not be told to go on. */
+static void watch_pressure(Daemon *d) {
+        const DaemonSettings *settings = &d->manager->config->daemon;
+        char cgroup[PATH_MAX];
+        PressureConfig config = {
+                .wanted = settings->memory_pressure,
+                .watch = getenv("MEMORY_PRESSURE_WATCH"),
+                .write = getenv("MEMORY_PRESSURE_WRITE"),
+                .cgroup = privilege_own_cgroup(cgroup, sizeof(cgroup)) == 0 ? cgroup : NULL,
+                .system = "/proc/pressure/memory",
+                .threshold_usec = settings->memory_pressure_threshold_usec,
+                .interval_usec = PRESSURE_WINDOW_USEC,
+        };
+        if (d->pressure && pressure_watch_fits(d->pressure, &config))
+                return;
+        d->pressure = pressure_watch_close(d->pressure);
+        int r = pressure_watch_open(&d->loop, &config, on_pressed, d, &d->pressure);
+        if (r < 0)
+                log_error("memory pressure is not watched: %s; reload to try again", strerror(-r));
+}
+
 static void on_configured(void *host) {
         Daemon *d = host;
         if (!d->watchdog) /* it is not started yet, and gets the configuration then */
                 return;
+        watch_pressure(d);
         StallConfig stall = manager_stall_config(d->manager);
         watchdog_set_config(d->watchdog, &stall, d->manager->config->daemon.panic_timeout_usec);
 }
@@ -391,9 +423,18 @@ static void on_not_durable(void *host) {
                 server_not_durable(d->server);
 }
 
-static void on_restoring(void *host, unsigned percent) {
+static void on_read(void *host, uint64_t ticket) {
+        Daemon *d = host;
+        if (d->server)
+                server_read(d->server, ticket);
+}
+
+static void on_restoring(void *host, unsigned percent, uint64_t n_tasks) {
         char status[64];
-        (void)snprintf(status, sizeof(status), "Reading the store: %u %%", percent);
+        if (n_tasks == 0)
+                (void)snprintf(status, sizeof(status), "Reading the store: %u %%", percent);
+        else
+                (void)snprintf(status, sizeof(status), "Taking tasks from the store: %ju so far", (uintmax_t)n_tasks);
         notify_extend(RESTORE_STEP_USEC, status);
 }
 
@@ -404,6 +445,7 @@ static const ManagerHooks manager_hooks = {
         .touch = on_touch,
         .durable = on_durable,
         .not_durable = on_not_durable,
+        .read = on_read,
         .restoring = on_restoring,
 };
 
@@ -477,6 +519,9 @@ static void raise_fd_limit(void) {
 static int start(Daemon *d) {
         Config *config;
         char error[256];
+        if (d->options.config &&
+            access(d->options.config, F_OK) < 0) /* as any file that is missing; but it was named */
+                log_warning("--config %s: %s; all settings are the built-in ones", d->options.config, strerror(errno));
         int r = config_load(d->places.config, d->places.system, &config, error, sizeof(error));
         if (r < 0) {
                 fprintf(stderr, "eqd: %s\n", error);
@@ -486,18 +531,23 @@ static int start(Daemon *d) {
         char cgroup[PATH_MAX];
         const char *wanted = d->options.cgroup ? d->options.cgroup : config->daemon.cgroup;
         bool cgroups = config->daemon.commands && privilege_find_cgroup(wanted, cgroup, sizeof(cgroup));
+        held_clock_init(&d->clock, &clock_system);
+        char store[PATH_MAX + 8];
+        (void)snprintf(store, sizeof(store), "%s/store", d->places.state);
         ManagerConfig mc = {
                 .loop = &d->loop,
-                .clock = &clock_system,
+                .clock = &d->clock.clock,
                 .config_dir = d->places.config,
                 .spawner_program = d->places.spawner,
                 .cgroup = cgroups ? cgroup : NULL,
                 .config = config,
+                .leftovers = leftovers_end(store),
         };
         r = manager_new(&mc, &manager_hooks, d, &d->manager);
         if (r < 0) {
                 fprintf(stderr, "eqd: cannot start (spawner %s): %s\n", d->places.spawner, strerror(-r));
                 config_free(config);
+                leftovers_free(mc.leftovers);
                 return r;
         }
         d->handlers.manager = d->manager;
@@ -505,8 +555,6 @@ static int start(Daemon *d) {
         r = listen_on(d);
         if (r >= 0)
                 r = privilege_drop();
-        char store[PATH_MAX + 8];
-        (void)snprintf(store, sizeof(store), "%s/store", d->places.state);
         if (r >= 0)
                 r = manager_start(d->manager, store,
                                   d->kept_fd); /* looks at bytes that came from clients: not before */
@@ -514,6 +562,8 @@ static int start(Daemon *d) {
                 notify_forget(KEPT_NAME); /* should this eqd crash, the tasks of then must not run again */
         if (r >= 0)
                 r = start_watchdog(d, cgroups ? cgroup : NULL);
+        if (r >= 0)
+                watch_pressure(d);
         if (r >= 0 && d->manager->ready) /* without commands there is no spawner to wait for */
                 on_ready(d);
         return r;
@@ -545,6 +595,7 @@ static void keep_queues(const Manager *m) {
 static void finish(Daemon *d) {
         status_stop(&d->status);
         d->watchdog = watchdog_stop(d->watchdog);
+        d->pressure = pressure_watch_close(d->pressure);
         if (d->server)
                 d->server = server_free(d->server);
         if (d->manager && d->manager->keeping)

@@ -39,7 +39,7 @@ int privilege_drop(void) {
 }
 
 /* Our own cgroup in the unified hierarchy, as a directory. */
-static int own_cgroup(char *ret, size_t size) {
+int privilege_own_cgroup(char *ret, size_t size) {
         char line[PATH_MAX], path[PATH_MAX] = "";
         FILE *f = fopen("/proc/self/cgroup", "re");
         if (!f)
@@ -96,5 +96,5 @@ bool privilege_find_cgroup(const char *wanted, char *ret, size_t size) {
                 log_event(NO_CGROUPS, (0), wanted);
                 return false;
         }
-        return own_cgroup(ret, size) == 0 && is_delegated(ret) && move_to_leaf(ret);
+        return privilege_own_cgroup(ret, size) == 0 && is_delegated(ret) && move_to_leaf(ret);
 }

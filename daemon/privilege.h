@@ -14,3 +14,5 @@ int privilege_drop(void);
  * us), "off" (none). False: none; a wanted directory that does not serve is logged. Moves eqd into a subgroup `daemon` of a
  * delegated one, so that processes are in leaves only. */
 bool privilege_find_cgroup(const char *wanted, char *ret, size_t size);
+/* The cgroup that this process is in, as a directory. 0 or negative errno. */
+int privilege_own_cgroup(char *ret, size_t size);

@@ -18,6 +18,7 @@ static StatusNumbers numbers(const Manager *m) {
                 .n_running = manager_n_running(m),
                 .n_pending = m->n_pending - manager_n_running(m),
                 .lost_others = manager_lost_others(m),
+                .pressed = manager_is_pressed(m),
                 .stall_episode = stall ? stall->episode : 0,
                 .stall_usec = stall ? stall->stuck_usec : 0,
         };
@@ -44,16 +45,16 @@ void status_text(const Manager *m, char *buf, size_t size) {
                 stall_status(stall, buf, size);
                 used = strlen(buf);
         }
-        (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending%s", n.n_queues, n.n_running,
-                       n.n_pending,
+        (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending%s%s", n.n_queues, n.n_running,
+                       n.n_pending, n.pressed ? "; memory pressure" : "",
                        n.lost_others ? "; only commands of its own user: the spawner died, restart eqd" : "");
 }
 
 static bool is_true(const Status *s) {
         StatusNumbers n = numbers(s->manager);
         return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending &&
-               n.lost_others == s->told.lost_others && n.stall_episode == s->told.stall_episode &&
-               n.stall_usec == s->told.stall_usec;
+               n.lost_others == s->told.lost_others && n.pressed == s->told.pressed &&
+               n.stall_episode == s->told.stall_episode && n.stall_usec == s->told.stall_usec;
 }
 
 static void tell(Status *s) {

@@ -17,6 +17,7 @@ typedef struct StatusNumbers {
         size_t n_queues, n_running, n_pending;
         uint64_t stall_episode, stall_usec; /* the worst that lasts, as it was last reported; 0: none */
         bool lost_others;                   /* manager_lost_others() */
+        bool pressed;                       /* manager_is_pressed() */
 } StatusNumbers;
 
 typedef struct Status {

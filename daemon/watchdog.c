@@ -108,13 +108,17 @@ static void log_untaken(Watchdog *w, uint64_t now) {
 /* ---- thread: dump, panic ---- */
 
 static void dump_pools(const Watch *watch) {
-        char name[EQ_NAME_MAX + 1], text[256];
+        char name[EQ_NAME_MAX + 1], workers[32], text[256];
         for (size_t i = 0; i < watch_table_n(&watch->pools); i++) {
                 const WatchPool *p = watch_table_at(&watch->pools, i);
+                uint64_t limit = watch_pool_limit(p);
+                if (p->judge.n_busy + p->judge.n_startable == 0)
+                        continue;
                 watch_name_get(&p->name, name);
+                snprintf(workers, sizeof(workers), limit == UINT64_MAX ? "unlimited" : "%" PRIu64, limit);
                 snprintf(text, sizeof(text),
-                         "pool %s: workers=%" PRIu64 " busy=%" PRIu64 ", %" PRIu64 " queues could start a task", name,
-                         WATCH_GET(p->n_slots_max), p->judge.n_busy, p->judge.n_startable);
+                         "pool %s: workers=%s busy=%" PRIu64 ", %" PRIu64 " queues could start a task", name, workers,
+                         p->judge.n_busy, p->judge.n_startable);
                 log_event(STALL_DUMP, (.pool = name), text);
         }
 }
@@ -143,6 +147,9 @@ static void dump_tasks(const Watch *watch, size_t left, uint64_t now) {
         for (size_t i = 0; i < watch_table_n(&watch->slots) && left > 0; i++) {
                 const WatchSlot *c = watch_table_at(&watch->slots, i);
                 uint64_t started = WATCH_GET(c->started_usec), pid = WATCH_GET(c->pid);
+                const WatchLife *life = WATCH_GET(c->life);
+                if (started != 0 && life)
+                        started = WATCH_GET(life->begun_usec);
                 if (started == 0)
                         continue;
                 const WatchQueue *q = WATCH_GET(c->queue);

@@ -2,7 +2,7 @@
 
 /* Build-time program: prints a page of the manual, FILE.in, with what the tables of parameters say. A line @Limits@ stands
  * for the settings of that section, @Queue@ for the attributes of queues, @Pool@ for those of pools, @events@ and @fields@ for
- * what the journal gets; @VERSION@ is replaced anywhere. Keys are printed
+ * what the journal gets, @problems@ for what can be wrong with the files of the store; @VERSION@ is replaced anywhere. Keys are printed
  * as configuration files have them by custom, MaxActive for max_active. */
 
 #include <ctype.h>
@@ -82,6 +82,30 @@ static void print_fields(void) {
         }
 }
 
+static void print_problems(void) {
+        static const struct {
+                const char *name, *level, *what, *at_start, *advice;
+        } rows[] = {
+#define STORE_PROBLEM(ID, name_, LEVEL, what_, at_start_, advice_)                                                     \
+        { .name = (name_), .level = #LEVEL, .what = (what_), .at_start = (at_start_), .advice = (advice_) },
+#include "store/problems.def"
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                printf(".TP\n.BR ");
+                page_text(rows[i].name);
+                printf(" \" (");
+                for (const char *p = rows[i].level; *p; p++)
+                        putchar(tolower((unsigned char)*p));
+                printf(")\"\n");
+                page_text(rows[i].what);
+                printf(".\nAt the next start: ");
+                page_text(rows[i].at_start);
+                printf(".\nTo do: ");
+                page_text(rows[i].advice);
+                printf(".\n");
+        }
+}
+
 static bool is(const char *section, size_t len, const char *name) {
         return strlen(name) == len && memcmp(name, section, len) == 0;
 }
@@ -99,6 +123,10 @@ static bool print_section(const char *section, size_t len) {
 
         if (is(section, len, "events")) {
                 print_events();
+                return true;
+        }
+        if (is(section, len, "problems")) {
+                print_problems();
                 return true;
         }
         if (is(section, len, "fields")) {

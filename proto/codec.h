@@ -105,3 +105,9 @@ void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char
  * EQ_ID_RESPONSE_MAX bytes to a buffer that has the room. */
 enum { EQ_ID_RESPONSE_MAX = 27 };
 void eq_put_id_response(EqBuffer *b, uint32_t msgid, eq_task_id id);
+/* [0, msgid, "run", [id, queue, attempt, payload]], what eq_pack_request() and eq_pack_params() make of it, in one piece, for it
+ * is the second hottest. With options the rest is eq_pack_options()'s. Room: EQ_RUN_MAX and the bytes of queue and payload. */
+enum { EQ_RUN_MAX = 48 };
+void eq_put_run(EqBuffer *b, uint32_t msgid, const EqRun *run);
+void eq_pack_options(msgpack_packer *pk, const EqSchema *schema,
+                     const void *rec); /* as a map; nothing if there are none */

@@ -192,6 +192,14 @@ static bool take_id(Cursor *c, EqIdRef *ret) {
 static bool take_any(Cursor *c, EqBytes *ret) {
         EqScan scan = EQ_SCAN_NULL;
         size_t left = cursor_left(c);
+        Cursor next = *c;
+        Value v;
+
+        if (take_value(&next, &v) && v.kind < KIND_ARRAY) { /* one header, and it was walked over */
+                *ret = eq_bytes((const char *)c->p, (size_t)(next.p - c->p));
+                *c = next;
+                return true;
+        }
 
         if (left == 0 || eq_scan(&scan, c->p, left, left) != EQ_SCAN_DONE)
                 return false;
@@ -392,7 +400,8 @@ static inline int find_field(const EqSchema *schema, unsigned start, const uint8
         for (unsigned k = 0, i = start; k < schema->n_fields; k++, i++) {
                 if (i >= schema->n_fields)
                         i = 0;
-                if (schema->fields[i].name_len == len && memcmp(schema->fields[i].name, key, len) == 0)
+                const EqField *f = &schema->fields[i];
+                if (f->name_len == len && (len == 0 || f->name[0] == (char)key[0]) && memcmp(f->name, key, len) == 0)
                         return (int)i;
         }
         return -1;

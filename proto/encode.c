@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Typed structs to MessagePack. The format is left to msgpack-c, with one exception: eq_put_id_response(). */
+/* Typed structs to MessagePack. The format is left to msgpack-c, which hands over every few bytes by a call of their own;
+ * with two exceptions, for which that is too dear: eq_put_id_response() and eq_put_run(). */
 
 #include "codec.h"
 
@@ -98,15 +99,23 @@ void eq_pack_record(msgpack_packer *pk, const EqSchema *schema, const void *rec)
         pack_fields(pk, schema, rec, *(const uint64_t *)rec);
 }
 
-void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec) {
-        unsigned n = schema->n_positional;
-        uint64_t options = *(const uint64_t *)rec & ~((UINT64_C(1) << n) - 1);
+static uint64_t options_of(const EqSchema *schema, const void *rec) {
+        return *(const uint64_t *)rec & ~((UINT64_C(1) << schema->n_positional) - 1);
+}
 
-        msgpack_pack_array(pk, n + (options ? 1 : 0));
-        for (unsigned i = 0; i < n; i++)
-                packers[schema->fields[i].type](pk, (const char *)rec + schema->fields[i].offset);
+void eq_pack_options(msgpack_packer *pk, const EqSchema *schema, const void *rec) {
+        uint64_t options = options_of(schema, rec);
         if (options)
                 pack_fields(pk, schema, rec, options);
+}
+
+void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec) {
+        unsigned n = schema->n_positional;
+
+        msgpack_pack_array(pk, n + (options_of(schema, rec) ? 1 : 0));
+        for (unsigned i = 0; i < n; i++)
+                packers[schema->fields[i].type](pk, (const char *)rec + schema->fields[i].offset);
+        eq_pack_options(pk, schema, rec);
 }
 
 void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method) {
@@ -151,4 +160,59 @@ void eq_put_id_response(EqBuffer *b, uint32_t msgid, eq_task_id id) {
         memcpy(p + 18, "\xcf", 1);
         memcpy(p + 19, &be_seq, 8);
         b->len += EQ_ID_RESPONSE_MAX;
+}
+
+static char *put_bytes(char *p, const void *data, size_t n) {
+        memcpy(p, data, n);
+        return p + n;
+}
+
+/* A number, or the length of what follows, in as few bytes as it fits into; `head` is the first byte for one of 8 bits, those for 16
+ * and 32 follow it. */
+static char *put_sized(char *p, uint8_t head, uint32_t n) {
+        uint16_t be16 = htobe16((uint16_t)n);
+        uint32_t be32 = htobe32(n);
+
+        if (n <= UINT8_MAX) {
+                *p++ = (char)head;
+                *p++ = (char)n;
+                return p;
+        }
+        *p++ = (char)(head + (n <= UINT16_MAX ? 1 : 2));
+        return n <= UINT16_MAX ? put_bytes(p, &be16, sizeof(be16)) : put_bytes(p, &be32, sizeof(be32));
+}
+
+static char *put_uint(char *p, uint32_t n) {
+        if (n > 0x7f)
+                return put_sized(p, 0xcc, n);
+        *p++ = (char)n;
+        return p;
+}
+
+static char *put_str(char *p, EqBytes s) {
+        if (s.len > 0x1f)
+                p = put_sized(p, 0xd9, s.len);
+        else
+                *p++ = (char)(0xa0 | s.len);
+        return put_bytes(p, s.data, s.len);
+}
+
+void eq_put_run(EqBuffer *b, uint32_t msgid, const EqRun *run) {
+        char *start = b->data + b->len, *p = start;
+        uint64_t be_queue = htobe64(run->id.id.queue), be_seq = htobe64(run->id.id.seq);
+
+        p = put_bytes(p, "\x94\x00", 2);
+        p = put_uint(p, msgid);
+        p = put_bytes(p, "\xa3run", 4);
+        p = put_bytes(p, options_of(&eq_schema_Run, run) ? "\x95" : "\x94", 1);
+        p = put_bytes(p, "\x92\xcf", 2);
+        p = put_bytes(p, &be_queue, sizeof(be_queue));
+        p = put_bytes(p, "\xcf", 1);
+        p = put_bytes(p, &be_seq, sizeof(be_seq));
+        p = put_str(p, run->queue);
+        p = put_uint(p, (uint32_t)run->attempt);
+        p = put_sized(p, 0xc4, run->payload.len);
+        if (run->payload.len > 0)
+                p = put_bytes(p, run->payload.data, run->payload.len);
+        b->len += (size_t)(p - start);
 }

@@ -90,7 +90,7 @@ int eq_scan(EqScan *scan, const void *buf, size_t len, size_t max) {
                 if (r == EQ_SCAN_MORE)
                         break;
                 left += values - 1;
-                if (n > max || pos + n > max || left > max - (pos + n))
+                if (pos + n + left > max) /* each of them is far below 2^63 */
                         return -EMSGSIZE;
                 pos += n;
         }

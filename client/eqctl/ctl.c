@@ -6,9 +6,7 @@
 #include "eqctl/ctl.h"
 
 #include <errno.h>
-#include <grp.h>
 #include <poll.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -18,10 +16,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "eqctl/accounts.h"
 #include "eqctl/duration.h"
 #include "eqctl/text.h"
 
-enum { RECONNECT_USEC = 30000000, RECONNECT_STEP_MSEC = 250 };
+static const char SYSTEM_SOCKET[] = "/run/eqd/eqd.sock";
+enum { RECONNECT_USEC = 30000000 };
 
 /* ---- time ---- */
 
@@ -131,17 +131,28 @@ int ctl_get_uid(const Ctl *ctl, FlagId flag, uint64_t *ret) {
                 *ret = (uint64_t)n;
                 return status;
         }
-        const struct passwd *pw = getpwnam(text);
-        if (!pw) {
+        uid_t uid;
+        if (!account_uid(text, &uid)) {
                 ctl_error(ctl, "--%s: no user `%s`", flags[flag].name, text);
                 return EXIT_USAGE;
         }
-        *ret = pw->pw_uid;
+        *ret = uid;
         return 0;
 }
 
+/* As sigabbrev_np() of glibc, which is not everywhere. */
+static const char *const signal_names[] = {
+        [SIGHUP] = "HUP",       [SIGINT] = "INT",   [SIGQUIT] = "QUIT",   [SIGILL] = "ILL",   [SIGTRAP] = "TRAP",
+        [SIGABRT] = "ABRT",     [SIGBUS] = "BUS",   [SIGFPE] = "FPE",     [SIGKILL] = "KILL", [SIGUSR1] = "USR1",
+        [SIGSEGV] = "SEGV",     [SIGUSR2] = "USR2", [SIGPIPE] = "PIPE",   [SIGALRM] = "ALRM", [SIGTERM] = "TERM",
+        [SIGSTKFLT] = "STKFLT", [SIGCHLD] = "CHLD", [SIGCONT] = "CONT",   [SIGSTOP] = "STOP", [SIGTSTP] = "TSTP",
+        [SIGTTIN] = "TTIN",     [SIGTTOU] = "TTOU", [SIGURG] = "URG",     [SIGXCPU] = "XCPU", [SIGXFSZ] = "XFSZ",
+        [SIGVTALRM] = "VTALRM", [SIGPROF] = "PROF", [SIGWINCH] = "WINCH", [SIGPOLL] = "POLL", [SIGPWR] = "PWR",
+        [SIGSYS] = "SYS",
+};
+
 const char *signal_name(int sig) {
-        return sig > 0 ? sigabbrev_np(sig) : NULL;
+        return sig > 0 && (size_t)sig < sizeof(signal_names) / sizeof(signal_names[0]) ? signal_names[sig] : NULL;
 }
 
 int signal_parse(const char *text, uint64_t *ret) {
@@ -212,7 +223,7 @@ static int init_socket(Ctl *ctl) {
         char buf[108];
 
         if (!path && ctl_has(ctl, FLAG_system))
-                path = "/run/eqd/eqd.sock";
+                path = SYSTEM_SOCKET;
         else if (!path && ctl_has(ctl, FLAG_user_instance)) {
                 if (!dir || !*dir) {
                         ctl_error(ctl, "--user: XDG_RUNTIME_DIR is not set, so there is no user instance");
@@ -248,21 +259,33 @@ int ctl_init(Ctl *ctl, int argc, char **argv) {
 /* ---- connection ---- */
 
 static int denied(const Ctl *ctl, int error) {
+        char group[ACCOUNT_NAME_SIZE];
         struct stat st;
-        const struct group *gr =
-                stat(ctl->socket, &st) == 0 && st.st_mode & S_IWGRP && st.st_gid != 0 ? getgrgid(st.st_gid) : NULL;
 
-        if (gr)
+        if (stat(ctl->socket, &st) == 0 && st.st_mode & S_IWGRP && st.st_gid != 0 &&
+            account_group_name(st.st_gid, group))
                 ctl_error(ctl,
                           "not permitted to use %s: %s. It is for the members of group %s; root makes you one with "
                           "`usermod -aG %s USER`, which counts from your next login on",
-                          ctl->socket, strerror(error), gr->gr_name, gr->gr_name);
+                          ctl->socket, strerror(error), group, group);
         else
                 ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(error));
         return EXIT_NO_PERMISSION;
 }
 
+/* Root is led to the system's eqd, and may have started one as his own. */
+static bool find_user_instance(const Ctl *ctl, char *ret, size_t size) {
+        const char *dir = getenv("XDG_RUNTIME_DIR");
+
+        if (!dir || !*dir || strcmp(ctl->socket, SYSTEM_SOCKET) != 0)
+                return false;
+        (void)snprintf(ret, size, "%s/eqd/eqd.sock", dir); /* a cut path is nowhere */
+        return access(ret, F_OK) == 0;
+}
+
 int ctl_connect(Ctl *ctl) {
+        char own[108];
+
         if (ctl->client)
                 return 0;
         int r = eq_client_open(&ctl->client, ctl->socket);
@@ -270,6 +293,11 @@ int ctl_connect(Ctl *ctl) {
                 return 0;
         if (r == -EACCES || r == -EPERM)
                 return denied(ctl, -r);
+        if (find_user_instance(ctl, own, sizeof(own))) {
+                ctl_error(ctl, "no eqd answers at %s: %s; there is one of yours, at %s: use --user", ctl->socket,
+                          strerror(-r), own);
+                return EXIT_NO_DAEMON;
+        }
         ctl_error(ctl,
                   "no eqd answers at %s: %s. Start it with `systemctl start eqd` (or `systemctl --user start eqd`), "
                   "or name another socket with -S or EQD_SOCKET",
@@ -277,18 +305,30 @@ int ctl_connect(Ctl *ctl) {
         return EXIT_NO_DAEMON;
 }
 
-int ctl_reconnect(Ctl *ctl) {
-        uint64_t end = monotonic_usec() + RECONNECT_USEC;
+void ctl_on_link(eq_client *c, eq_link event, int r, void *userdata) {
+        Ctl *ctl = userdata;
+        ctl->broken = event == EQ_LINK_BROKEN;
+        if (event == EQ_LINK_LOST)
+                ctl_note(ctl, "lost the connection to eqd; trying again for 30 s");
+        else if (event == EQ_LINK_BACK)
+                ctl_note(ctl, "%s", ctl->back);
+}
 
-        ctl->client = eq_client_close(ctl->client);
-        ctl_note(ctl, "lost the connection to eqd; trying again for 30 s");
-        do {
-                if (eq_client_open(&ctl->client, ctl->socket) == 0) {
-                        ctl_note(ctl, "connected again");
-                        return 0;
-                }
-                (void)poll(NULL, 0, RECONNECT_STEP_MSEC); /* a pause; a signal may shorten it */
-        } while (monotonic_usec() < end);
+int ctl_connect_lasting(Ctl *ctl, const char *back) {
+        eq_reconnect policy = EQ_RECONNECT_INIT;
+        int status = ctl_connect(ctl);
+        if (status)
+                return status;
+        ctl->back = back;
+        policy.give_up_usec = RECONNECT_USEC;
+        eq_client_set_link(ctl->client, ctl_on_link, ctl);
+        int r = eq_client_set_reconnect(ctl->client, &policy);
+        return r < 0 ? ctl_fail(ctl, r) : 0;
+}
+
+int ctl_lasting_fail(Ctl *ctl, int r) {
+        if (r == -EREMOTEIO || r == -EBADMSG || r == -ENOMEM)
+                return ctl_fail(ctl, r);
         ctl_error(ctl, "eqd did not come back at %s", ctl->socket);
         return EXIT_TEMPORARY;
 }
@@ -376,15 +416,14 @@ int ctl_call(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret) {
 }
 
 int ctl_call_waiting(Ctl *ctl, EqMethodId method, const void *params, eq_reply **ret) {
-        int status = ctl_connect(ctl);
-        while (status == 0) {
-                eq_client_set_timeout(ctl->client, EQ_TIMEOUT_NEVER);
-                int r = ctl_try(ctl, method, params, ret);
-                if (r != -ECONNRESET)
-                        return r < 0 ? ctl_fail(ctl, r) : 0;
-                status = ctl_reconnect(ctl);
-        }
-        return status;
+        int status = ctl_connect_lasting(ctl, "connected again"), r;
+        if (status)
+                return status;
+        eq_client_set_timeout(ctl->client, EQ_TIMEOUT_NEVER);
+        do
+                r = ctl_try(ctl, method, params, ret);
+        while (r == -ECONNRESET && !ctl->broken); /* it may have been carried out: that does no harm to what waits */
+        return r < 0 ? ctl_lasting_fail(ctl, r) : 0;
 }
 
 EqBytes reply_result(const eq_reply *reply) {

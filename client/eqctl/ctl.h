@@ -41,6 +41,8 @@ struct Ctl {
         const char *socket_option;
         char socket[108];
         eq_client *client; /* NULL until ctl_connect() */
+        const char *back;  /* what is said when the connection has come back; literal */
+        bool broken;       /* it has not */
         NameCache *names;  /* queue ids and uids seen so far; owned */
 };
 #define CTL_NULL                                                                                                       \
@@ -65,8 +67,12 @@ int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret);
 
 /* Connects unless connected. 0, or the exit status. */
 int ctl_connect(Ctl *ctl);
-/* The connection was lost during a wait: tries for 30 s to get a new one. 0, or EXIT_TEMPORARY. */
-int ctl_reconnect(Ctl *ctl);
+/* Connects, if there is no connection, for one that comes back by itself, if that takes no more than 30 s, and says so; `back`,
+ * a literal, then. Subscriptions, waits and queues that are served go on. No call is outstanding. 0, or the exit status. */
+int ctl_connect_lasting(Ctl *ctl, const char *back);
+void ctl_on_link(eq_client *c, eq_link event, int r,
+                 void *ctl);           /* which says so; who sets another one calls it first */
+int ctl_lasting_fail(Ctl *ctl, int r); /* what dispatch of such a connection returned: says so. The exit status */
 
 /* A blocking call; params is the record of the method's schema. 0, or the exit status after having said what eqd said.
  * ret may be NULL, else it is the caller's to free. */

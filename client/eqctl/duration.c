@@ -183,6 +183,8 @@ const char *duration_format(uint64_t usec, char *buf) {
 
         if (s < 10 && usec % SEC >= SEC / 10)
                 (void)snprintf(buf, DURATION_SIZE, "%u.%us", (unsigned)s, (unsigned)(usec % SEC / (SEC / 10)));
+        else if (usec > 0 && usec < 1000)
+                (void)snprintf(buf, DURATION_SIZE, "%uus", (unsigned)usec);
         else if (s < 1 && usec > 0)
                 (void)snprintf(buf, DURATION_SIZE, "%ums", (unsigned)(usec / 1000));
         else if (s < 60)

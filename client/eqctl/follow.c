@@ -28,11 +28,11 @@ enum { DETACH_USEC = 2000000, OUTPUT_GRACE_USEC = 2000000 };
 typedef struct Loop {
         Follow *f;
         int signal_fd;
-        size_t n_calls;       /* wait calls that are outstanding */
-        int error;            /* -errno of a wait call that failed */
-        uint64_t end_usec;    /* monotonic; when --timeout is over */
-        uint64_t detach_usec; /* when the time for a second ^C is over; 0: none came */
-        bool canceled;
+        size_t n_calls;         /* wait calls that are outstanding */
+        int error;              /* -errno of a wait call that failed */
+        uint64_t end_usec;      /* monotonic; when --timeout is over */
+        uint64_t detach_usec;   /* when the time for a second ^C is over; 0: none came */
+        bool canceled, is_back; /* the connection, and nothing was done about it */
 } Loop;
 
 /* ---- tasks ---- */
@@ -101,6 +101,16 @@ static void say_not_run(const Follow *f, const char *id, const EqTask *t) {
         ctl_error(f->ctl, "%s did not run to its end: %s", id, text_end(&b));
 }
 
+/* As a shell says `Killed`: the exit status alone may be a program's own. */
+static void say_cut_short(const Follow *f, const char *id, const EqTask *t) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+
+        text_bytes(&b, t->state);
+        text_cstr(&b, ": ");
+        text_bytes(&b, t->detail);
+        ctl_note(f->ctl, "%s is %s", id, text_end(&b));
+}
+
 static void write_status(const Follow *f, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
         const char *id = f->n_tasks > 1 ? "id" : NULL;
@@ -154,6 +164,8 @@ static void task_ended(Follow *f, const EqTask *t) {
                 ctl_error(f->ctl, "cannot write the result of %s: %m", task->id);
         if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
+        else if (eq_state_find(t->state) == EQ_STATE_TIMEOUT || (t->signal && t->detail.len > 0))
+                say_cut_short(f, task->id, t);
         write_status(f, t);
 }
 
@@ -457,16 +469,17 @@ static int over(Loop *l) {
         return -1;
 }
 
-static int recover(Loop *l) {
-        int status = ctl_reconnect(l->f->ctl);
-        if (status)
-                return status;
-        l->n_calls = 0;
-        l->error = 0;
-        int r = start_waits(l);
-        if (r == 0)
-                r = restart_output(l);
-        return r < 0 && r != -ECONNRESET ? follow_failure(ctl_fail(l->f->ctl, r)) : -1;
+/* Waits go on by themselves; output does not. */
+static void on_link(eq_client *c, eq_link event, int r, void *userdata) {
+        Loop *l = userdata;
+        ctl_on_link(c, event, r, l->f->ctl);
+        l->is_back = l->is_back || event == EQ_LINK_BACK;
+}
+
+static int go_on(Loop *l) {
+        l->is_back = false;
+        int r = restart_output(l);
+        return r < 0 ? follow_failure(ctl_lasting_fail(l->f->ctl, r)) : -1;
 }
 
 /* One turn. -1: go on; else the exit status. */
@@ -474,10 +487,10 @@ static int turn(Loop *l) {
         int r = eq_client_dispatch(l->f->ctl->client, 0);
         if (is_done(l))
                 return result(l->f);
-        if (r == -ECONNRESET)
-                return recover(l);
         if (r < 0 || l->error)
-                return follow_failure(ctl_fail(l->f->ctl, r < 0 ? r : l->error));
+                return follow_failure(ctl_lasting_fail(l->f->ctl, r < 0 ? r : l->error));
+        if (l->is_back)
+                return go_on(l);
         if (l->n_calls == 0 && !all_ended(l->f)) {
                 ctl_error(l->f->ctl, "eqd's answer does not name the tasks that were asked for");
                 return EXIT_NOT_RUN;
@@ -502,9 +515,14 @@ int follow_run(Follow *f) {
         if (sigprocmask(SIG_BLOCK, &set, &old) < 0)
                 return follow_failure(ctl_fail(f->ctl, -errno));
         l.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        int r = l.signal_fd < 0 ? -errno : start_waits(&l);
-        if (r < 0 && r != -ECONNRESET)
-                status = follow_failure(ctl_fail(f->ctl, r));
+        int r = l.signal_fd < 0 ? -errno : 0;
+        if (r == 0 && (status = ctl_connect_lasting(f->ctl, "connected again")) == 0) {
+                status = -1;
+                eq_client_set_link(f->ctl->client, on_link, &l);
+                r = start_waits(&l);
+        }
+        if (r < 0)
+                status = follow_failure(ctl_lasting_fail(f->ctl, r));
         while (status < 0)
                 status = turn(&l);
         if (l.signal_fd >= 0)

@@ -178,7 +178,7 @@ static const char *queue_state(Ctl *ctl, const void *rec, EqBuffer *b) {
         return eq_bytes_eq(q->state, eq_str("open")) ? NULL : "33";
 }
 
-static EqBytes attribute(EqArray set, const char *key) {
+EqBytes rows_attribute(EqArray set, const char *key) {
         size_t n = strlen(key);
         EqBytes s;
 
@@ -190,7 +190,7 @@ static EqBytes attribute(EqArray set, const char *key) {
 
 static const char *queue_run(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqQueue *q = rec;
-        EqBytes max = attribute(q->set, "max_active");
+        EqBytes max = rows_attribute(q->set, "max_active");
 
         text_printf(b, "%" PRIu64, q->running);
         if (max.len > 0) {
@@ -211,15 +211,20 @@ static const char *queue_oldest(Ctl *ctl, const void *rec, EqBuffer *b) {
 
 static const char *queue_why(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqQueue *q = rec;
+        bool stalled = EQ_HAS(q, Queue, stalled_usec);
 
-        if (q->reason.len == 0)
+        if (stalled) {
+                text_cstr(b, "STALLED ");
+                put_duration(b, q->stalled_usec);
+                text_cstr(b, q->reason.len > 0 ? ", " : "");
+        } else if (q->reason.len == 0)
                 text_cstr(b, "-");
         text_escaped(b, q->reason);
         if (q->reason.len > 0 && q->detail.len > 0) {
                 text_cstr(b, ": ");
                 text_escaped(b, q->detail);
         }
-        return NULL;
+        return stalled ? "1;31" : NULL;
 }
 
 static const Column queue_columns[] = {
@@ -236,6 +241,19 @@ const RowKind rows_queues = {
         .wide = "name,state,run,queued,waiting,finished,oldest,bytes,last_seq,accepted,done,failed,refused,workers,"
                 "origin,why",
         .tsv = "name,state,running,queued,waiting,finished,oldest_usec,accepted,done,failed,refused,reason",
+        .id = "name",
+};
+
+/* Of those that are busy, for who looks why they do not go on. */
+const RowKind rows_busy_queues = {
+        .schema = &eq_schema_Queue,
+        .columns = queue_columns,
+        .table = "name,state,run,queued,waiting,oldest,done,failed,mayday,rescued,why",
+        .wide = "name,state,run,queued,waiting,finished,oldest,bytes,accepted,done,failed,refused,workers,mayday,"
+                "rescued,"
+                "rescue_failed,why",
+        .tsv = "name,state,running,queued,waiting,finished,oldest_usec,accepted,done,failed,refused,reason,mayday,"
+               "rescued",
         .id = "name",
 };
 
@@ -270,8 +288,38 @@ static const char *monitor_cpu(Ctl *ctl, const void *rec, EqBuffer *b) {
         return NULL;
 }
 
-static const char *monitor_none(Ctl *ctl, const void *rec, EqBuffer *b) {
-        text_cstr(b, "-");
+static const char *monitor_cpuitsv(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        if (EQ_HAS(q, Queue, cpu_intensive))
+                put_count(b, q->cpu_intensive);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static void put_rescue(const EqQueue *q, EqBuffer *b, uint64_t n) {
+        if (EQ_HAS(q, Queue, mayday))
+                put_count(b, n);
+        else
+                text_cstr(b, "-");
+}
+
+static const char *monitor_mayday(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_rescue(rec, b, ((const EqQueue *)rec)->mayday);
+        return NULL;
+}
+
+static const char *monitor_rescued(Ctl *ctl, const void *rec, EqBuffer *b) {
+        put_rescue(rec, b, ((const EqQueue *)rec)->rescued);
+        return NULL;
+}
+
+static const char *monitor_cmw(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqQueue *q = rec;
+        if (EQ_HAS(q, Queue, cm_wakeups))
+                put_count(b, q->cm_wakeups);
+        else
+                text_cstr(b, "-");
         return NULL;
 }
 
@@ -290,10 +338,10 @@ static const Column monitor_columns[] = {
         { .name = "total", .header = "total", .cell = monitor_total, .right = true },
         { .name = "infl", .header = "infl", .cell = monitor_infl, .right = true },
         { .name = "cputime", .header = "CPUtime", .cell = monitor_cpu, .right = true },
-        { .name = "cpuitsv", .header = "CPUitsv", .cell = monitor_none, .right = true },
-        { .name = "cmw", .header = "CMW/RPR", .cell = monitor_none, .right = true },
-        { .name = "mayday", .header = "mayday", .cell = monitor_none, .right = true },
-        { .name = "rescued", .header = "rescued", .cell = monitor_none, .right = true },
+        { .name = "cpuitsv", .header = "CPUitsv", .cell = monitor_cpuitsv, .right = true },
+        { .name = "cmw", .header = "CMW/RPR", .cell = monitor_cmw, .right = true },
+        { .name = "mayday", .header = "mayday", .cell = monitor_mayday, .right = true },
+        { .name = "rescued", .header = "rescued", .cell = monitor_rescued, .right = true },
         { .name = "pend", .header = "pend", .cell = monitor_pend, .right = true },
         { .name = "inact", .header = "inact", .cell = monitor_inact, .right = true },
         { .name = "oldest", .header = "oldest", .cell = queue_oldest, .right = true },
@@ -305,7 +353,7 @@ const RowKind rows_monitor = {
         .columns = monitor_columns,
         .table = "name,total,infl,cputime,cpuitsv,cmw,mayday,rescued,pend,inact,oldest,stall",
         .wide = "name,total,infl,cputime,cpuitsv,cmw,mayday,rescued,pend,inact,oldest,stall",
-        .tsv = "name,done,failed,running,cpu_usec,queued,waiting,oldest_usec,stalls,stalled_usec",
+        .tsv = "name,done,failed,running,cpu_usec,cpu_intensive,queued,waiting,oldest_usec,stalls,stalled_usec",
         .id = "name",
 };
 
@@ -339,11 +387,11 @@ static const Column pool_columns[] = {
 const RowKind rows_pools = {
         .schema = &eq_schema_Pool,
         .columns = pool_columns,
-        .table = "name,kind,run,queues,startable,started,create_failures,origin,reason,stall",
-        .wide = "name,kind,run,made,queues,startable,started,create_failures,origin,reason,blocked_usec,stall,removing,"
-                "set",
+        .table = "name,kind,run,queues,startable,started,create_failures,mayday,rescued,origin,reason,stall",
+        .wide = "name,kind,run,made,queues,startable,started,create_failures,mayday,rescued,rescuing,origin,reason,"
+                "blocked_usec,stall,removing,set",
         .tsv = "name,kind,slots,made,busy,queues,startable,started,create_failures,origin,reason,blocked_usec,stalled_"
-               "usec",
+               "usec,mayday,rescued,rescuing",
         .id = "name",
 };
 
@@ -433,6 +481,7 @@ const RowKind rows_params = {
 static const char *worker_state(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqWorker *w = rec;
         text_escaped(b, w->state);
+        text_cstr(b, w->rescue ? " (reserve)" : "");
         return eq_bytes_eq(w->state, eq_str("blocked")) ? "31" : NULL;
 }
 
@@ -491,7 +540,7 @@ const RowKind rows_workers = {
                 "serves",
         .tsv = "worker,name,state,uid,pid,credit,parallel,in_flight,oldest,oldest_usec,seen_usec,unread_bytes,done,"
                "failed,"
-               "late,refused,queues",
+               "late,refused,queues,rescue",
         .id = "worker",
 };
 

@@ -2,10 +2,10 @@
 /* Names of queues by id and of users by uid, looked up once each. Small numbers of both: lists will do. */
 
 #include <inttypes.h>
-#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "eqctl/accounts.h"
 #include "eqctl/ctl.h"
 #include "eqctl/text.h"
 
@@ -107,10 +107,10 @@ void ctl_user(Ctl *ctl, EqBuffer *b, uint64_t uid) {
         const Name *n = c ? name_find(c->users, uid) : NULL;
 
         if (!n && c) {
-                const struct passwd *pw = getpwuid((uid_t)uid);
-                char number[24];
-                (void)snprintf(number, sizeof(number), "%" PRIu64, uid);
-                n = name_add(&c->users, uid, eq_str(pw ? pw->pw_name : number));
+                char name[ACCOUNT_NAME_SIZE];
+                if (!account_user_name((uid_t)uid, name))
+                        (void)snprintf(name, sizeof(name), "%" PRIu64, uid);
+                n = name_add(&c->users, uid, eq_str(name));
         }
         if (n)
                 text_escaped(b, eq_str(n->text));

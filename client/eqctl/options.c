@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "eqctl/ctl.h"
+
 _Static_assert(_VERB_MAX <= 64, "Flag.verbs has 64 bits");
 
 const Verb verbs[_VERB_MAX] = {
@@ -178,6 +180,12 @@ static int refuse_long(Options *o, const char *word, size_t n) {
         const char *guess = nearest_name(&near, name);
         if (guess)
                 return refuse(o, "%s has no option --%s; did you mean --%s?", verbs[o->verb].name, name, guess);
+        if (strstr(verbs[o->verb].arguments, "KEY=VALUE")) {
+                for (char *p = name; *p; p++)
+                        *p = *p == '-' ? '_' : *p;
+                return refuse(o, "%s has no option --%.*s; an attribute goes without --: %s=VALUE", verbs[o->verb].name,
+                              (int)(n < 60 ? n : 60), word, name);
+        }
         return refuse(o, "%s has no option --%s; see eqctl help %s", verbs[o->verb].name, name, verbs[o->verb].name);
 }
 
@@ -200,7 +208,23 @@ static int parse_long(Parser *p, const char *word) {
         return add_option(p->o, f, p->argv[p->i++]);
 }
 
+/* Other verbs have it, and this one has what it means there under another letter. */
+static int refuse_letter(Options *o, char letter) {
+        for (int i = 0; i < _FLAG_MAX; i++) {
+                int same =
+                        flags[i].letter == letter ? flag_find_long(o->verb, flags[i].name, strlen(flags[i].name)) : -1;
+                if (same >= 0)
+                        return refuse(o, "%s has no option -%c; did you mean --%s?", verbs[o->verb].name, letter,
+                                      flags[same].name);
+        }
+        return refuse(o, "%s has no option -%c; see eqctl help %s", verbs[o->verb].name, letter, verbs[o->verb].name);
+}
+
 static int parse_letters(Parser *p, const char *word) {
+        uint64_t ignored;
+
+        if (p->o->verb == VERB_kill && signal_parse(word, &ignored) == 0)
+                return add_option(p->o, FLAG_kill_signal, word); /* -9, -KILL, as of kill(1) */
         for (; *word; word++) {
                 int f = flag_find_letter(flag_scope(p->o), *word);
                 if (f < 0 && p->o->verb == _VERB_INVALID) {
@@ -208,8 +232,7 @@ static int parse_letters(Parser *p, const char *word) {
                         f = flag_find_letter(VERB_ls, *word);
                 }
                 if (f < 0)
-                        return refuse(p->o, "%s has no option -%c; see eqctl help %s", verbs[p->o->verb].name, *word,
-                                      verbs[p->o->verb].name);
+                        return refuse_letter(p->o, *word);
                 if (!flags[f].argument) {
                         add_option(p->o, f, NULL);
                         continue;

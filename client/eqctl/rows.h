@@ -21,8 +21,8 @@ typedef struct RowKind {
         const char *id;                 /* the field that -o id prints */
 } RowKind;
 
-extern const RowKind rows_tasks, rows_queues, rows_pools, rows_params, rows_workers, rows_events, rows_whys,
-        rows_monitor, rows_flights;
+extern const RowKind rows_tasks, rows_queues, rows_busy_queues, rows_pools, rows_params, rows_workers, rows_events,
+        rows_whys, rows_monitor, rows_flights;
 
 enum { ROWS_COLUMNS_MAX = 64 };
 
@@ -51,5 +51,7 @@ void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec);
 int rows_print_settings(Ctl *ctl, const EqSchema *schema, const void *rec, int set);
 /* One field for people: a name for a uid, a time of day for a time, a duration for a duration. */
 void field_text(Ctl *ctl, const EqSchema *schema, const void *rec, int field, bool machine, EqBuffer *b);
+/* The value of an attribute, as Queue::set has them; empty: it has none. */
+EqBytes rows_attribute(EqArray set, const char *key);
 /* Writes b to standard output and empties it. 0 or EXIT_FAILURE, and has said so. */
 int print_buffer(const Ctl *ctl, EqBuffer *b);

@@ -63,6 +63,24 @@ int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint6
         return 0;
 }
 
+int queues_parse(const char *text, EqBytes *ret_first, EqBuffer *others, uint32_t *ret_n, EqBytes *ret_bad) {
+        msgpack_packer pk = eq_packer(others);
+        size_t n = strcspn(text, ",");
+
+        *ret_n = 0;
+        for (*ret_first = *ret_bad = eq_bytes(text, n); eq_name_valid(*ret_bad); *ret_bad = eq_bytes(text, n)) {
+                if (*ret_n > 0 || text != ret_first->data) {
+                        eq_pack_str(&pk, *ret_bad);
+                        ++*ret_n;
+                }
+                if (!text[n])
+                        return 0;
+                text += n + 1;
+                n = strcspn(text, ",");
+        }
+        return -EINVAL;
+}
+
 static int after_one(EqBytes part, EqBuffer ids[3], uint32_t n_ids[3]) {
         static const char *const kinds[] = { "ok:", "any:", "fail:" };
         EqBytes queue;
@@ -116,18 +134,37 @@ int backoff_parse(const char *text, uint64_t *ret_first, uint64_t *ret_longest) 
 
 /* ---- options, group by group; each 0 or the exit status ---- */
 
+/* The first is its own; it holds the others too. */
+static int set_queues(Submission *s) {
+        const char *text = ctl_get(s->ctl, FLAG_queue);
+        EqBytes first, bad;
+        uint32_t n = 0;
+
+        s->queue = text ? text : "default";
+        if (queues_parse(s->queue, &first, &s->also, &n, &bad) < 0) {
+                ctl_error(s->ctl,
+                          "`%.*s` is no name of a queue: 1 to 31 of A-Z a-z 0-9 . _ @ -, not starting with . or -",
+                          (int)bad.len, bad.data);
+                return EXIT_USAGE;
+        }
+        if (n == 0)
+                return 0;
+        if (submission_is_many(s)) {
+                ctl_error(s->ctl, "-q %s: a task over several queues is submitted alone, without --array or --each",
+                          text);
+                return EXIT_USAGE;
+        }
+        s->home = strndup(first.data, first.len);
+        s->queue = s->home;
+        EQ_SET(&s->common, Submit, also, (EqArray) { .raw = eq_bytes(s->also.data, s->also.len), .n = n });
+        if (s->home && !s->also.failed)
+                return 0;
+        return ctl_no_memory(s->ctl);
+}
+
 static int set_text(Submission *s) {
         const char *label = ctl_get(s->ctl, FLAG_label);
 
-        s->queue = ctl_get(s->ctl, FLAG_queue);
-        if (!s->queue)
-                s->queue = "default";
-        if (!eq_name_valid(eq_str(s->queue))) {
-                ctl_error(s->ctl,
-                          "`%s` is no name of a queue: 1 to 31 of A-Z a-z 0-9 . _ @ -, not starting with . or -",
-                          s->queue);
-                return EXIT_USAGE;
-        }
         if (label && (strlen(label) > EQ_LABEL_MAX || !eq_text_valid(eq_str(label)))) {
                 ctl_error(s->ctl, "--label: UTF-8 without control characters, at most %d bytes", EQ_LABEL_MAX);
                 return EXIT_USAGE;
@@ -527,6 +564,41 @@ static int set_many(Submission *s) {
         return 0;
 }
 
+static int check_key(const Submission *s, EqBytes key) {
+        if (key.len > 0 && key.len <= EQ_KEY_MAX && eq_text_valid(key))
+                return 0;
+        ctl_error(s->ctl, "--unique: a key is UTF-8 without control characters, 1 to %d bytes", EQ_KEY_MAX);
+        return EXIT_USAGE;
+}
+
+static int set_unique(Submission *s) {
+        const char *mode = ctl_get(s->ctl, FLAG_on_dup);
+        s->unique = ctl_get(s->ctl, FLAG_unique);
+        if (mode && !s->unique) {
+                ctl_error(s->ctl, "--on-dup says what becomes of a second task with a key; give --unique KEY, too");
+                return EXIT_USAGE;
+        }
+        if (mode && strcmp(mode, "skip") != 0 && strcmp(mode, "replace") != 0 && strcmp(mode, "error") != 0) {
+                ctl_error(s->ctl, "--on-dup: `%s`; write skip, replace or error", mode);
+                return EXIT_USAGE;
+        }
+        if (s->unique && submission_is_many(s) && !strstr(s->unique, "{}")) {
+                ctl_error(s->ctl, "--unique: each task needs a key of its own; put {} into it, as %s-{}", s->unique);
+                return EXIT_USAGE;
+        }
+        if (s->unique && s->follow) {
+                ctl_error(s->ctl,
+                          "--follow: not with --unique, for the task may have run already; use eqctl logs -f ID");
+                return EXIT_USAGE;
+        }
+        if (mode)
+                EQ_SET(&s->common, Submit, on_dup, eq_str(mode));
+        if (!s->unique || submission_is_many(s))
+                return 0;
+        EQ_SET(&s->common, Submit, unique, eq_str(s->unique));
+        return check_key(s, s->common.unique);
+}
+
 /* Without a command nothing is said about how to run one, unless somebody asked for that. */
 static void forget_command(Submission *s) {
         const Ctl *ctl = s->ctl;
@@ -546,8 +618,8 @@ int submission_init(Submission *s, Ctl *ctl, bool is_run) {
         s->wait = s->follow || ctl_has(ctl, FLAG_wait);
 
         set_flags(s);
-        int (*const setters[])(Submission *) = { set_text,    set_command, set_many,    set_times,
-                                                 set_numbers, set_paths,   set_rlimits, set_env };
+        int (*const setters[])(Submission *) = { set_text,  set_command, set_many,  set_queues,  set_unique,
+                                                 set_times, set_numbers, set_paths, set_rlimits, set_env };
         for (size_t i = 0; i < sizeof(setters) / sizeof(setters[0]); i++) {
                 int status = setters[i](s);
                 if (status)
@@ -567,6 +639,8 @@ int submission_init(Submission *s, Ctl *ctl, bool is_run) {
 
 void submission_deinit(Submission *s) {
         eq_buffer_done(&s->env);
+        eq_buffer_done(&s->also);
+        free(s->home);
         eq_buffer_done(&s->rlimits);
         for (int i = 0; i < 3; i++)
                 eq_buffer_done(&s->after[i]);
@@ -603,7 +677,7 @@ static void item_argv(const Submission *s, const char *word, SubmissionItem *ite
 }
 
 int submission_item(const Submission *s, const char *word, SubmissionItem *ret) {
-        ret->argv.len = ret->env.len = ret->payload.len = 0;
+        ret->argv.len = ret->env.len = ret->payload.len = ret->unique.len = 0;
         item_argv(s, word, ret);
         if (s->payload_text)
                 (void)replace_braces(&ret->payload, s->payload_text, word ? word : "{}");
@@ -616,11 +690,16 @@ int submission_item(const Submission *s, const char *word, SubmissionItem *ret) 
                 eq_pack_cstr(&pk, index);
                 ret->env_array = (EqArray) { .raw = eq_bytes(ret->env.data, ret->env.len), .n = s->common.env.n + 1 };
         }
-        return ret->argv.failed || ret->env.failed || ret->payload.failed ? -ENOMEM : 0;
+        if (s->unique && submission_is_many(s))
+                (void)replace_braces(&ret->unique, s->unique, word ? word : "{}");
+        if (ret->argv.failed || ret->env.failed || ret->payload.failed || ret->unique.failed)
+                return -ENOMEM;
+        return ret->unique.len > 0 ? check_key(s, eq_bytes(ret->unique.data, ret->unique.len)) : 0;
 }
 
 void submission_item_deinit(SubmissionItem *item) {
         eq_buffer_done(&item->argv);
         eq_buffer_done(&item->env);
         eq_buffer_done(&item->payload);
+        eq_buffer_done(&item->unique);
 }

@@ -85,7 +85,7 @@ static int watch(Watch *w) {
                         return EXIT_FAILURE;
                 int r = eq_client_dispatch(w->ctl->client, EQ_TIMEOUT_NEVER);
                 if (r < 0)
-                        return ctl_fail(w->ctl, r);
+                        return ctl_lasting_fail(w->ctl, r);
         }
         return w->failed ? EXIT_FAILURE : 0;
 }
@@ -109,7 +109,7 @@ int verb_events(Ctl *ctl) {
                 return status;
         if (queue)
                 EQ_SET(&rec, Subscribe, queue, eq_str(queue));
-        status = ctl_connect(ctl);
+        status = ctl_connect_lasting(ctl, "connected again; what happened in between is missing");
         if (!status) {
                 eq_client_set_notify(ctl->client, on_event, &w);
                 status = ctl_call(ctl, EQ_METHOD_SUBSCRIBE, &rec, NULL);

@@ -43,7 +43,7 @@ static void add_busy_queue(const EqQueue *q, void *userdata) {
 
 static int dump_queues(Ctl *ctl) {
         Rows rows;
-        int status = begin_part(&rows, ctl, &rows_queues, false);
+        int status = begin_part(&rows, ctl, &rows_busy_queues, false);
         if (status)
                 return status;
         int r = ctl_each_queue(ctl, add_busy_queue, &rows);

@@ -2,6 +2,8 @@
 /* Verbs on queues. */
 
 #include <errno.h>
+#include <inttypes.h>
+#include <unistd.h>
 
 #include "eqctl/rows.h"
 
@@ -59,6 +61,8 @@ int verb_queue_create(Ctl *ctl) {
         int status = ctl_attributes(ctl, "eqd.queue(5)", &raw, &set);
         if (status == 0 && ctl_has(ctl, FLAG_volatile))
                 status = add_attribute(ctl, "durable=no", &raw, &set);
+        if (status == 0 && ctl_has(ctl, FLAG_rescuer))
+                status = add_attribute(ctl, "rescuer=yes", &raw, &set);
         if (status)
                 return status;
         EQ_SET(&rec, QueueCreate, name, eq_str(ctl->options.operands[0]));
@@ -82,6 +86,23 @@ int verb_queue_set(Ctl *ctl) {
         return ctl_call(ctl, EQ_METHOD_QUEUE_SET, &rec, NULL);
 }
 
+/* People who look at a terminal are told what for: it may take until tomorrow. That it cannot be asked is no reason not to wait. */
+static void say_what_is_waited_for(Ctl *ctl, const char *queue) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqQueueName name = { 0 };
+        EqQueue q = { 0 };
+
+        EQ_SET(&name, QueueName, name, eq_str(queue));
+        if (ctl->quiet || !isatty(STDERR_FILENO) || ctl_try(ctl, EQ_METHOD_QUEUE_SHOW, &name, &reply) < 0 ||
+            eq_decode_map(&eq_schema_Queue, reply_result(reply), &q, &error) < 0)
+                return;
+        uint64_t n = q.running + q.queued + q.waiting;
+        if (n > 0)
+                ctl_note(ctl, "waiting for %" PRIu64 " task%s of queue %s (%" PRIu64 " running); ^C ends the wait only",
+                         n, n > 1 ? "s" : "", queue, q.running);
+}
+
 /* The same to each queue, in order, up to the first that fails. */
 static int each_queue(Ctl *ctl, EqMethodId method, bool waits) {
         uint64_t timeout = 0;
@@ -92,6 +113,10 @@ static int each_queue(Ctl *ctl, EqMethodId method, bool waits) {
                 EQ_SET(&rec, QueueName, name, eq_str(ctl->options.operands[i]));
                 if (ctl_has(ctl, FLAG_wait_timeout))
                         EQ_SET(&rec, QueueName, timeout_usec, timeout);
+                if (waits && (status = ctl_connect(ctl)) == 0)
+                        say_what_is_waited_for(ctl, ctl->options.operands[i]);
+                if (status)
+                        break;
                 status = waits ? ctl_call_waiting(ctl, method, &rec, NULL) : ctl_call(ctl, method, &rec, NULL);
         }
         return status;

@@ -74,6 +74,8 @@ static EqSubmit whole_record(const Submission *s, const SubmissionItem *item) {
                 EQ_SET(&rec, Submit, env, item->env_array);
         if (s->payload_text)
                 EQ_SET(&rec, Submit, payload, eq_bytes(item->payload.data, item->payload.len));
+        if (item->unique.len > 0)
+                EQ_SET(&rec, Submit, unique, eq_bytes(item->unique.data, item->unique.len));
         return rec;
 }
 
@@ -85,14 +87,23 @@ static int submit_item(const Submission *s, Follow *f, const SubmissionItem *ite
         if (r == 0)
                 return accepted(s, f, a.id.seq);
         int status = ctl_fail(s->ctl, r);
-        hint_no_queue(s->ctl, s->queue);
+        if (!s->home) /* else eqd has said which one there is not */
+                hint_no_queue(s->ctl, s->queue);
         return status;
+}
+
+/* 0 or the exit status. */
+static int make_item(const Submission *s, const char *word, SubmissionItem *ret) {
+        int r = submission_item(s, word, ret);
+        return r < 0 ? ctl_no_memory(s->ctl) : r;
 }
 
 static int submit_one(const Submission *s, Follow *f) {
         SubmissionItem item = { 0 };
 
-        int status = submission_item(s, NULL, &item) < 0 ? ctl_no_memory(s->ctl) : submit_item(s, f, &item);
+        int status = make_item(s, NULL, &item);
+        if (!status)
+                status = submit_item(s, f, &item);
         submission_item_deinit(&item);
         return status;
 }
@@ -103,6 +114,21 @@ typedef struct Batch {
         EqBuffer tasks;
         uint32_t n;
 } Batch;
+
+/* Where keys were known their ids do not follow each other. */
+static int accepted_many(const Submission *s, Follow *f, const EqSubmitManyReply *m) {
+        EqArray ids = m->ids;
+        EqIdRef id;
+        int status = 0;
+
+        if (EQ_HAS(m, SubmitManyReply, ids))
+                while (!status && eq_next_id(&ids, &id) > 0)
+                        status = accepted(s, f, id.id.seq);
+        else
+                for (uint64_t i = 0; !status && i < m->n; i++)
+                        status = accepted(s, f, m->first.id.seq + i);
+        return status;
+}
 
 static int batch_send(const Submission *s, Follow *f, Batch *b) {
         _cleanup_reply_ eq_reply *reply = NULL;
@@ -130,8 +156,8 @@ static int batch_send(const Submission *s, Follow *f, Batch *b) {
                 hint_no_queue(s->ctl, s->queue);
         if (!status && eq_decode_map(&eq_schema_SubmitManyReply, reply_result(reply), &m, &error) < 0)
                 status = ctl_fail(s->ctl, -EBADMSG);
-        for (uint64_t i = 0; !status && i < m.n; i++)
-                status = accepted(s, f, m.first.id.seq + i);
+        if (!status)
+                status = accepted_many(s, f, &m);
         b->tasks.len = b->n = 0;
         return status;
 }
@@ -156,6 +182,8 @@ static int batch_add(const Submission *s, Follow *f, Batch *b, const SubmissionI
                 EQ_SET(&rec, Submit, env, item->env_array);
         if (s->payload_text)
                 EQ_SET(&rec, Submit, payload, eq_bytes(item->payload.data, item->payload.len));
+        if (item->unique.len > 0)
+                EQ_SET(&rec, Submit, unique, eq_bytes(item->unique.data, item->unique.len));
         eq_pack_record(&pk, &eq_schema_Submit, &rec);
         b->n++;
         /* The largest task so far must fit once more. */
@@ -166,13 +194,11 @@ static int batch_add(const Submission *s, Follow *f, Batch *b, const SubmissionI
 /* Output is sent to whom submits a single task: those that are to be followed are no batch. */
 static int add_item(const Submission *s, Follow *f, Batch *b, const char *word) {
         SubmissionItem item = { 0 };
-        int status = 0;
+        int status = make_item(s, word, &item);
 
-        if (submission_item(s, word, &item) < 0)
-                status = ctl_no_memory(s->ctl);
-        else if (ctl_has(s->ctl, FLAG_dry_run))
+        if (!status && ctl_has(s->ctl, FLAG_dry_run))
                 print_dry(s, &item);
-        else
+        else if (!status)
                 status = s->follow ? submit_item(s, f, &item) : batch_add(s, f, b, &item);
         submission_item_deinit(&item);
         return status;
@@ -226,11 +252,11 @@ static int dry_run(const Submission *s, Follow *f) {
 
         if (submission_is_many(s))
                 return submit_many(s, f);
-        int r = submission_item(s, NULL, &item);
-        if (r == 0)
+        int status = make_item(s, NULL, &item);
+        if (!status)
                 print_dry(s, &item);
         submission_item_deinit(&item);
-        return r < 0 ? ctl_no_memory(s->ctl) : 0;
+        return status;
 }
 
 static int submit_and_wait(Submission *s, Follow *f) {

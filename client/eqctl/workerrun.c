@@ -6,8 +6,8 @@
  * its output, and its pidfd, whose end is the end of the task, whoever else still holds the pipes.
  *
  * The credit is the number of children, so no task waits here while another worker is free. When the connection is lost, so
- * are the leases, and another worker may begin with the same tasks: the children are killed at once. Should eqctl itself
- * be killed, the kernel kills them. */
+ * are the leases, and another worker may begin with the same tasks: the children are killed at once; libeq connects again. Should
+ * eqctl itself be killed, the kernel kills them. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,14 +26,16 @@
 #include "eqctl/text.h"
 
 enum { JOBS_MAX = 1024, READ_SIZE = 65536 };
+#define TOUCH_USEC UINT64_C(1000000) /* between two signs of life of a task; thresholds of the stall watch are longer */
 
 typedef struct Child {
-        eq_run *run;        /* NULL: its lease is lost */
+        eq_run *run;
         pid_t pid;          /* 0: no child */
         int pidfd, in, out; /* -1: none */
         size_t n_sent;      /* of the payload */
         EqBuffer result;
         bool cut;
+        bool lost;          /* its lease is; it was killed */
         uint64_t kill_usec; /* monotonic; 0: not to be killed */
 } Child;
 
@@ -44,8 +46,11 @@ typedef struct WorkerRun {
         Child *children; /* n_children of them; owned */
         size_t n_children, n_busy;
         int signals;
-        unsigned n_signals; /* that asked for the end */
+        unsigned n_signals;  /* that asked for the end */
+        uint64_t touch_usec; /* when the next signs of life are due */
+        bool away;           /* there is no connection for now */
         bool leaving, left;
+        int status; /* at the end */
 } WorkerRun;
 
 /* ---- children ---- */
@@ -216,20 +221,30 @@ static void child_ended(WorkerRun *w, Child *c) {
         child_read(c, true);
         while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
                 ;
-        if (c->run)
-                child_answer(w, c, status);
+        child_answer(w, c, status); /* a lost lease takes no answer, but its run has to be ended */
         child_reset(c);
         w->n_busy--;
 }
 
 /* ---- what eqd says ---- */
 
+/* NULL: all are busy. One that was killed with its lease is on its way out: that is waited for. */
+static Child *free_child(WorkerRun *w) {
+        Child *lost = NULL;
+        for (size_t i = 0; i < w->n_children; i++) {
+                if (w->children[i].pid == 0)
+                        return &w->children[i];
+                if (w->children[i].lost)
+                        lost = &w->children[i];
+        }
+        if (lost)
+                child_ended(w, lost);
+        return lost;
+}
+
 static void on_run(eq_client *client, eq_run *run, void *userdata) {
         WorkerRun *w = userdata;
-        Child *c = NULL;
-        for (size_t i = 0; !c && i < w->n_children; i++)
-                if (w->children[i].pid == 0)
-                        c = &w->children[i];
+        Child *c = free_child(w);
         if (w->leaving || !c) {
                 (void)eq_run_give_back(run); /* it goes to others when this worker ends at the latest */
                 return;
@@ -257,6 +272,25 @@ static void on_left(eq_call *call, int r, const eq_reply *reply, void *userdata)
         ((WorkerRun *)userdata)->left = true;
 }
 
+/* Nobody has to be told, and nothing is left to be finished. */
+static void leave_lost(WorkerRun *w) {
+        w->left = true;
+        w->status = EXIT_TEMPORARY;
+}
+
+/* With the connection go the leases, and with them the right to go on. */
+static void on_link(eq_client *c, eq_link event, int r, void *userdata) {
+        WorkerRun *w = userdata;
+        ctl_on_link(c, event, r, w->ctl);
+        w->away = event != EQ_LINK_BACK;
+        if (w->away && w->leaving)
+                leave_lost(w);
+        for (size_t i = 0; i < w->n_children && w->away; i++) {
+                w->children[i].lost = w->children[i].pid > 0;
+                child_kill(&w->children[i], SIGKILL);
+        }
+}
+
 /* ---- signals ---- */
 
 static void on_signal(WorkerRun *w) {
@@ -267,7 +301,9 @@ static void on_signal(WorkerRun *w) {
                 w->leaving = true;
                 if (w->n_busy > 0)
                         ctl_note(w->ctl, "finishing %zu tasks; once more stops them", w->n_busy);
-                if (eq_client_call_start(w->ctl->client, "worker_leave", NULL, 0, NULL, 0, on_left, w, NULL) < 0)
+                if (w->away)
+                        leave_lost(w);
+                else if (eq_client_call_start(w->ctl->client, "worker_leave", NULL, 0, NULL, 0, on_left, w, NULL) < 0)
                         w->left = true;
                 return;
         }
@@ -289,7 +325,7 @@ static int open_signals(WorkerRun *w) {
 /* ---- the loop ---- */
 
 static int timeout_msec(const WorkerRun *w) {
-        uint64_t now = monotonic_usec(), next = UINT64_MAX;
+        uint64_t now = monotonic_usec(), next = w->n_busy > 0 ? w->touch_usec : UINT64_MAX;
         for (size_t i = 0; i < w->n_children; i++)
                 if (w->children[i].kill_usec && w->children[i].kill_usec < next)
                         next = w->children[i].kill_usec;
@@ -310,11 +346,21 @@ static void kill_overdue(WorkerRun *w) {
         }
 }
 
-static size_t collect(const WorkerRun *w, bool connected, struct pollfd *p) {
+/* A child is a command, which may take as long as it likes: that it is there is its life. */
+static void touch_all(WorkerRun *w) {
+        uint64_t now = monotonic_usec();
+        if (now < w->touch_usec)
+                return;
+        w->touch_usec = now + TOUCH_USEC;
+        for (size_t i = 0; i < w->n_children; i++)
+                if (w->children[i].run && w->children[i].pid)
+                        (void)eq_run_touch(w->children[i].run, -1, NULL); /* a lost connection shows by itself */
+}
+
+static size_t collect(const WorkerRun *w, struct pollfd *p) {
         p[0] = (struct pollfd) { .fd = w->signals, .events = POLLIN };
-        p[1] = connected ? (struct pollfd) { .fd = eq_client_get_fd(w->ctl->client),
-                                             .events = (short)eq_client_get_events(w->ctl->client) }
-                         : (struct pollfd) { .fd = -1 };
+        p[1] = (struct pollfd) { .fd = eq_client_get_fd(w->ctl->client),
+                                 .events = (short)eq_client_get_events(w->ctl->client) };
         for (size_t i = 0; i < w->n_children; i++) {
                 const Child *c = &w->children[i];
                 p[2 + 3 * i] = (struct pollfd) { .fd = c->in, .events = POLLOUT };
@@ -336,55 +382,48 @@ static void look_after_children(WorkerRun *w, const struct pollfd *p) {
         }
 }
 
-/* One turn. 0, or -errno: the connection is lost. */
-static int turn(WorkerRun *w, bool connected, struct pollfd *p) {
-        size_t n = collect(w, connected, p);
+/* One turn. 0, or -errno: the connection is lost, and did not come back. */
+static int turn(WorkerRun *w, struct pollfd *p) {
+        size_t n = collect(w, p);
         if (poll(p, n, timeout_msec(w)) < 0)
                 return 0; /* EINTR; else it shows again */
         kill_overdue(w);
         look_after_children(w, p);
-        if (p[0].revents && connected)
+        if (p[0].revents)
                 on_signal(w);
-        if (!connected)
-                return 0;
+        touch_all(w);
         int r = eq_client_dispatch(w->ctl->client, 0);
-        return r < 0 ? r : eq_client_flush(w->ctl->client) < 0 ? -ECONNRESET : 0;
+        return r < 0 ? r : eq_client_flush(w->ctl->client);
 }
 
-static int serve(WorkerRun *w) {
+static int start_serving(WorkerRun *w) {
         const char *name = ctl_get(w->ctl, FLAG_worker_name);
-        int status = ctl_connect(w->ctl);
-        if (status)
-                return status;
         int r = eq_worker_set_callbacks(w->ctl->client, on_run, on_cancel, w);
+        if (r == 0)
+                r = eq_worker_set_rescue(w->ctl->client, ctl_has(w->ctl, FLAG_rescue));
         if (r == 0)
                 r = eq_worker_serve(w->ctl->client, w->queues, (uint32_t)w->n_children, (uint32_t)w->n_children,
                                     name ? name : w->command[0], NULL);
-        return r < 0 ? ctl_fail(w->ctl, r) : 0;
+        return r;
 }
 
-/* The leases are lost, and with them the right to go on. */
-static int begin_again(WorkerRun *w, struct pollfd *p) {
-        for (size_t i = 0; i < w->n_children; i++) {
-                w->children[i].run = NULL; /* freed with the connection */
-                child_kill(&w->children[i], SIGKILL);
-        }
-        while (w->n_busy > 0)
-                (void)turn(w, false, p); /* cannot fail without a connection */
-        if (w->leaving)
-                return EXIT_TEMPORARY;
-        int status = ctl_reconnect(w->ctl);
-        return status ? status : serve(w);
+static int serve(WorkerRun *w) {
+        int status = ctl_connect_lasting(w->ctl, "connected again");
+        if (status)
+                return status;
+        eq_client_set_link(w->ctl->client, on_link, w);
+        int r = start_serving(w);
+        return r < 0 ? ctl_lasting_fail(w->ctl, r) : 0;
 }
 
 static int loop(WorkerRun *w) {
         struct pollfd *p = calloc(2 + 3 * w->n_children, sizeof(*p));
-        int status = p ? serve(w) : ctl_no_memory(w->ctl);
+        int status = p ? serve(w) : ctl_no_memory(w->ctl), r;
         while (!status && !(w->left && w->n_busy == 0))
-                if (turn(w, true, p) < 0)
-                        status = begin_again(w, p);
+                if ((r = turn(w, p)) < 0)
+                        status = ctl_lasting_fail(w->ctl, r);
         free(p);
-        return status;
+        return status ? status : w->status;
 }
 
 /* ---- options ---- */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* libeq inside a libuv loop: one uv_poll_t follows what eq_client_get_events() asks for. Prints the events of eqd. */
+/* libeq inside a libuv loop: one uv_poll_t follows what eq_client_get_events() asks for, over all restarts of eqd. Prints its
+ * events. */
 
 #include <eq.h>
 #include <errno.h>
@@ -32,6 +33,15 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 static void on_notify(eq_client *c, const char *method, const void *params, size_t n_params, void *userdata) {
         (void)c, (void)params, (void)userdata;
         printf("%s: %zu bytes of MessagePack\n", method, n_params);
+        fflush(stdout); /* at once, also into a pipe */
+}
+
+static void on_link(eq_client *c, eq_link event, int r, void *userdata) {
+        (void)c, (void)userdata;
+        if (event == EQ_LINK_BROKEN)
+                return; /* dispatch says so, too */
+        printf("%s\n", event == EQ_LINK_BACK ? "eqd is back" : strerror(-r));
+        fflush(stdout);
 }
 
 static void on_subscribed(eq_call *call, int r, const eq_reply *reply, void *userdata) {
@@ -48,6 +58,7 @@ int main(void) {
         __attribute__((cleanup(eq_client_closep))) eq_client *c = NULL;
         uv_loop_t loop;
         uv_poll_t poll;
+        eq_reconnect policy = EQ_RECONNECT_INIT;
 
         int r = eq_client_open(&c, NULL);
         if (r < 0) {
@@ -55,6 +66,9 @@ int main(void) {
                 return 1;
         }
         eq_client_set_notify(c, on_notify, NULL);
+        eq_client_set_link(c, on_link, NULL);
+        if (eq_client_set_reconnect(c, &policy) < 0)
+                return 1;
         r = eq_client_call_start(c, "subscribe", "\x90", 1, NULL, 0, on_subscribed, NULL, NULL);
         if (r < 0 || uv_loop_init(&loop) < 0)
                 return 1;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A worker inside a libuv loop: each task takes as many milliseconds as its payload says, up to 16 at once, and stops when
- * it is canceled.
+ * it is canceled. A restart of eqd cancels all: they are handed out again.
  *
  *   eqctl queue create naps executor=worker max_active=16 && ./worker-libuv naps & eqctl run -q naps --payload 500 */
 
@@ -81,7 +81,10 @@ static void on_cancel(eq_client *c, eq_run *run, uint64_t grace_usec, void *user
 
 static int serve(const char *queue) {
         const char *queues[] = { queue, NULL }, *text = "";
+        eq_reconnect policy = EQ_RECONNECT_INIT;
         int r = eq_client_open(&client, NULL);
+        if (r == 0)
+                r = eq_client_set_reconnect(client, &policy);
         if (r == 0)
                 r = eq_worker_set_callbacks(client, on_run, on_cancel, NULL);
         if (r == 0)
@@ -101,5 +104,5 @@ int main(int argc, char **argv) {
         watch();
         uv_run(&loop, UV_RUN_DEFAULT);
         eq_client_close(client);
-        return 1; /* only a lost connection ends it */
+        return 1; /* only an eqd that does not come back ends it */
 }

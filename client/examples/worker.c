@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A worker that turns payloads into upper case, one after the other.   cc worker.c $(pkg-config --cflags --libs libeq)
+/* A worker that turns payloads into upper case, one after the other, over restarts of eqd.   cc worker.c $(pkg-config --cflags --libs libeq)
  *
  *   eqctl queue create shout executor=worker && ./worker shout &  eqctl submit -q shout --payload hello --wait */
 
@@ -41,6 +41,7 @@ static int work(eq_run *run) {
 int main(int argc, char **argv) {
         __attribute__((cleanup(eq_client_closep))) eq_client *c = NULL;
         const char *queues[] = { argc > 1 ? argv[1] : "shout", NULL };
+        eq_reconnect policy = EQ_RECONNECT_INIT;
         const struct sigaction sa = { .sa_handler = on_signal }; /* interrupts the wait */
         eq_run *run;
 
@@ -49,6 +50,10 @@ int main(int argc, char **argv) {
         int r = eq_client_open(&c, NULL);
         if (r < 0)
                 return fail(NULL, "connect", r);
+        policy.give_up_usec = EQ_TIMEOUT_NEVER;
+        r = eq_client_set_reconnect(c, &policy);
+        if (r < 0)
+                return fail(NULL, "policy", r);
         r = eq_worker_serve(c, queues, 16, 1, "shouter", NULL);
         if (r < 0)
                 return fail(c, "serve", r);

@@ -9,7 +9,15 @@
  * with the error and later calls get it at once.
  *
  *      start -> hash -> answer:      callback -> free list
- *                    -> death, close: callback(-errno) -> free list */
+ *                    -> death, close: callback(-errno) -> free list
+ *
+ * With a policy (link.h) its end is no death. Each call holds a copy of its request until it is answered. When the connection
+ * ends, calls that cannot be repeated are answered; the others wait in the hash, which keeps their order, with what is started
+ * meanwhile. On the next connection go first the requests of the client itself (hello, subscribe, worker_serve), then all of
+ * those. It counts as up when its own requests are answered.
+ *
+ *      lost -> repeatable, or not sent as a whole: stays -> connected: sent again -> answer
+ *           -> else: callback(-ECONNRESET) -> free list */
 
 #include "lib/client.h"
 
@@ -33,8 +41,13 @@ struct eq_call {
         UT_hash_handle hh; /* eq_client::calls */
         uint32_t msgid;
         bool lost; /* the hash could not take it */
-        bool is_submit;
-        eq_reply_fn fn; /* NULL: forgotten */
+        bool forgotten;
+        bool is_link;      /* of the client itself */
+        bool is_subscribe; /* if it goes well, its parameters are kept */
+        bool unsent;       /* as far as eqd is concerned it was never sent */
+        Held *held;        /* the request, where there is a policy; owned */
+        uint64_t end;      /* of the request, in the stream of the connection */
+        eq_reply_fn fn;
         eq_submit_fn submit_fn;
         void *userdata;
         eq_call *next_free; /* eq_client::free_calls */
@@ -54,6 +67,8 @@ struct eq_client {
         uint32_t next_msgid;
         bool msgids_wrapped;
         size_t begun_at; /* where the call being packed starts in the output */
+        bool asked_hello;
+        uint64_t payload_fd_min; /* eqd takes larger payloads as a descriptor; 0: not known, or it does not */
         uint64_t timeout_usec;
         eq_call *calls, *free_calls;
         eq_notify_fn notify_fn;
@@ -63,6 +78,13 @@ struct eq_client {
         EqBuffer scratch;
         ClientWorker *worker;
         char *path;
+        Link link;
+        eq_link_fn link_fn;
+        void *link_userdata;
+        eq_link_counts counts;
+        unsigned n_link_calls; /* unanswered ones of the client itself */
+        int link_error;        /* an answer to one of them ends the connection, or the client */
+        Held *subscription;    /* the request; NULL: none */
 };
 
 uint64_t client_now_usec(void) {
@@ -103,10 +125,11 @@ int eq_client_open(eq_client **ret, const char *path) {
         if (!c)
                 return -ENOMEM;
         c->connection = (Connection)CONNECTION_NULL;
+        c->link = (Link)LINK_NULL;
         c->timeout_usec = UINT64_C(30000000);
         c->next_msgid = 1;
         c->path = strdup(buf);
-        r = c->path ? connection_open(&c->connection, buf) : -ENOMEM;
+        r = c->path ? connection_open(&c->connection, buf, true) : -ENOMEM;
         if (r < 0) {
                 eq_client_close(c);
                 return r;
@@ -116,6 +139,7 @@ int eq_client_open(eq_client **ret, const char *path) {
 }
 
 static void call_release(eq_client *c, eq_call *call) {
+        call->held = held_free(call->held);
         call->next_free = c->free_calls;
         c->free_calls = call;
 }
@@ -157,9 +181,23 @@ static void calls_fail(eq_client *c, int r) {
         }
 }
 
+static void tell_link(eq_client *c, eq_link event, int r) {
+        c->link.up = event == EQ_LINK_BACK;
+        if (c->link_fn)
+                c->link_fn(c, event, r, c->link_userdata);
+}
+
+static void close_connection(eq_client *c) {
+        (void)link_watch(&c->link, -1, 0); /* taking out what is there cannot fail */
+        connection_deinit(&c->connection);
+        c->link_error = 0;
+}
+
 static int client_die(eq_client *c, int r) {
         c->dead = r;
-        connection_deinit(&c->connection);
+        close_connection(c);
+        if (c->link.on)
+                tell_link(c, EQ_LINK_BROKEN, r);
         client_worker_lost(c->worker);
         calls_fail(c, r);
         return r;
@@ -171,7 +209,9 @@ eq_client *eq_client_close(eq_client *c) {
         c->dead = -ECANCELED;
         c->dispatching = true;
         calls_fail(c, -ECANCELED);
-        connection_deinit(&c->connection);
+        close_connection(c);
+        link_deinit(&c->link);
+        held_free(c->subscription);
         client_worker_free(c->worker);
         while (c->free_calls) {
                 eq_call *call = c->free_calls;
@@ -201,12 +241,20 @@ uint64_t client_timeout(const eq_client *c) {
         return c->timeout_usec;
 }
 
+static int wanted_events(const eq_client *c) {
+        return POLLIN | (connection_has_output(&c->connection) ? POLLOUT : 0);
+}
+
 int eq_client_get_fd(const eq_client *c) {
-        return c->connection.fd;
+        return c->link.on ? c->link.epoll_fd : c->connection.fd;
 }
 
 int eq_client_get_events(const eq_client *c) {
-        return POLLIN | (connection_has_output(&c->connection) ? POLLOUT : 0);
+        if (!c->link.on)
+                return wanted_events(c);
+        /* On the heap, all of it; a failure is tried again by the next dispatch. */
+        (void)link_watch(&((eq_client *)c)->link, c->connection.fd, wanted_events(c));
+        return POLLIN;
 }
 
 eq_error eq_client_get_error(const eq_client *c, const char **ret_text) {
@@ -234,6 +282,21 @@ static void handle_notify(eq_client *c, const EqMessage *m) {
         c->notify_fn(c, method, m->params.data, m->params.len, c->notify_userdata);
 }
 
+/* eqd is on its way out: what it refuses for that is for the next one. */
+static bool is_put_off(const eq_client *c, eq_call *call, const EqMessage *m) {
+        eq_error code;
+        EqBytes text;
+        call->unsent = c->link.on && !call->is_link && !eq_is_nil(m->error) &&
+                       eq_get_error(m->error, &code, &text) == 0 && code == EQ_E_STOPPING;
+        return call->unsent;
+}
+
+static void keep_subscription(eq_client *c, eq_call *call) {
+        held_free(c->subscription);
+        c->subscription = call->held;
+        call->held = NULL;
+}
+
 static void handle_response(eq_client *c, const EqMessage *m) {
         eq_call *call = NULL;
         eq_reply reply = { .code = EQ_E_NONE, .text = "", .result = m->result };
@@ -242,6 +305,8 @@ static void handle_response(eq_client *c, const EqMessage *m) {
 
         HASH_FIND(hh, c->calls, &m->msgid, sizeof(m->msgid), call);
         if (!call)
+                return;
+        if (is_put_off(c, call, m))
                 return;
         HASH_DEL(c->calls, call);
         if (!eq_is_nil(m->error)) {
@@ -254,6 +319,8 @@ static void handle_response(eq_client *c, const EqMessage *m) {
                 reply.result = eq_bytes("", 0);
                 r = -EREMOTEIO;
         }
+        if (r == 0 && call->is_subscribe && call->held)
+                keep_subscription(c, call);
         call_finish(c, call, r, &reply);
 }
 
@@ -273,19 +340,151 @@ static int handle_input(eq_client *c) {
                 else
                         handle_notify(c, &m);
                 some = 1;
+                if (r >= 0)
+                        r = c->link_error;
                 if (r < 0)
                         break;
         }
         return r < 0 ? r : some;
 }
 
+/* ---- connecting again ---- */
+
+static void on_link_answer(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        eq_client *c = userdata;
+        if (r < 0 && r != -EREMOTEIO)
+                return; /* the connection has ended: there will be another */
+        eq_error code = reply->code;
+        if (code == EQ_E_STOPPING || code == EQ_E_NO_MEMORY)
+                c->link_error = -ECONNRESET; /* to be tried again */
+        else if (r < 0)
+                c->link_error = -EREMOTEIO;
+        if (c->link_error || --c->n_link_calls > 0)
+                return;
+        link_answered(&c->link);
+        tell_link(c, EQ_LINK_BACK, 0);
+}
+
+int client_link_call(eq_client *c, const char *method, const EqSchema *schema, const void *rec) {
+        eq_call *call;
+        int r = client_begin(c, method, NULL, 0, on_link_answer, c, &call);
+        if (r < 0)
+                return r;
+        msgpack_packer pk = client_packer(c);
+        call->is_link = true;
+        eq_pack_params(&pk, schema, rec);
+        r = client_end(c, call, 0);
+        c->n_link_calls += r == 0;
+        return r;
+}
+
+static int subscribe_again(eq_client *c) {
+        EqDecodeError error;
+        EqSubscribe rec;
+        if (!c->subscription)
+                return 0;
+        if (eq_decode_params(&eq_schema_Subscribe, held_params(c->subscription), &rec, &error) < 0)
+                return -EBADMSG; /* eqd has taken it */
+        return client_link_call(c, "subscribe", &eq_schema_Subscribe, &rec);
+}
+
+static int send_again(eq_client *c, eq_call *call) {
+        const Held *h = call->held;
+        int r = connection_attach_fds(&c->connection, h->fds, h->n_fds);
+        if (r == 0)
+                r = eq_buffer_append(&c->connection.out, h->data, h->n);
+        if (r < 0)
+                return r;
+        connection_end_message(&c->connection);
+        call->end = connection_position(&c->connection, c->connection.out.len);
+        call->unsent = false;
+        c->counts.repeated++;
+        return 0;
+}
+
+static int begin_again(eq_client *c) {
+        EqHello hello = { 0 };
+        eq_call *last = c->calls ? ELMT_FROM_HH(c->calls->hh.tbl, c->calls->hh.tbl->tail) : NULL;
+        c->n_link_calls = 0;
+        int r = client_link_call(c, "hello", &eq_schema_Hello, &hello);
+        if (r == 0)
+                r = subscribe_again(c);
+        if (r == 0)
+                r = client_worker_serve_again(c, c->worker);
+        for (eq_call *call = last ? c->calls : NULL; r == 0 && call; call = call == last ? NULL : call->hh.next)
+                r = send_again(c, call);
+        return r;
+}
+
+/* What cannot be repeated, in order of start, taken out of the hash. */
+static eq_call *take_unrepeatable(eq_client *c) {
+        eq_call *first = NULL, **end = &first, *next;
+        for (eq_call *call = c->calls; call; call = next) {
+                next = call->hh.next;
+                call->unsent |= call->end > c->connection.n_sent;
+                if (!call->is_link && !call->forgotten && (call->unsent || held_is_repeatable(call->held)))
+                        continue;
+                HASH_DEL(c->calls, call);
+                call->next_free = NULL;
+                *end = call;
+                end = &call->next_free;
+        }
+        return first;
+}
+
+/* The connection has ended, and is to be made again. */
+static void client_lose(eq_client *c, int r) {
+        bool was_up = c->link.up;
+        eq_call *lost = take_unrepeatable(c);
+        close_connection(c);
+        c->asked_hello = false;
+        c->payload_fd_min = 0;
+        if (was_up) {
+                c->counts.lost++;
+                tell_link(c, EQ_LINK_LOST, r);
+        }
+        client_worker_leases_lost(c->worker);
+        while (lost) {
+                eq_call *call = lost;
+                lost = call->next_free;
+                c->counts.unanswered += !call->is_link && !call->forgotten;
+                call_finish(c, call, -ECONNRESET, NULL);
+        }
+}
+
+static int client_fail(eq_client *c, int r) {
+        if (!c->link.on || r == -EBADMSG || r == -ENOMEM || r == -EREMOTEIO)
+                return client_die(c, r);
+        if (!link_lost(&c->link, client_now_usec()))
+                return client_die(c, r);
+        client_lose(c, r);
+        return 1;
+}
+
+/* The next try, if it is time. 1: there was one, 0: it is not, -errno: that was the last. */
+static int client_try(eq_client *c) {
+        if (link_left(&c->link, 1) > 0)
+                return 0;
+        connection_deinit(&c->connection); /* calls that were begun meanwhile have used its buffer */
+        int r = connection_open(&c->connection, c->path, false);
+        if (r < 0)
+                return link_failed(&c->link, client_now_usec()) ? 1 : client_die(c, r);
+        link_connected(&c->link);
+        return begin_again(c) < 0 ? client_fail(c, -ECONNRESET) : 1;
+}
+
 /* Sends and receives without waiting. 1: something was handled, 0: nothing, -errno: it is dead now. */
 static int client_pump(eq_client *c) {
         int some = 0, r;
 
+        if (link_is_down(&c->link)) {
+                some = r = client_try(c);
+                if (r <= 0 || link_is_down(&c->link))
+                        return r;
+        }
         r = connection_flush(&c->connection);
         if (r < 0)
-                return client_die(c, r);
+                return client_fail(c, r);
         do {
                 r = connection_receive(&c->connection);
                 if (r <= 0)
@@ -293,15 +492,15 @@ static int client_pump(eq_client *c) {
                 r = handle_input(c);
                 some |= r > 0;
         } while (r >= 0 && !some);
-        return r < 0 ? client_die(c, r) : some;
+        return r < 0 ? client_fail(c, r) : some;
 }
 
 static int poll_client(const eq_client *c, uint64_t timeout_usec) {
-        struct pollfd p = { .fd = c->connection.fd, .events = (short)eq_client_get_events(c) };
-        struct timespec ts = { .tv_sec = (time_t)(timeout_usec / 1000000),
-                               .tv_nsec = (long)(timeout_usec % 1000000) * 1000 };
+        struct pollfd p = { .fd = c->connection.fd, .events = (short)wanted_events(c) };
+        uint64_t usec = link_left(&c->link, timeout_usec);
+        struct timespec ts = { .tv_sec = (time_t)(usec / 1000000), .tv_nsec = (long)(usec % 1000000) * 1000 };
 
-        int r = ppoll(&p, 1, timeout_usec == EQ_TIMEOUT_NEVER ? NULL : &ts, NULL);
+        int r = ppoll(&p, 1, usec == EQ_TIMEOUT_NEVER ? NULL : &ts, NULL);
         if (r < 0)
                 return errno == EINTR ? 0 : -errno;
         return r;
@@ -317,9 +516,11 @@ int eq_client_dispatch(eq_client *c, uint64_t timeout_usec) {
         int r = client_pump(c);
         if (r == 0 && timeout_usec > 0) {
                 r = poll_client(c, timeout_usec);
-                if (r > 0)
+                if (r > 0 || (r == 0 && link_is_down(&c->link)))
                         r = client_pump(c);
         }
+        if (r >= 0 && link_watch(&c->link, c->connection.fd, wanted_events(c)) < 0)
+                r = client_fail(c, -ECONNRESET); /* nobody would look at it */
         c->dispatching = false;
         return r;
 }
@@ -327,7 +528,44 @@ int eq_client_dispatch(eq_client *c, uint64_t timeout_usec) {
 int eq_client_flush(eq_client *c) {
         if (c->dead)
                 return c->dead;
-        return connection_flush(&c->connection);
+        if (link_is_down(&c->link))
+                return c->calls != NULL;
+        int r = connection_flush(&c->connection);
+        return r < 0 && c->link.on ? 1 : r; /* the next dispatch sees the same, and does something about it */
+}
+
+/* ---- the policy ---- */
+
+int eq_client_set_reconnect(eq_client *c, const eq_reconnect *policy) {
+        if (c->dead)
+                return c->dead;
+        if (!c->link.on && c->calls)
+                return -EBUSY;
+        bool is_new = !c->link.on;
+        int r = link_set_policy(&c->link, policy);
+        if (r == 0 && is_new && (r = link_watch(&c->link, c->connection.fd, wanted_events(c))) < 0)
+                link_deinit(&c->link);
+        return r;
+}
+
+void eq_client_set_link(eq_client *c, eq_link_fn fn, void *userdata) {
+        c->link_fn = fn;
+        c->link_userdata = userdata;
+}
+
+void eq_client_get_link(const eq_client *c, eq_link_counts *ret) {
+        eq_link_counts counts = c->counts;
+        counts.size = ret->size;
+        counts.connected = c->link.on ? c->link.up && !c->dead : !c->dead;
+        memcpy(ret, &counts, ret->size < sizeof(counts) ? ret->size : sizeof(counts));
+}
+
+Link *client_link(eq_client *c) {
+        return &c->link;
+}
+
+void client_count_late(eq_client *c) {
+        c->counts.late++;
 }
 
 /* ---- starting calls ---- */
@@ -376,6 +614,7 @@ static int call_begin(eq_client *c, const char *method, const int *fds, unsigned
 
         *call = *values;
         call->msgid = take_msgid(c);
+        call->is_subscribe = c->link.on && strcmp(method, "subscribe") == 0;
         c->begun_at = c->connection.out.len;
         int r = connection_attach_fds(&c->connection, fds, n_fds);
         if (r < 0) {
@@ -399,8 +638,25 @@ int client_begin(eq_client *c, const char *method, const int *fds, unsigned n_fd
         return call_begin(c, method, fds, n_fds, &(eq_call) { .fn = fn, .userdata = userdata }, ret);
 }
 
-int client_begin_submit(eq_client *c, eq_submit_fn fn, void *userdata, eq_call **ret) {
-        return call_begin(c, "submit", NULL, 0, &(eq_call) { .submit_fn = fn, .userdata = userdata }, ret);
+int client_begin_submit(eq_client *c, const int *fds, unsigned n_fds, eq_submit_fn fn, void *userdata, eq_call **ret) {
+        return call_begin(c, "submit", fds, n_fds, &(eq_call) { .submit_fn = fn, .userdata = userdata }, ret);
+}
+
+/* Keeps the request until it is answered; without a connection only there. */
+static int hold(eq_client *c, eq_call *call) {
+        EqBuffer *out = &c->connection.out;
+        const FdSet *set = c->connection.n_fd_sets > 0 ? &c->connection.fd_sets[c->connection.n_fd_sets - 1] : NULL;
+        bool with_fds = set && set->at == c->begun_at;
+        EqBytes message = eq_bytes(out->data + c->begun_at, out->len - c->begun_at);
+        int r = held_new(message, with_fds ? set->fds : NULL, with_fds ? set->n : 0, &call->held);
+        if (r < 0)
+                return r;
+        call->end = connection_position(&c->connection, out->len);
+        if (link_is_down(&c->link)) {
+                call->unsent = true;
+                connection_truncate(&c->connection, c->begun_at);
+        }
+        return 0;
 }
 
 int client_end(eq_client *c, eq_call *call, int r) {
@@ -410,15 +666,42 @@ int client_end(eq_client *c, eq_call *call, int r) {
                 r = -ENOMEM;
         if (r == 0 && out->len - c->begun_at > EQ_MESSAGE_MAX)
                 r = -EMSGSIZE;
+        if (r == 0 && c->link.on)
+                r = hold(c, call);
         if (r < 0) {
                 HASH_DEL(c->calls, call);
                 call_release(c, call);
                 connection_truncate(&c->connection, c->begun_at);
                 return r;
         }
+        connection_end_message(&c->connection);
         if (out->len - c->connection.out_pos >= FLUSH_SIZE)
                 (void)connection_flush(&c->connection); /* an error shows at the next dispatch */
         return 0;
+}
+
+/* ---- payloads as descriptors ---- */
+
+static void learn_hello(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        eq_client *c = userdata;
+        EqHelloReply hello = { 0 };
+        EqDecodeError error;
+        if (r == 0 && eq_decode_map(&eq_schema_HelloReply, reply->result, &hello, &error) == 0)
+                c->payload_fd_min = hello.payload_fd_min;
+}
+
+bool client_wants_payload_fd(eq_client *c, size_t n) {
+        if (n <= EQ_PAYLOAD_FD_MIN)
+                return false;
+        if (!c->asked_hello) {
+                c->asked_hello = true; /* without memory: payloads stay in messages */
+                (void)eq_client_call_start(c, "hello", NULL, 0, NULL, 0, learn_hello, c, NULL);
+        }
+        return c->payload_fd_min > 0 && n > c->payload_fd_min;
+}
+
+int client_take_fd(eq_client *c) {
+        return connection_take_fd(&c->connection);
 }
 
 int client_message_begin(eq_client *c, msgpack_packer *ret) {
@@ -462,6 +745,7 @@ int eq_client_call_start(eq_client *c, const char *method, const void *params, s
 }
 
 void eq_call_forget(eq_call *call) {
+        call->forgotten = true;
         call->fn = NULL;
         call->submit_fn = NULL;
 }

@@ -4,6 +4,9 @@
  *      request -> waiting -> eq_worker_next() -> handed out -> ended: the answer is in the output, the run is freed
  *              \-> callback ------------------/
  *
+ * A connection that comes back by itself serves again what it served. Runs of the one before are lost: they stay with whoever
+ * has them until they are ended, which then sends nothing.
+ *
  * Runs that wait here are on their way to nobody yet: on leaving, and when they are canceled, they are answered without
  * being handed out. A blocking loop sends each answer before it gets the next run, since that may take an hour; callbacks
  * that end their runs at once have all answers of a dispatch leave in one write. */
@@ -11,20 +14,24 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "lib/client.h"
+#include "proto/memfd.h"
 
 struct eq_run {
-        eq_run *prev, *next; /* ClientWorker::waiting or out */
+        eq_run *prev, *next; /* ClientWorker::waiting, out or lost */
         eq_client *client;
         eq_task_id id;
         uint32_t msgid, attempt;
-        bool waiting, canceled, has_uid;
+        bool waiting, canceled, lost, has_uid; /* lost: its lease went with the connection */
         uid_t uid;
         uint64_t timeout_usec, grace_usec;
         void *userdata;
         const char *queue, *label; /* terminated, in data */
-        EqBytes payload;           /* in data */
+        EqBytes payload;           /* in data, or mapped */
+        bool mapped;
         char data[];
 };
 
@@ -33,11 +40,14 @@ typedef struct RunList {
 } RunList;
 
 struct ClientWorker {
-        RunList waiting, out;
+        RunList waiting, out, lost;
         eq_run_fn run_fn;
         eq_run_cancel_fn cancel_fn;
         void *userdata;
-        bool leaving;
+        bool leaving, rescue;
+        EqBuffer served; /* queues, encoded */
+        uint32_t n_served, credit, parallel;
+        char *name; /* NULL: none */
 };
 
 /* ---- lists ---- */
@@ -56,7 +66,9 @@ static void list_take(RunList *l, eq_run *run) {
 
 static void run_free(eq_run *run) {
         ClientWorker *w = *client_worker(run->client);
-        list_take(run->waiting ? &w->waiting : &w->out, run);
+        list_take(run->waiting ? &w->waiting : run->lost ? &w->lost : &w->out, run);
+        if (run->mapped)
+                (void)munmap((void *)run->payload.data, run->payload.len); /* as it was mapped */
         free(run);
 }
 
@@ -71,12 +83,29 @@ void client_worker_lost(ClientWorker *w) {
                 run_free(w->waiting.first); /* somebody else's by now */
 }
 
+void client_worker_leases_lost(ClientWorker *w) {
+        client_worker_lost(w);
+        while (w && w->out.first) {
+                eq_run *run = w->out.first;
+                bool canceled = run->canceled;
+                list_take(&w->out, run);
+                run->lost = run->canceled = true;
+                list_add(&w->lost, run);
+                if (w->cancel_fn && !canceled)
+                        w->cancel_fn(run->client, run, 0, w->userdata);
+        }
+}
+
 void client_worker_free(ClientWorker *w) {
         if (!w)
                 return;
+        eq_buffer_done(&w->served);
+        free(w->name);
         client_worker_lost(w);
         while (w->out.first)
                 run_free(w->out.first);
+        while (w->lost.first)
+                run_free(w->lost.first);
         free(w);
 }
 
@@ -131,7 +160,11 @@ int eq_run_end(eq_run *run, const eq_outcome *outcome) {
                 EQ_SET(&a, RunAnswer, final, true);
         if (o.give_back)
                 EQ_SET(&a, RunAnswer, give_back, true);
-        int r = send_answer(run->client, run->msgid, &a, o.failed || o.give_back);
+        if (o.give_back)
+                (*client_worker(run->client))->credit = 0;
+        if (run->lost)
+                client_count_late(run->client);
+        int r = run->lost ? -ESTALE : send_answer(run->client, run->msgid, &a, o.failed || o.give_back);
         if (r != -ENOMEM)
                 run_free(run);
         return r;
@@ -162,6 +195,8 @@ int eq_run_touch(eq_run *run, int percent, const char *note) {
         msgpack_packer pk;
         if (percent > 100 || (note && strlen(note) > EQ_LABEL_MAX))
                 return -EINVAL;
+        if (run->lost)
+                return -ESTALE;
         if (percent >= 0)
                 EQ_SET(&rec, WorkerTouch, progress, (uint64_t)percent);
         if (note)
@@ -210,6 +245,24 @@ static eq_run *run_new(eq_client *c, uint32_t msgid, const EqRun *rec) {
         return run;
 }
 
+/* The payload that came as a descriptor; what eqd sends is sealed, so a mapping stays what it is. NULL or what went wrong. */
+static const char *map_payload(eq_client *c, eq_run *run) {
+        size_t n;
+        int fd = client_take_fd(c);
+        if (fd < 0)
+                return fd == -EMFILE ? "the worker has no descriptor free" : "no descriptor came with the task";
+        const char *error = eq_memfd_size(fd, &n) < 0 || n > EQ_PAYLOAD_MAX ? "what came as payload is none" : NULL;
+        void *p = error || n == 0 ? NULL : mmap(NULL, n, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        (void)close(fd); /* the mapping stays */
+        if (p == MAP_FAILED)
+                return "out of memory";
+        if (p) {
+                run->payload = eq_bytes(p, n);
+                run->mapped = true;
+        }
+        return error;
+}
+
 static int refuse(eq_client *c, uint32_t msgid, const char *text) {
         EqRunAnswer a = { 0 };
         EQ_SET(&a, RunAnswer, text, eq_str(text));
@@ -234,12 +287,21 @@ int client_worker_request(eq_client *c, const EqMessage *m) {
                 return answer_unknown(c, m->msgid);
         if (eq_decode_params(&eq_schema_Run, m->params, &rec, &error) < 0)
                 return -EBADMSG;
-        if (w->leaving)
-                return refuse(c, m->msgid, "leaving");
         eq_run *run = run_new(c, m->msgid, &rec);
-        if (!run)
+        if (!run) {
+                int fd = rec.payload_fd ? client_take_fd(c) : -1;
+                if (fd >= 0)
+                        (void)close(fd);
                 return refuse(c, m->msgid, "out of memory");
+        }
         list_add(&w->waiting, run);
+        const char *wrong = rec.payload_fd ? map_payload(c, run) : NULL;
+        if (w->leaving)
+                wrong = "leaving";
+        if (wrong) {
+                run_free(run);
+                return refuse(c, m->msgid, wrong);
+        }
         if (w->run_fn) {
                 hand_out(w, run);
                 w->run_fn(c, run, w->userdata);
@@ -294,26 +356,90 @@ int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn can
         return 0;
 }
 
+int eq_worker_set_rescue(eq_client *c, bool rescue) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                w->rescue = rescue;
+        return r;
+}
+
+static bool is_served(const ClientWorker *w, EqBytes queue) {
+        EqArray it = { .raw = eq_bytes(w->served.data, w->served.len), .n = w->n_served };
+        EqBytes one;
+        while (eq_next_raw(&it, &one) == 1)
+                if (eq_bytes_eq(one, queue))
+                        return true;
+        return false;
+}
+
+/* For the next connection. Takes *name; room for all queues was reserved. */
+static void keep_served(ClientWorker *w, const EqWorkerServe *rec, char **name) {
+        EqArray it = rec->queues;
+        EqBytes queue;
+        if (*name) {
+                free(w->name);
+                w->name = *name;
+                *name = NULL;
+        }
+        while (eq_next_raw(&it, &queue) == 1)
+                if (!is_served(w, queue)) {
+                        (void)eq_buffer_append(&w->served, queue.data, queue.len);
+                        w->n_served++;
+                }
+        w->credit = (uint32_t)rec->credit;
+        w->parallel = (uint32_t)rec->parallel;
+}
+
+int client_worker_serve_again(eq_client *c, ClientWorker *w) {
+        EqWorkerServe rec = { 0 };
+        if (!w || w->n_served == 0 || w->leaving)
+                return 0;
+        rec.queues = (EqArray) { .raw = eq_bytes(w->served.data, w->served.len), .n = w->n_served };
+        EQ_SET(&rec, WorkerServe, credit, w->credit);
+        EQ_SET(&rec, WorkerServe, parallel, w->parallel);
+        if (w->name)
+                EQ_SET(&rec, WorkerServe, name, eq_str(w->name));
+        if (w->rescue)
+                EQ_SET(&rec, WorkerServe, rescue, true);
+        EQ_SET(&rec, WorkerServe, payload_fd, true);
+        return client_link_call(c, "worker_serve", &eq_schema_WorkerServe, &rec);
+}
+
+static void free_string(char **p) {
+        free(*p);
+}
+
 int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, uint32_t parallel, const char *name,
                     uint64_t *ret_number) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        __attribute__((cleanup(eq_buffer_done))) EqBuffer packed =
+                EQ_BUFFER_NULL; /* callbacks may use the scratch buffer */
+        __attribute__((cleanup(free_string))) char *own_name = name ? strdup(name) : NULL;
         EqWorkerServeReply answer = { 0 };
         EqWorkerServe rec = { 0 };
         EqDecodeError error;
         ClientWorker *w;
-        int r = get_worker(c, &w);
+        int r = name && !own_name ? -ENOMEM : get_worker(c, &w);
         if (r == 0)
-                r = client_pack_strings(client_scratch(c), queues, &rec.queues);
+                r = client_pack_strings(&packed, queues, &rec.queues);
+        if (r == 0)
+                r = eq_buffer_reserve(&w->served, packed.len);
         if (r < 0)
                 return r;
         EQ_SET(&rec, WorkerServe, credit, credit);
         EQ_SET(&rec, WorkerServe, parallel, parallel > 0 ? parallel : w->run_fn && credit > 0 ? credit : 1);
         if (name)
                 EQ_SET(&rec, WorkerServe, name, eq_str(name));
+        if (w->rescue)
+                EQ_SET(&rec, WorkerServe, rescue, true);
+        EQ_SET(&rec, WorkerServe, payload_fd, true);
         r = client_call_record(c, "worker_serve", &eq_schema_WorkerServe, &rec, client_timeout(c), &reply);
         if (r == 0)
                 r = eq_decode_map(&eq_schema_WorkerServeReply, client_result(reply), &answer, &error) < 0 ? -EBADMSG
                                                                                                           : 0;
+        if (r == 0)
+                keep_served(w, &rec, &own_name);
         if (r == 0 && ret_number)
                 *ret_number = answer.worker;
         return r;
@@ -321,7 +447,11 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
 
 int eq_worker_set_credit(eq_client *c, uint32_t credit) {
         EqWorkerCredit rec = { .credit = credit };
-        return client_call_record(c, "worker_credit", &eq_schema_WorkerCredit, &rec, client_timeout(c), NULL);
+        ClientWorker *w = *client_worker(c);
+        int r = client_call_record(c, "worker_credit", &eq_schema_WorkerCredit, &rec, client_timeout(c), NULL);
+        if (r == 0 && w)
+                w->credit = credit;
+        return r;
 }
 
 static eq_run *take_waiting(ClientWorker *w) {
@@ -372,7 +502,11 @@ int eq_worker_leave(eq_client *c, uint64_t timeout_usec) {
         while (w->waiting.first)
                 if ((r = eq_run_give_back(w->waiting.first)) < 0)
                         return r;
-        return client_call_record(c, "worker_leave", &eq_schema_Nothing, &rec, timeout_usec, NULL);
+        if (link_is_down(client_link(c)))
+                return 0; /* it has left with the connection, and will not serve again */
+        r = client_call_record(c, "worker_leave", &eq_schema_Nothing, &rec, timeout_usec, NULL);
+        /* On a connection that was made again meanwhile it is none: what it had is somebody else's. */
+        return r == -EREMOTEIO && eq_client_get_error(c, NULL) == EQ_E_NO_WORKER ? -ECONNRESET : r;
 }
 
 /* ---- what a run is ---- */

@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "lib/client.h"
+#include "proto/memfd.h"
 
 enum { HEADER_MAX = 5, ID_MAX = 19 }; /* longest encoding of a string's header; of an id */
 
@@ -41,7 +43,7 @@ static EqArray pack_idv(EqBuffer *scratch, const eq_task_id *ids, size_t n) {
 }
 
 static size_t lists_size(const eq_task *t) {
-        return strv_size(t->argv) + strv_size(t->env) + strv_size(t->rlimits) +
+        return strv_size(t->argv) + strv_size(t->env) + strv_size(t->rlimits) + strv_size(t->also) +
                (t->n_after_ok + t->n_after_any + t->n_after_fail) * ID_MAX;
 }
 
@@ -52,6 +54,8 @@ static void record_lists(const eq_task *t, EqBuffer *scratch, EqSubmit *s) {
                 EQ_SET(s, Submit, env, pack_strv(scratch, t->env));
         if (t->rlimits)
                 EQ_SET(s, Submit, rlimits, pack_strv(scratch, t->rlimits));
+        if (t->also)
+                EQ_SET(s, Submit, also, pack_strv(scratch, t->also));
         if (t->n_after_ok > 0)
                 EQ_SET(s, Submit, after_ok, pack_idv(scratch, t->after_ok, t->n_after_ok));
         if (t->n_after_any > 0)
@@ -90,21 +94,30 @@ static void record_values(const eq_task *t, EqSubmit *s) {
                 EQ_SET(s, Submit, nice, t->nice);
         if (t->umask > 0)
                 EQ_SET(s, Submit, umask, (uint64_t)t->umask);
+        COPY_STR(unique);
+        if (t->unique && t->on_dup != EQ_DUP_SKIP)
+                EQ_SET(s, Submit, on_dup, eq_str(t->on_dup == EQ_DUP_REPLACE ? "replace" : "error"));
 }
 
-/* Sets everything but the queue. `scratch` has room for the lists. */
-static int task_to_record(const eq_task *task, EqBuffer *scratch, EqSubmit *ret) {
-        eq_task local = EQ_TASK_INIT;
-
+/* The task as this libeq knows it. One that was built against an earlier, shorter struct is copied to *local: the rest is
+ * default. NULL: it is none. */
+static const eq_task *widen(const eq_task *task, eq_task *local) {
         if (task->size < offsetof(eq_task, argv) + sizeof(task->argv))
-                return -EINVAL;
-        if (task->size < sizeof(local)) {
-                /* Built against an earlier, shorter struct: the rest is default. */
-                memcpy(&local, task, task->size);
-                task = &local;
-        }
+                return NULL;
+        if (task->size >= sizeof(*local))
+                return task;
+        *local = (eq_task)EQ_TASK_INIT;
+        memcpy(local, task, task->size);
+        return local;
+}
+
+/* Sets everything but the queue. */
+static int task_to_record(const eq_task *task, EqBuffer *scratch, EqSubmit *ret) {
         if (task->n_payload > EQ_PAYLOAD_MAX)
                 return -EMSGSIZE;
+        int r = eq_buffer_reserve(scratch, lists_size(task)); /* in one piece: see above */
+        if (r < 0)
+                return r;
         *ret = (EqSubmit) { 0 };
         EQ_SET(ret, Submit, payload, eq_bytes(task->payload, task->n_payload));
         record_lists(task, scratch, ret);
@@ -114,37 +127,65 @@ static int task_to_record(const eq_task *task, EqBuffer *scratch, EqSubmit *ret)
 
 /* ---- submit ---- */
 
-static int pack_submit(eq_client *c, const char *queue, const eq_task *task) {
-        EqBuffer *scratch = client_scratch(c);
-        EqSubmit s;
+/* The payload as a sealed memfd, where eqd takes it so and it is large; -1: in the message, which always works. */
+static int payload_fd(eq_client *c, const eq_task *task) {
+        int fd = -1;
+        if (task && task->n_payload <= EQ_PAYLOAD_MAX && client_wants_payload_fd(c, task->n_payload))
+                (void)eq_memfd_new(eq_bytes(task->payload, task->n_payload), &fd);
+        return fd;
+}
 
-        int r = eq_buffer_reserve(scratch, lists_size(task));
-        if (r == 0)
-                r = task_to_record(task, scratch, &s);
+static void close_payload(const int *fd) {
+        if (*fd >= 0)
+                (void)close(*fd); /* eqd gets a duplicate */
+}
+
+/* So that it can be sent again, if the policy of the client says so. */
+static void give_key(eq_client *c, EqSubmit *s, char buf[static LINK_KEY_SIZE]) {
+        const char *key = EQ_HAS(s, Submit, unique) ? NULL : link_key(client_link(c), buf);
+        if (key)
+                EQ_SET(s, Submit, unique, eq_str(key));
+}
+
+static int pack_submit(eq_client *c, const char *queue, const eq_task *task, bool with_fd) {
+        EqSubmit s;
+        char key[LINK_KEY_SIZE];
+        int r = task ? task_to_record(task, client_scratch(c), &s) : -EINVAL;
         if (r < 0)
                 return r;
+        give_key(c, &s, key);
         EQ_SET(&s, Submit, queue, eq_str(queue));
+        if (with_fd) {
+                s.payload = eq_bytes(NULL, 0);
+                EQ_SET(&s, Submit, payload_fd, true);
+        }
         msgpack_packer pk = client_packer(c);
         eq_pack_params(&pk, &eq_schema_Submit, &s);
         return 0;
 }
 
 int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata) {
+        eq_task local;
+        task = widen(task, &local);
+        __attribute__((cleanup(close_payload))) int fd = payload_fd(c, task);
         eq_call *call;
-        int r = client_begin_submit(c, fn, userdata, &call);
-        return r < 0 ? r : client_end(c, call, pack_submit(c, queue, task));
+        int r = client_begin_submit(c, &fd, fd >= 0, fn, userdata, &call);
+        return r < 0 ? r : client_end(c, call, pack_submit(c, queue, task, fd >= 0));
 }
 
 int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *ret_id) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        eq_task local;
+        task = widen(task, &local);
+        __attribute__((cleanup(close_payload))) int fd = payload_fd(c, task);
         ClientSync sync = { 0 };
         EqIdRef ref;
         eq_call *call;
 
-        int r = client_begin(c, "submit", NULL, 0, client_sync_done, &sync, &call);
+        int r = client_begin(c, "submit", &fd, fd >= 0, client_sync_done, &sync, &call);
         if (r < 0)
                 return r;
-        r = client_end(c, call, pack_submit(c, queue, task));
+        r = client_end(c, call, pack_submit(c, queue, task, fd >= 0));
         if (r == 0)
                 r = client_wait(c, call, &sync, client_timeout(c), &reply);
         if (r == 0)
@@ -158,15 +199,18 @@ int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *
 static int pack_tasks(eq_client *c, const eq_task *tasks, size_t n) {
         msgpack_packer pk = client_packer(c);
 
+        const char *at = (const char *)tasks; /* of the caller's eq_task, which may be a shorter one */
+        eq_task local;
+
         msgpack_pack_array(&pk, n);
-        for (size_t i = 0; i < n; i++) {
-                EqBuffer *scratch = client_scratch(c);
+        for (size_t i = 0; i < n; i++, at += tasks->size) {
+                const eq_task *task = widen((const eq_task *)at, &local);
                 EqSubmit s;
-                int r = eq_buffer_reserve(scratch, lists_size(&tasks[i]));
-                if (r == 0)
-                        r = task_to_record(&tasks[i], scratch, &s);
+                char key[LINK_KEY_SIZE];
+                int r = task ? task_to_record(task, client_scratch(c), &s) : -EINVAL;
                 if (r < 0)
                         return r;
+                give_key(c, &s, key);
                 if (s.present == EQ_BIT(Submit, payload))
                         eq_pack_bin(&pk, s.payload);
                 else
@@ -175,10 +219,9 @@ static int pack_tasks(eq_client *c, const eq_task *tasks, size_t n) {
         return 0;
 }
 
-int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_first) {
-        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+static int submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_reply **ret_reply,
+                   EqSubmitManyReply *ret) {
         ClientSync sync = { 0 };
-        EqSubmitManyReply m = { 0 };
         EqDecodeError error;
         eq_call *call;
 
@@ -192,13 +235,64 @@ int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, 
         eq_pack_cstr(&pk, queue);
         r = client_end(c, call, pack_tasks(c, tasks, n));
         if (r == 0)
-                r = client_wait(c, call, &sync, client_timeout(c), &reply);
+                r = client_wait(c, call, &sync, client_timeout(c), ret_reply);
+        *ret = (EqSubmitManyReply) { 0 };
         if (r == 0)
-                r = eq_decode_map(&eq_schema_SubmitManyReply, client_result(reply), &m, &error);
-        if (r == 0 && !EQ_HAS(&m, SubmitManyReply, first))
+                r = eq_decode_map(&eq_schema_SubmitManyReply, client_result(*ret_reply), ret, &error);
+        if (r == 0 && (!EQ_HAS(ret, SubmitManyReply, first) || ret->n != n))
+                r = -EBADMSG;
+        return r;
+}
+
+/* Of the caller's eq_task, which may be a shorter one. */
+static bool any_has_key(const eq_task *tasks, size_t n) {
+        const char *at = (const char *)tasks;
+
+        for (size_t i = 0; n <= EQ_BATCH_MAX && i < n; i++, at += tasks->size) {
+                const eq_task *t = (const eq_task *)at;
+                if (t->size >= offsetof(eq_task, unique) + sizeof(t->unique) && t->unique)
+                        return true;
+        }
+        return false;
+}
+
+/* A batch that was sent again is there already, as a whole. */
+static bool is_in_order(const EqSubmitManyReply *m) {
+        EqArray ids = m->ids;
+        EqIdRef id;
+        for (uint64_t seq = m->first.id.seq; EQ_HAS(m, SubmitManyReply, ids) && eq_next_id(&ids, &id) == 1; seq++)
+                if (id.id.seq != seq)
+                        return false;
+        return true;
+}
+
+int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_first) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqSubmitManyReply m;
+
+        if (any_has_key(tasks, n))
+                return -EINVAL;
+        int r = submitv(c, queue, tasks, n, &reply, &m);
+        if (r == 0 && !is_in_order(&m))
                 r = -EBADMSG;
         if (r == 0 && ret_first)
                 *ret_first = m.first.id;
+        return r;
+}
+
+int eq_submitv_ids(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_ids) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqSubmitManyReply m;
+        EqIdRef id;
+
+        int r = submitv(c, queue, tasks, n, &reply, &m);
+        if (r == 0 && EQ_HAS(&m, SubmitManyReply, ids) && m.ids.n != n)
+                r = -EBADMSG;
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                ret_ids[i] = (eq_task_id) { .queue = m.first.id.queue, .seq = m.first.id.seq + i };
+                if (EQ_HAS(&m, SubmitManyReply, ids) && eq_next_id(&m.ids, &id) == 1)
+                        ret_ids[i] = id.id;
+        }
         return r;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Two clocks: the kernel's, and one that tests move. */
+/* The clocks: the kernel's, one that tests move, and one that stands while it is held. */
 
 #include "base/clock.h"
 
@@ -37,6 +37,38 @@ void fake_clock_init(FakeClock *f, uint64_t monotonic_usec, uint64_t realtime_us
                 .monotonic_usec = monotonic_usec,
                 .realtime_usec = realtime_usec,
         };
+}
+
+/* kept: 0 while it was not read yet. */
+static uint64_t held_time(const HeldClock *h, uint64_t *kept, uint64_t (*read)(const Clock *c)) {
+        if (!h->held)
+                return read(h->source);
+        if (*kept == 0)
+                *kept = read(h->source);
+        return *kept;
+}
+
+static uint64_t held_monotonic(const Clock *c) {
+        HeldClock *h = (HeldClock *)c;
+        return held_time(h, &h->monotonic_usec, h->source->monotonic);
+}
+
+static uint64_t held_realtime(const Clock *c) {
+        HeldClock *h = (HeldClock *)c;
+        return held_time(h, &h->realtime_usec, h->source->realtime);
+}
+
+void held_clock_init(HeldClock *h, const Clock *source) {
+        *h = (HeldClock) { .clock = { .monotonic = held_monotonic, .realtime = held_realtime }, .source = source };
+}
+
+void held_clock_hold(HeldClock *h) {
+        h->held = true;
+        h->monotonic_usec = h->realtime_usec = 0;
+}
+
+void held_clock_release(HeldClock *h) {
+        h->held = false;
 }
 
 static uint64_t translate(uint64_t usec, uint64_t now_from, uint64_t now_to) {

@@ -3,6 +3,7 @@
 
 /* Where time comes from: the kernel, or a test that moves it. Microseconds. Any thread. */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define USEC_PER_SEC UINT64_C(1000000)
@@ -31,6 +32,19 @@ static inline uint64_t clock_monotonic(const Clock *c) {
 static inline uint64_t clock_realtime(const Clock *c) {
         return c->realtime(c);
 }
+
+/* A clock that can be held: until it is released, or held again, each of its two clocks is read once at most. To read one
+ * costs as much as the rest of a small task's way does, and what came in one read came at one time. One thread. */
+typedef struct HeldClock {
+        Clock clock;                            /* first: pass &held.clock */
+        const Clock *source;                    /* borrowed */
+        uint64_t monotonic_usec, realtime_usec; /* while held; 0: not read yet */
+        bool held;
+} HeldClock;
+
+void held_clock_init(HeldClock *h, const Clock *source);
+void held_clock_hold(HeldClock *h);
+void held_clock_release(HeldClock *h);
 
 /* One moment on the other clock, as both stand now. What is past becomes now; USEC_NEVER stays never. */
 uint64_t clock_to_realtime(const Clock *c, uint64_t monotonic_usec);

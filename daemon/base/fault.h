@@ -23,6 +23,11 @@ typedef enum FaultSeam {
         FAULT_WRITE,   /* -EIO from writing to a file of the store */
         FAULT_SPACE,   /* -ENOSPC from making one larger */
         FAULT_SYNC,    /* -EIO from fdatasync and fsync */
+        FAULT_DISK,    /* fdatasync of a batch of the store stands still for good */
+        FAULT_READ,    /* -EIO from reading a file of the store */
+        FAULT_PIDFD,   /* -EMFILE from pidfd_open */
+        FAULT_SIGNAL,  /* -EPERM from pidfd_send_signal */
+        FAULT_SLOW,    /* reading a segment of the store at the start takes a second longer */
         _FAULT_MAX,
 } FaultSeam;
 

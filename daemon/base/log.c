@@ -120,6 +120,7 @@ static void report_dropped(void) {
 }
 
 static void *log_thread(void *arg) {
+        (void)pthread_setname_np(pthread_self(), "eqd/log");
         pthread_mutex_lock(&logger.lock);
         for (;;) {
                 while (logger.n == 0 && !logger.stopping)

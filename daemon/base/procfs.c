@@ -110,6 +110,36 @@ unsigned long long procfs_start_ticks(pid_t pid) {
         return p ? strtoull(p, NULL, 10) : 0;
 }
 
+int procfs_stat(pid_t pid, ProcfsStat *ret) {
+        enum { FIELD_PARENT = 4, FIELD_PGRP = 5, FIELD_SESSION = 6 };
+        char buf[STAT_MAX];
+        const char *p = read_stat(pid, buf), *start = stat_field(p, FIELD_START);
+        if (!start)
+                return -ESRCH;
+        *ret = (ProcfsStat) {
+                .pid = pid,
+                .state = *p,
+                .parent = (pid_t)strtol(stat_field(p, FIELD_PARENT), NULL, 10),
+                .pgrp = (pid_t)strtol(stat_field(p, FIELD_PGRP), NULL, 10),
+                .session = (pid_t)strtol(stat_field(p, FIELD_SESSION), NULL, 10),
+                .start_ticks = strtoull(start, NULL, 10),
+        };
+        return 0;
+}
+
+int procfs_read_environ(pid_t pid, char *buf, size_t size) {
+        size_t n = 0;
+        _cleanup_close_ int fd = open_pid_file(pid, "environ");
+        if (fd < 0)
+                return fd;
+        for (ssize_t k = 1; k > 0 && n + 1 < size; n += (size_t)k)
+                if ((k = read(fd, buf + n, size - 1 - n)) < 0)
+                        return -errno;
+        if (n > 0 && buf[n - 1] != '\0')
+                buf[n++] = '\0';
+        return (int)n;
+}
+
 static uint64_t cpu_ticks(pid_t pid) {
         char buf[STAT_MAX];
         const char *p = stat_field(read_stat(pid, buf), FIELD_UTIME);

@@ -28,6 +28,17 @@ int procfs_cgroup_cpu_usec(const char *dir, uint64_t *ret);
  * '\0' and an empty text if not. */
 char procfs_state(pid_t pid, char *ret_wchan, size_t size);
 
+/* What the kernel says of a process: pid, pgrp and session are not given to others as long as any of them is so used. */
+typedef struct ProcfsStat {
+        pid_t pid, parent, pgrp, session;
+        char state; /* as in proc(5) */
+        unsigned long long start_ticks;
+} ProcfsStat;
+int procfs_stat(pid_t pid, ProcfsStat *ret); /* 0; -ESRCH: there is none, or it is hidden */
+/* The environment that pid was started with, as strings one after the other, each ended by a NUL; what is longer is cut. Number
+ * of bytes, or negative errno: -EACCES for other users' processes. */
+int procfs_read_environ(pid_t pid, char *buf, size_t size);
+
 /* When pid was started, in clock ticks since boot; 0 if that is hidden. */
 unsigned long long procfs_start_ticks(pid_t pid);
 

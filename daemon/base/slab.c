@@ -139,6 +139,7 @@ static size_t unit_carve(const Store *s, char *p, SlabObject **ret) {
         for (size_t i = s->unit_objects; i-- > 0;) {
                 SlabObject *o = (SlabObject *)(p + i * s->object_size);
                 set_next(o, list);
+                set_next_chain(o, (SlabObject *)(p + (i + SLAB_FAR) * s->object_size));
                 list = o;
         }
         *ret = list;
@@ -290,7 +291,8 @@ void *slab_alloc_slowly(Slab *slab) {
         Store *s = (Store *)slab;
         SlabCache *c = cache_of(s);
         if (c->spare) {
-                c->list = TAKE_PTR(c->spare);
+                c->list = c->spare;
+                c->spare = c->list->next_chain;
                 c->n = SLAB_CHAIN;
         } else if (!c->list)
                 c->n = refill(s, c, &c->list);
@@ -325,24 +327,24 @@ static SlabObject *cut_chain(SlabCache *c) {
         return first;
 }
 
-/* A chain is full once more, or this is the first object. The chain is the spare one, or the older spare one goes to the
- * depot, with whatever could not go before. */
+/* A chain is full once more, or this is the first object. The chain becomes a spare one, and older ones go to the depot, if it is not
+ * locked. What has to stay is put aside chain by chain, as nobody wants to walk along it later. */
 void slab_free_chain(Slab *slab) {
         Store *s = (Store *)slab;
         SlabCache *c = cache_of(s);
         if (c->n < SLAB_CHAIN)
                 return;
-        if (!c->spare) {
-                c->spare = cut_chain(c);
-                return;
-        }
-        if (pthread_mutex_trylock(&s->lock) != 0)
+        SlabObject *chain = cut_chain(c);
+        set_next_chain(chain, c->spare);
+        c->spare = chain;
+        if (!chain->next_chain || pthread_mutex_trylock(&s->lock) != 0)
                 return;
         join_own(s, c);
-        put_chain(s, TAKE_PTR(c->spare));
-        c->spare = cut_chain(c);
-        while (c->n >= SLAB_CHAIN)
-                put_chain(s, cut_chain(c));
+        for (SlabObject *older = chain->next_chain, *next; older; older = next) {
+                next = older->next_chain;
+                put_chain(s, older);
+        }
+        set_next_chain(chain, NULL);
         pthread_mutex_unlock(&s->lock);
 }
 
@@ -371,7 +373,10 @@ static void sort_chain(Store *s, SlabObject *o) {
 static void give_all_back(Store *s, SlabCache *c) {
         join_own(s, c);
         sort_chain(s, TAKE_PTR(c->list));
-        sort_chain(s, TAKE_PTR(c->spare));
+        for (SlabObject *chain = TAKE_PTR(c->spare), *next_chain; chain; chain = next_chain) {
+                next_chain = chain->next_chain;
+                sort_chain(s, chain);
+        }
         c->n = 0;
 }
 

@@ -17,6 +17,7 @@
 enum {
         SLABS_MAX = 16,
         SLAB_CHAIN = 64,                /* objects that travel together between threads */
+        SLAB_FAR = 8,                   /* objects between one that is taken and what is fetched meanwhile */
         SLAB_EXTENT_BYTES = 256 * 1024, /* what is asked of the system at once */
         SLAB_OBJECT_MAX = 8 * 1024,     /* bytes */
         SLAB_OBJECT_MIN = 2 * sizeof(void *),
@@ -25,17 +26,22 @@ enum {
 /* A free object, or the first of a chain of them. */
 typedef struct SlabObject {
         struct SlabObject *next;
-        struct SlabObject *next_chain;
+        union {
+                struct SlabObject *next_chain; /* of the first of a chain that is set aside or in the depot */
+                struct SlabObject
+                        *far; /* of others: the one that was freed SLAB_FAR frees earlier. A guess what comes */
+        };
 } SlabObject;
 
 /* What a thread keeps of one slab: at most two chains, more while the common store is locked. */
 typedef struct SlabCache {
         uint64_t serial; /* Slab::serial; another one: nothing here is of that slab */
         SlabObject *list;
-        size_t n;               /* in list */
-        SlabObject *spare;      /* NULL or SLAB_CHAIN objects */
-        struct SlabExtent *own; /* extents that it made while the store was locked, not known to the store yet */
-        uint64_t unused[3];     /* a line each */
+        size_t n;                    /* in list */
+        SlabObject *spare;           /* by next_chain: SLAB_CHAIN objects each */
+        struct SlabExtent *own;      /* extents that it made while the store was locked, not known to the store yet */
+        uint64_t unused[3];          /* a line each */
+        SlabObject *freed[SLAB_FAR]; /* the last ones */
 } SlabCache;
 
 extern _Thread_local SlabCache slab_caches[SLABS_MAX];
@@ -62,8 +68,7 @@ static inline void *slab_alloc(Slab *s) {
         if (__builtin_expect(!o || c->serial != s->serial, 0))
                 return slab_alloc_slowly(s);
         c->list = o->next;
-        /* Mostly they lie one behind the other, and were another CPU's: fetch what comes later. */
-        __builtin_prefetch((void *)((uintptr_t)c->list + 8 * ((uintptr_t)c->list - (uintptr_t)o)), 1);
+        __builtin_prefetch(o->far, 1);
         c->n--;
         return o;
 }
@@ -75,6 +80,9 @@ static inline void slab_free(Slab *s, void *p) {
         if (__builtin_expect(c->serial != s->serial, 0))
                 slab_free_chain(s); /* makes the cache this slab's */
         __atomic_store_n(&o->next, c->list, __ATOMIC_RELAXED);
+        SlabObject **f = &c->freed[c->n % SLAB_FAR];
+        __atomic_store_n(&o->far, *f, __ATOMIC_RELAXED);
+        *f = o;
         c->list = o;
         if (__builtin_expect(++c->n % SLAB_CHAIN == 0, 0))
                 slab_free_chain(s);

@@ -13,6 +13,9 @@
  *   *_seq_cst        and all of these stand in one order that every thread agrees on: where one thread writes A and reads B
  *                    while another writes B and reads A, at least one sees the other
  *
+ *   light_fence, heavy_fence   as *_seq_cst does for a write of A and a read of B, where one thread does it seldom: it has the
+ *                    heavy fence between the two, a system call, and the others the light one, which costs nothing
+ *
  * preempt_here(): a place between taking something and telling others, at which the stress tests stop a thread for a
  * while. Nothing in a daemon. */
 
@@ -48,6 +51,9 @@
         atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel, memory_order_acquire)
 #define cas_seq_cst(p, expected, v)                                                                                    \
         atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst, memory_order_seq_cst)
+
+#define light_fence() atomic_signal_fence(memory_order_seq_cst)
+void heavy_fence(void);  /* submitter.c's */
 
 #ifdef EQD_PREEMPT
 void preempt_here(void); /* the stress test's */

@@ -28,8 +28,10 @@ int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *h
                 .host = host,
                 .due = HEAP_NULL,
                 .next_armed_usec = USEC_NEVER,
+                .rescue = RESCUE_PARAMS_DEFAULT,
         };
         list_init(&e->pools);
+        list_init(&e->rescuers);
         watch_init(&e->watch);
         return 0;
 }
@@ -37,8 +39,11 @@ int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *h
 void engine_deinit(Engine *e) {
         if (!e || !e->clock)
                 return;
+        assert(!e->barriers);
         for (size_t i = 0; i < e->n_slots; i++)
                 queue_free(e->slots[i].queue);
+        for (List *link; (link = list_first(&e->rescuers));)
+                rescuer_free(LIST_ENTRY(link, Rescuer, link));
         for (List *link; (link = list_first(&e->pools));)
                 pool_free(LIST_ENTRY(link, Pool, link));
         for (PoolKind kind = 0; kind < _POOL_KIND_MAX; kind++)
@@ -179,8 +184,10 @@ void engine_put_slot_number(Engine *e, PoolKind kind, size_t number) {
 
 size_t engine_n_running(const Engine *e) {
         size_t n = 0;
-        LIST_FOREACH (link, &e->pools)
-                n += LIST_ENTRY(link, Pool, link)->n_busy;
+        LIST_FOREACH (link, &e->pools) {
+                const Pool *p = LIST_ENTRY(link, Pool, link);
+                n += p->n_busy + p->n_rescuing;
+        }
         return n;
 }
 
@@ -243,6 +250,8 @@ uint64_t engine_next_usec(const Engine *e) {
                 const Pool *p = LIST_ENTRY(link, Pool, link);
                 if (p->blocked_until_usec != 0)
                         usec = MIN(usec, p->blocked_until_usec);
+                if (p->mayday_usec != 0)
+                        usec = MIN(usec, p->mayday_usec);
         }
         return usec;
 }
@@ -261,6 +270,7 @@ uint64_t engine_run_due(Engine *e) {
                 if (!pool_is_blocked(p))
                         pool_unblock(p);
                 pool_run(p);
+                rescue_due(p, now);
         }
         return e->next_armed_usec = engine_next_usec(e);
 }
@@ -304,7 +314,10 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
         pool_release(p, slot); /* only now: the details may be in it */
         if (result->verdict == TASK_NOT_STARTED) {
                 t->attempt--;
-                pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE);
+                if (slot->reserve)
+                        rescue_not_started(slot, q, t);
+                else
+                        pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE);
         }
         queue_task_ended(q, t, fate.event, fate.due_usec);
         if (q->pool != p) /* the queue has moved; leaving it runs its new pool only */

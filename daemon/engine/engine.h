@@ -11,6 +11,7 @@
 #include "engine/executor.h"
 #include "engine/pool.h"
 #include "engine/queue.h"
+#include "engine/rescuer.h"
 #include "engine/task.h"
 #include "engine/watch.h"
 
@@ -21,7 +22,7 @@ typedef struct TaskFate {
 } TaskFate;
 
 /* Called from inside engine calls, on their thread. They may call the engine, except engine_deinit() and queue_free()
- * of the queue concerned. started, ended_well, space, pool_idle and rearm may be NULL. */
+ * of the queue concerned. started, ended_well, space, refill, mayday, relieved, pool_idle and rearm may be NULL. */
 typedef struct EngineHooks {
         /* t was claimed and the executor has it. Told before its `ended`, also if the executor was done at once. */
         void (*started)(void *host, Task *t);
@@ -35,6 +36,12 @@ typedef struct EngineHooks {
         void (*finished)(void *host, Task *t);
         /* Room fell free in q, for those who wait for space. */
         void (*space)(void *host, Queue *q);
+        /* Tasks of the shelf of q are to come, by queue_unshelve(), while queue_wants_shelved(). Called again at the next claim, if
+         * not all did. NULL: nothing is ever shelved. May change q otherwise, too. */
+        void (*refill)(void *host, Queue *q);
+        /* q calls its rescuer; the rescuer leaves it, after so long and so many tasks. These two must not call the engine. */
+        void (*mayday)(void *host, Queue *q);
+        void (*relieved)(void *host, Queue *q, uint64_t lasted_usec, uint64_t n_rescued);
         /* The last task that ran in p has ended. */
         void (*pool_idle)(void *host, Pool *p);
         /* engine_next_usec() became earlier. */
@@ -67,10 +74,14 @@ struct Engine {
         List pools; /* of Pool::link */
         Heap due;   /* of Task::due_item; room for n_tasks is reserved */
         SlotNumbers slot_numbers[_POOL_KIND_MAX];
+        List rescuers; /* of Rescuer::link */
+        RescueParams rescue;
+        size_t n_rescues;         /* queues that are being rescued, and rescuers that leave */
         size_t n_tasks;           /* in all queues, with reservations */
         uint64_t next_armed_usec; /* what the host knows; 0: it is about to be told */
         unsigned n_holds;         /* nothing is started while positive */
         Watch watch;              /* how things stand, for another thread */
+        struct Barrier *barriers; /* barrier.c's: tasks over several queues */
 
         EngineSlot *slots;
         size_t n_slots, first_free; /* first_free: index + 1 */

@@ -10,6 +10,7 @@
 #include "proto/eq-types.h"
 
 typedef struct Executor Executor;
+typedef struct Pool Pool;
 typedef struct Queue Queue;
 typedef struct Slot Slot;
 typedef struct Task Task;
@@ -37,7 +38,8 @@ typedef struct ExecutorOps {
         const char *name;
 
         /* Starts t in slot; both stay valid until engine_task_ended(). 0, or negative errno: not started, the engine
-         * puts the task back to its place and blocks the pool for a while with reason create-failure. May call
+         * puts the task back to its place and blocks the pool for a while with reason create-failure (in a reserve slot:
+         * -ENOMEM and -EMFILE say that this task needs more than the reserve has, others that there is none now). May call
          * engine_task_ended() before it returns (a synchronous executor). Loop or worker; never blocks. */
         int (*start)(Executor *x, Slot *slot, Task *t);
 
@@ -45,10 +47,28 @@ typedef struct ExecutorOps {
          * Repeatable. The answer is engine_task_ended() with TASK_STOPPED, or whatever it came to before. */
         void (*cancel)(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec);
 
+        /* For rescuers: makes what a start in this slot, which is none of a pool, needs and could be refused; start() in it
+         * uses that, and an end of the task makes it anew. 0, or negative errno: nothing was made. May wait, a bounded time.
+         * NULL, both: there is nothing to make. */
+        int (*reserve)(Executor *x, Slot *slot);
+        void (*unreserve)(Executor *x, Slot *slot);
+
         /* For executors that are handed tasks before they begin them, see queue_set_ahead(); others have neither.
          * take_back: t comes back, unless it has begun: true, and the slot is free again; false, and it runs. */
         bool (*take_back)(Executor *x, Slot *slot, Task *t);
         bool (*has_begun)(Executor *x, const Slot *slot, const Task *t);
+
+        /* For rescuers of executors that are handed tasks ahead of workers of their own; all four, or none. Nothing blocks.
+         *   need        why no worker can be had in p: create-failure, pool-full, or EQ_REASON_NONE: one can, and pool_all_busy()
+         *               is called as soon as none is idle. *ret_n_begun changes whenever something begins
+         *   waits       q, which is unserved, waits for a worker to become served
+         *   help        the reserve of this slot begins one task of q, of those that were handed over, if one waits for a worker
+         *               at this moment; rescue_helped() when it is through with it
+         *   has_helped  it has begun one */
+        eq_reason (*need)(Executor *x, Pool *p, uint64_t *ret_n_begun);
+        bool (*waits)(Executor *x, const Queue *q);
+        void (*help)(Executor *x, Slot *slot, Queue *q);
+        bool (*has_helped)(Executor *x, const Slot *slot);
 
         /* q was stopped and has nothing more to run. True: it has ended. False: it has not yet; queue_enter() and
          * queue_leave() when it has. Repeated. NULL: always true. */

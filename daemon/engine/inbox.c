@@ -5,14 +5,17 @@
 
 /* Turns the links around, from the newest node on. False: set aside. */
 static bool walk_on(Collected *c) {
-        InboxNode *n = c->walk;
+        InboxNode *n = c->walk, *ring[INBOX_FAR] = { NULL };
+        unsigned i = 0;
         while (inbox_is_node(n)) {
                 InboxNode *older = load_acquire(&n->next);
                 if (older == INBOX_UNCONNECTED) {
                         c->walk = n;
                         return false;
                 }
-                prefetch_beyond(n, older);
+                inbox_prefetch(n);
+                inbox_set_far(n, ring[i % INBOX_FAR]);
+                ring[i++ % INBOX_FAR] = n;
                 store_relaxed(&n->next, c->walk_first);
                 if (!c->walk_first)
                         c->walk_last = n;

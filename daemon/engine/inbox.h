@@ -38,6 +38,8 @@
 typedef struct InboxNode InboxNode;
 struct InboxNode {
         ATOMIC(InboxNode *) next;
+        int32_t far; /* bytes from here to a node that comes some steps later, for inbox_prefetch(); 0: no idea */
+        ATOMIC(uint32_t) value; /* its user's */
 };
 
 #define INBOX_EMPTY ((InboxNode *)0)
@@ -66,10 +68,18 @@ static inline bool inbox_is_node(const InboxNode *n) {
         return n > INBOX_DEAD;
 }
 
-/* The caller went from a to b and goes on in that direction. Nodes mostly come from one piece of memory one after the other, and
- * to fetch a line that another CPU has written takes as long as several tasks. A wrong guess does no harm. */
-static inline void prefetch_beyond(const void *a, const void *b) {
-        __builtin_prefetch((const void *)((uintptr_t)b + 8 * ((uintptr_t)b - (uintptr_t)a)), 1);
+/* Nodes are in lists, whose next node can be asked for only when this one has come, and a line that another CPU has written takes
+ * as long to come as several tasks. So each has a guess where a node is that comes INBOX_FAR steps later. Who pushes knows what he
+ * pushed before, for the walk from new to old; the walk knows the order that it leaves behind. A wrong guess does no harm. */
+enum { INBOX_FAR = 8 };
+
+static inline void inbox_prefetch(const InboxNode *n) {
+        __builtin_prefetch((const char *)n + n->far, 1);
+}
+
+/* A node that is too far away is not guessed right. */
+static inline void inbox_set_far(InboxNode *n, const InboxNode *later) {
+        n->far = later ? (int32_t)((intptr_t)later - (intptr_t)n) : 0;
 }
 
 /* Any thread, wait-free. True: the inbox was EMPTY (with an owner: the caller is it now). After that nothing of n is

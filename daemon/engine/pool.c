@@ -30,6 +30,7 @@ int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, siz
         strcpy(p->name, name);
         list_init(&p->runnable);
         list_init(&p->idle);
+        list_init(&p->callers);
         list_append(&e->pools, &p->link);
         *ret = TAKE_PTR(p);
         return 0;
@@ -48,7 +49,7 @@ static void free_slot(Pool *p, Slot *slot) {
 Pool *pool_free(Pool *p) {
         if (!p)
                 return NULL;
-        assert(p->n_queues == 0 && p->n_busy == 0 && !p->running);
+        assert(p->n_queues == 0 && p->n_busy == 0 && p->n_rescuing == 0 && !p->running);
         list_remove(&p->link);
         while (p->n_slots > 0)
                 free_slot(p, p->slots[p->n_slots - 1]);
@@ -107,23 +108,37 @@ static void take_slot(Pool *p, Slot *slot, Task *t) {
         list_remove(&slot->link);
         p->n_busy++;
         slot->task = t;
-        slot->started_usec = engine_now(p->engine);
+        slot->started_usec = p->last_start_usec = t->queue->last_start_usec = engine_now(p->engine);
         slot->announced = false;
         t->slot = slot;
 
         WATCH_SET(slot->watch->queue, t->queue->watch);
         WATCH_SET(slot->watch->seq, t->seq);
-        atomic_store_explicit(&slot->watch->started_usec, slot->started_usec, memory_order_release);
+        WATCH_PUBLISH(slot->watch->started_usec, slot->started_usec);
+}
+
+static void settle_idle(Pool *p) {
+        if (p->n_busy + p->n_rescuing == 0 && p->engine->hooks->pool_idle)
+                p->engine->hooks->pool_idle(p->engine->host, p);
+}
+
+void pool_reserve_is_free(Pool *p) {
+        p->n_rescuing--;
+        settle_idle(p);
 }
 
 void pool_release(Pool *p, Slot *slot) {
         slot->task->slot = NULL;
         slot->task = NULL;
         WATCH_SET(slot->watch->started_usec, 0);
-        p->n_busy--;
-        list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
-        if (p->n_busy == 0 && p->engine->hooks->pool_idle)
-                p->engine->hooks->pool_idle(p->engine->host, p);
+        WATCH_SET(slot->watch->life, NULL);
+        if (slot->reserve)
+                p->n_rescuing--;
+        else {
+                p->n_busy--;
+                list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
+        }
+        settle_idle(p);
 }
 
 /* ---- blocks ---- */
@@ -150,7 +165,17 @@ bool pool_is_blocked(const Pool *p) {
 void pool_cool_down(Pool *p, eq_reason reason) {
         p->n_create_failures++;
         if (!pool_is_blocked(p)) /* else somebody, mostly the executor, knows better for how long */
-                pool_block(p, reason, engine_now(p->engine) + POOL_COOLDOWN_USEC);
+                pool_block(p, reason, engine_now(p->engine) + p->engine->rescue.create_cooldown_usec);
+}
+
+void pool_all_busy(Pool *p) {
+        p->is_quiet = false;
+        rescue_look(p);
+}
+
+void pool_set_short_of(Pool *p, eq_reason reason) {
+        p->short_of = reason;
+        WATCH_SET(p->watch->short_of, reason);
 }
 
 eq_reason pool_reason(const Pool *p) {
@@ -180,8 +205,8 @@ static void start(Pool *p, Queue *q, Task *t) {
         assert(r >= 0 || !ended);
         if (r < 0) {
                 pool_release(p, slot);
-                queue_unclaim(q, t);
                 pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
+                queue_unclaim(q, t);
         } else if (!ended && t->where == TASK_IN_RUNNING)
                 pool_announce(p, slot);
 }
@@ -206,6 +231,7 @@ void pool_run(Pool *p) {
                 else
                         run_one(p);
         }
+        rescue_look(p);
         trim_slots(p);
         p->running = false;
 }
@@ -216,4 +242,6 @@ void pool_queue_changed(Pool *p, Queue *q) {
                 p->sched->enqueue(p, q);
         else if (!startable && q->runnable)
                 p->sched->dequeue(p, q);
+        if (q->rescuer)
+                rescue_queue_changed(q);
 }

@@ -16,6 +16,7 @@
 typedef struct Engine Engine;
 typedef struct Pool Pool;
 typedef struct Queue Queue;
+typedef struct Rescuer Rescuer;
 typedef struct WatchPool WatchPool;
 typedef struct WatchSlot WatchSlot;
 
@@ -40,6 +41,7 @@ struct Slot {
         void *executor_data; /* the executor's own; survives from task to task, not the slot */
         uint64_t started_usec;
         bool announced;   /* the host was told that `task` started */
+        Rescuer *reserve; /* its slot, which counts for no pool; NULL: one of the pool's */
         WatchSlot *watch; /* the watch's */
 };
 
@@ -53,7 +55,8 @@ struct Pool {
         List runnable; /* of Queue::run_link; owned by `sched` */
         size_t n_runnable;
 
-        void *owner; /* the manager's */
+        void *owner;         /* the manager's */
+        void *executor_data; /* the executor's own */
 
         Slot **slots; /* n_slots of them, allocated one by one: their addresses are stable */
         size_t n_slots, n_slots_cap, n_slots_max, n_busy;
@@ -62,15 +65,27 @@ struct Pool {
         size_t n_queues;
         bool running; /* pool_run() is active: calls from inside it leave the work to it */
 
+        /* Rescue; engine/rescuer.h. */
+        List callers;             /* of Queue::rescue_link: with a rescuer, and a task to start */
+        uint64_t last_start_usec; /* in a slot of its own */
+        uint64_t mayday_usec;     /* the next one; 0: there is no need */
+        bool need_is_full;        /* the need is pool-full, else create-failure */
+        bool is_quiet;            /* its executor said that there is none, and calls pool_all_busy() before there is */
+        uint64_t n_begun;         /* as its executor said last */
+        uint64_t begun_usec;      /* when that was seen to change */
+        size_t n_rescuing;        /* tasks in reserve slots, and reserves that help */
+        uint64_t n_mayday, n_rescued;
         /* Since the pool was made. create_failures: starts refused by the executor, or for want of a slot. */
         uint64_t n_started, n_create_failures;
 
         uint64_t blocked_until_usec; /* nothing is started before; 0: not blocked */
         eq_reason blocked_reason;
-        WatchPool *watch; /* the watch's */
+        eq_reason short_of; /* why what was handed over does not begin, if not for pool-full; its executor's */
+        WatchPool *watch;   /* the watch's */
 };
 
-/* How long a pool starts nothing after its executor refused a task and did not block it, or no slot could be made. */
+/* How long a pool starts nothing after its executor refused a task and did not block it, or no slot could be made, unless
+ * RescueParams::create_cooldown_usec was set. */
 #define POOL_COOLDOWN_USEC USEC_PER_SEC
 
 /* n_slots_max slots at most; they are made when first needed. 0 or -ENOMEM. */
@@ -88,11 +103,19 @@ void pool_block(Pool *p, eq_reason reason, uint64_t until_usec);
 void pool_unblock(Pool *p);
 bool pool_is_blocked(const Pool *p);
 
+/* Of executors with need(): all that work in it are busy. */
+void pool_all_busy(Pool *p);
+/* Of executors that are handed tasks ahead; EQ_REASON_NONE: they just wait for one that is busy. */
+void pool_set_short_of(Pool *p, eq_reason reason);
+
 /* Why the pool starts nothing more, EQ_REASON_NONE if it can. */
 eq_reason pool_reason(const Pool *p);
 
 /* For queue.c and engine.c. */
-void pool_queue_changed(Pool *p, Queue *q);     /* its runnability may have: enters or leaves the scheduling class */
-void pool_announce(Pool *p, Slot *slot);        /* tells the host that the slot's task started, unless it was told */
-void pool_release(Pool *p, Slot *slot);         /* its task ended */
-void pool_cool_down(Pool *p, eq_reason reason); /* for POOL_COOLDOWN_USEC, unless it is blocked already */
+void pool_queue_changed(Pool *p, Queue *q); /* its runnability may have: enters or leaves the scheduling class */
+void pool_announce(Pool *p, Slot *slot);    /* tells the host that the slot's task started, unless it was told */
+void pool_release(Pool *p, Slot *slot);     /* its task ended */
+void pool_reserve_is_free(Pool *p);         /* one that has helped */
+/* After its executor refused a task, or no slot could be made: for RescueParams::create_cooldown_usec, unless it is blocked
+ * already. */
+void pool_cool_down(Pool *p, eq_reason reason);

@@ -23,8 +23,10 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "engine/engine.h"
 #include "engine/pool.h"
+#include "engine/rescuer.h"
 
 static const TaskWhere line_where[_QUEUE_LINE_MAX] = {
         [QUEUE_READY] = TASK_IN_READY,
@@ -51,8 +53,19 @@ static bool is_backing_off(const Queue *q) {
         return q->n_waiting > 0 && q->n_queued > 0 && q->n_running == 0 && !next_task(q);
 }
 
+/* What is held up by another queue is no stall of this one: it is that other queue that stands still, or works. */
+static bool is_at_barrier(const Queue *q) {
+        if (!q->engine->barriers)
+                return false;
+        const Task *ignored, *t = q->held ? q->held : next_task(q);
+        if (!t || t->part == TASK_ALONE || !queue_stands_at(q, t, &ignored))
+                return false;
+        return t->part == TASK_TOKEN || (t != q->held && barrier_waits_for(t, &ignored));
+}
+
+/* Of those that were handed over the slots say which have not begun. */
 static void show(const Queue *q) {
-        WATCH_SET(q->watch->n_ready, is_backing_off(q) ? 0 : q->n_queued);
+        WATCH_SET(q->watch->n_ready, is_backing_off(q) || is_at_barrier(q) ? 0 : q->n_queued - q->n_handed);
 }
 
 static void show_params(const Queue *q) {
@@ -77,12 +90,15 @@ static int make(Engine *e, Pool *pool, const char *name, const QueueParams *para
         strcpy(q->name, name);
         q->params = *params;
         q->last_seq = last_seq;
+        q->n_pushed = last_seq; /* so an ordinal is mostly the SEQ, and what keeps one for many tasks keeps little */
         for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++)
                 for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
                         task_line_init(&q->lines[line][lane]);
         list_init(&q->running);
         list_init(&q->handed);
         list_init(&q->run_link);
+        list_init(&q->rescue_link);
+        list_init(&q->mayday_link);
         list_init(&q->drainers);
         list_init(&q->joiners);
         list_init(&q->flushers);
@@ -136,6 +152,7 @@ Queue *queue_free(Queue *q) {
         move_waiters(&q->drainers, &over);
         move_waiters(&q->joiners, &over);
 
+        queue_set_rescuer(q, NULL);
         if (q->runnable)
                 q->pool->sched->dequeue(q->pool, q);
         q->pool->n_queues--;
@@ -168,6 +185,14 @@ void queue_set_unserved(Queue *q, eq_reason reason) {
         queue_leave(q);
 }
 
+void queue_set_reserve(Queue *q, bool is_ready) {
+        if (q->no_reserve == !is_ready)
+                return;
+        queue_enter(q);
+        q->no_reserve = !is_ready;
+        queue_leave(q);
+}
+
 void queue_set_ahead(Queue *q, size_t n) {
         queue_enter(q);
         if (n < q->n_ahead)
@@ -184,6 +209,8 @@ void queue_recall(Queue *q) {
 
 void queue_look(Queue *q) {
         queue_enter(q);
+        if (q->rescuer)
+                rescuer_look(q->rescuer);
         LIST_FOREACH_SAFE (link, &q->handed) {
                 Task *t = LIST_ENTRY(link, Task, link);
                 Executor *x = q->pool->executor;
@@ -197,6 +224,7 @@ void queue_look(Queue *q) {
 
 static void move_to_pool(Queue *q, Pool *pool) {
         q->pool->n_queues--;
+        list_remove(&q->rescue_link);
         pool->n_queues++;
         q->pool = pool;
         WATCH_SET(q->watch->pool, pool->watch);
@@ -205,19 +233,21 @@ static void move_to_pool(Queue *q, Pool *pool) {
 void queue_set_pool(Queue *q, Pool *pool) {
         if (q->pool == pool)
                 return;
-        assert(q->n_handed == 0 && q->depth == 0);
+        assert(q->depth == 0);
         if (q->pool->executor == pool->executor) {
                 queue_enter(q);
+                recall_all(q);
                 if (q->runnable)
                         q->pool->sched->dequeue(q->pool, q);
                 move_to_pool(q, pool);
                 queue_leave(q);
                 return;
         }
-        assert(q->n_running == 0 && !q->runnable);
+        assert(q->n_running == 0 && q->n_handed == 0 && !q->runnable);
         move_to_pool(q, pool);
         q->unserved = EQ_REASON_NONE;
         WATCH_SET(q->watch->unserved, EQ_REASON_NONE);
+        q->no_reserve = false;
         q->n_ahead = 0;
 }
 
@@ -225,6 +255,12 @@ void queue_set_pool(Queue *q, Pool *pool) {
 
 void queue_enter(Queue *q) {
         q->depth++;
+}
+
+/* Before anything looks for the next task. */
+static void refill(Queue *q) {
+        if (queue_wants_shelved(q))
+                q->engine->hooks->refill(q->engine->host, q);
 }
 
 static bool executor_is_done(Queue *q) {
@@ -250,12 +286,27 @@ static void collect_waiters(Queue *q, List *over) {
         }
 }
 
+/* The next of q is the token of a task at home elsewhere: it may be able to start there now. Its pool, or NULL. */
+static Pool *tell_barrier(const Queue *q) {
+        const Task *next = q->engine->barriers ? next_task(q) : NULL;
+        if (!next || next->part != TASK_TOKEN)
+                return NULL;
+        Queue *home = barrier_task(next)->queue;
+        if (home->depth > 0)
+                return NULL; /* sees it when it is left */
+        show(home);
+        pool_queue_changed(home->pool, home);
+        return home->pool;
+}
+
 void queue_leave(Queue *q) {
         while (q->depth == 1 && q->has_room) {
                 q->has_room = false;
                 if (q->engine->hooks->space)
                         q->engine->hooks->space(q->engine->host, q);
         }
+        if (q->depth == 1)
+                refill(q);
         if (--q->depth > 0)
                 return;
 
@@ -265,8 +316,11 @@ void queue_leave(Queue *q) {
         show(q);
         collect_waiters(q, &over);
         pool_queue_changed(pool, q);
+        Pool *other = tell_barrier(q);
         call_waiters(&over); /* may free q */
         pool_run(pool);
+        if (other && other != pool)
+                pool_run(other);
 }
 
 /* ---- places ---- */
@@ -291,7 +345,10 @@ static void place(Queue *q, Task *t) {
         t->where = line_where[line];
         *(line == QUEUE_READY ? &q->n_queued : &q->n_waiting) += 1;
         q->n_bytes += t->bytes;
-        engine_arm_task(q->engine, t);
+        if (line == QUEUE_READY && t->part != TASK_ALONE)
+                q->rescue_mark = NULL; /* it may be before the mark, and nothing passes it */
+        if (t->part != TASK_TOKEN)     /* whose times are its task's */
+                engine_arm_task(q->engine, t);
         if (line != QUEUE_DEFERRED && q->n_handed > 0 && t->seq < q->last_handed_seq[t->lane])
                 recall_after(q, t);
 }
@@ -301,6 +358,8 @@ static void unplace(Queue *q, Task *t) {
         assert(t->where == line_where[line]);
         task_line_remove(&q->lines[line][t->lane], t);
         t->where = TASK_NOWHERE;
+        if (q->rescue_mark == t)
+                q->rescue_mark = NULL;
         *(line == QUEUE_READY ? &q->n_queued : &q->n_waiting) -= 1;
         q->n_bytes -= t->bytes;
 }
@@ -314,11 +373,16 @@ static Task *backoff_before(const Queue *q, const Task *t) {
         return first && first->seq < t->seq ? first : NULL;
 }
 
+/* Taken from the shelf before its turn. */
+static bool is_behind_shelf(const Queue *q, const Task *t) {
+        return q->n_shelved > 0 && t->lane == TASK_LANE_NORMAL && t->seq > q->shelf_first;
+}
+
 static Task *next_of_lane(const Queue *q, TaskLane lane) {
         const TaskLine *line = ready(q, lane);
         Task *t = line->n > 0 ? task_line_first(line)
                               : NULL; /* asked several times per task, and mostly of an empty one */
-        return t && !backoff_before(q, t) ? t : NULL;
+        return t && !is_behind_shelf(q, t) && !backoff_before(q, t) ? t : NULL;
 }
 
 static Task *next_task(const Queue *q) {
@@ -373,11 +437,11 @@ static void recall_all(Queue *q) {
 
 /* ---- flush ---- */
 
-static void flush_count_end(Queue *q, const Task *t) {
-        if (list_is_empty(&q->flushers) || waiter_of(q->flushers.prev)->mark < t->accepted)
+static void flush_count_end(Queue *q, uint64_t accepted) {
+        if (list_is_empty(&q->flushers) || waiter_of(q->flushers.prev)->mark < accepted)
                 return;
         List *link = q->flushers.next;
-        while (waiter_of(link)->mark < t->accepted)
+        while (waiter_of(link)->mark < accepted)
                 link = link->next;
         waiter_of(link)->n_left--;
         q->n_flushing--;
@@ -468,6 +532,8 @@ void queue_push(Queue *q, Task *t) {
         queue_enter(q);
         q->n_accepted++;
         push(q, t);
+        if (t->part == TASK_BARRIER)
+                barrier_push(t, false);
         queue_leave(q);
 }
 
@@ -475,7 +541,13 @@ void queue_push_again(Queue *q, Task *t) {
         queue_enter(q);
         task_set_state(t, TASK_EV_AGAIN);
         push(q, t);
+        if (t->part == TASK_BARRIER)
+                barrier_push(t, true);
         queue_leave(q);
+}
+
+void queue_seq_given(Queue *q, uint64_t seq) {
+        q->last_seq = MAX(q->last_seq, seq);
 }
 
 int queue_restore_task(Queue *q, Task *t) {
@@ -489,18 +561,111 @@ int queue_restore_task(Queue *q, Task *t) {
         return 0;
 }
 
+/* ---- the shelf ---- */
+
+/* Tasks that wait for something else count with their bytes too: they are memory as well. */
+static bool front_is_full(const Queue *q) {
+        size_t n = ready(q, TASK_LANE_NORMAL)->n;
+        return n >= QUEUE_FRONT || (n >= QUEUE_FRONT_MIN && q->n_bytes - q->n_shelved_bytes >= QUEUE_FRONT_BYTES);
+}
+
+bool queue_may_shelve(const Queue *q) {
+        return q->engine->hooks->refill && (q->n_shelved > 0 || front_is_full(q));
+}
+
+static void shelve(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_bytes) {
+        q->n_reserved -= n;
+        q->n_reserved_bytes -= n_bytes;
+        if (q->n_shelved == 0)
+                q->shelf_first = first_seq;
+        q->n_shelved += n;
+        q->n_shelved_bytes += n_bytes;
+        q->n_queued += n;
+        q->n_bytes += n_bytes;
+}
+
+void queue_shelve(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_bytes) {
+        assert(n <= q->n_reserved && n_bytes <= q->n_reserved_bytes);
+        bool behind = q->depth == 0 && ready(q, TASK_LANE_NORMAL)->n >= QUEUE_FRONT;
+        if (!behind)
+                queue_enter(q);
+        q->n_pushed += n;
+        q->n_accepted += n;
+        shelve(q, first_seq, n, n_bytes);
+        if (behind)
+                show(q); /* those in front are not changed by it: nothing can start, and nobody waits for more */
+        else
+                queue_leave(q);
+}
+
+int queue_restore_shelved(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_bytes) {
+        int r = charge(q, n, n_bytes);
+        if (r < 0)
+                return r;
+        queue_enter(q);
+        shelve(q, first_seq, n, n_bytes);
+        queue_leave(q);
+        return 0;
+}
+
+bool queue_needs_shelved(const Queue *q) {
+        const TaskLine *front = ready(q, TASK_LANE_NORMAL);
+        return q->n_shelved > 0 && (front->n == 0 || task_line_first(front)->seq > q->shelf_first);
+}
+
+bool queue_wants_shelved(const Queue *q) {
+        return q->n_shelved > 0 && (!front_is_full(q) || queue_needs_shelved(q));
+}
+
+static void leave_shelf(Queue *q, uint64_t bytes) {
+        assert(q->n_shelved > 0 && bytes <= q->n_shelved_bytes);
+        q->n_shelved--;
+        q->n_shelved_bytes -= bytes;
+        q->n_queued--;
+        q->n_bytes -= bytes;
+}
+
+void queue_unshelve(Queue *q, Task *t, uint64_t ordinal, uint64_t next_seq) {
+        assert(t->where == TASK_NOWHERE && t->state == EQ_STATE_WAITING && t->lane == TASK_LANE_NORMAL && t->wait == 0);
+        leave_shelf(q, t->bytes);
+        q->shelf_first = next_seq;
+        t->accepted = ordinal;
+        t->queue = q;
+        place(q, t);
+}
+
+void queue_drop_shelved(Queue *q, uint64_t bytes, uint64_t ordinal) {
+        leave_shelf(q, bytes);
+        engine_release_tasks(q->engine, 1);
+        flush_count_end(q, ordinal);
+}
+
+void queue_refill(Queue *q) {
+        queue_enter(q);
+        queue_leave(q);
+}
+
 /* ---- ends of tasks ---- */
 
-/* t is nowhere; the host owns it when this returns. */
+/* t is nowhere, and counts nowhere. */
+static void release(Queue *q, const Task *t) {
+        engine_release_tasks(q->engine, 1);
+        flush_count_end(q, t->accepted);
+}
+
+/* t is nowhere; the host owns it when this returns. What it held elsewhere goes on after the host was told. */
 static void finish(Queue *q, Task *t, TaskEvent ev) {
         eq_state state = task_set_state(t, ev);
         q->n_done += state == EQ_STATE_DONE;
         q->n_failed += state != EQ_STATE_DONE;
         WATCH_SET(q->watch->n_ends, q->n_done + q->n_failed);
         engine_disarm_task(q->engine, t);
-        engine_release_tasks(q->engine, 1);
-        flush_count_end(q, t);
+        release(q, t);
+        Queue *others[BARRIER_QUEUES_MAX];
+        size_t n_others = t->part == TASK_BARRIER ? barrier_end(t, others) : 0;
         q->engine->hooks->finished(q->engine->host, t);
+        for (size_t i = 0; i < n_others; i++)
+                queue_leave(others[i]);
 }
 
 static void finish_pending(Queue *q, Task *t, TaskEvent ev) {
@@ -527,13 +692,21 @@ static int get_hold_of(Queue *q, Task *t) {
         return 1;
 }
 
-int queue_cancel(Queue *q, Task *t) {
+static int end_pending(Queue *q, Task *t, TaskEvent event) {
         int r = get_hold_of(q, t);
         if (r != 0)
                 return r;
-        finish_pending(q, t, TASK_EV_CANCEL);
+        finish_pending(q, t, event);
         queue_leave(q);
         return 0;
+}
+
+int queue_cancel(Queue *q, Task *t) {
+        return end_pending(q, t, TASK_EV_CANCEL);
+}
+
+int queue_lose(Queue *q, Task *t) {
+        return end_pending(q, t, TASK_EV_LOSE);
 }
 
 static Task *first_handed(const Queue *q, TaskLane lane) {
@@ -553,7 +726,7 @@ Task *queue_oldest(Queue *q) {
                                 oldest = t;
                 }
                 if (oldest)
-                        return oldest;
+                        return barrier_task(oldest);
         }
         return NULL;
 }
@@ -567,6 +740,8 @@ static int set_wait(Queue *q, Task *t, uint8_t wait) {
         unplace(q, t);
         t->wait = wait;
         place(q, t);
+        if (t->part == TASK_BARRIER)
+                barrier_shift(t);
         queue_leave(q);
         return 0;
 }
@@ -592,10 +767,23 @@ void queue_task_due(Queue *q, Task *t) {
 
 /* ---- running ---- */
 
+static bool has_place(const Queue *q) {
+        return q->pauses == 0 && !q->held &&
+               q->n_running + q->n_handed < MAX(q->params.max_active, (uint64_t)q->n_ahead);
+}
+
+static bool may_start(const Queue *q) {
+        return q->unserved == EQ_REASON_NONE && has_place(q);
+}
+
+/* Reserved workers are there for when the others are not. */
+static bool may_rescue(const Queue *q) {
+        return q->pool->kind == POOL_REMOTE ? !q->no_reserve && has_place(q) : may_start(q);
+}
+
 static Task *startable(const Queue *q) {
-        bool may = q->pauses == 0 && q->unserved == EQ_REASON_NONE &&
-                   q->n_running + q->n_handed < MAX(q->params.max_active, (uint64_t)q->n_ahead);
-        return may ? next_task(q) : NULL;
+        Task *t = may_start(q) ? next_task(q) : NULL;
+        return t && t->part != TASK_ALONE && !barrier_may_start(t) ? NULL : t;
 }
 
 bool queue_has_startable(const Queue *q) {
@@ -607,25 +795,75 @@ static void begin(Queue *q, Task *t) {
         task_set_state(t, TASK_EV_START);
         t->attempt += t->attempt < UINT16_MAX;
         t->where = TASK_IN_RUNNING;
-        list_append(&q->running, &t->link);
+        if (t->part != TASK_TOKEN) /* no task of the host, and in no slot: it only counts */
+                list_append(&q->running, &t->link);
         q->n_running++;
         q->has_room = true;
 }
 
-Task *queue_claim(Queue *q) {
-        Task *t = startable(q);
+static Task *claim(Queue *q, Task *t) {
         if (!t)
                 return NULL;
         unplace(q, t);
         begin(q, t);
+        if (t->part == TASK_BARRIER) {
+                q->held = t;
+                barrier_hold(t);
+        }
         return t;
 }
 
-/* What is counted of a pending task, and its times, stay as they are. */
+Task *queue_claim(Queue *q) {
+        refill(q);
+        return claim(q, startable(q));
+}
+
+/* What the mark stands behind are READY tasks of a queue that is not serial, so no back-off blocks those after it. */
+static Task *behind_mark(const Queue *q) {
+        const Task *mark = q->rescue_mark;
+        if (!mark)
+                return next_task(q);
+        Task *next = task_line_next(ready(q, mark->lane), mark);
+        if (next && is_behind_shelf(q, next))
+                next = NULL;
+        if (mark->lane == TASK_LANE_URGENT)
+                return next ? next : next_of_lane(q, TASK_LANE_NORMAL);
+        Task *urgent = next_of_lane(q, TASK_LANE_URGENT);
+        return urgent ? urgent : next;
+}
+
+/* No barrier is passed, as place() takes the mark away before one: what is behind the mark starts alone, or is the next. */
+static Task *startable_behind_mark(const Queue *q) {
+        Task *t = may_rescue(q) ? behind_mark(q) : NULL;
+        if (t && t->part != TASK_ALONE)
+                return t == next_task(q) && barrier_may_start(t) ? t : NULL;
+        return t;
+}
+
+bool queue_has_rescuable(const Queue *q) {
+        Task *t = may_rescue(q) ? next_task(q) : NULL;
+        return t && (t->part == TASK_ALONE || barrier_may_start(t));
+}
+
+bool queue_has_behind_mark(const Queue *q) {
+        return startable_behind_mark(q) != NULL;
+}
+
+Task *queue_claim_marked(Queue *q) {
+        refill(q);
+        Task *mark = q->rescue_mark, *t = claim(q, startable_behind_mark(q));
+        q->rescue_mark = mark;
+        return t;
+}
+
+/* What is counted of a pending task, and its times, stay as they are. One that holds several queues begins at once. */
 Task *queue_hand(Queue *q) {
+        refill(q);
         Task *t = startable(q);
         if (!t)
                 return NULL;
+        if (t->part != TASK_ALONE)
+                return queue_claim(q);
         task_line_remove(&q->lines[QUEUE_READY][t->lane], t);
         t->where = TASK_IN_HANDED;
         list_append(&q->handed, &t->link);
@@ -649,6 +887,8 @@ static void stop_running(Queue *q, Task *t) {
         t->where = TASK_NOWHERE;
         t->slot = NULL;
         t->canceling = t->ending = false;
+        if (q->held == t)
+                q->held = NULL;
 }
 
 void queue_unclaim(Queue *q, Task *t) {
@@ -668,9 +908,60 @@ void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec) {
                 t->wait = ev == TASK_EV_RETRY ? TASK_WAIT_BACKOFF : 0;
                 t->due_usec = due_usec;
                 place(q, t);
+                if (t->part == TASK_BARRIER)
+                        barrier_return(t);
         } else
                 finish(q, t, ev);
         queue_leave(q);
+}
+
+/* ---- tokens ---- */
+
+void queue_push_token(Queue *q, Task *token) {
+        push(q, token);
+}
+
+void queue_shift_token(Task *token, uint8_t wait) {
+        unplace(token->queue, token);
+        token->wait = wait;
+        place(token->queue, token);
+}
+
+void queue_hold_token(Task *token) {
+        Queue *q = token->queue;
+        unplace(q, token);
+        begin(q, token);
+        q->held = token;
+        show(q);
+        pool_queue_changed(q->pool, q);
+}
+
+void queue_return_token(Task *token, uint8_t wait) {
+        stop_running(token->queue, token);
+        task_set_state(token, TASK_EV_RETURN);
+        token->wait = wait;
+        place(token->queue, token);
+}
+
+void queue_end_token(Task *token) {
+        Queue *q = token->queue;
+        if (token->where == TASK_IN_RUNNING)
+                stop_running(q, token);
+        else
+                unplace(q, token);
+        task_set_state(token, TASK_EV_CANCEL);
+        token->wait = 0;
+        release(q, token);
+        q->has_room = true;
+}
+
+bool queue_stands_at(const Queue *q, const Task *t, const Task **ret_by) {
+        const Task *first = q->held                       ? q->held
+                            : !list_is_empty(&q->running) ? LIST_ENTRY(q->running.next, Task, link)
+                            : !list_is_empty(&q->handed)  ? LIST_ENTRY(q->handed.next, Task, link)
+                                                          : next_task(q);
+        *ret_by = first && first != t ? barrier_task(first) : NULL;
+        return first == t && q->pauses == 0;
 }
 
 /* ---- control ---- */
@@ -776,6 +1067,24 @@ static const Task *first_to_start(const Queue *q) {
         return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
 }
 
+/* What keeps the whole queue from starting a task. */
+static eq_reason common_reason(const Queue *q, const Task **by) {
+        if (q->pauses > 0)
+                return EQ_REASON_PAUSED;
+        if (q->held) {
+                *by = barrier_task(q->held);
+                return EQ_REASON_BARRIER;
+        }
+        if (pool_is_blocked(q->pool))
+                return q->pool->blocked_reason;
+        if (q->n_running >= q->params.max_active) {
+                if (q->n_running == 1)
+                        *by = LIST_ENTRY(q->running.next, Task, link);
+                return q->params.max_active == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
+        }
+        return EQ_REASON_NONE;
+}
+
 eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
         const Task *ignored;
         const Task **by = ret_by ? ret_by : &ignored;
@@ -784,22 +1093,26 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
                 return EQ_REASON_NONE;
         if (t->wait != 0)
                 return wait_reason(t->wait);
-        if (q->pauses > 0)
-                return EQ_REASON_PAUSED;
-        if (pool_is_blocked(q->pool))
-                return q->pool->blocked_reason;
-        if (q->n_running >= q->params.max_active) {
-                if (q->n_running == 1)
-                        *by = LIST_ENTRY(q->running.next, Task, link);
-                return q->params.max_active == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
-        }
-        if ((*by = backoff_before(q, t)))
+        eq_reason common = common_reason(q, by);
+        if (common != EQ_REASON_NONE)
+                return common;
+        const Task *before = backoff_before(q, t);
+        if (before) {
+                *by = barrier_task(before);
                 return EQ_REASON_BACKOFF;
-        const Task *next = first_to_start(q);
-        if (t != next) {
-                *by = next;
-                return EQ_REASON_PRIO;
         }
+        const Task *next = first_to_start(q);
+        if (!next && queue_needs_shelved(q))
+                return EQ_REASON_PERSIST;
+        if (t != next) {
+                *by = next ? barrier_task(next) : NULL;
+                return next && next->part != TASK_ALONE ? EQ_REASON_BARRIER : EQ_REASON_PRIO;
+        }
+        if (t->part == TASK_BARRIER && barrier_waits_for(t, by))
+                return EQ_REASON_BARRIER;
+        eq_reason short_of = q->pool->short_of;
+        if (short_of != EQ_REASON_NONE && (t->where == TASK_IN_HANDED || q->unserved == EQ_REASON_PLUGIN))
+                return short_of;
         if (t->where == TASK_IN_HANDED && pool_reason(q->pool) == EQ_REASON_NONE)
                 return EQ_REASON_POOL_FULL;
         return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
@@ -818,16 +1131,20 @@ static const Task *next_waiting(const Queue *q) {
 
 eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **ret_by) {
         const Task *ignored;
+        const Task **by = ret_by ? ret_by : &ignored;
         const Task *t = first_to_start(q);
-        if (!t)
+        bool shelved = !t && queue_needs_shelved(q) && ready(q, TASK_LANE_URGENT)->n == 0;
+        if (!t && !shelved)
                 t = next_waiting(q);
+        if (t)
+                t = barrier_task(t);
         if (ret_next)
                 *ret_next = t;
         if (t)
-                return queue_reason(q, t, ret_by ? ret_by : &ignored);
-        if (ret_by)
-                *ret_by = NULL;
-        return EQ_REASON_NONE;
+                return queue_reason(t->queue, t, by);
+        *by = NULL;
+        eq_reason common = shelved ? common_reason(q, by) : EQ_REASON_NONE;
+        return shelved && common == EQ_REASON_NONE ? EQ_REASON_PERSIST : common;
 }
 
 uint64_t queue_n_ahead(const Queue *q, const Task *t) {

@@ -172,7 +172,19 @@ typedef struct Flight {
         WatchQueue *queue;
         WatchPool *pool;
         uint64_t started_usec, seq;
+        uint64_t begun_usec, seen_usec; /* as of WatchLife */
+        bool has_life;                  /* these are of its executor */
 } Flight;
+
+/* Its memory may be that of the next task by now: what began before it was started is not its. */
+static void flight_read_life(Flight *f) {
+        const WatchLife *life = atomic_load_explicit(&f->slot->life, memory_order_acquire);
+        f->has_life = life;
+        f->begun_usec = life ? atomic_load_explicit(&life->begun_usec, memory_order_acquire) : f->started_usec;
+        f->seen_usec = life ? atomic_load_explicit(&life->seen_usec, memory_order_acquire) : 0;
+        if (f->begun_usec != 0)
+                f->begun_usec = MAX(f->begun_usec, f->started_usec);
+}
 
 static bool flight_read(WatchSlot *c, Flight *ret) {
         uint64_t started = atomic_load_explicit(&c->started_usec, memory_order_acquire);
@@ -183,6 +195,7 @@ static bool flight_read(WatchSlot *c, Flight *ret) {
                           .pool = atomic_load_explicit(&c->pool, memory_order_acquire),
                           .started_usec = started,
                           .seq = atomic_load_explicit(&c->seq, memory_order_acquire) };
+        flight_read_life(ret);
         return WATCH_GET(c->started_usec) == started;
 }
 
@@ -210,12 +223,14 @@ static void look_for_life(Stall *s, const Flight *f) {
                 c->judge.queue = f->queue;
                 c->judge.cpu_usec = USEC_NEVER;
         }
-        uint64_t expected = add_usec(f->started_usec, WATCH_GET(f->queue->expected_usec));
+        uint64_t begun = f->begun_usec != 0 ? f->begun_usec : s->now_usec;
+        uint64_t expected = add_usec(begun, WATCH_GET(f->queue->expected_usec));
         uint64_t until = MIN(expected, WATCH_GET(c->deadline_usec));
         uint64_t stall = WATCH_GET(f->queue->stall_usec);
         uint64_t every = MIN(MAX(stall / 4, STALL_TICK_MIN_USEC), USEC_PER_SEC);
-        c->judge.life_usec = MAX(c->judge.life_usec, MIN(until, s->now_usec));
-        if (add_usec(s->now_usec, every) >= until)
+        c->judge.begun_usec = begun;
+        c->judge.life_usec = MAX(MAX(c->judge.life_usec, MIN(f->seen_usec, s->now_usec)), MIN(until, s->now_usec));
+        if (!f->has_life && add_usec(s->now_usec, every) >= until)
                 look_for_cpu(s, f, every);
 }
 
@@ -228,7 +243,7 @@ static void tell_hung(Stall *s, const Flight *f, uint64_t lifeless_usec) {
         watch_name_get(&f->pool->name, r.pool);
         r.seq = f->seq;
         r.pid = WATCH_GET(f->slot->pid);
-        r.task_usec = since_usec(f->started_usec, s->now_usec);
+        r.task_usec = since_usec(f->begun_usec, s->now_usec);
         s->hung = r;
         if (s->hung_left == 0)
                 return;
@@ -245,7 +260,7 @@ static void judge_hung(Stall *s, const Flight *f) {
         if (mode == HUNG_TASK_NONE || hung == 0)
                 return;
         s->shortest_usec = MIN(s->shortest_usec, hung);
-        uint64_t since = mode == HUNG_TASK_WALL ? f->started_usec : f->slot->judge.life_usec;
+        uint64_t since = mode == HUNG_TASK_WALL ? f->begun_usec : f->slot->judge.life_usec;
         uint64_t from = MAX(MAX(since, s->touched_usec), f->slot->judge.hung_usec);
         s->n_hung += since_usec(MAX(since, s->touched_usec), s->now_usec) >= hung;
         if (since_usec(from, s->now_usec) < hung) {
@@ -287,7 +302,7 @@ static void queue_refresh(Stall *s, WatchQueue *q) {
                 q->judge.id = id;
         }
         q->judge.tick = s->tick;
-        q->judge.started_usec = q->judge.n_running = 0;
+        q->judge.started_usec = q->judge.n_running = q->judge.n_handed = 0;
         q->judge.stale = NULL;
 }
 
@@ -302,10 +317,14 @@ static void look_at_slots(Stall *s) {
                 look_for_life(s, &f);
                 pool_refresh(s, f.pool);
                 queue_refresh(s, f.queue);
-                f.pool->judge.n_busy++;
+                if (f.begun_usec == 0) { /* claimed ahead: nobody may forget it behind a task that blocks */
+                        f.queue->judge.n_handed++;
+                        continue;
+                }
+                f.pool->judge.n_busy += !WATCH_GET(c->reserve);
                 f.queue->judge.n_running++;
-                f.pool->judge.progress_usec = MAX(f.pool->judge.progress_usec, f.started_usec);
-                f.queue->judge.started_usec = MAX(f.queue->judge.started_usec, f.started_usec);
+                f.pool->judge.progress_usec = MAX(f.pool->judge.progress_usec, f.begun_usec);
+                f.queue->judge.started_usec = MAX(f.queue->judge.started_usec, f.begun_usec);
                 if (!f.pool->judge.stale || c->judge.life_usec < f.pool->judge.stale->judge.life_usec)
                         f.pool->judge.stale = c;
                 if (!f.queue->judge.stale || c->judge.life_usec < f.queue->judge.stale->judge.life_usec)
@@ -324,15 +343,21 @@ static bool can_start(const WatchQueue *q) {
 
 static void note_progress(Stall *s, WatchQueue *q, bool waits) {
         uint64_t n_ends = WATCH_GET(q->n_ends);
-        if (q->judge.n_ends != n_ends || (waits && !q->judge.waited) || q->judge.progress_usec == 0)
+        if (q->judge.n_ends != n_ends || (waits && !q->judge.waited) || !q->judge.watched)
                 q->judge.progress_usec = s->now_usec;
         q->judge.n_ends = n_ends;
         q->judge.progress_usec = MAX(q->judge.progress_usec, q->judge.started_usec);
         q->judge.waited = waits;
+        q->judge.watched = WATCH_GET(q->stall_usec) != 0;
+}
+
+/* Eligible and not begun. */
+static uint64_t n_waiting(const Stall *s, const WatchQueue *q) {
+        return WATCH_GET(q->n_ready) + (q->judge.tick == s->tick ? q->judge.n_handed : 0);
 }
 
 static void look_at_queue(Stall *s, WatchQueue *q) {
-        bool waits = WATCH_GET(q->id) != 0 && WATCH_GET(q->n_ready) > 0 && !WATCH_GET(q->paused);
+        bool waits = WATCH_GET(q->id) != 0 && n_waiting(s, q) > 0 && !WATCH_GET(q->paused);
         if (!waits && !q->in_judgement)
                 return;
         queue_refresh(s, q);
@@ -356,13 +381,17 @@ static void look_at_queues(Stall *s) {
 }
 
 static bool pool_is_full(const WatchPool *p) {
-        return p->judge.n_busy >= WATCH_GET(p->n_slots_max);
+        return p->judge.n_busy >= watch_pool_limit(p);
 }
 
 static eq_reason pool_stall_reason(const WatchPool *p) {
         if (pool_is_full(p))
-                return WATCH_GET(p->n_slots_max) == 0 ? EQ_REASON_NO_WORKER : EQ_REASON_SLOTS;
-        eq_reason reason = (eq_reason)WATCH_GET(p->blocked_reason);
+                return watch_pool_limit(p) == 0          ? EQ_REASON_NO_WORKER
+                       : WATCH_GET(p->n_threads_max) > 0 ? EQ_REASON_POOL_FULL
+                                                         : EQ_REASON_SLOTS;
+        eq_reason reason = (eq_reason)WATCH_GET(p->short_of);
+        if (reason == EQ_REASON_NONE)
+                reason = (eq_reason)WATCH_GET(p->blocked_reason);
         return reason != EQ_REASON_NONE ? reason : EQ_REASON_CREATE_FAILURE;
 }
 
@@ -376,14 +405,14 @@ static void fill_task(const Stall *s, const WatchSlot *c, StallReport *r) {
                 return;
         watch_name_get(&c->judge.queue->name, r->task_queue);
         r->seq = c->judge.seq;
-        r->task_usec = since_usec(c->judge.started_usec, s->now_usec);
+        r->task_usec = since_usec(c->judge.begun_usec, s->now_usec);
         r->pid = WATCH_GET(c->pid);
 }
 
-static void fill_queue(WatchQueue *q, StallReport *r) {
+static void fill_queue(const Stall *s, WatchQueue *q, StallReport *r) {
         r->queue_id = WATCH_GET(q->id);
         watch_name_get(&q->name, r->queue);
-        r->n_ready = WATCH_GET(q->n_ready);
+        r->n_ready = n_waiting(s, q);
         r->n_running = q->judge.n_running;
 }
 
@@ -391,9 +420,10 @@ static void judge_pool(Stall *s, WatchPool *p) {
         pool_refresh(s, p);
         uint64_t stall = WATCH_GET(p->stall_usec);
         bool waits = WATCH_GET(p->used) && p->judge.n_startable > 0 && !is_draining(p);
-        if (!waits || !p->judge.waited)
-                p->judge.progress_usec = s->now_usec; /* so a fresh backlog is not old */
+        if (!waits || !p->judge.waited || !p->judge.watched)
+                p->judge.progress_usec = s->now_usec; /* so a fresh backlog is not old, nor is a threshold */
         p->judge.waited = waits;
+        p->judge.watched = stall != 0;
         bool full = pool_is_full(p);
         uint64_t life = full && p->judge.stale ? p->judge.stale->judge.life_usec : 0;
         Verdict v = { .waits = waits && stall != 0,
@@ -404,9 +434,9 @@ static void judge_pool(Stall *s, WatchPool *p) {
         StallReport r = report_new(s, STALL_POOL);
         watch_name_get(&p->name, r.pool);
         r.reason = pool_stall_reason(p);
-        r.n_slots = WATCH_GET(p->n_slots_max);
+        r.n_slots = watch_pool_limit(p);
         if (p->judge.waiting)
-                fill_queue(p->judge.waiting, &r);
+                fill_queue(s, p->judge.waiting, &r);
         r.n_running = p->judge.n_busy;
         if (full)
                 fill_task(s, p->judge.stale, &r);
@@ -439,7 +469,7 @@ static void judge_queue(Stall *s, WatchQueue *q) {
         uint64_t stall = WATCH_GET(q->stall_usec);
         const WatchSlot *slot = NULL;
         StallReport r = report_new(s, STALL_QUEUE);
-        fill_queue(q, &r);
+        fill_queue(s, q, &r);
         watch_name_get(&((WatchPool *)WATCH_GET(q->pool))->name, r.pool);
         bool waits = q->judge.waited && stall != 0 && queue_waits_for(q, &r, &slot);
         Verdict v = { .waits = waits,

@@ -11,7 +11,8 @@
  *
  * Nothing is stalled while each task that it waits for shows life. A queue at max_active waits for its own tasks, others wait
  * for those of a full pool, and for nobody if the pool is not full. A task shows life while it runs no longer than expected, and
- * then by CPU time (Hooks::cpu_usec). Queues that are paused, empty, or behind a time do not wait.
+ * then by what its executor knows of it (WatchLife), else by CPU time (Hooks::cpu_usec). One that was handed to its executor
+ * and has not begun waits. Queues that are paused, empty, or behind a time do not wait.
  *
  *      going on ---- threshold since the last progress or life ----> stalled: `begin`, `repeat` each threshold
  *         ^                                                             |

@@ -23,6 +23,7 @@ static const struct {
         [TASK_EV_GIVE_UP] = { "give-up", { TO(RUNNING, DEAD) } },
         [TASK_EV_CANCEL] = { "cancel", { TO(WAITING, CANCELED), TO(QUEUED, CANCELED), TO(RUNNING, CANCELED) } },
         [TASK_EV_EXPIRE] = { "expire", { TO(WAITING, EXPIRED), TO(QUEUED, EXPIRED) } },
+        [TASK_EV_LOSE] = { "lose", { TO(QUEUED, FAILED) } },
         [TASK_EV_AGAIN] = { "again",
                             { TO(DONE, WAITING), TO(FAILED, WAITING), TO(TIMEOUT, WAITING), TO(CANCELED, WAITING),
                               TO(EXPIRED, WAITING), TO(DEAD, WAITING) } },

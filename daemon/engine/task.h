@@ -43,6 +43,7 @@ typedef enum TaskEvent {
         TASK_EV_GIVE_UP,  /* RUNNING -> DEAD */
         TASK_EV_CANCEL,   /* WAITING, QUEUED, RUNNING -> CANCELED */
         TASK_EV_EXPIRE,   /* WAITING, QUEUED -> EXPIRED */
+        TASK_EV_LOSE,     /* QUEUED -> FAILED: what it is to do cannot be read */
         TASK_EV_AGAIN,    /* finished -> WAITING: retry by hand */
         _TASK_EV_MAX,
 } TaskEvent;
@@ -55,6 +56,13 @@ enum {
         TASK_WAIT_AT = 1 << 2,      /* reason at: until due_usec */
         TASK_WAIT_BACKOFF = 1 << 3, /* reason backoff: until due_usec; blocks its lane on a serial queue */
 };
+
+/* Whether it stands alone in its queue: see barrier.h. */
+typedef enum TaskPart {
+        TASK_ALONE,
+        TASK_BARRIER, /* a task over several queues, in its home */
+        TASK_TOKEN,   /* its place in another one: no task of the host */
+} TaskPart;
 
 /* Which container of its queue has the task. */
 typedef enum TaskWhere {
@@ -84,6 +92,7 @@ typedef struct Task {
         uint8_t lane;         /* TaskLane */
         uint8_t wait;         /* TASK_WAIT_* */
         uint8_t where;        /* TaskWhere */
+        uint8_t part;         /* TaskPart */
         bool canceling;       /* RUNNING, and the executor was asked to stop it */
         bool ending;          /* RUNNING, and the executor is done with it: the host is being asked what comes next */
 } Task;

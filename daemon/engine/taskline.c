@@ -62,6 +62,15 @@ Task *task_line_first(const TaskLine *l) {
         return smaller(link ? of_link(link) : NULL, item ? of_item(item) : NULL);
 }
 
+Task *task_line_next(const TaskLine *l, const Task *t) {
+        HeapItem *item = heap_peek(&l->early);
+        Task *late = item && of_item(item)->seq > t->seq ? of_item(item) : NULL;
+        List *link = heap_contains(&t->order_item) ? l->list.next : t->link.next;
+        while (link != &l->list && of_link(link)->seq < t->seq)
+                link = link->next;
+        return smaller(link != &l->list ? of_link(link) : NULL, late);
+}
+
 size_t task_line_count_before(const TaskLine *l, uint64_t seq) {
         size_t n = 0;
         for (size_t i = 0; i < l->early.n; i++)

@@ -25,6 +25,8 @@ void task_line_deinit(TaskLine *l); /* must be empty */
 void task_line_insert(TaskLine *l, Task *t); /* t is in no line; its SEQ is not in this one */
 void task_line_remove(TaskLine *l, Task *t);
 Task *task_line_first(const TaskLine *l); /* NULL if empty */
+/* One behind t, which is in l; NULL: none. O(1), so one that came late may be passed over. */
+Task *task_line_next(const TaskLine *l, const Task *t);
 
 /* How many tasks have a SEQ below seq. For questions of people: O(n). */
 size_t task_line_count_before(const TaskLine *l, uint64_t seq);

@@ -84,7 +84,7 @@ static void *table_take(WatchTable *t) {
                 void *chunk = fault_calloc(chunk_size(k), t->cell_size);
                 if (!chunk)
                         return NULL;
-                WATCH_SET(t->chunks[k], chunk);
+                WATCH_STORE(t->chunks[k], chunk);
         }
         return watch_table_at(t, n);
 }
@@ -105,7 +105,7 @@ static void name_set(WatchName *n, const char *text) {
         uint64_t words[WATCH_NAME_WORDS] = { 0 };
         memcpy(words, text, MIN(strlen(text), (size_t)EQ_NAME_MAX));
         for (int i = 0; i < WATCH_NAME_WORDS; i++)
-                WATCH_SET(n->words[i], words[i]);
+                WATCH_STORE(n->words[i], words[i]);
 }
 
 void watch_name_get(const WatchName *n, char ret[EQ_NAME_MAX + 1]) {
@@ -121,10 +121,11 @@ WatchPool *watch_pool_new(Watch *w, const char *name, size_t n_slots_max) {
         if (!c)
                 return NULL;
         name_set(&c->name, name);
-        WATCH_SET(c->n_slots_max, n_slots_max);
-        WATCH_SET(c->blocked_until_usec, 0);
-        WATCH_SET(c->stall_usec, 0);
-        WATCH_SET(c->used, true);
+        WATCH_STORE(c->n_slots_max, n_slots_max);
+        WATCH_STORE(c->blocked_until_usec, 0);
+        WATCH_STORE(c->short_of, EQ_REASON_NONE);
+        WATCH_STORE(c->stall_usec, 0);
+        WATCH_STORE(c->used, true);
         table_show(&w->pools, c);
         return c;
 }
@@ -132,7 +133,7 @@ WatchPool *watch_pool_new(Watch *w, const char *name, size_t n_slots_max) {
 void watch_pool_free(Watch *w, WatchPool *c) {
         if (!c)
                 return;
-        WATCH_SET(c->used, false);
+        WATCH_STORE(c->used, false);
         table_give_back(&w->pools, c);
 }
 
@@ -140,9 +141,10 @@ WatchSlot *watch_slot_new(Watch *w, WatchPool *pool, size_t index) {
         WatchSlot *c = table_take(&w->slots);
         if (!c)
                 return NULL;
-        WATCH_SET(c->pool, pool);
-        WATCH_SET(c->index, index);
-        WATCH_SET(c->deadline_usec, UINT64_MAX);
+        WATCH_STORE(c->pool, pool);
+        WATCH_STORE(c->index, index);
+        WATCH_STORE(c->reserve, false);
+        WATCH_STORE(c->deadline_usec, UINT64_MAX);
         table_show(&w->slots, c);
         return c;
 }
@@ -150,7 +152,7 @@ WatchSlot *watch_slot_new(Watch *w, WatchPool *pool, size_t index) {
 void watch_slot_free(Watch *w, WatchSlot *c) {
         if (!c)
                 return;
-        WATCH_SET(c->started_usec, 0);
+        WATCH_STORE(c->started_usec, 0);
         table_give_back(&w->slots, c);
 }
 
@@ -158,24 +160,24 @@ WatchQueue *watch_queue_new(Watch *w) {
         WatchQueue *c = table_take(&w->queues);
         if (!c)
                 return NULL;
-        WATCH_SET(c->n_ready, 0);
-        WATCH_SET(c->n_ends, 0);
-        WATCH_SET(c->paused, false);
-        WATCH_SET(c->unserved, EQ_REASON_NONE);
+        WATCH_STORE(c->n_ready, 0);
+        WATCH_STORE(c->n_ends, 0);
+        WATCH_STORE(c->paused, false);
+        WATCH_STORE(c->unserved, EQ_REASON_NONE);
         table_show(&w->queues, c);
         return c;
 }
 
 void watch_queue_publish(WatchQueue *c, uint64_t id, const char *name, WatchPool *pool) {
         name_set(&c->name, name);
-        WATCH_SET(c->pool, pool);
+        WATCH_STORE(c->pool, pool);
         atomic_store_explicit(&c->id, id, memory_order_release);
 }
 
 void watch_queue_free(Watch *w, WatchQueue *c) {
         if (!c)
                 return;
-        WATCH_SET(c->id, 0);
+        WATCH_STORE(c->id, 0);
         table_give_back(&w->queues, c);
 }
 
@@ -188,4 +190,9 @@ WatchPart *watch_part_add(Watch *w, const char *name, eq_reason reason) {
                 }
         assert(false); /* as many as are named in the source */
         return NULL;
+}
+
+uint64_t watch_pool_limit(const WatchPool *p) {
+        uint64_t n_threads = WATCH_GET(p->n_threads_max);
+        return n_threads ? n_threads : WATCH_GET(p->n_slots_max);
 }

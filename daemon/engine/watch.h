@@ -44,14 +44,16 @@ typedef struct WatchEpisode {
 } WatchEpisode;
 
 typedef struct WatchPool {
-        WatchName name;                                                   /* constant */
-        _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason; /* as of Pool */
-        _Atomic uint64_t stall_usec;                                      /* threshold; 0: off */
+        WatchName name;                                                             /* constant */
+        _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason, short_of; /* as of Pool */
+        _Atomic uint64_t stall_usec;                                                /* threshold; 0: off */
+        _Atomic uint64_t n_threads_max; /* what runs its tasks, where slots are no bound; 0: the slots do */
         _Atomic bool used;
 
         struct { /* watchdog thread only */
                 uint64_t progress_usec;
                 bool waited;   /* it could start something at the last look */
+                bool watched;  /* it had a threshold then */
                 uint64_t tick; /* the numbers below are of this one */
                 uint64_t n_busy, n_startable;
                 struct WatchQueue *waiting; /* a queue that could start something: the one that waits longest */
@@ -62,7 +64,7 @@ typedef struct WatchPool {
 
 typedef struct WatchQueue {
         _Atomic uint64_t id;      /* 0: none */
-        _Atomic uint64_t n_ready; /* eligible and not behind a back-off; what is in flight the slots say */
+        _Atomic uint64_t n_ready; /* eligible, not behind a back-off, in no slot; of the others the slots say it */
         _Atomic uint64_t n_ends;  /* changes when tasks end */
         _Atomic uint64_t max_active;
         _Atomic bool paused;
@@ -75,14 +77,22 @@ typedef struct WatchQueue {
 
         struct { /* watchdog thread only */
                 uint64_t id, n_ends, tick;
-                uint64_t n_running, started_usec; /* in flight at this look, and when the youngest was started */
+                uint64_t n_running, started_usec; /* in flight at this look, and when the youngest began */
+                uint64_t n_handed;                /* with the executor, and not begun */
                 uint64_t progress_usec;
-                bool waited; /* something was startable, or could not be started, at the tick before */
+                bool waited;  /* something was startable, or could not be started, at the tick before */
+                bool watched; /* it had a threshold then */
                 struct WatchSlot *stale;
                 struct WatchQueue *next_busy;
                 WatchEpisode episode;
         } judge;
 } WatchQueue;
+
+/* What an executor whose tasks tell of themselves knows of one. In memory that stays what it is as long as the watch does. */
+typedef struct WatchLife {
+        _Atomic uint64_t begun_usec; /* 0: it was handed over and has not begun: so it waits, and is not in flight */
+        _Atomic uint64_t seen_usec;  /* its last sign of life; 0: none */
+} WatchLife;
 
 typedef struct WatchSlot {
         _Atomic uint64_t started_usec; /* 0: idle */
@@ -92,10 +102,15 @@ typedef struct WatchSlot {
                 deadline_usec; /* it is past helping then: it was killed and is still there. UINT64_MAX, which an
                                          * executor that changes it restores when it starts the next task */
         _Atomic(WatchPool *) pool;
+        _Atomic(const WatchLife *)
+                life;         /* NULL: it begins when it starts, and shows life by CPU time. Reset with the slot */
+        WatchLife own_life;   /* for executors that have no better place */
+        _Atomic bool reserve; /* a rescuer's: it does not make the pool full */
         _Atomic uint64_t index, pid; /* Slot::index; the process, for executors that have one, 0: not known */
 
         struct { /* watchdog thread only */
                 uint64_t started_usec, seq;
+                uint64_t begun_usec; /* as of WatchLife; else started_usec */
                 WatchQueue *queue;
                 uint64_t life_usec;             /* its last sign of life */
                 uint64_t cpu_usec, looked_usec; /* CPU time when it was last looked at, UINT64_MAX: not yet */
@@ -146,12 +161,22 @@ void watch_slot_free(Watch *w, WatchSlot *c);
 /* Names a part, whose n_asked and n_answered the caller then moves. */
 WatchPart *watch_part_add(Watch *w, const char *name, eq_reason reason);
 
-#define WATCH_SET(field, value) atomic_store_explicit(&(field), value, memory_order_relaxed)
+#define WATCH_STORE(field, value) atomic_store_explicit(&(field), value, memory_order_relaxed)
+/* What the loop writes as things change. An engine without it, which is only for tests/bench/watchcost.py, shows what one costs
+ * that is not watched. */
+#ifndef EQD_UNWATCHED
+#define WATCH_SET(field, value) WATCH_STORE(field, value)
+#define WATCH_PUBLISH(field, value) atomic_store_explicit(&(field), value, memory_order_release)
+#else
+#define WATCH_SET(field, value) ((void)sizeof(field), (void)(value))
+#define WATCH_PUBLISH(field, value) ((void)sizeof(field), (void)(value))
+#endif
 #define WATCH_GET(field) atomic_load_explicit(&(field), memory_order_relaxed)
 
 /* ---- any thread ---- */
 
 size_t watch_table_n(const WatchTable *t);
 void *watch_table_at(const WatchTable *t, size_t i); /* i < watch_table_n() */
+uint64_t watch_pool_limit(const WatchPool *p);       /* so many of its tasks are in flight at most */
 /* ret: EQ_NAME_MAX + 1 bytes; a name while the cell changes hands may be of neither. */
 void watch_name_get(const WatchName *n, char ret[EQ_NAME_MAX + 1]);

@@ -28,7 +28,8 @@
  * only who is in the list. [mutant: to get up and stay at the bell]
  *
  * LOOKING OUT. Before it sleeps, one idle worker at a time looks into the inbox for a while, with nobody at the bell: a
- * wake-up costs as much as a thousand tasks. Only if it paid lately: the score goes up with each idle time that was
+ * wake-up costs as much as a thousand tasks. It looks at the line as well, as another worker may collect meanwhile and leave
+ * something there that it cannot ring for. Only if it paid lately: the score goes up with each idle time that was
  * shorter than spin_usec, and down with each longer one.
  *
  * GROWTH. Who takes something to run and leaves nobody idle asks the manager for one more, up to max. The manager is a
@@ -44,7 +45,6 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -56,12 +56,14 @@
 #include "base/list.h"
 #include "base/slab.h"
 #include "base/util.h"
+#include "engine/reserve.h"
 
 enum {
         TRIM_AFTER_MSEC = 100, /* asleep for so long: memory goes back */
         SCORE_MAX = 8,
         SPIN_RELAX = 32, /* instructions between two looks */
         SPIN_YIELD = 4,  /* looks between two yields */
+        LEND_YIELDS = 64,
 };
 
 typedef struct Worker {
@@ -100,7 +102,11 @@ struct Workers {
 
         pthread_cond_t manager_cond; /* with lock: something for the manager */
         pthread_t manager;
-        bool has_manager, wanted;    /* wanted: a worker more, nobody was idle */
+        bool has_manager, wanted; /* wanted: a worker more, nobody was idle */
+        bool may_not_grow;
+        bool is_watched;             /* somebody wants to be told that all are at work */
+        bool all_busy;               /* and is to be */
+        int error;                   /* of the last creation */
         uint64_t create_at_usec;     /* not before */
         uint64_t manager_until_usec; /* it sleeps so long */
 
@@ -130,12 +136,14 @@ static void wake(Worker *w) {
         (void)syscall(SYS_futex, &w->woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-static void ring(Workers *ws) {
+/* True: it has woken somebody. */
+static bool ring(Workers *ws) {
         Worker *w = load_seq_cst(&ws->bell);
         if (w == BELL_NOBODY || w == BELL_RUNG || !cas_seq_cst(&ws->bell, &w, BELL_RUNG))
-                return; /* who has changed it has looked into the inbox since, or will */
+                return false; /* who has changed it has looked into the inbox since, or will */
         (void)fetch_add_relaxed(&ws->n_wakeups, 1);
         wake(w);
+        return true;
 }
 
 /* The first idle one goes to the bell. The lock is held. */
@@ -166,12 +174,64 @@ static bool has_more(Workers *ws) {
         return ws->line.first || ws->line.walk || inbox_has_new(&ws->inbox);
 }
 
+static Runnable *after(const Runnable *r) {
+        return (Runnable *)load_relaxed(&r->node.next);
+}
+
+/* The line is linked in both directions, so that one can be taken out of the middle. */
+static void collect(Workers *ws) {
+        Runnable *last = ws->line.first ? (Runnable *)ws->line.last : NULL;
+        if (inbox_collect(&ws->inbox, &ws->line, INBOX_EMPTY) != INBOX_SOME)
+                return;
+        for (Runnable *r = last ? after(last) : (Runnable *)ws->line.first; r; last = r, r = after(r)) {
+                r->before = last;
+                r->in_line = true;
+        }
+}
+
+static void note_line(Workers *ws) {
+        store_relaxed(&ws->line_waits, ws->line.first != NULL);
+}
+
 static Runnable *pick(Workers *ws) {
         if (!ws->line.first)
-                (void)inbox_collect(&ws->inbox, &ws->line, INBOX_EMPTY);
+                collect(ws);
         Runnable *r = (Runnable *)collected_pop(&ws->line);
-        store_relaxed(&ws->line_waits, ws->line.first != NULL);
+        if (r)
+                r->in_line = false;
+        note_line(ws);
         return r;
+}
+
+/* Returns the one before it; NULL: it was the first. */
+static Runnable *take_out(Workers *ws, Runnable *r) {
+        Runnable *next = after(r), *before = ws->line.first == &r->node ? NULL : r->before;
+        r->in_line = false;
+        if (before)
+                store_relaxed(&before->node.next, next ? &next->node : NULL);
+        else
+                ws->line.first = next ? &next->node : NULL;
+        if (next)
+                next->before = before;
+        else if (before)
+                ws->line.last = &before->node;
+        return before;
+}
+
+/* As if it had never been taken out. */
+static void put_in(Workers *ws, Runnable *r, Runnable *before) {
+        Runnable *next = before ? after(before) : (Runnable *)ws->line.first;
+        r->in_line = true;
+        r->before = before;
+        store_relaxed(&r->node.next, next ? &next->node : NULL);
+        if (before)
+                store_relaxed(&before->node.next, &r->node);
+        else
+                ws->line.first = &r->node;
+        if (next)
+                next->before = r;
+        else
+                ws->line.last = &r->node;
 }
 
 /* ---- idle ---- */
@@ -196,7 +256,7 @@ static void look_out(Workers *ws, uint64_t until_usec) {
         for (unsigned i = 1;; i++) {
                 for (unsigned k = 0; k < SPIN_RELAX; k++)
                         cpu_relax();
-                if (inbox_is_node(load_relaxed(&ws->inbox.head)) || load_relaxed(&ws->stopping))
+                if (workers_has_waiting(ws) || load_relaxed(&ws->stopping))
                         return;
                 if (i % SPIN_YIELD == 0) {
                         if (now_usec() >= until_usec)
@@ -252,7 +312,7 @@ static void idle_asleep(Workers *ws, Worker *w) {
                 pthread_cond_signal(&ws->manager_cond);
         post(ws);
         preempt_here();
-        if (!inbox_has_new(&ws->inbox)) {
+        if (!has_more(ws)) {
                 pthread_mutex_unlock(&ws->lock);
                 sleep_until_woken(w);
                 pthread_mutex_lock(&ws->lock);
@@ -268,7 +328,7 @@ static void idle(Workers *ws, Worker *w) {
         ws->n_idle++;
         if (may_look_out(ws))
                 idle_looking_out(ws, since_usec);
-        if (!inbox_has_new(&ws->inbox) && !is_over(ws, w))
+        if (!has_more(ws) && !is_over(ws, w))
                 idle_asleep(ws, w);
         if (!w->dismissed)
                 ws->n_idle--;
@@ -279,7 +339,14 @@ static void idle(Workers *ws, Worker *w) {
 
 /* Nobody is idle: one more, if there may be. The lock is held. */
 static void want_another(Workers *ws) {
-        if (ws->n_idle > 0 || ws->n_workers >= ws->params.max || ws->wanted || !ws->has_manager)
+        if (ws->n_idle > 0 || !ws->has_manager)
+                return;
+        if (ws->is_watched) {
+                ws->is_watched = false;
+                ws->all_busy = true;
+                pthread_cond_signal(&ws->manager_cond);
+        }
+        if (ws->n_workers >= ws->params.max || ws->wanted)
                 return;
         ws->wanted = true;
         pthread_cond_signal(&ws->manager_cond);
@@ -312,8 +379,8 @@ static void work(Workers *ws, Worker *w) {
         bool more;
         for (Runnable *r; (r = next(ws, w, &more));) {
                 pthread_mutex_unlock(&ws->lock);
-                if (more)
-                        ring(ws);
+                if (more && ring(ws))
+                        store_relaxed(&r->n_woken, load_relaxed(&r->n_woken) + 1); /* it is in our hands */
                 r->run(r);
                 pthread_mutex_lock(&ws->lock);
         }
@@ -326,7 +393,7 @@ static void work(Workers *ws, Worker *w) {
         pthread_cond_signal(&ws->manager_cond);
         pthread_mutex_unlock(&ws->lock);
         if (more)
-                ring(ws);
+                (void)ring(ws);
 }
 
 static void *worker_main(void *arg) {
@@ -343,29 +410,16 @@ static void *worker_main(void *arg) {
         return NULL;
 }
 
-/* Signals are the host's. 0 or negative errno. */
-static int start_thread(const Workers *ws, void *(*main)(void *), void *arg, pthread_t *ret) {
-        sigset_t all, old;
-        pthread_attr_t attr;
-        if (fault_hit(FAULT_WORKER))
-                return -EAGAIN;
-        int r = pthread_attr_init(&attr);
-        if (r != 0)
-                return -r;
-        r = pthread_attr_setstacksize(&attr, ws->params.stack_bytes);
-        if (r == 0) {
-                sigfillset(&all);
-                pthread_sigmask(SIG_SETMASK, &all, &old);
-                r = pthread_create(ret, &attr, main, arg);
-                pthread_sigmask(SIG_SETMASK, &old, NULL);
-        }
-        pthread_attr_destroy(&attr);
-        return -r;
-}
-
 static void tell(Workers *ws, WorkersEvent ev, int error) {
         if (ws->params.event)
                 ws->params.event(ws->params.host, ev, error);
+}
+
+/* The lock is held, and given up meanwhile. */
+static void tell_unlocked(Workers *ws, WorkersEvent ev, int error) {
+        pthread_mutex_unlock(&ws->lock);
+        tell(ws, ev, error);
+        pthread_mutex_lock(&ws->lock);
 }
 
 /* NULL: no memory. The lock is held. */
@@ -392,7 +446,7 @@ static int add_worker(Workers *ws) {
                 w->dismissed = false;
                 list_append(&ws->all, &w->link);
                 ws->n_workers++;
-                r = start_thread(ws, worker_main, w, &w->thread); /* it waits for the lock */
+                r = thread_start(ws->params.stack_bytes, worker_main, w, &w->thread); /* it waits for the lock */
         }
         if (r < 0) {
                 ws->stats.n_create_failed++;
@@ -403,16 +457,16 @@ static int add_worker(Workers *ws) {
                 }
         } else
                 ws->stats.n_created++;
-        pthread_mutex_unlock(&ws->lock);
-        tell(ws, r < 0 ? WORKERS_CREATE_FAILED : WORKERS_CREATED, r);
-        pthread_mutex_lock(&ws->lock);
+        ws->error = r;
+        tell_unlocked(ws, r < 0 ? WORKERS_CREATE_FAILED : WORKERS_CREATED, r);
         return r;
 }
 
 /* ---- the manager ---- */
 
 static bool needs_worker(const Workers *ws) {
-        return ws->n_workers < ws->params.min || (ws->wanted && ws->n_idle == 0 && ws->n_workers < ws->params.max);
+        return ws->n_workers < ws->params.min ||
+               (ws->wanted && !ws->may_not_grow && ws->n_idle == 0 && ws->n_workers < ws->params.max);
 }
 
 /* Joins threads that have ended. The lock is held, and given up meanwhile. */
@@ -456,6 +510,10 @@ static void wait_until(Workers *ws, uint64_t usec) {
 /* One step. Returns when the next one is due. The lock is held, and given up meanwhile. */
 static uint64_t manage(Workers *ws) {
         bury(ws);
+        while (ws->all_busy) {
+                ws->all_busy = false;
+                tell_unlocked(ws, WORKERS_ALL_BUSY, 0);
+        }
         uint64_t now = now_usec();
         if (!needs_worker(ws))
                 ws->wanted = false;
@@ -474,9 +532,7 @@ static uint64_t manage(Workers *ws) {
                 return due;
         if (!dismiss_last(ws))
                 return now + ws->params.idle_timeout_usec;
-        pthread_mutex_unlock(&ws->lock);
-        tell(ws, WORKERS_CULLED, 0);
-        pthread_mutex_lock(&ws->lock);
+        tell_unlocked(ws, WORKERS_CULLED, 0);
         return now;
 }
 
@@ -501,7 +557,7 @@ void workers_put_back(Workers *ws, Runnable *r) {
 
 void workers_put(Workers *ws, Runnable *r) {
         workers_put_back(ws, r);
-        ring(ws);
+        (void)ring(ws);
 }
 
 bool workers_has_waiting(Workers *ws) {
@@ -512,10 +568,8 @@ static bool limits_are_valid(unsigned min, unsigned max) {
         return min >= 1 && max >= min && max <= WORKERS_MAX;
 }
 
-int workers_set_limits(Workers *ws, unsigned min, unsigned max) {
-        if (!limits_are_valid(min, max))
-                return -EINVAL;
-        pthread_mutex_lock(&ws->lock);
+/* The lock is held. */
+static void set_limits(Workers *ws, unsigned min, unsigned max) {
         ws->params.min = min;
         ws->params.max = max;
         while (ws->n_workers > max && dismiss_last(ws))
@@ -523,6 +577,27 @@ int workers_set_limits(Workers *ws, unsigned min, unsigned max) {
         if (ws->n_idle == 0)
                 want_another(ws);
         pthread_cond_signal(&ws->manager_cond);
+}
+
+int workers_set_limits(Workers *ws, unsigned min, unsigned max) {
+        if (!limits_are_valid(min, max))
+                return -EINVAL;
+        pthread_mutex_lock(&ws->lock);
+        set_limits(ws, min, max);
+        pthread_mutex_unlock(&ws->lock);
+        return 0;
+}
+
+int workers_set_params(Workers *ws, const WorkersParams *p) {
+        if (!limits_are_valid(p->min, p->max))
+                return -EINVAL;
+        pthread_mutex_lock(&ws->lock);
+        ws->params.nice = p->nice;
+        ws->params.stack_bytes = p->stack_bytes;
+        ws->params.max_idle_ratio = p->max_idle_ratio;
+        ws->params.idle_timeout_usec = p->idle_timeout_usec;
+        ws->params.create_cooldown_usec = p->create_cooldown_usec;
+        set_limits(ws, p->min, p->max);
         pthread_mutex_unlock(&ws->lock);
         return 0;
 }
@@ -534,6 +609,48 @@ void workers_shrink(Workers *ws) {
         post(ws);
         pthread_mutex_unlock(&ws->lock);
         (void)slab_trim_all();
+}
+
+void workers_set_growth(Workers *ws, bool allowed) {
+        pthread_mutex_lock(&ws->lock);
+        ws->may_not_grow = !allowed;
+        if (allowed && has_more(ws))
+                want_another(ws);
+        pthread_mutex_unlock(&ws->lock);
+}
+
+WorkersNeed workers_need(Workers *ws, uint64_t *ret_n_runs) {
+        WorkersNeed need = WORKERS_NO_NEED;
+        pthread_mutex_lock(&ws->lock);
+        *ret_n_runs = ws->stats.n_runs;
+        if (ws->n_idle == 0 && (ws->n_workers >= ws->params.max || ws->may_not_grow))
+                need = WORKERS_FULL;
+        else if (ws->n_idle == 0 && ws->error < 0)
+                need = WORKERS_REFUSED;
+        ws->is_watched = need == WORKERS_NO_NEED;
+        pthread_mutex_unlock(&ws->lock);
+        return need;
+}
+
+/* What it collects stays in the line, where everybody who is about to sleep looks. */
+bool workers_lend(Workers *ws, Runnable *r, bool (*lend)(Runnable *r, void *arg), void *arg) {
+        pthread_mutex_lock(&ws->lock);
+        collect(ws);
+        for (unsigned i = 0; ws->line.walk && i < LEND_YIELDS; i++) { /* who puts it was stopped in the middle */
+                pthread_mutex_unlock(&ws->lock);
+                sched_yield();
+                pthread_mutex_lock(&ws->lock);
+                collect(ws);
+        }
+        bool found = r->in_line;
+        if (found) { /* others may put it anew as soon as lend() has let go of it */
+                Runnable *before = take_out(ws, r);
+                if (lend(r, arg))
+                        put_in(ws, r, before);
+        }
+        note_line(ws);
+        pthread_mutex_unlock(&ws->lock);
+        return found;
 }
 
 bool workers_is_self(const Workers *ws) {
@@ -583,7 +700,7 @@ int workers_new(const WorkersParams *p, Workers **ret) {
         int r = allocate(p, &ws);
         if (r < 0)
                 return r;
-        r = start_thread(ws, manager_main, ws, &ws->manager);
+        r = thread_start(p->stack_bytes, manager_main, ws, &ws->manager);
         if (r < 0) {
                 workers_free(ws);
                 return r;

@@ -20,12 +20,16 @@ typedef struct Runnable Runnable;
 struct Runnable {
         InboxNode node;
         void (*run)(Runnable *r); /* worker; may block */
+        Runnable *before;         /* in the line; of the first one whatever it was. The workers' */
+        bool in_line;             /* the workers' */
+        ATOMIC(uint64_t) n_woken; /* workers that were woken because who took this left something waiting */
 };
 
 typedef enum WorkersEvent {
         WORKERS_CREATED,
         WORKERS_CREATE_FAILED, /* error is negative errno; again after the cool-down */
         WORKERS_CULLED,        /* an idle one has gone */
+        WORKERS_ALL_BUSY,      /* what workers_need() promised */
 } WorkersEvent;
 
 typedef struct WorkersParams {
@@ -71,10 +75,32 @@ bool workers_has_waiting(Workers *w);
 
 /* 0 or -EINVAL. Takes effect at once, but nobody who works is interrupted. Any thread; waits for a lock. */
 int workers_set_limits(Workers *w, unsigned min, unsigned max);
+/* The same of *p, and what else of it is no property of the whole: nice for workers made from now on, and the three times and
+ * ratios. */
+int workers_set_params(Workers *w, const WorkersParams *p);
 
 /* Idle workers above min go at once, and the memory of tasks that are gone goes back to the system: for times when memory
  * is short. Any thread; waits for locks. */
 void workers_shrink(Workers *w);
+
+/* Whether more than min workers may be made. Those that there are stay. Any thread; waits for a lock. */
+void workers_set_growth(Workers *w, bool allowed);
+
+/* Why what waits cannot be run now, for those who have a reserve. */
+typedef enum WorkersNeed {
+        WORKERS_NO_NEED, /* somebody is idle, or is being made */
+        WORKERS_REFUSED, /* all are at work, and the last thread that was to be made was refused */
+        WORKERS_FULL,    /* all are at work, and there may be no more */
+} WorkersNeed;
+
+/* How it is at this moment. *ret_n_runs grows whenever something begins to run. NO_NEED: WORKERS_ALL_BUSY is told, once,
+ * when somebody takes something to run and nobody is idle then. Any thread; waits for a lock. */
+WorkersNeed workers_need(Workers *w, uint64_t *ret_n_runs);
+
+/* For who has a reserve, which is no worker: takes r out, if it waits in the line, and lends it. lend() has its token, and says
+ * whether it gives it back: then r is at its place again. False: it does not wait there, and lend() was not called.
+ * Waits for a lock, and lend() is called with it. */
+bool workers_lend(Workers *w, Runnable *r, bool (*lend)(Runnable *r, void *arg), void *arg);
 
 /* Does this thread belong to w, or with NULL to any? */
 bool workers_is_self(const Workers *w);

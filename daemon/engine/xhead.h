@@ -19,7 +19,7 @@
  *
  * WHAT IS PENDING. One word counts tasks (low 28 bits) and 16-byte units (the rest). Four sums of such words only grow,
  * modulo 2^64; pending is a difference, so carries between the parts cancel out:
- *        charged    by submitters, before the push
+ *        charged    by submitters, before the push; or more at a time, in advance (xlot.h)
  *        done       by the token holder, after a task was executed
  *        canceled   by who canceled
  *        refunded   by submitters that charged and were refused
@@ -44,7 +44,8 @@
 
 enum {
         XCHARGE_TASK_BITS = 28,
-        XCHARGE_UNIT = 16, /* bytes */
+        XCHARGE_UNIT = 16,      /* bytes */
+        XHEAD_NO_LOTS = 1 << 1, /* in flags; see xlot.h. A lingering holder counts charges */
 };
 #define XCHARGE_TASKS_MAX ((UINT64_C(1) << XCHARGE_TASK_BITS) - 1)
 #define XHEAD_ID_MASK ((UINT64_C(1) << 53) - 1)
@@ -56,21 +57,25 @@ enum {
 typedef enum XHeadVerdict { XHEAD_OK, XHEAD_GONE, XHEAD_STOPPED, XHEAD_FULL } XHeadVerdict;
 
 typedef struct XHead {
-        /* Written by submitters; never read by the holder while it works. */
-        Inbox normal;
+        /* Written by submitters; not read by the holder while it works. */
+        __attribute__((aligned(64))) Inbox normal;
         ATOMIC(uint64_t) charged;
         ATOMIC(uint64_t)
         seen; /* done + refunded + passed, as it was some time ago: spares submitters the lines below */
+        ATOMIC(InboxNode *)
+        recent[4]; /* pushed lately by threads that go round many queues; only a guess, see inbox_prefetch() */
+        ATOMIC(uint32_t) n_recent;
 
-        /* Read by all for each task, seldom written. */
+        /* Read by submitters, seldom written. */
         __attribute__((aligned(64))) ATOMIC(uint64_t) life; /* id of the queue that is here, and flags; 0: none */
-        Inbox urgent;
-        ATOMIC(uint64_t) gate; /* depth of pauses, PARKED */
         ATOMIC(uint64_t) max_tasks, max_units;
         ATOMIC(uint32_t) linger_goal; /* number in `charged` at which the holder wants to be woken */
+        ATOMIC(uint32_t) flags;       /* XTASK_TOLD, XHEAD_NO_LOTS. Of the next queue, if this one has ended */
 
-        /* Written by the token holder. */
-        __attribute__((aligned(64))) ATOMIC(uint64_t) done;
+        /* The token holder's; others write here seldom. */
+        __attribute__((aligned(64))) Inbox urgent;
+        ATOMIC(uint64_t) gate; /* depth of pauses, PARKED */
+        ATOMIC(uint64_t) done;
         ATOMIC(uint64_t) passed; /* of those in `canceled`: out of the lanes, memory free */
 
         /* Written by others, not often. */
@@ -79,8 +84,13 @@ typedef struct XHead {
         ATOMIC(uint64_t) pins;
 } XHead;
 
-static inline uint64_t xcharge(uint64_t bytes) {
-        return 1 + ((bytes + XCHARGE_UNIT - 1) / XCHARGE_UNIT << XCHARGE_TASK_BITS);
+static inline uint32_t xcharge_units_of(uint32_t bytes) {
+        return bytes / XCHARGE_UNIT + (bytes % XCHARGE_UNIT != 0);
+}
+
+/* One task of so many units. */
+static inline uint64_t xcharge(uint32_t units) {
+        return 1 + ((uint64_t)units << XCHARGE_TASK_BITS);
 }
 
 static inline uint64_t xcharge_tasks(uint64_t charge) {
@@ -131,34 +141,39 @@ static inline bool xhead_refund(XHead *h, uint64_t charge) {
         return xhead_is_closed(h) && xhead_kick(h);
 }
 
-/* Is there room for one that has got `before` from `charged`? Also bounds the memory: canceled tasks that are still in the
+/* Is there room for one that has got `before` from `charged`, and so much to spare? Also bounds the memory: canceled tasks that are still in the
  * lanes are not pending, but there are never more of them and the pending ones than twice max_tasks.
  * The short way is taken while all that was ever charged and not seen to be gone fits. A submitter that was away for long
  * may find that more is gone than it thought was there: the difference is negative, that is huge, and it looks again. */
-static inline bool xhead_has_room(XHead *h, uint64_t before, uint64_t charge) {
+static inline bool xhead_has_room(XHead *h, uint64_t before, uint64_t charge, uint64_t spare) {
         uint64_t max_tasks = load_relaxed(&h->max_tasks), max_units = load_relaxed(&h->max_units);
-        uint64_t there = before - load_relaxed(&h->seen) + charge;
+        uint64_t there = before - load_relaxed(&h->seen) + charge + spare;
         if (xcharge_tasks(there) <= max_tasks && xcharge_units(there) <= max_units)
                 return true;
         uint64_t gone = load_acquire(&h->done) + load_acquire(&h->refunded), passed = load_acquire(&h->passed);
         uint64_t canceled = load_acquire(&h->canceled);
         store_relaxed(&h->seen, gone + passed);
-        uint64_t charged = load_relaxed(&h->charged); /* after the others; its own is among it */
+        uint64_t charged = load_relaxed(&h->charged) + spare; /* after the others; its own is among it */
         there = charged - gone - passed;
         uint64_t pending = charged - gone - canceled;
         return xcharge_tasks(pending) <= max_tasks && xcharge_units(pending) <= max_units &&
                xcharge_tasks(there) <= 2 * max_tasks;
 }
 
-/* Charges the queue of this id. OK: it is open and stays until the charge is given back. Else *ret_token says whether the
- * caller has the token now. Any thread, wait-free. */
-static inline XHeadVerdict xhead_enter(XHead *h, uint64_t id, uint64_t charge, bool *ret_token) {
+/* Of a queue of this id that is charged already: may the charge be used? */
+static inline XHeadVerdict xhead_look(XHead *h, uint64_t id) {
+        uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;
+        return life == id ? XHEAD_OK : life == (id | XHEAD_CLOSED) ? XHEAD_STOPPED : XHEAD_GONE;
+}
+
+/* Charges the queue of this id, if it has so much to spare beside. OK: it is open and stays until the charge is given back. Else
+ * *ret_token says whether the caller has the token now. Any thread, wait-free. */
+static inline XHeadVerdict xhead_enter(XHead *h, uint64_t id, uint64_t charge, uint64_t spare, bool *ret_token) {
         uint64_t before = fetch_add_seq_cst(&h->charged, charge);
         preempt_here();
-        uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;
-        XHeadVerdict v = life != id ? (life == (id | XHEAD_CLOSED) ? XHEAD_STOPPED : XHEAD_GONE)
-                         : xhead_has_room(h, before, charge) ? XHEAD_OK
-                                                             : XHEAD_FULL;
+        XHeadVerdict v = xhead_look(h, id);
+        if (v == XHEAD_OK && !xhead_has_room(h, before, charge, spare))
+                v = XHEAD_FULL;
         *ret_token = v != XHEAD_OK && xhead_refund(h, charge);
         return v;
 }
@@ -269,7 +284,8 @@ static inline bool xhead_pin(XHead *h, uint64_t id, bool *ret_free) {
 }
 
 /* New memory is all zeros; used memory is as xhead_end() left it. */
-static inline void xhead_begin(XHead *h, uint64_t id, uint64_t max_tasks, uint64_t max_units) {
+static inline void xhead_begin(XHead *h, uint64_t id, uint64_t max_tasks, uint64_t max_units, uint32_t flags) {
+        store_relaxed(&h->flags, flags);
         store_relaxed(&h->max_tasks, max_tasks);
         store_relaxed(&h->max_units, max_units);
         store_relaxed(&h->gate, 0);

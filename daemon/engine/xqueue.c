@@ -36,13 +36,16 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
+#include "engine/submitter.h"
 #include "engine/xhead.h"
 
 enum {
-        TICKETS = 1 << 16, /* that a thread takes at a time */
-        CHECK_MAX = 64,    /* tasks between two looks at the clock */
-        SHORT_USEC = 2,    /* a task that takes less need not be timed each time */
-        STUCK_YIELDS = 64, /* times in a row that a pusher has not finished; then sleep instead of yield */
+        TICKETS = 1 << 16,    /* that a thread takes at a time */
+        LOTS_OF_ROOM = 32,    /* as many lots, or a queue gives none */
+        LOT_UNITS_MAX = 4096, /* of a task; larger ones cost more than a locked instruction anyway */
+        CHECK_MAX = 64,       /* tasks between two looks at the clock */
+        SHORT_USEC = 2,       /* a task that takes less need not be timed each time */
+        STUCK_YIELDS = 64,    /* times in a row that a pusher has not finished; then sleep instead of yield */
         STUCK_SLEEP_USEC = 50,
 };
 
@@ -54,31 +57,35 @@ typedef struct XOwn {
 
 struct XQueue {
         SlabObject slab_words; /* the slab's while nobody has this memory */
-        XHead head;
 
-        /* The holder's; with members, under group_lock. */
-        Runnable runnable;
-        Collected normal, urgent;
-        ATOMIC(uint64_t) n_executed;
-        unsigned n_stuck;
-
-        /* Do not change while the queue lives. */
-        alignas(64) XQueues *set;
-        uint64_t id;
+        /* These do not change while the queue lives. */
         const XQueueOps *ops;
         void *meta;
         Slab *slab;
         Workers *workers; /* NULL: executor */
         XExecutor *executor;
-        XOwn *own;
-        uint32_t batch_max, budget_tasks;
-        uint64_t batch_linger_usec, budget_usec;
-        uint64_t canceled_before; /* XHead::canceled when it began */
+        uint64_t id;
 
-        pthread_mutex_t group_lock; /* made with the memory, zeros; see above */
+        XHead head;
+
+        /* The holder's; with members, under group_lock. */
+        alignas(64) Runnable runnable;
+        ATOMIC(uint64_t) n_executed;
+        unsigned n_stuck;
+        Collected normal, urgent;
+
         ATOMIC(uint32_t) max_active;
         ATOMIC(uint32_t) active; /* members; written under group_lock */
         bool token_held;
+        pthread_mutex_t group_lock; /* made with the memory, zeros; see above */
+
+        /* As those above. */
+        uint32_t batch_max, budget_tasks;
+        uint64_t batch_linger_usec, budget_usec;
+        uint64_t canceled_before; /* XHead::canceled when it began */
+        XQueues *set;
+        XOwn *own;        /* until its end */
+        bool is_lendable; /* its workers are others', too */
 
         ATOMIC(uint64_t) n_refused;
         ATOMIC(uint32_t) ended;    /* futex; counts the queues that ended in this memory */
@@ -162,6 +169,10 @@ static uint32_t turn_look(const XQueue *q, Turn *turn, uint32_t n) {
 
 /* ---- tasks; the holder, with members under group_lock ---- */
 
+static uint64_t xtask_charge(XTask *t) {
+        return xcharge(load_relaxed(&t->node.value));
+}
+
 static void release(XQueue *q, XTask *t) {
         if (q->ops->release)
                 q->ops->release(q->meta, t);
@@ -194,7 +205,7 @@ static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
                                 return s;
                         continue;
                 }
-                uint64_t charge = load_relaxed(&t->charge);
+                uint64_t charge = xtask_charge(t);
                 bool to_release;
                 if (xtask_claim(t, &to_release)) {
                         *ret = t;
@@ -247,7 +258,7 @@ static bool linger(XBatch *b) {
 static inline void finish(XBatch *b) {
         XQueue *q = b->queue;
         XTask *t = TAKE_PTR(b->task);
-        b->done += load_relaxed(&t->charge);
+        b->done += xtask_charge(t);
         xtask_finish(t);
         release(q, t);
 }
@@ -311,8 +322,8 @@ XTask *xbatch_next(XBatch *b) {
         if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
                 return take_slowly(b);
         (void)collected_pop(&q->normal);
-        prefetch_beyond(t, q->normal.first);
-        uint64_t charge = load_relaxed(&t->charge);
+        inbox_prefetch(&t->node);
+        uint64_t charge = xtask_charge(t);
         bool to_release;
         if (!xtask_claim(t, &to_release)) {
                 pass(q, t, charge, to_release);
@@ -475,6 +486,15 @@ static bool leave_group(XQueue *q, XBatch *b) {
         return token;
 }
 
+/* b has joined. */
+static Outcome run_member(XQueue *q, XBatch *b) {
+        q->ops->execute(q->meta, b);
+        uint32_t n = b->n;
+        if (!leave_group(q, b))
+                return TOKEN_GONE;
+        return n == 0 ? stuck(q) : b->turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
+}
+
 static Outcome drain_parallel(XQueue *q, Turn *turn) {
         XBatch b = { .queue = q, .turn = turn, .parallel = true };
         Outcome out;
@@ -487,11 +507,11 @@ static Outcome drain_parallel(XQueue *q, Turn *turn) {
                 return out == TOKEN_KEPT && alone ? settle(q) : out == TOKEN_AGAIN ? stuck(q) : out;
         if (to_schedule)
                 schedule(q);
-        q->ops->execute(q->meta, &b);
-        uint32_t n = b.n;
-        if (!leave_group(q, &b))
-                return TOKEN_GONE;
-        return n == 0 ? stuck(q) : turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
+        return run_member(q, &b);
+}
+
+static bool is_parallel(XQueue *q) {
+        return load_relaxed(&q->max_active) > 1 || load_acquire(&q->active) > 0;
 }
 
 /* The caller has the token. True: it has it still, and it is another queue's turn. */
@@ -501,8 +521,7 @@ static bool drain(XQueue *q, bool strict) {
         for (;;) {
                 if (xhead_is_paused(&q->head) && xhead_park(&q->head))
                         return false;
-                bool parallel = load_relaxed(&q->max_active) > 1 || load_acquire(&q->active) > 0;
-                Outcome out = parallel ? drain_parallel(q, &turn) : drain_serial(q, &turn);
+                Outcome out = is_parallel(q) ? drain_parallel(q, &turn) : drain_serial(q, &turn);
                 if (out == TOKEN_GONE)
                         return false;
                 if (out == TOKEN_AGAIN && (strict || workers_has_waiting(q->workers)))
@@ -529,13 +548,21 @@ static void run_framed(XQueue *q, bool in_place) {
         frames = frame.outer;
 }
 
+static XQueue *queue_of_head(XHead *h) {
+        return (XQueue *)((char *)h - offsetof(XQueue, head));
+}
+
+static XQueue *queue_of(const void *runnable) {
+        return (XQueue *)((char *)runnable - offsetof(XQueue, runnable));
+}
+
 static void run_on_worker(Runnable *r) {
-        run_framed((XQueue *)((char *)r - offsetof(XQueue, runnable)), false);
+        run_framed(queue_of(r), false);
 }
 
 static void run_deferred(void) {
         for (InboxNode *n; (n = collected_pop(&deferred));)
-                run_framed((XQueue *)((char *)n - offsetof(XQueue, runnable)), false);
+                run_framed(queue_of(n), false);
 }
 
 static void defer(XQueue *q) {
@@ -556,6 +583,74 @@ void xqueue_run(XQueue *q) {
         run_framed(q, false);
         if (depth == 0)
                 run_deferred();
+}
+
+/* ---- rescue ---- */
+
+/* The queue, which stays where it is until unpin(). NULL: there is none. */
+static XQueue *pin(XQueues *xs, uint64_t id) {
+        XQueue *q = registry_find(&xs->registry, id);
+        bool to_free = false;
+        if (q && xhead_pin(&q->head, id, &to_free))
+                return q;
+        if (to_free)
+                slab_free(xs->slab, q);
+        return NULL;
+}
+
+static void unpin(XQueue *q) {
+        XQueues *xs = q->set;
+        if (xhead_unpin(&q->head))
+                slab_free(xs->slab, q);
+}
+
+typedef struct Rescue {
+        XBatch batch;
+        Turn turn; /* one task */
+        bool has_joined, has_token;
+} Rescue;
+
+/* The queue stands in the line, and we have its token. A parallel one is joined where it stands, and stays there for others; a
+ * serial one has nothing for others meanwhile. Under the lock of the workers, then group_lock. */
+static bool lend(Runnable *r, void *arg) {
+        Rescue *x = arg;
+        XQueue *q = queue_of(r);
+        Outcome out;
+        bool stays = true;
+        if (xhead_is_paused(&q->head) && xhead_park(&q->head))
+                return false;
+        if (!is_parallel(q)) {
+                x->has_token = true;
+                return false;
+        }
+        x->batch.parallel = true;
+        pthread_mutex_lock(&q->group_lock);
+        x->has_joined = join_group(q, &x->batch, &stays, &out);
+        pthread_mutex_unlock(&q->group_lock);
+        return x->has_joined ? stays : out != TOKEN_GONE;
+}
+
+int xqueue_rescue(XQueues *xs, uint64_t id) {
+        XQueue *q = pin(xs, id);
+        if (!q)
+                return -ENOENT;
+        Rescue x = { .turn = { .n_left = 1, .check_each = 1, .strict = true } };
+        Frame frame = { q, frames };
+        Outcome out = TOKEN_GONE;
+        x.batch.queue = q;
+        x.batch.turn = &x.turn;
+        if (q->is_lendable)
+                (void)workers_lend(q->workers, &q->runnable, lend, &x);
+        frames = &frame;
+        if (x.has_joined)
+                out = run_member(q, &x.batch);
+        else if (x.has_token)
+                out = drain_serial(q, &x.turn);
+        frames = frame.outer;
+        if (out != TOKEN_GONE)
+                workers_put(q->workers, &q->runnable);
+        unpin(q);
+        return x.has_joined || x.has_token ? 0 : -EAGAIN;
 }
 
 /* ---- submit and cancel ---- */
@@ -582,17 +677,126 @@ static int refuse(XQueue *q, XHeadVerdict v, bool token) {
         return v == XHEAD_FULL ? -ENOSPC : v == XHEAD_STOPPED ? -ESHUTDOWN : -ENOENT;
 }
 
+/* Gives back a charge that was not used. */
+static void refund(XHead *h, uint64_t charge) {
+        if (xhead_refund(h, charge))
+                schedule(queue_of_head(h));
+}
+
+static size_t number_of(const XQueue *q) {
+        return (uintptr_t)q / sizeof(*q);
+}
+
+static void give_lot(Pushed *p) {
+        XHead *h;
+        uint64_t left;
+        if (xlot_give(&p->lot, &h, &left))
+                refund(h, left);
+}
+
+/* All lots are called in before it is said that there is no room. */
+static XHeadVerdict enter_alone(XQueue *q, uint64_t id, uint64_t charge, bool *ret_token) {
+        XHeadVerdict v = xhead_enter(&q->head, id, charge, 0, ret_token);
+        if (v != XHEAD_FULL || *ret_token)
+                return v;
+        uint64_t left = submitter_call_in(number_of(q), &q->head);
+        if (left == 0)
+                return v;
+        refund(&q->head, left);
+        return xhead_enter(&q->head, id, charge, 0, ret_token);
+}
+
+static bool may_have_lots(XQueue *q) {
+        return (load_relaxed(&q->head.flags) & XHEAD_NO_LOTS) == 0 && submitter_has_lots();
+}
+
+/* The lot is used up. A queue that is not far from full gives no new one. */
+static XHeadVerdict enter_with_lot(XQueue *q, uint64_t id, uint64_t charge, Pushed *p, bool *ret_token) {
+        uint64_t lot = XLOT_TASKS * charge;
+        give_lot(p);
+        if (p->n_alone > 0 || p->n < INBOX_FAR || xcharge_units(charge) > LOT_UNITS_MAX || !may_have_lots(q)) {
+                p->n_alone -= p->n_alone > 0;
+                return enter_alone(q, id, charge, ret_token);
+        }
+        XHeadVerdict v = xhead_enter(&q->head, id, lot, (LOTS_OF_ROOM - 1) * lot, ret_token);
+        if (v == XHEAD_FULL && !*ret_token) {
+                p->n_alone = XLOT_TASKS;
+                return enter_alone(q, id, charge, ret_token);
+        }
+        if (v != XHEAD_OK)
+                return v;
+        if (xlot_is_there(&p->lot)) { /* giving the old one back has run a queue in place, which submitted as well */
+                refund(&q->head, lot - charge);
+                return XHEAD_OK;
+        }
+        xlot_grant(&p->lot, &q->head, lot - charge);
+        if (xhead_is_closed(&q->head))
+                give_lot(p);
+        return XHEAD_OK;
+}
+
+/* As xhead_enter(). p: the thread's place for this queue, or NULL. */
+static XHeadVerdict enter(XQueue *q, uint64_t id, uint64_t charge, Pushed *p, bool *ret_token) {
+        bool asked;
+        if (!p)
+                return enter_alone(q, id, charge, ret_token);
+        bool taken = xlot_take(&p->lot, &q->head, charge, &asked);
+        if (asked)
+                give_lot(p);
+        if (!taken)
+                return enter_with_lot(q, id, charge, p, ret_token);
+        XHeadVerdict v = xhead_look(&q->head, id);
+        *ret_token = v != XHEAD_OK && xhead_refund(&q->head, charge);
+        return v;
+}
+
+/* For who goes from queue to queue it is kept with the queue, by all who push there: others are seldom at the same one. */
+static InboxNode *pushed_by_all(XHead *h, InboxNode *n) {
+        uint32_t i = load_relaxed(&h->n_recent);
+        store_relaxed(&h->n_recent, i + 1);
+        InboxNode *before = load_relaxed(&h->recent[i % ELEMENTSOF(h->recent)]);
+        store_relaxed(&h->recent[i % ELEMENTSOF(h->recent)], n);
+        return before;
+}
+
+/* Notes n, and gives it the node that was pushed to this queue some pushes ago, or any other one, or none, for inbox_prefetch().
+ * Returns the thread's place for this queue, if it has one. */
+static Pushed *note_push(XQueue *q, InboxNode *n) {
+        Pushed *p = submitter_place(number_of(q));
+        if (!p || p->head != &q->head) {
+                __builtin_prefetch(&q->head, 1);
+                __builtin_prefetch(&q->head.life);
+                inbox_set_far(n, pushed_by_all(&q->head, n));
+                if (!p)
+                        return NULL;
+                give_lot(p);
+                p->head = &q->head;
+                p->n = p->n_alone = 0;
+                return NULL;
+        }
+        InboxNode **at = &p->nodes[p->n % INBOX_FAR];
+        inbox_set_far(n, p->n++ < INBOX_FAR ? NULL : *at);
+        *at = n;
+        return p;
+}
+
 int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref) {
         XQueue *q = registry_find(&xs->registry, id);
-        uint64_t charge = xcharge(bytes), ticket;
+        uint32_t units = xcharge_units_of(bytes);
+        uint64_t ticket;
         bool token, urgent = (flags & XSUBMIT_URGENT) != 0;
         if (!q)
                 return -ENOENT;
-        XHeadVerdict v = xhead_enter(&q->head, id, charge, &token);
-        if (v != XHEAD_OK)
+        /* All of it before the queue's line is asked for: a locked instruction waits for the stores before it, and meanwhile another
+         * submitter would take the line away. */
+        Pushed *place = note_push(q, &t->node);
+        ticket = next_ticket() << 1 | (load_relaxed(&q->head.flags) & XTASK_TOLD);
+        xtask_begin(t, q, units, ticket);
+        XHeadVerdict v = enter(q, id, xcharge(units), place, &token);
+        if (v != XHEAD_OK) {
+                xtask_finish(t);
                 return refuse(q, v, token);
-        ticket = next_ticket() << 1 | (q->ops->canceled ? XTASK_TOLD : 0);
-        xtask_begin(t, q, charge, ticket);
+        }
         if (ret_ref)
                 *ret_ref = (XTaskRef) { t, ticket };
         token = urgent ? xhead_push_urgent(&q->head, &t->node) : xhead_push(&q->head, &t->node);
@@ -607,10 +811,10 @@ int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned f
 
 int xqueue_cancel(XTaskRef ref) {
         XQueue *q;
-        uint64_t charge;
+        uint32_t units;
         if (!ref.task || ref.ticket == 0)
                 return -1;
-        int r = xtask_try_cancel(ref, &q, &charge);
+        int r = xtask_try_cancel(ref, &q, &units);
         if (r != 0)
                 return r;
         if (xtask_is_told(ref)) {
@@ -618,7 +822,7 @@ int xqueue_cancel(XTaskRef ref) {
                 if (xtask_canceled(ref.task, ref.ticket))
                         release(q, ref.task);
         }
-        if (xhead_canceled(&q->head, charge))
+        if (xhead_canceled(&q->head, xcharge(units)))
                 schedule(q);
         return 0;
 }
@@ -632,6 +836,9 @@ int xqueue_stop(XQueues *xs, uint64_t id) {
                 return registry_was_given(&xs->registry, id) ? 0 : -ENOENT;
         if (!xhead_close(&q->head, id, &token))
                 return 0; /* it has ended since */
+        uint64_t left = submitter_call_in(number_of(q), &q->head);
+        if (left != 0)
+                refund(&q->head, left);
         if (token)
                 schedule(q);
         else
@@ -661,23 +868,6 @@ int xqueue_join(XQueues *xs, uint64_t id) {
 }
 
 /* ---- attributes ---- */
-
-/* The queue, which stays where it is until unpin(). NULL: there is none. */
-static XQueue *pin(XQueues *xs, uint64_t id) {
-        XQueue *q = registry_find(&xs->registry, id);
-        bool to_free = false;
-        if (q && xhead_pin(&q->head, id, &to_free))
-                return q;
-        if (to_free)
-                slab_free(xs->slab, q);
-        return NULL;
-}
-
-static void unpin(XQueue *q) {
-        XQueues *xs = q->set;
-        if (xhead_unpin(&q->head))
-                slab_free(xs->slab, q);
-}
 
 int xqueue_pause(XQueues *xs, uint64_t id) {
         XQueue *q = pin(xs, id);
@@ -743,7 +933,9 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
         XHead *h = &q->head;
         uint64_t canceled = load_relaxed(&h->canceled);
         uint64_t back = load_acquire(&h->done) + canceled + load_acquire(&h->refunded);
-        uint64_t pending = load_acquire(&h->charged) - back;
+        uint64_t pending = load_acquire(&h->charged) - back - submitter_count(number_of(q), h);
+        if ((int64_t)pending < 0) /* lots came and went meanwhile */
+                pending = 0;
         *ret = (XQueueStats) {
                 .n_tasks = xcharge_tasks(pending),
                 .n_bytes = xcharge_units(pending) * XCHARGE_UNIT,
@@ -751,6 +943,7 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 .n_canceled = xcharge_tasks(canceled - q->canceled_before),
                 .n_refused = load_relaxed(&q->n_refused),
                 .n_active = load_relaxed(&q->active),
+                .n_woken = load_relaxed(&q->runnable.n_woken),
                 .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
                 .stopped = xhead_is_closed(h),
         };
@@ -783,7 +976,7 @@ static int make_own(XOwn **ret) {
 }
 
 static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps *ops, void *meta, XOwn *own) {
-        q->runnable.run = run_on_worker;
+        q->runnable = (Runnable) { .run = run_on_worker };
         q->normal = q->urgent = (Collected) { 0 };
         store_relaxed(&q->n_executed, 0);
         q->n_stuck = 0;
@@ -794,6 +987,7 @@ static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps
         q->workers = o->executor ? NULL : own ? own->workers : o->workers;
         q->executor = o->executor;
         q->own = own;
+        q->is_lendable = q->workers && !own;
         q->batch_max = o->batch_max;
         q->batch_linger_usec = o->batch_linger_usec;
         q->budget_tasks = o->budget_tasks;
@@ -824,7 +1018,9 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
         }
         fill(q, xs, &o, ops, meta, own);
         q->id = id;
-        xhead_begin(&q->head, id, o.max_tasks, o.max_bytes / XCHARGE_UNIT);
+        xhead_begin(&q->head, id, o.max_tasks, o.max_bytes / XCHARGE_UNIT,
+                    (ops->canceled ? (uint32_t)XTASK_TOLD : 0) |
+                            (o.batch_linger_usec > 0 ? (uint32_t)XHEAD_NO_LOTS : 0));
         registry_publish(&xs->registry, id, q);
         *ret_id = id;
         return 0;

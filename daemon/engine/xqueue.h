@@ -110,7 +110,7 @@ int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned f
 int xqueue_cancel(XTaskRef ref);
 
 /* No more submits; pending tasks run (if it is paused, after it was resumed), then execute() is called with `stopped` and the queue
- * is gone. Repeatable. 0, or -ENOENT: there never was one. Any thread, wait-free. */
+ * is gone. Repeatable. 0, or -ENOENT: there never was one. Any thread, wait-free, in time with the number of threads that submit. */
 int xqueue_stop(XQueues *xs, uint64_t id);
 /* Waits for the end of that call. Does not stop. Repeatable, also long after. 0; -ENOENT: there never was such a queue; -EDEADLK:
  * this thread runs it. Any thread; blocks. */
@@ -129,6 +129,7 @@ int xqueue_set_limits(XQueues *xs, uint64_t id, uint64_t max_tasks, uint64_t max
 typedef struct XQueueStats {
         uint64_t n_tasks, n_bytes; /* pending and running; bytes in units of XCHARGE_UNIT */
         uint64_t n_executed, n_canceled, n_refused;
+        uint64_t n_woken;  /* threads that were woken because a worker came to this queue and something else waited */
         unsigned n_active; /* executions at this moment; a serial one is not counted */
         unsigned pauses;
         bool stopped;
@@ -143,6 +144,14 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret);
 XTask *xbatch_next(XBatch *b);
 /* No more tasks will come, ever; `meta` is free after this call. */
 bool xbatch_is_stopped(const XBatch *b);
+
+/* ---- for reserves ---- */
+
+/* If the queue waits in the line of its Workers, execute() is called with one task of it, on this thread, which is none of
+ * them. What else it has stays at its place, for workers. 0: it was called, though the task may have been canceled meanwhile;
+ * -EAGAIN: it does not wait there: it is empty, paused, at work, or has as many at work as it may; -ENOENT. Blocks as long as
+ * the task does. The workers stay until it returns. */
+int xqueue_rescue(XQueues *xs, uint64_t id);
 
 /* ---- for XExecutor ---- */
 

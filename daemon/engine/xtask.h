@@ -41,10 +41,9 @@ enum { XTASK_STATE_BITS = 3 };
 typedef struct XQueue XQueue;
 
 typedef struct XTask {
-        InboxNode node;          /* XHead::normal, XHead::urgent, Collected */
-        ATOMIC(XQueue *) queue;  /* while not FREE; relaxed, the word says whether it holds */
-        ATOMIC(uint64_t) word;   /* ticket, state */
-        ATOMIC(uint64_t) charge; /* to the queue; as `queue` */
+        InboxNode node; /* XHead::normal, XHead::urgent, Collected. Its value: units charged to the queue; as `queue` */
+        ATOMIC(XQueue *) queue; /* while not FREE; relaxed, the word says whether it holds */
+        ATOMIC(uint64_t) word;  /* ticket, state */
 } XTask;
 /* The first two words of free memory are the slab's. */
 _Static_assert(offsetof(XTask, word) >= 2 * sizeof(void *), "a stale reference must find the word");
@@ -59,9 +58,9 @@ static inline uint64_t xtask_word(uint64_t ticket, XTaskState state) {
 }
 
 /* The submitter, before the push publishes it. */
-static inline void xtask_begin(XTask *t, XQueue *q, uint64_t charge, uint64_t ticket) {
+static inline void xtask_begin(XTask *t, XQueue *q, uint32_t units, uint64_t ticket) {
         store_relaxed(&t->queue, q);
-        store_relaxed(&t->charge, charge);
+        store_relaxed(&t->node.value, units);
         store_release(&t->word, xtask_word(ticket, XTASK_QUEUED));
 }
 
@@ -93,10 +92,10 @@ static inline bool xtask_is_told(XTaskRef ref) {
 /* Any thread, with any reference, wait-free. 0: canceled, by this call. The task will not run, its charge is the caller's
  * to give back to *ret_queue. If xtask_is_told(), its memory stays until xtask_canceled(). 1: it is running. -1: it has
  * run, or was canceled, or never was. */
-static inline int xtask_try_cancel(XTaskRef ref, XQueue **ret_queue, uint64_t *ret_charge) {
+static inline int xtask_try_cancel(XTaskRef ref, XQueue **ret_queue, uint32_t *ret_units) {
         uint64_t word = load_acquire(&ref.task->word);
         *ret_queue = load_relaxed(&ref.task->queue);
-        *ret_charge = load_relaxed(&ref.task->charge);
+        *ret_units = load_relaxed(&ref.task->node.value);
         XTaskState next = xtask_is_told(ref) ? XTASK_CANCELING : XTASK_CANCELED;
         while (word == xtask_word(ref.ticket, XTASK_QUEUED))
                 if (cas_acq_rel(&ref.task->word, &word, xtask_word(ref.ticket, next)))

@@ -35,7 +35,8 @@ enum {
         READ_SIZE = 65536,
         DRAIN_MAX = 32, /* reads of READ_SIZE from one pipe after the end */
         FDS_MAX = 4,
-        AGAIN_MSEC = 10, /* the line was full */
+        RESERVED_FDS = 4, /* two pipes, or a pipe and two files */
+        AGAIN_MSEC = 10,  /* the line was full */
         KILL_AGAIN_MSEC = 1000,
         START_AGAIN_USEC = 20000, /* the line was full when starting */
         KILLED_MSEC = 5000,       /* who is still there so long after SIGKILL hangs in the kernel */
@@ -66,6 +67,8 @@ struct Run {
         int signal; /* of STOP_SIGNAL */
         uint64_t grace_usec;
         bool started, timed_out, canceled, signaled, clogged;
+        bool reserved;                  /* its slot is a rescuer's */
+        int reserved_fds[RESERVED_FDS]; /* while that does not run a command */
 };
 
 struct CommandExecutor {
@@ -119,6 +122,8 @@ static int get_run(CommandExecutor *x, Slot *slot, Run **ret) {
         r->executor = x;
         for (int i = 0; i < 3; i++)
                 r->pipes[i] = -1;
+        for (int i = 0; i < RESERVED_FDS; i++)
+                r->reserved_fds[i] = -1;
         (void)uv_timer_init(x->loop, &r->timer); /* cannot fail */
         r->timer.data = r;
         x->runs[slot->index] = r;
@@ -143,6 +148,51 @@ static void unwatch(Run *r, int stream) {
 static void close_pipe(Run *r, int stream) {
         unwatch(r, stream);
         r->pipes[stream] = close_fd(r->pipes[stream]);
+}
+
+/* ---- what rescuers need ---- */
+
+static void free_fds(Run *r) {
+        for (int i = 0; i < RESERVED_FDS; i++)
+                r->reserved_fds[i] = close_fd(r->reserved_fds[i]);
+}
+
+static int take_fds(Run *r) {
+        for (int i = 0; i < RESERVED_FDS; i++) {
+                if (r->reserved_fds[i] >= 0)
+                        continue;
+                r->reserved_fds[i] = fault_hit(FAULT_PIPE) ? -1 : open("/dev/null", O_RDONLY | O_CLOEXEC);
+                if (r->reserved_fds[i] < 0)
+                        return -EMFILE;
+        }
+        return 0;
+}
+
+/* Before the first READY there is nobody to ask; then it is asked for at READY, before any command is started. */
+static int command_reserve(Executor *executor, Slot *slot) {
+        CommandExecutor *x = (CommandExecutor *)executor;
+        Run *r = NULL;
+        if (slot->index >= SPAWN_SLOTS_MAX || !x->link)
+                return -ENOTSUP;
+        int e = get_run(x, slot, &r);
+        if (e >= 0)
+                e = take_fds(r);
+        if (e >= 0 && x->was_ready)
+                e = spawner_link_reserve(x->link, (uint32_t)slot->index);
+        if (e < 0 && r)
+                free_fds(r);
+        else if (e >= 0)
+                r->reserved = true;
+        return e;
+}
+
+static void command_unreserve(Executor *executor, Slot *slot) {
+        CommandExecutor *x = (CommandExecutor *)executor;
+        Run *r = slot->executor_data;
+        r->reserved = false;
+        free_fds(r);
+        if (x->link)
+                spawner_link_unreserve(x->link, (uint32_t)slot->index);
 }
 
 /* ---- output ---- */
@@ -286,6 +336,8 @@ static void answer(Run *r, const TaskResult *result) {
         (void)uv_timer_stop(&r->timer);
         drain(r);
         r->task = NULL;
+        if (r->reserved)
+                (void)take_fds(r); /* those that cannot be had are tried for again after the next one */
         engine_task_ended(r->executor->engine, t, result);
 }
 
@@ -355,7 +407,8 @@ static void on_ended(void *userdata, const SpawnEnded *m) {
         Run *r = m->header.slot < x->n_runs ? x->runs[m->header.slot] : NULL;
         if (!r || !r->task || r->number != m->header.run)
                 return;
-        if (m->stage == SPAWN_STAGE_FORK && !r->canceled) {
+        bool no_memory = r->slot->reserve && m->stage == SPAWN_STAGE_EXEC && m->error == ENOMEM;
+        if ((m->stage == SPAWN_STAGE_FORK || no_memory) && !r->canceled) {
                 answer(r, &(TaskResult) { .verdict = TASK_NOT_STARTED, .reason = EQ_REASON_CREATE_FAILURE });
                 return;
         }
@@ -381,7 +434,7 @@ static void on_started(void *userdata, const SpawnStarted *m) {
                 return;
         r->started = true;
         WATCH_SET(r->slot->watch->pid, (uint64_t)m->pid);
-        x->hooks->running(x->host, r->task, m->pid);
+        x->hooks->running(x->host, r->task, m->pid, m->start_ticks);
         watch(r, EQ_STREAM_STDOUT);
         watch(r, EQ_STREAM_STDERR);
 }
@@ -402,6 +455,10 @@ static void on_ready(void *userdata, const SpawnReady *m) {
         CommandExecutor *x = userdata;
         x->ready = *m;
         x->was_ready = true;
+        for (size_t i = 0; i < x->n_runs; i++)
+                if (x->runs[i] && x->runs[i]->reserved)
+                        (void)spawner_link_reserve_later(x->link,
+                                                         (uint32_t)i); /* a line that was just made is not full */
         x->hooks->spawner_ready(x->host, m);
         LIST_FOREACH (l, &x->engine->pools)
                 if (is_ours(x, l))
@@ -432,6 +489,11 @@ void command_executor_ask(CommandExecutor *x) {
         uint64_t n = x->part ? WATCH_GET(x->part->n_asked) : 0;
         if (x->part && WATCH_GET(x->part->n_answered) == n && spawner_link_ping(x->link) >= 0)
                 WATCH_SET(x->part->n_asked, n + 1);
+}
+
+void command_executor_set_stock(CommandExecutor *x, unsigned n) {
+        if (x->link && spawner_link_set_stock(x->link, n) < 0)
+                log_debug("the spawner keeps its stock until it answers again"); /* at the next change, or READY */
 }
 
 static void on_lost(void *userdata) {
@@ -701,7 +763,8 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         CommandExecutor *x = (CommandExecutor *)executor;
         Run *r = NULL;
         if (!x->was_ready) {
-                pool_block(slot->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
+                if (!slot->reserve)
+                        pool_block(slot->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER); /* until READY */
                 return -EAGAIN;
         }
         if (slot->index >= SPAWN_SLOTS_MAX) /* while pools shrink and others grow */
@@ -709,6 +772,7 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         int e = get_run(x, slot, &r);
         if (e >= 0) {
                 r->task = t;
+                free_fds(r);
                 e = x->hooks->prepare(x->host, t, &r->setup);
         }
         if (e >= 0) {
@@ -718,12 +782,16 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
                 WATCH_SET(slot->watch->deadline_usec, USEC_NEVER);
                 r->started = r->timed_out = r->canceled = r->signaled = r->clogged = false;
                 e = send_request(x, r);
-                if (e == -EAGAIN)
+                if (e < 0)
+                        x->hooks->unprepare(x->host, t);
+                if (e == -EAGAIN && !slot->reserve)
                         pool_block(slot->pool, EQ_REASON_CREATE_FAILURE, engine_now(x->engine) + START_AGAIN_USEC);
         }
         if (e < 0) {
                 if (r)
                         r->task = NULL;
+                if (r && r->reserved)
+                        (void)take_fds(r);
                 return e;
         }
         if (r->setup.timeout_usec != USEC_NEVER && r->setup.timeout_usec != 0)
@@ -731,7 +799,11 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         return 0;
 }
 
-static const ExecutorOps command_ops = { .name = "command", .start = command_start, .cancel = command_cancel };
+static const ExecutorOps command_ops = { .name = "command",
+                                         .start = command_start,
+                                         .cancel = command_cancel,
+                                         .reserve = command_reserve,
+                                         .unreserve = command_unreserve };
 
 /* ---- life ---- */
 
@@ -791,4 +863,8 @@ Executor *command_executor(CommandExecutor *x) {
 
 const SpawnReady *command_executor_spawner(const CommandExecutor *x) {
         return x->was_ready ? &x->ready : NULL;
+}
+
+pid_t command_executor_keeper(const CommandExecutor *x) {
+        return x->link ? spawner_link_pid(x->link) : 0;
 }

@@ -38,8 +38,9 @@ typedef struct CommandSetup {
 typedef struct CommandHooks {
         /* Final values for this start, from the task's options, its queue and the identity it runs as. */
         int (*prepare)(void *host, Task *t, CommandSetup *ret);
-        /* The process runs: pid. */
-        void (*running)(void *host, Task *t, pid_t pid);
+        void (*unprepare)(void *host, Task *t); /* it was not started after all */
+        /* The process runs: pid, and when it was started, in clock ticks since boot (0: hidden). */
+        void (*running)(void *host, Task *t, pid_t pid, uint64_t start_ticks);
         /* Output came in; already in the task's log. Returns true to stop reading this task's pipes until
          * command_executor_resume(), because an attached client does not keep up. */
         bool (*output)(void *host, Task *t, uint8_t stream, const char *data, size_t n);
@@ -54,9 +55,12 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
 CommandExecutor *command_executor_free(CommandExecutor *x); /* closes its handles; run the loop once more after it */
 Executor *command_executor(CommandExecutor *x);
 const SpawnReady *command_executor_spawner(const CommandExecutor *x); /* NULL before the first READY */
+pid_t command_executor_keeper(const CommandExecutor *x);              /* that of the spawner's other process; 0: none */
 
 /* Asks the spawner for a sign of life, unless it owes one; the watch knows it as a part. Loop, now and then. */
 void command_executor_ask(CommandExecutor *x);
+/* So many processes are to be forked ahead and wait for a command. Loop. */
+void command_executor_set_stock(CommandExecutor *x, unsigned n);
 void command_executor_resume(CommandExecutor *x, Task *t); /* reads its output again; also when it was not stopped */
 int command_executor_signal(CommandExecutor *x, Task *t, int signal); /* whole tree. 0, or -ESRCH: no process */
 

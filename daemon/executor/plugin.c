@@ -14,6 +14,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -26,9 +28,7 @@ enum {
         AHEAD_BATCHES =
                 4, /* as many batches of tasks are with the workers: one at work, one to go on with, and time to react */
         AHEAD_MIN = 64,
-        STACK_BYTES =
-                1024 *
-                1024, /* libraries that plugins use are not made for small stacks; what is not touched costs nothing */
+        RESCUER_STACK_BYTES = 1024 * 1024, /* as worker_stack_kb of a pool, which a shared one has none of */
 };
 
 static PluginQueue *plugin_queue(const Queue *q) {
@@ -37,6 +37,10 @@ static PluginQueue *plugin_queue(const Queue *q) {
 
 static PluginTask *plugin_task(const Slot *slot) {
         return slot->executor_data;
+}
+
+static PluginPool *plugin_pool(const Pool *p) {
+        return p->executor_data;
 }
 
 /* ---- up ---- */
@@ -50,16 +54,24 @@ void plugin_up(PluginExecutor *x, Up *up, UpKind kind) {
 
 /* ---- instances ---- */
 
+static int need_workers(PluginPool *pool);
+
 static int start_instance(PluginExecutor *x, PluginQueue *p) {
         XQueueOptions options = XQUEUE_OPTIONS_DEFAULT;
-        options.workers = x->workers;
+        PluginPool *pool = plugin_pool(p->queue->pool);
+        int r = need_workers(pool);
+        if (r < 0)
+                return r;
+        options.workers = pool->workers;
         options.max_active = load_relaxed(&p->max_active);
         options.batch_max = p->batch_max;
         options.max_tasks = XQUEUE_TASKS_MAX; /* the engine's queue has the limits that count */
         options.max_bytes = XQUEUE_BYTES_MAX;
-        int r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
+        r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
         if (r < 0)
                 return r;
+        p->pool = pool;
+        pool->n_instances++;
         p->state = PLUGIN_OPENING;
         p->plugin = p->library->entry;
         store_relaxed(&p->n_empty, 0);
@@ -149,9 +161,15 @@ static void open_again(PluginQueue *p) {
         }
 }
 
+static void leave_pool(PluginPool *pool) {
+        if (--pool->n_instances == 0)
+                pool->executor->hooks->left(pool->executor->host, pool->pool);
+}
+
 static void closed(PluginQueue *p) {
         Queue *q = p->queue;
         p->state = PLUGIN_CLOSED;
+        leave_pool(TAKE_PTR(p->pool));
         if (!q) {
                 free_queue(p);
                 return;
@@ -195,24 +213,31 @@ static void settle_submit(PluginExecutor *x, PluginSubmit *s) {
         free(s);
 }
 
-/* Without a single worker nothing starts: then that is the reason, and else it is just slower. */
-static void settle_workers(PluginExecutor *x) {
+/* What is handed over waits for a worker in any case. If it is because none can be made, that is the reason. */
+static void look_at_workers(PluginPool *pool) {
         WorkersStats stats;
-        store_seq_cst(&x->workers_told, false);
-        int error = load_seq_cst(&x->create_error);
-        workers_get_stats(x->workers, &stats);
-        bool none = error < 0 && stats.n_workers == 0;
-        if (none) {
-                snprintf(x->thread_error, sizeof(x->thread_error), "%s", strerror(-error));
-                if (!pool_is_blocked(x->pool))
-                        pool_block(x->pool, EQ_REASON_CREATE_FAILURE, USEC_NEVER);
-                return;
-        }
-        x->thread_error[0] = '\0';
-        if (x->pool->blocked_reason == EQ_REASON_CREATE_FAILURE) {
-                pool_unblock(x->pool);
-                pool_run(x->pool);
-        }
+        if (!pool->workers)
+                return; /* not made yet; or said as the pool went: nobody waits for it */
+        int error = load_seq_cst(&pool->create_error);
+        workers_get_stats(pool->workers, &stats);
+        bool is_short = error < 0 && stats.n_workers < pool->params.max;
+        snprintf(pool->thread_error, sizeof(pool->thread_error), "%s", is_short ? strerror(-error) : "");
+        pool->has_none = is_short && stats.n_workers == 0;
+        pool_set_short_of(pool->pool, is_short ? EQ_REASON_CREATE_FAILURE : EQ_REASON_NONE);
+        if (exchange_seq_cst(&pool->news, false))
+                pool_all_busy(pool->pool);
+}
+
+static void settle_workers(PluginPool *pool) {
+        store_seq_cst(&pool->workers_told, false); /* up_workers is out of the list, and only then */
+        look_at_workers(pool);
+}
+
+static void settle_helped(PluginReserve *r) {
+        PluginPool *pool = TAKE_PTR(r->pool);
+        r->executor->n_helping--;
+        rescue_helped(r->slot, load_relaxed(&r->has_begun));
+        leave_pool(pool);
 }
 
 static void settle_up(PluginExecutor *x, Up *up) {
@@ -233,13 +258,16 @@ static void settle_up(PluginExecutor *x, Up *up) {
                 closed(LIST_ENTRY(up, PluginQueue, up_closed));
                 break;
         case UP_WORKERS:
-                settle_workers(x);
+                settle_workers(LIST_ENTRY(up, PluginPool, up_workers));
+                break;
+        case UP_HELPED:
+                settle_helped(LIST_ENTRY(up, PluginReserve, up));
                 break;
         }
 }
 
 /* What the ends of these tasks start, is started together. */
-static void settle_all(PluginExecutor *x) {
+static InboxState settle_all(PluginExecutor *x) {
         static const uint64_t one = 1;
         InboxState state;
         engine_hold(x->engine);
@@ -249,13 +277,20 @@ static void settle_all(PluginExecutor *x) {
         engine_unhold(x->engine);
         if (state == INBOX_STUCK) /* a worker was stopped in the middle of its push: come again */
                 (void)!write(x->event_fd, &one, sizeof(one));
+        return state;
+}
+
+/* All that was pushed before, for who is about to free what may be among it. */
+static void settle_pushed(PluginExecutor *x) {
+        while (settle_all(x) == INBOX_STUCK)
+                sched_yield();
 }
 
 static void on_event(uv_poll_t *poll, int status, int events) {
         PluginExecutor *x = poll->data;
         uint64_t n;
         (void)!read(x->event_fd, &n, sizeof(n)); /* nothing there: somebody has settled it already */
-        settle_all(x);
+        (void)settle_all(x);
 }
 
 /* ---- what the engine calls ---- */
@@ -270,11 +305,14 @@ static void fill(PluginTask *p, PluginQueue *pq, Slot *slot, Task *t, const Plug
                 .label = o->label.len > 0 ? o->label.data : NULL,
                 .label_len = o->label.len,
                 .uid = o->uid,
-                .attempt = t->attempt + 1U,
+                .attempt = t->attempt + (t->where == TASK_IN_HANDED), /* else it has begun */
         };
-        store_relaxed(&p->touched_usec, 0);
+        p->mark = o->mark;
+        p->mark_value = o->mark_value;
+        p->mark_slot = o->mark_slot;
+        store_relaxed(&p->life.seen_usec, 0);
         store_relaxed(&p->n_refs, 2); /* the loop, and the execution queue */
-        store_relaxed(&p->begun_usec, 0);
+        store_relaxed(&p->life.begun_usec, 0);
         store_relaxed(&p->canceled, false);
         p->ordered = o->retries && load_relaxed(&pq->max_active) == 1;
         p->paused = p->final = false;
@@ -284,6 +322,12 @@ static void fill(PluginTask *p, PluginQueue *pq, Slot *slot, Task *t, const Plug
         p->len = 0;
         store_release(&p->word, plugin_word(++x->last_token, PLUGIN_HANDED));
         slot->executor_data = p;
+        atomic_store_explicit(&slot->watch->life, &p->life, memory_order_release);
+}
+
+static void unprepare(PluginExecutor *x, Task *t, int mark_slot) {
+        if (x->hooks->unprepare)
+                x->hooks->unprepare(x->host, t, mark_slot);
 }
 
 static int plugin_start(Executor *executor, Slot *slot, Task *t) {
@@ -294,8 +338,10 @@ static int plugin_start(Executor *executor, Slot *slot, Task *t) {
         if (r < 0)
                 return r;
         PluginTask *p = fault_hit(FAULT_ALLOC) ? NULL : slab_alloc(x->tasks);
-        if (!p)
+        if (!p) {
+                unprepare(x, t, order.mark_slot);
                 return -ENOMEM;
+        }
         fill(p, pq, slot, t, &order);
         unsigned flags = t->lane == TASK_LANE_URGENT ? XSUBMIT_URGENT : 0;
         r = xqueue_submit(&x->xqueues, pq->id, &p->xtask, 0, flags, &p->ref);
@@ -303,11 +349,13 @@ static int plugin_start(Executor *executor, Slot *slot, Task *t) {
                 slot->executor_data = NULL;
                 p->task = NULL;
                 slab_free(x->tasks, p);
+                unprepare(x, t, order.mark_slot);
         }
         return r;
 }
 
 static bool plugin_take_back(Executor *executor, Slot *slot, Task *t) {
+        PluginExecutor *x = (PluginExecutor *)executor;
         PluginTask *p = plugin_task(slot);
         uint64_t word = load_relaxed(&p->word), token = word >> PLUGIN_PHASE_BITS;
         word = plugin_word(token, PLUGIN_HANDED);
@@ -316,12 +364,13 @@ static bool plugin_take_back(Executor *executor, Slot *slot, Task *t) {
         (void)xqueue_cancel(p->ref); /* if a worker has it by now, it passes it over */
         slot->executor_data = NULL;
         p->task = NULL;
+        unprepare(x, t, p->mark_slot);
         plugin_task_unref(p);
         return true;
 }
 
 static bool plugin_has_begun(Executor *executor, const Slot *slot, const Task *t) {
-        return load_acquire(&plugin_task(slot)->begun_usec) != 0;
+        return load_acquire(&plugin_task(slot)->life.begun_usec) != 0;
 }
 
 static void plugin_cancel(Executor *executor, Slot *slot, Task *t, int signal, uint64_t grace_usec) {
@@ -340,6 +389,71 @@ static bool plugin_end(Executor *executor, Queue *q) {
         return p->state == PLUGIN_CLOSED;
 }
 
+/* ---- rescuers ---- */
+
+static int watch_event(PluginExecutor *x);
+
+static int plugin_reserve(Executor *executor, Slot *slot) {
+        PluginExecutor *x = (PluginExecutor *)executor;
+        char name[EQ_NAME_MAX + 8];
+        if (x->n_reserves >= PLUGIN_RESERVES_MAX)
+                return -ENOSPC;
+        PluginReserve *r = fault_calloc(1, sizeof(*r));
+        if (!r)
+                return -ENOMEM;
+        snprintf(name, sizeof(name), "eqw/R-%s", slot->reserve->name);
+        int e = watch_event(x);
+        if (e >= 0)
+                e = reserve_new(name, RESCUER_STACK_BYTES, x->rescuer_nice, &r->thread);
+        if (e < 0) {
+                free(r);
+                return e;
+        }
+        r->executor = x;
+        r->slot = slot;
+        slot->executor_data = r;
+        x->n_reserves++;
+        return 0;
+}
+
+static void plugin_unreserve(Executor *executor, Slot *slot) {
+        PluginReserve *r = TAKE_PTR(slot->executor_data);
+        reserve_free(r->thread); /* it helps nobody */
+        r->executor->n_reserves--;
+        free(r);
+}
+
+static eq_reason plugin_need(Executor *executor, Pool *p, uint64_t *ret_n_begun) {
+        static const eq_reason reasons[] = {
+                [WORKERS_NO_NEED] = EQ_REASON_NONE,
+                [WORKERS_REFUSED] = EQ_REASON_CREATE_FAILURE,
+                [WORKERS_FULL] = EQ_REASON_POOL_FULL,
+        };
+        const PluginPool *pool = plugin_pool(p);
+        *ret_n_begun = 0;
+        return pool->workers ? reasons[workers_need(pool->workers, ret_n_begun)] : EQ_REASON_NONE;
+}
+
+static bool plugin_waits(Executor *executor, const Queue *q) {
+        const PluginQueue *p = plugin_queue(q);
+        return p && p->state == PLUGIN_OPENING;
+}
+
+static void plugin_help(Executor *executor, Slot *slot, Queue *q) {
+        PluginReserve *r = slot->executor_data;
+        PluginQueue *p = plugin_queue(q);
+        r->pool = p->pool;
+        r->pool->n_instances++;
+        r->id = p->id;
+        store_relaxed(&r->has_begun, false);
+        r->executor->n_helping++;
+        reserve_run(r->thread, plugin_reserve_help, r);
+}
+
+static bool plugin_has_helped(Executor *executor, const Slot *slot) {
+        return load_relaxed(&((const PluginReserve *)slot->executor_data)->has_begun);
+}
+
 static const ExecutorOps plugin_ops = {
         .name = "plugin",
         .start = plugin_start,
@@ -347,17 +461,26 @@ static const ExecutorOps plugin_ops = {
         .take_back = plugin_take_back,
         .has_begun = plugin_has_begun,
         .end = plugin_end,
+        .reserve = plugin_reserve,
+        .unreserve = plugin_unreserve,
+        .need = plugin_need,
+        .waits = plugin_waits,
+        .help = plugin_help,
+        .has_helped = plugin_has_helped,
 };
 
-/* ---- queues ---- */
+/* ---- pools ---- */
 
 static void on_workers(void *host, WorkersEvent ev, int error) {
-        PluginExecutor *x = host;
+        PluginPool *pool = host;
         if (ev == WORKERS_CULLED)
                 return;
-        store_seq_cst(&x->create_error, error);
-        if (!exchange_seq_cst(&x->workers_told, true))
-                plugin_up(x, &x->up_workers, UP_WORKERS);
+        if (ev != WORKERS_ALL_BUSY)
+                store_seq_cst(&pool->create_error, error);
+        if (ev != WORKERS_CREATED)
+                store_seq_cst(&pool->news, true);
+        if (!exchange_seq_cst(&pool->workers_told, true))
+                plugin_up(pool->executor, &pool->up_workers, UP_WORKERS);
 }
 
 static int watch_event(PluginExecutor *x) {
@@ -380,18 +503,79 @@ static int watch_event(PluginExecutor *x) {
         return uv_poll_start(x->poll, UV_READABLE, on_event);
 }
 
-static int need_workers(PluginExecutor *x) {
-        WorkersParams params = WORKERS_PARAMS_DEFAULT;
-        int r = watch_event(x);
-        if (r < 0 || x->workers)
-                return r;
-        params.name = "plugin";
-        params.max = x->n_threads;
-        params.stack_bytes = STACK_BYTES;
-        params.event = on_workers;
-        params.host = x;
-        return workers_new(&params, &x->workers);
+static void set_params(PluginPool *pool, const WorkersParams *params) {
+        pool->params = *params;
+        pool->params.name = pool->pool->name;
+        pool->params.spin_usec = WORKERS_PARAMS_DEFAULT.spin_usec;
+        pool->params.event = on_workers;
+        pool->params.host = pool;
+        WATCH_SET(pool->pool->watch->n_threads_max, params->max); /* which bound its tasks; slots do not */
 }
+
+static int need_workers(PluginPool *pool) {
+        int r = watch_event(pool->executor);
+        if (r < 0 || pool->workers)
+                return r;
+        r = workers_new(&pool->params, &pool->workers);
+        if (r >= 0 && load_relaxed(&pool->executor->pressed))
+                workers_set_growth(pool->workers, false);
+        return r;
+}
+
+int plugin_pool_new(Pool *p, const WorkersParams *params) {
+        PluginPool *pool = fault_calloc(1, sizeof(*pool));
+        if (!pool)
+                return -ENOMEM;
+        pool->executor = (PluginExecutor *)p->executor;
+        pool->pool = p;
+        set_params(pool, params);
+        p->executor_data = pool;
+        return 0;
+}
+
+void plugin_pool_set(Pool *p, const WorkersParams *params) {
+        PluginPool *pool = plugin_pool(p);
+        set_params(pool, params);
+        if (!pool->workers)
+                return;
+        (void)workers_set_params(pool->workers, &pool->params); /* was checked */
+        look_at_workers(pool);
+        pool_all_busy(p); /* it may be full now */
+}
+
+void plugin_pool_free(Pool *p) {
+        PluginPool *pool = plugin_pool(p);
+        if (!pool)
+                return;
+        assert(pool->n_instances == 0);
+        pool->workers = workers_free(pool->workers);
+        settle_pushed(pool->executor); /* its last word may be on the way up */
+        p->executor_data = NULL;
+        free(pool);
+}
+
+bool plugin_pool_is_used(const Pool *p) {
+        return plugin_pool(p)->n_instances > 0;
+}
+
+const char *plugin_pool_thread_error(const Pool *p) {
+        const PluginPool *pool = plugin_pool(p);
+        return pool->thread_error[0] ? pool->thread_error : NULL;
+}
+
+bool plugin_pool_has_none(const Pool *p) {
+        return plugin_pool(p)->has_none;
+}
+
+PluginPoolStats plugin_pool_stats(const Pool *p) {
+        const PluginPool *pool = plugin_pool(p);
+        WorkersStats stats = { 0 };
+        if (pool->workers)
+                workers_get_stats(pool->workers, &stats);
+        return (PluginPoolStats) { .n_workers = stats.n_workers, .n_idle = stats.n_idle };
+}
+
+/* ---- queues ---- */
 
 static PluginQueue *make_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
         PluginQueue *p = fault_calloc(1, sizeof(*p));
@@ -413,14 +597,10 @@ static PluginQueue *make_queue(PluginExecutor *x, Queue *q, const PluginSetup *s
 }
 
 int plugin_executor_add_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
-        x->pool = q->pool;
-        int r = need_workers(x);
-        if (r < 0)
-                return r;
         PluginQueue *p = make_queue(x, q, setup);
         if (!p)
                 return -ENOMEM;
-        r = start_instance(x, p);
+        int r = start_instance(x, p);
         if (r < 0) {
                 free_queue(p);
                 return r;
@@ -452,7 +632,7 @@ int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup 
         const char *text = p->next_text ? p->next_text : p->text;
         unsigned batch_max = p->next_library ? p->next_batch_max : p->batch_max;
         bool same = library->entry == setup->library->entry && strcmp(text, setup->text) == 0 &&
-                    batch_max == setup->batch_max;
+                    batch_max == setup->batch_max && (!p->pool || p->pool == plugin_pool(q->pool));
         if (q->stopping || (same && p->state != PLUGIN_FAILED && (p->state != PLUGIN_CLOSED || p->next_library)))
                 return 0;
         char *copy = fault_malloc(strlen(setup->text) + 1);
@@ -491,23 +671,25 @@ const char *plugin_executor_explain(const Queue *q) {
         return p->error;
 }
 
-const char *plugin_executor_thread_error(const PluginExecutor *x) {
-        return x->thread_error[0] ? x->thread_error : NULL;
+int plugin_executor_mark_slot(const Task *t) {
+        const PluginTask *p = plugin_task(t->slot);
+        while (load_acquire(&p->life.begun_usec) == 0) /* taken, and not begun: a few instructions */
+                sched_yield();
+        return p->mark_slot;
 }
 
 bool plugin_executor_times(const Task *t, uint64_t *ret_begun_usec, uint64_t *ret_seen_usec) {
         const PluginTask *p = t->slot ? plugin_task(t->slot) : NULL;
         if (!p)
                 return false;
-        *ret_begun_usec = load_relaxed(&p->begun_usec);
-        *ret_seen_usec = load_relaxed(&p->touched_usec);
+        *ret_begun_usec = load_relaxed(&p->life.begun_usec);
+        *ret_seen_usec = load_relaxed(&p->life.seen_usec);
         return *ret_begun_usec != 0;
 }
 
 /* ---- life ---- */
 
-int plugin_executor_new(uv_loop_t *loop, Engine *engine, unsigned n_threads, const PluginHooks *hooks, void *host,
-                        PluginExecutor **ret) {
+int plugin_executor_new(uv_loop_t *loop, Engine *engine, const PluginHooks *hooks, void *host, PluginExecutor **ret) {
         PluginExecutor *x = fault_calloc(1, sizeof(*x));
         if (!x)
                 return -ENOMEM;
@@ -516,7 +698,6 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, unsigned n_threads, con
         x->loop = loop;
         x->hooks = hooks;
         x->host = host;
-        x->n_threads = n_threads;
         x->event_fd = -1;
         list_init(&x->queues);
         int r = xqueues_init(&x->xqueues);
@@ -545,18 +726,22 @@ void plugin_executor_close(PluginExecutor *x) {
                 PluginQueue *p = LIST_ENTRY(link, PluginQueue, link);
                 bool has_queue = p->queue != NULL;
                 (void)xqueue_join(&x->xqueues, p->id);
-                settle_all(x); /* if its queue was removed, p goes with it */
+                settle_pushed(x); /* if its queue was removed, p goes with it */
                 if (has_queue)
                         free_queue(p);
         }
-        settle_all(x); /* deferred tasks that were given up */
+        settle_pushed(x);                                      /* deferred tasks that were given up */
+        for (uint64_t n; x->n_helping > 0; settle_pushed(x)) { /* reserves on their way home */
+                struct pollfd p = { .fd = x->event_fd, .events = POLLIN };
+                (void)poll(&p, 1, -1);
+                (void)!read(x->event_fd, &n, sizeof(n));
+        }
 }
 
 PluginExecutor *plugin_executor_free(PluginExecutor *x) {
         if (!x)
                 return NULL;
         assert(list_is_empty(&x->queues));
-        workers_free(x->workers);
         if (x->poll) {
                 (void)uv_poll_stop(x->poll);
                 uv_close((uv_handle_t *)x->poll, on_poll_closed);
@@ -573,8 +758,37 @@ Executor *plugin_executor(PluginExecutor *x) {
         return &x->executor;
 }
 
-void plugin_executor_set_threads(PluginExecutor *x, unsigned n_threads) {
-        x->n_threads = n_threads;
-        if (x->workers)
-                (void)workers_set_limits(x->workers, 1, n_threads); /* 1 is never more */
+void plugin_executor_set_pressed(PluginExecutor *x, bool pressed) {
+        store_relaxed(&x->pressed, pressed);
+        LIST_FOREACH (link, &x->engine->pools) {
+                const Pool *p = LIST_ENTRY(link, Pool, link);
+                PluginPool *pool = p->executor == &x->executor ? plugin_pool(p) : NULL;
+                if (!pool || !pool->workers)
+                        continue;
+                workers_set_growth(pool->workers, !pressed);
+                if (pressed)
+                        workers_shrink(pool->workers);
+                pool_all_busy(pool->pool); /* it may be as good as full now */
+        }
+}
+
+void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning) {
+        store_relaxed(&x->hog_usec, thresh_usec);
+        store_relaxed(&x->hog_warning, warning);
+}
+
+void plugin_executor_set_rescuer_nice(PluginExecutor *x, int nice) {
+        x->rescuer_nice = nice;
+}
+
+PluginCpu plugin_executor_cpu(const Queue *q) {
+        const PluginQueue *p = plugin_queue(q);
+        if (!p)
+                return (PluginCpu) { 0 };
+        XQueueStats stats = { 0 };
+        if (p->state < PLUGIN_CLOSING)
+                (void)xqueue_get_stats(&p->executor->xqueues, p->id, &stats); /* else it is counted as it is closed */
+        return (PluginCpu) { .cpu_usec = load_relaxed(&p->cpu_usec),
+                             .n_hogs = load_relaxed(&p->n_hogs),
+                             .n_woken = load_relaxed(&p->n_woken) + stats.n_woken };
 }

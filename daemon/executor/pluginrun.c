@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
+#include "base/event.h"
 #include "base/fault.h"
 #include "base/log.h"
 
@@ -23,7 +25,10 @@ struct eq_plugin_batch {
         PluginTask *taken; /* the last one first */
         unsigned n, n_passed;
         bool over;
+        PluginReserve *reserve; /* it is that one's thread, and takes one task; NULL: a worker */
 };
+
+static _Thread_local PluginReserve *self;
 
 static PluginTask *of_view(const eq_plugin_task *t) {
         return (PluginTask *)((const char *)t - offsetof(PluginTask, view));
@@ -185,8 +190,16 @@ static PluginTask *take(eq_plugin_batch *b) {
         return NULL;
 }
 
+/* While memory is short they are half as long. What a reserve has claimed and not begun nobody else could run. */
+static unsigned batch_max(const eq_plugin_batch *b) {
+        const PluginQueue *q = b->queue;
+        if (b->reserve)
+                return 1;
+        return load_relaxed(&q->executor->pressed) ? MAX(q->batch_max / 2, 1U) : q->batch_max;
+}
+
 static const eq_plugin_task *api_next(eq_plugin_batch *b) {
-        if (b->over || !order_allows_more(b)) {
+        if (b->over || b->n >= batch_max(b) || !order_allows_more(b)) {
                 b->over = true;
                 return NULL;
         }
@@ -197,8 +210,12 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
         }
         (void)fetch_add_relaxed(&p->n_refs, 1);
         uint64_t now = clock_monotonic(&clock_system);
-        store_relaxed(&p->touched_usec, now);
-        store_release(&p->begun_usec, now);
+        if (p->mark)
+                store_relaxed(p->mark, p->mark_value); /* visible with begun_usec */
+        store_relaxed(&p->life.seen_usec, now);
+        store_release(&p->life.begun_usec, now);
+        if (b->reserve)
+                store_relaxed(&b->reserve->has_begun, true);
         p->taken = b->taken;
         b->taken = p;
         b->n++;
@@ -207,7 +224,7 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
 
 static bool api_more(const eq_plugin_batch *b) {
         XQueueStats stats;
-        if (b->over || b->n >= b->queue->batch_max || !order_allows_more(b) ||
+        if (b->over || b->n >= batch_max(b) || !order_allows_more(b) ||
             xqueue_get_stats(&b->queue->executor->xqueues, b->queue->id, &stats) < 0)
                 return false;
         return stats.pauses == 0 && stats.n_tasks > 1; /* the one that was taken last counts until the next is */
@@ -220,7 +237,7 @@ static bool api_is_stopped(const eq_plugin_batch *b) {
 /* ---- the rest of the table ---- */
 
 static void api_touch(const eq_plugin_task *t) {
-        store_relaxed(&of_view(t)->touched_usec, clock_monotonic(&clock_system));
+        store_relaxed(&of_view(t)->life.seen_usec, clock_monotonic(&clock_system));
 }
 
 static bool api_is_canceled(const eq_plugin_task *t) {
@@ -273,6 +290,34 @@ const eq_plugin_api plugin_api = {
         .log = api_log,
 };
 
+/* ---- CPU time ---- */
+
+static uint64_t cpu_usec(void) {
+        struct timespec t;
+        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* cannot fail for the own thread */
+        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
+bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now) {
+        if (first == 0 || now < first)
+                return false;
+        uint64_t n = now - (first - 1), n_before = before < first ? 0 : before - (first - 1);
+        uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(n));
+        return power > n_before;
+}
+
+/* Clocks are read per call, not per task: so it is the mean of a batch that counts. */
+static void account(PluginQueue *q, const eq_plugin_batch *b, uint64_t used_usec) {
+        const PluginExecutor *x = q->executor;
+        uint64_t thresh = load_relaxed(&x->hog_usec);
+        (void)fetch_add_relaxed(&q->cpu_usec, used_usec);
+        if (thresh == 0 || b->n == 0 || used_usec / b->n <= thresh)
+                return;
+        uint64_t before = fetch_add_relaxed(&q->n_hogs, (uint64_t)b->n), now = before + b->n;
+        if (plugin_hog_is_told(load_relaxed(&x->hog_warning), before, now))
+                log_event(CPU_INTENSIVE, (.queue = q->name), q->plugin->name, q->name, thresh, now);
+}
+
 /* ---- what the execution queue calls ---- */
 
 static void open_plugin(PluginQueue *q) {
@@ -294,6 +339,9 @@ static void open_plugin(PluginQueue *q) {
 static void close_plugin(PluginQueue *q, XBatch *x) {
         eq_plugin_batch b = { .queue = q, .x = x, .over = true };
         const eq_plugin_meta meta = { .queue = q->name, .host = (eq_plugin_host *)q };
+        XQueueStats stats = { 0 };
+        (void)xqueue_get_stats(&q->executor->xqueues, q->id, &stats); /* this thread is in a call of it */
+        (void)fetch_add_relaxed(&q->n_woken, stats.n_woken);
         if (q->is_open) {
                 q->plugin->execute(q->instance, &meta, &b);
                 q->plugin->close(q->instance);
@@ -337,12 +385,15 @@ static void on_execute(void *meta, XBatch *x) {
                 open_plugin(q);
                 return;
         }
-        eq_plugin_batch b = { .queue = q, .x = x };
+        eq_plugin_batch b = { .queue = q, .x = x, .reserve = self };
         const eq_plugin_meta m = { .queue = q->name, .host = (eq_plugin_host *)q };
         if (load_relaxed(&q->is_broken))
                 give_all_back(&b);
-        else
+        else {
+                uint64_t before = cpu_usec();
                 q->plugin->execute(q->instance, &m, &b);
+                account(q, &b, cpu_usec() - before);
+        }
         if (b.n > 0)
                 store_relaxed(&q->n_empty, 0);
         else if (b.n_passed == 0)
@@ -353,6 +404,14 @@ static void on_execute(void *meta, XBatch *x) {
 static void on_release(void *meta, XTask *t) {
         if (t != &((PluginQueue *)meta)->open_task)
                 plugin_task_unref((PluginTask *)t);
+}
+
+void plugin_reserve_help(void *reserve) {
+        PluginReserve *r = reserve;
+        self = r;
+        (void)xqueue_rescue(&r->executor->xqueues, r->id); /* has_begun says it more exactly */
+        self = NULL;
+        plugin_up(r->executor, &r->up, UP_HELPED);
 }
 
 const XQueueOps plugin_xqueue_ops = { .execute = on_execute, .release = on_release };

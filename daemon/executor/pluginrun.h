@@ -13,6 +13,8 @@
  * is kept by up to three: the loop until it has settled it, the execution queue until it releases it, and the call of
  * execute() that took it, so that a plugin may ask twice. */
 
+#include "engine/reserve.h"
+#include "engine/watch.h"
 #include "engine/xqueue.h"
 #include "executor/plugin.h"
 
@@ -20,7 +22,7 @@ enum { PLUGIN_PHASE_BITS = 3 };
 
 typedef enum PluginPhase { PLUGIN_FREE, PLUGIN_HANDED, PLUGIN_TAKEN, PLUGIN_DEFERRED, PLUGIN_RESULT } PluginPhase;
 
-typedef enum UpKind { UP_TASK, UP_SUBMIT, UP_OPENED, UP_BROKEN, UP_CLOSED, UP_WORKERS } UpKind;
+typedef enum UpKind { UP_TASK, UP_SUBMIT, UP_OPENED, UP_BROKEN, UP_CLOSED, UP_WORKERS, UP_HELPED } UpKind;
 
 /* What goes up to the loop; embedded in what it is about. */
 typedef struct Up {
@@ -33,13 +35,15 @@ typedef struct PluginTask {
         eq_plugin_task view; /* what the plugin sees */
         Up up;
         ATOMIC(uint64_t) word; /* token, phase */
-        ATOMIC(uint64_t) touched_usec;
-        ATOMIC(uint64_t) begun_usec; /* 0: it has not */
+        WatchLife life;
         ATOMIC(unsigned) n_refs;
         ATOMIC(bool) canceled;
-        bool ordered;             /* nothing behind it may start if it does not end well */
-        PluginQueue *queue;       /* as long as it is not FREE */
-        Task *task;               /* the loop's */
+        bool ordered;            /* nothing behind it may start if it does not end well */
+        PluginQueue *queue;      /* as long as it is not FREE */
+        Task *task;              /* the loop's */
+        ATOMIC(uint64_t) * mark; /* as in PluginOrder */
+        uint64_t mark_value;
+        int mark_slot;
         XTaskRef ref;             /* the loop's */
         struct PluginTask *taken; /* next that the same call has taken */
 
@@ -68,10 +72,38 @@ typedef enum PluginState {
         PLUGIN_CLOSED,
 } PluginState;
 
+/* The threads of one of the engine's pools. */
+typedef struct PluginPool {
+        PluginExecutor *executor;
+        Pool *pool;       /* whose executor_data this is */
+        Workers *workers; /* NULL before the first queue */
+        WorkersParams params;
+        size_t n_instances; /* of plugins that run on them */
+
+        Up up_workers;
+        ATOMIC(bool) workers_told;
+        ATOMIC(bool) news;        /* none is idle, or there is another reason to look whether rescuers are needed */
+        ATOMIC(int) create_error; /* negative errno of the last creation; 0: it went well */
+        char thread_error[128];   /* the loop's: why there are no more threads; empty: there is no reason */
+        bool has_none;            /* the loop's: there is no thread at all */
+} PluginPool;
+
+/* The reserve of a rescuer: Slot::executor_data of its slot. */
+typedef struct PluginReserve {
+        PluginExecutor *executor;
+        Slot *slot;
+        Reserve *thread;
+        PluginPool *pool; /* of what it helps: stays as long; NULL: nothing */
+        uint64_t id;      /* of the execution queue that it helps */
+        Up up;
+        ATOMIC(bool) has_begun;
+} PluginReserve;
+
 struct PluginQueue {
         PluginExecutor *executor;
-        List link;    /* PluginExecutor::queues */
-        Queue *queue; /* the loop's; NULL: removed, this goes once it is closed */
+        PluginPool *pool; /* on whose threads the instance runs; the queue may have been moved since */
+        List link;        /* PluginExecutor::queues */
+        Queue *queue;     /* the loop's; NULL: removed, this goes once it is closed */
         PluginState state;
         PluginLibrary *library;      /* counted */
         PluginLibrary *next_library; /* to be opened once it is closed; NULL: none */
@@ -87,6 +119,8 @@ struct PluginQueue {
         bool is_open;
         void *instance;
         const eq_plugin *plugin;
+        ATOMIC(uint64_t) cpu_usec, n_hogs;
+        ATOMIC(uint64_t) n_woken; /* of instances that were closed */
         ATOMIC(unsigned) n_empty; /* calls in a row that took nothing */
         ATOMIC(bool) is_broken;   /* UP_BROKEN was sent */
         int open_result;
@@ -97,27 +131,23 @@ struct PluginExecutor {
         Executor executor; /* first: what the engine knows */
         Engine *engine;
         uv_loop_t *loop;
-        Pool *pool; /* borrowed; known from the first queue on */
         const PluginHooks *hooks;
         void *host;
         XQueues xqueues;
         bool has_xqueues;
         Slab *tasks;
-        Workers *workers; /* NULL before the first queue */
-        unsigned n_threads;
-        List queues; /* of PluginQueue::link; owned */
+        ATOMIC(bool) pressed;                   /* memory is short */
+        ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs() */
+        int rescuer_nice;                       /* the loop's */
+        List queues;                            /* of PluginQueue::link; owned */
         uint64_t last_token;
+        size_t n_reserves, n_helping;
         bool freeing;
 
         Inbox up; /* without an owner */
         Collected collected;
         int event_fd;    /* -1 before the first queue */
         uv_poll_t *poll; /* owned by the loop once closed */
-
-        Up up_workers;
-        ATOMIC(bool) workers_told;
-        ATOMIC(int) create_error; /* negative errno of the last creation; 0: it went well */
-        char thread_error[128];   /* the loop's; empty: there are threads */
 };
 
 extern const XQueueOps plugin_xqueue_ops; /* of a PluginQueue */
@@ -133,5 +163,10 @@ static inline uint64_t plugin_word(uint64_t token, PluginPhase phase) {
 /* Puts it on the list for the loop, which then owns it, and wakes the loop if the list was empty. Any thread, never blocks. */
 void plugin_up(PluginExecutor *x, Up *up, UpKind kind);
 void plugin_task_unref(PluginTask *p); /* any thread */
+/* The thread of the reserve: one task of its queue, then UP_HELPED. */
+void plugin_reserve_help(void *reserve);
+/* As the kernel warns of works that hog a CPU: is one of the numbers behind `before`, up to `now`, `first`, or one that follows
+ * it by 1, 2, 4, 8... each? */
+bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now);
 /* A deferred task that its plugin will never complete. False: it has. Any thread. */
 bool plugin_task_abandon(PluginTask *p, const char *why);

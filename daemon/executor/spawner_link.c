@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -24,12 +25,13 @@
 
 extern char **environ;
 
-enum { LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256 };
+enum { LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256, RESERVE_MSEC = 1000 };
 
 struct SpawnerLink {
         char *program, *cgroup; /* owned; cgroup may be NULL */
         bool allow_root;
-        unsigned stock;
+        unsigned stock;        /* as the program was told when it started */
+        unsigned wanted_stock; /* as it is to be */
         const SpawnerEvents *events;
         void *userdata;
         int fd;    /* -1: closed */
@@ -52,6 +54,7 @@ static int spawn(SpawnerLink *l, int line) {
                 argv[n++] = cgroup;
                 argv[n++] = l->cgroup;
         }
+        l->stock = l->wanted_stock;
         (void)snprintf(number, sizeof(number), "%u", l->stock); /* fits */
         argv[n++] = stock;
         argv[n++] = number;
@@ -97,7 +100,7 @@ int spawner_link_new(const SpawnerConfig *config, const SpawnerEvents *events, v
                 return -ENOMEM;
         l->fd = -1;
         l->allow_root = config->allow_root;
-        l->stock = config->stock;
+        l->wanted_stock = config->stock;
         l->events = events;
         l->userdata = userdata;
         l->program = strdup(config->program);
@@ -163,6 +166,8 @@ static void take(SpawnerLink *l, const AnyMessage *m, size_t n) {
                 lost(l); /* a LOST that did not come */
                 l->epoch = m->header.epoch;
                 l->up = true;
+                if (l->wanted_stock != l->stock)
+                        (void)spawner_link_set_stock(l, l->wanted_stock); /* a line that was just made is not full */
                 l->events->ready(l->userdata, &m->ready);
         } else if (m->header.type == SPAWN_LOST && m->header.epoch == l->epoch)
                 lost(l);
@@ -227,6 +232,62 @@ int spawner_link_ping(SpawnerLink *l) {
         SpawnHeader m = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_PING, .epoch = l->epoch };
         struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
         return send_parts(l, &iov, 1, NULL, 0);
+}
+
+int spawner_link_set_stock(SpawnerLink *l, unsigned n) {
+        l->wanted_stock = n;
+        if (!l->up || l->fd < 0)
+                return -EAGAIN;
+        SpawnStock m = {
+                .header = { .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_STOCK, .epoch = l->epoch },
+                .n = n,
+        };
+        struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+        return send_parts(l, &iov, 1, NULL, 0);
+}
+
+static int send_reserve(SpawnerLink *l, uint32_t slot, bool on, const int *answer) {
+        if (!l->up || l->fd < 0)
+                return -EAGAIN;
+        SpawnReserve m = { .header = { .magic = SPAWN_MAGIC,
+                                       .version = SPAWN_VERSION,
+                                       .type = SPAWN_RESERVE,
+                                       .slot = slot,
+                                       .epoch = l->epoch },
+                           .on = on };
+        struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+        return send_parts(l, &iov, 1, answer, answer ? 1 : 0);
+}
+
+int spawner_link_reserve_later(SpawnerLink *l, uint32_t slot) {
+        return send_reserve(l, slot, true, NULL);
+}
+
+void spawner_link_unreserve(SpawnerLink *l, uint32_t slot) {
+        if (send_reserve(l, slot, false, NULL) < 0)
+                log_debug("spawner: a process goes on waiting for a slot that is gone"); /* until its worker ends */
+}
+
+/* On a pipe of its own, so that nothing else that comes over the line has to be taken meanwhile. */
+int spawner_link_reserve(SpawnerLink *l, uint32_t slot) {
+        int fds[2];
+        int32_t error;
+        if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+                return -errno;
+        int r = send_reserve(l, slot, true, &fds[1]);
+        close_fd(fds[1]);
+        struct pollfd p = { .fd = fds[0], .events = POLLIN };
+        if (r >= 0) {
+                int n = poll(&p, 1, RESERVE_MSEC);
+                r = n == 0 ? -ETIMEDOUT : n < 0 ? -errno : 0;
+        }
+        if (r >= 0)
+                r = read(fds[0], &error, sizeof(error)) == sizeof(error) ? -error
+                                                                         : -EAGAIN; /* end: the worker has died */
+        close_fd(fds[0]);
+        if (r == -ETIMEDOUT || r == -EINTR)
+                spawner_link_unreserve(l, slot);
+        return r;
 }
 
 int spawner_link_signal(SpawnerLink *l, uint32_t slot, uint64_t run, int signal) {

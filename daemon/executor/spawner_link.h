@@ -45,4 +45,13 @@ void spawner_link_dispatch(SpawnerLink *l); /* takes all that is there, calls ev
  * try later; other negative errno: cannot be sent. */
 int spawner_link_start(SpawnerLink *l, const SpawnStart *m, const char *strings, const int *fds, unsigned n_fds);
 int spawner_link_ping(SpawnerLink *l);
+/* So many processes are to be forked ahead; also by the workers that come after this one. 0; -EAGAIN as above: it is repeated
+ * when the worker says READY, else the host may do it. */
+int spawner_link_set_stock(SpawnerLink *l, unsigned n);
+/* A process is to wait for commands of that slot alone; it is lost with the worker. Waits for the answer, at most a second. 0;
+ * -EAGAIN also: the worker is not there, or no process could be made; -ETIMEDOUT: the spawner stands still; other negative errno. */
+int spawner_link_reserve(SpawnerLink *l, uint32_t slot);
+/* The same, without waiting: the spawner makes it as soon as it can. */
+int spawner_link_reserve_later(SpawnerLink *l, uint32_t slot);
+void spawner_link_unreserve(SpawnerLink *l, uint32_t slot);
 int spawner_link_signal(SpawnerLink *l, uint32_t slot, uint64_t run, int signal);

@@ -15,6 +15,8 @@
  * to the end: so nothing waits in one worker while another is idle. A queue where both are empty is `unserved`, and no
  * scheduling class looks at it.
  *
+ * Reserved workers stand in a third list: a start in the slot of a rescuer takes the first of it, others never look there.
+ *
  * The `parallel` oldest leases of a worker are active: their timeout runs, and when the worker vanishes it was on one of
  * them. The others wait in it, and are not to blame. */
 
@@ -50,7 +52,7 @@ struct Lease {
 typedef struct Serving {
         List of_worker; /* RemoteWorker::servings */
         List of_queue;  /* QueueServers::servings */
-        List ready;     /* QueueServers::ready[worker->level] */
+        List ready;     /* QueueServers::ready[worker->level] or reserve */
         RemoteWorker *worker;
         Queue *queue;
 } Serving;
@@ -61,7 +63,8 @@ enum { LEVEL_NONE = -1, LEVEL_IDLE, LEVEL_CREDIT, _LEVEL_MAX };
 typedef struct QueueServers {
         List servings;
         List ready[_LEVEL_MAX];
-        size_t n;
+        List reserve; /* reserved workers that would begin at once */
+        size_t n, n_reserved;
 } QueueServers;
 
 /* ---- who can take something ---- */
@@ -76,13 +79,16 @@ static int level_of(const RemoteWorker *w) {
 static void tell_queue(Queue *q) {
         const QueueServers *qs = q->executor_data;
         bool ready = !list_is_empty(&qs->ready[LEVEL_IDLE]) || !list_is_empty(&qs->ready[LEVEL_CREDIT]);
+        queue_set_reserve(q, !list_is_empty(&qs->reserve));
         queue_set_unserved(q, ready ? EQ_REASON_NONE : qs->n > 0 ? EQ_REASON_POOL_FULL : EQ_REASON_NO_WORKER);
 }
 
 static void stand_ready(Serving *s) {
         QueueServers *qs = s->queue->executor_data;
         list_remove(&s->ready);
-        if (s->worker->level != LEVEL_NONE)
+        if (s->worker->reserved && s->worker->level == LEVEL_IDLE)
+                list_append(&qs->reserve, &s->ready);
+        else if (!s->worker->reserved && s->worker->level != LEVEL_NONE)
                 list_append(&qs->ready[s->worker->level], &s->ready);
 }
 
@@ -119,8 +125,16 @@ static int grow_places(RemoteWorker *w) {
         return 0;
 }
 
+/* What its worker has not come to has not begun, as far as the watch is concerned. */
+static void show_begin(const Lease *l) {
+        if (l->task)
+                WATCH_SET(l->task->slot->watch->own_life.begun_usec, engine_now(l->worker->executor->engine));
+}
+
 static void list_lease(Lease *l, bool active) {
         RemoteWorker *w = l->worker;
+        if (active)
+                show_begin(l);
         l->active = active;
         list_append(active ? &w->active : &w->waiting, &l->link);
         *(active ? &w->n_active : &w->n_waiting) += 1;
@@ -129,6 +143,12 @@ static void list_lease(Lease *l, bool active) {
 static void unlist_lease(Lease *l) {
         list_remove(&l->link);
         *(l->active ? &l->worker->n_active : &l->worker->n_waiting) -= 1;
+}
+
+static void show_lease(WatchSlot *c) {
+        WATCH_SET(c->own_life.begun_usec, 0);
+        WATCH_SET(c->own_life.seen_usec, 0);
+        atomic_store_explicit(&c->life, &c->own_life, memory_order_release);
 }
 
 static int lease_new(RemoteWorker *w, Task *t, const WorkerOrder *o, Lease **ret) {
@@ -159,6 +179,7 @@ static int lease_new(RemoteWorker *w, Task *t, const WorkerOrder *o, Lease **ret
                 .attempt = o->attempt,
         };
         x->n_leases++;
+        show_lease(t->slot->watch);
         list_lease(l, w->n_active < w->parallel);
         *ret = l;
         return 0;
@@ -276,8 +297,10 @@ void worker_executor_run_due(WorkerExecutor *x) {
 
 /* ---- what the engine asks ---- */
 
-static Serving *choose(const Queue *q) {
+static Serving *choose(const Queue *q, bool for_rescue) {
         QueueServers *qs = q->executor_data;
+        if (for_rescue)
+                return list_is_empty(&qs->reserve) ? NULL : LIST_ENTRY(qs->reserve.next, Serving, ready);
         for (int level = 0; level < _LEVEL_MAX; level++) {
                 List *link = list_first(&qs->ready[level]);
                 if (link)
@@ -288,19 +311,19 @@ static Serving *choose(const Queue *q) {
 
 static int worker_start(Executor *executor, Slot *slot, Task *t) {
         WorkerExecutor *x = (WorkerExecutor *)executor;
-        Serving *s = choose(t->queue);
+        Serving *s = choose(t->queue, slot->reserve != NULL);
         WorkerOrder order;
         Lease *l;
-        assert(s); /* else the queue is unserved, and not startable */
+        assert(s); /* else the queue is unserved or has no reserve, and is not startable */
         RemoteWorker *w = s->worker;
         int r = x->hooks->prepare(x->host, t, w, &order);
-        if (r >= 0)
-                r = lease_new(w, t, &order, &l);
         if (r < 0)
                 return r;
-        r = w->ops->run(w->client, l->msgid, &order);
-        if (r < 0) {
+        r = lease_new(w, t, &order, &l);
+        if (r >= 0 && (r = w->ops->run(w->client, l->msgid, &order)) < 0)
                 lease_free(l);
+        if (r < 0) {
+                x->hooks->unprepare(x->host, t);
                 return r;
         }
         l->unsent = r == WORKER_GONE;
@@ -384,6 +407,7 @@ bool remote_worker_touch(RemoteWorker *w, const Task *t, uint64_t attempt) {
         if (!l || l->worker != w || l->attempt != attempt)
                 return false;
         w->seen_usec = engine_now(w->executor->engine);
+        WATCH_SET(t->slot->watch->own_life.seen_usec, w->seen_usec);
         return true;
 }
 
@@ -418,7 +442,7 @@ static void serving_free(Serving *s) {
         list_remove(&s->of_queue);
         list_remove(&s->ready);
         s->worker->n_servings--;
-        qs->n--;
+        *(s->worker->reserved ? &qs->n_reserved : &qs->n) -= 1;
         tell_queue(s->queue);
         free(s);
 }
@@ -457,7 +481,7 @@ int remote_worker_serve(RemoteWorker *w, Queue *const *queues, size_t n) {
                 list_append(&w->servings, &s->of_worker);
                 list_append(&qs->servings, &s->of_queue);
                 w->n_servings++;
-                qs->n++;
+                *(w->reserved ? &qs->n_reserved : &qs->n) += 1;
                 stand_ready(s);
         }
         free_servings(made, n);
@@ -505,12 +529,13 @@ static void lose(Lease *l, bool kicked) {
         RemoteWorker *w = l->worker;
         Task *t = l->task;
         TaskVerdict verdict = verdict_of_lost(l, kicked);
+        eq_reason reason = l->active && !l->unsent ? EQ_REASON_LOST : EQ_REASON_NONE; /* it may have been begun */
         WorkerResult details = { .worker = w->number, .exit = -1 };
         snprintf(details.error, sizeof(details.error), "worker %llu %s while it had the task",
                  (unsigned long long)w->number, kicked ? "was kicked" : "vanished");
         lease_free(l);
         if (t)
-                end_attempt(w, t, &(TaskResult) { .verdict = verdict, .details = &details });
+                end_attempt(w, t, &(TaskResult) { .verdict = verdict, .reason = reason, .details = &details });
 }
 
 /* All are back at their places before the first is started again. */
@@ -579,6 +604,7 @@ int worker_executor_add_queue(WorkerExecutor *x, Queue *q) {
         list_init(&qs->servings);
         for (int level = 0; level < _LEVEL_MAX; level++)
                 list_init(&qs->ready[level]);
+        list_init(&qs->reserve);
         q->executor_data = qs;
         tell_queue(q);
         return 0;
@@ -597,6 +623,11 @@ void worker_executor_remove_queue(WorkerExecutor *x, Queue *q) {
 size_t worker_executor_n_serving(const Queue *q) {
         const QueueServers *qs = q->executor_data;
         return qs ? qs->n : 0;
+}
+
+size_t worker_executor_n_reserved(const Queue *q) {
+        const QueueServers *qs = q->executor_data;
+        return qs ? qs->n_reserved : 0;
 }
 
 /* ---- life ---- */

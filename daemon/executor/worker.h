@@ -52,6 +52,7 @@ typedef struct WorkerClientOps {
 typedef struct WorkerHooks {
         /* What to send to w; called at each start. 0, or negative errno: not started. */
         int (*prepare)(void *host, Task *t, const RemoteWorker *w, WorkerOrder *ret);
+        void (*unprepare)(void *host, Task *t); /* it was not started after all */
 } WorkerHooks;
 
 /* Number of a request -> lease. */
@@ -83,6 +84,7 @@ struct RemoteWorker {
         LeasePlace *places;
         uint32_t n_places, first_free;
         bool clogged, leaving, gone;
+        bool reserved; /* gets what rescuers start, and nothing else; set before it serves anything */
 
         uint64_t connected_usec, seen_usec; /* monotonic */
         uint64_t n_done, n_failed, n_late, n_refused;
@@ -116,7 +118,8 @@ WorkerExecutor *worker_executor_free(WorkerExecutor *x);
 /* A queue of the pool of this executor; before it has tasks, and before it is freed. 0 or -ENOMEM. */
 int worker_executor_add_queue(WorkerExecutor *x, Queue *q);
 void worker_executor_remove_queue(WorkerExecutor *x, Queue *q); /* also one that was not added */
-size_t worker_executor_n_serving(const Queue *q);               /* workers that serve q */
+size_t worker_executor_n_serving(const Queue *q);               /* regular workers that serve q */
+size_t worker_executor_n_reserved(const Queue *q);              /* reserved ones */
 
 /* Lease times that are over. The timer calls it; so do tests that move the clock. */
 void worker_executor_run_due(WorkerExecutor *x);

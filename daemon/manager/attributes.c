@@ -121,7 +121,10 @@ int attributes_set(const AttributeKind *k, void *a, const void *defaults, const 
                 return -EINVAL;
         }
         size_t n_key = (size_t)(equals - text), n_value = len - n_key - 1;
-        const Param *row = params_find(k->table, text, n_key);
+        bool is_alias =
+                n_key == strlen("mem_reclaim") && memcmp(text, "mem_reclaim", n_key) == 0; /* the kernel's name */
+        const Param *row =
+                is_alias ? params_find(k->table, "rescuer", strlen("rescuer")) : params_find(k->table, text, n_key);
         if (!row)
                 return params_unknown(k->table, NULL, text, n_key, error, error_size);
         if (n_value > PARAM_TEXT_MAX || !eq_text_valid(eq_bytes(equals + 1, n_value))) {

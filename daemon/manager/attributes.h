@@ -17,6 +17,7 @@ typedef enum QueueExecutor {
         _QUEUE_EXECUTOR_MAX,
 } QueueExecutor;
 typedef enum CommandOutput { COMMAND_OUTPUT_CAPTURE, COMMAND_OUTPUT_NULL } CommandOutput;
+typedef enum OnPressure { ON_PRESSURE_ACCEPT, ON_PRESSURE_REJECT } OnPressure;
 typedef enum CommandIdentity { COMMAND_IDENTITY_SUBMITTER, COMMAND_IDENTITY_OWN } CommandIdentity;
 typedef enum RootTasks { ROOT_TASKS_REDUCED, ROOT_TASKS_REFUSE } RootTasks;
 

@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <ini.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdarg.h>
@@ -232,7 +233,33 @@ bool config_has_pool(const Config *c, const char *name) {
         for (size_t i = 0; i < c->n_pools; i++)
                 if (strcmp(c->pools[i].name, name) == 0)
                         return true;
-        return strcmp(name, "default") == 0;
+        return strcmp(name, "default") == 0 || strcmp(name, "plugin") == 0;
+}
+
+static int compare_with_queue(const void *name, const void *queue) {
+        return strcmp(name, ((const ConfigQueue *)queue)->name);
+}
+
+const ConfigQueue *config_queue(const Config *c, const char *name) {
+        return c->n_queues == 0 ? NULL : bsearch(name, c->queues, c->n_queues, sizeof(*c->queues), compare_with_queue);
+}
+
+/* The pools are read. */
+static bool pool_has_threads(const Config *c, const char *name) {
+        for (size_t i = 0; i < c->n_pools; i++)
+                if (strcmp(c->pools[i].name, name) == 0)
+                        return c->pools[i].attributes.kind != 0;
+        return strcmp(name, "plugin") == 0;
+}
+
+/* A queue that says itself where it runs: commands have no use for threads, nor plugins for slots. */
+static int check_pool_kind(const Config *c, const char *path, const QueueAttributes *a, Report *to) {
+        bool threads = a->executor == QUEUE_EXECUTOR_PLUGIN;
+        if (a->executor == QUEUE_EXECUTOR_WORKER || !attributes_is_set(&attributes_of_queues, a, "pool") ||
+            strcmp(a->pool, "default") == 0 || pool_has_threads(c, a->pool) == threads)
+                return 0;
+        return report(to, -EINVAL, "%s: pool: %s is for %s; name a pool with Kind=%s, or leave it out", path, a->pool,
+                      threads ? "commands" : "plugins", threads ? "thread" : "command");
 }
 
 /* A queue in no pool that a file describes: those that clients make do not outlive eqd. */
@@ -242,10 +269,10 @@ static int check_pool(const File *f, char *error, size_t size) {
 
         if (!name || config_has_pool(f->config, name))
                 return 0;
-        size_t n = (size_t)snprintf(error, size, "pool: there is no pool %s; there are default",
+        size_t n = (size_t)snprintf(error, size, "pool: there is no pool %s; there are default plugin",
                                     param_quote(name, strlen(name), quoted));
         for (size_t i = 0; i < f->config->n_pools && n < size; i++)
-                if (strcmp(f->config->pools[i].name, "default") != 0)
+                if (strcmp(f->config->pools[i].name, "default") != 0 && strcmp(f->config->pools[i].name, "plugin") != 0)
                         n += (size_t)snprintf(error + n, size - n, " %s", f->config->pools[i].name);
         if (n < size)
                 snprintf(error + n, size - n, ", and those that you add as pools.d/NAME.pool");
@@ -592,6 +619,8 @@ static char *copy_text(const char *text) {
 
 int config_settle_pool_defaults(Config *c) {
         c->pool_defaults.slots = c->daemon.slots;
+        c->pool_defaults.stall_thresh_usec = c->daemon.watchdog_thresh_usec;
+        c->pool_defaults.max_workers = c->daemon.plugin_threads;
         for (size_t i = 0; i < c->n_pools; i++) {
                 int r = attributes_rebase(&attributes_of_pools, &c->pools[i].attributes, &c->pool_defaults);
                 if (r < 0)
@@ -638,6 +667,11 @@ static int load_pools(const Loading *all) {
                         .report = all->report,
                 };
                 r = load_with_dropins(c->pools[i].file, &target, &c->pools[i].digest);
+                const PoolAttributes *a = &c->pools[i].attributes;
+                if (r == 0 && a->min_workers > a->max_workers)
+                        r = report(all->report, -EINVAL,
+                                   "%s: min_workers: %" PRIu64 " are more than max_workers, which is %" PRIu64,
+                                   c->pools[i].file, a->min_workers, a->max_workers);
         }
         return r;
 }
@@ -687,7 +721,9 @@ static int load_queue(void *userdata, const char *path, const char *name) {
                 .report = all->report,
         };
         int e = load_with_dropins(path, &target, &q->digest);
-        return e == 0 ? settle_plugin(path, &q->attributes, q->library, all->report) : e;
+        if (e == 0)
+                e = settle_plugin(path, &q->attributes, q->library, all->report);
+        return e == 0 ? check_pool_kind(all->config, path, &q->attributes, all->report) : e;
 }
 
 /* ---- all ---- */
@@ -697,6 +733,37 @@ static void follow_watchdog_thresh(Config *c) {
         const Param *row = params_find(&queue_attributes_table, "stall_thresh", strlen("stall_thresh"));
         if (!(c->queue_defaults.present >> params_index(&queue_attributes_table, row) & 1))
                 c->queue_defaults.engine.stall_thresh_usec = c->daemon.watchdog_thresh_usec;
+}
+
+/* What no row can say of itself. */
+static int check_settings(const DaemonSettings *d, char *error, size_t error_size) {
+        const char *wanted = d->memory_pressure;
+        if (*wanted == '/' || strcmp(wanted, "auto") == 0 || strcmp(wanted, "off") == 0)
+                return 0;
+        snprintf(error, error_size, "memory_pressure: \"%s\" is neither auto nor off nor an absolute path", wanted);
+        return -EINVAL;
+}
+
+static int check_daemon(const char *path, const Config *c, Report *to) {
+        char error[PARAM_ERROR_MAX];
+        int r = check_settings(&c->daemon, error, sizeof(error));
+        return r < 0 ? report(to, r, "%s: %s", path, error) : 0;
+}
+
+int config_set_daemon(Config *c, const Param *row, EqBytes value, char *error, size_t error_size) {
+        DaemonSettings d;
+        int r = params_init(&daemon_settings_table, &d);
+        if (r == 0) {
+                r = param_set(row, &d, value.data, value.len, NULL, error, error_size);
+                if (r == 0)
+                        r = check_settings(&d, error, error_size);
+                if (r == 0)
+                        r = param_copy(row, &c->daemon, &d);
+                params_deinit(&daemon_settings_table, &d);
+        }
+        if (r == -ENOMEM)
+                snprintf(error, error_size, "%s: %s", row->name, strerror(ENOMEM));
+        return r;
 }
 
 static int load_all(Config *c, const char *dir, Report *to) {
@@ -719,6 +786,8 @@ static int load_all(Config *c, const char *dir, Report *to) {
         if (r == 0)
                 r = load_with_dropins(path, &target, NULL);
         follow_watchdog_thresh(c);
+        if (r == 0)
+                r = check_daemon(path, c, to);
         if (r == 0)
                 r = settle_plugin(path, &c->queue_defaults, NULL, to);
         if (r == 0)

@@ -48,7 +48,7 @@ typedef struct Config {
         Identity *default_run_as;
         ConfigQueue *queues; /* sorted by name */
         size_t n_queues;
-        PoolAttributes pool_defaults; /* slots= is that of the daemon's settings */
+        PoolAttributes pool_defaults; /* slots= and stall_thresh= are those of the daemon's settings */
         ConfigPool *pools;            /* sorted by name */
         size_t n_pools;
 } Config;
@@ -60,5 +60,8 @@ int config_load(const char *dir, bool system, Config **ret, char *error, size_t 
 Config *config_free(Config *c); /* NULL is fine; returns NULL */
 /* Makes c->pool_defaults follow c->daemon. 0 or -ENOMEM. */
 int config_settle_pool_defaults(Config *c);
-bool config_has_pool(const Config *c, const char *name); /* `default` always */
+/* Sets a row of the daemon's settings, for a client. On failure nothing has changed. 0, -EINVAL, -ENOMEM. */
+int config_set_daemon(Config *c, const Param *row, EqBytes value, char *error, size_t error_size);
+bool config_has_pool(const Config *c, const char *name);            /* `default` always */
+const ConfigQueue *config_queue(const Config *c, const char *name); /* NULL: no file is of it */
 DEFINE_CLEANUP(Config, config_free)

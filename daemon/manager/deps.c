@@ -9,6 +9,7 @@
 
 #include "base/fault.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
 
 static bool satisfied(DepKind kind, eq_state state) {
         return kind == DEP_ANY || (kind == DEP_OK) == (state == EQ_STATE_DONE);
@@ -55,12 +56,31 @@ static int add_all(Manager *m, const Caller *caller, TaskRecord *t, EqArray ids,
         while (eq_next_id(&ids, &id) > 0) {
                 TaskRecord *target;
                 int e = manager_find_task(m, caller, &id, &target, r);
+                if (e == MANAGER_E_READ) /* after manager_look_for_named(): it did not stay */
+                        e = refuse(r, EQ_E_STORE, -EAGAIN, "a task that it comes after is still being read; try again");
                 if (e >= 0)
                         e = add_one(t, target, kind, r);
                 if (e < 0)
                         return e;
         }
         return 0;
+}
+
+int manager_look_for_named(Manager *m, const Caller *caller, const EqSubmit *s, Refusal *ret_refusal) {
+        static const EqArray none;
+        EqArray lists[] = { EQ_HAS(s, Submit, after_ok) ? s->after_ok : none,
+                            EQ_HAS(s, Submit, after_any) ? s->after_any : none,
+                            EQ_HAS(s, Submit, after_fail) ? s->after_fail : none };
+        EqIdRef id;
+        uint64_t ticket = 0;
+        for (size_t i = 0; i < ELEMENTSOF(lists); i++)
+                while (eq_next_id(&lists[i], &id) > 0) {
+                        TaskRecord *ignored;
+                        if (manager_find_task(m, caller, &id, &ignored, ret_refusal) == MANAGER_E_READ)
+                                ticket = MAX(ticket, ret_refusal->ticket);
+                }
+        ret_refusal->ticket = ticket;
+        return ticket > 0 ? MANAGER_E_READ : 0;
 }
 
 int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s, Refusal *r) {
@@ -87,7 +107,7 @@ static TaskRecord *find(const Manager *m, const EqIdRef *id) {
                 Queue *queue = engine_queue(&m->engine, id->id.queue);
                 q = queue ? queue_record(queue) : NULL;
         }
-        return q ? seq_index_get(&q->tasks, seq) : NULL;
+        return q ? shelf_find(q, seq) : NULL;
 }
 
 static int restore_all(Manager *m, TaskRecord *t, EqArray ids, DepKind kind) {

@@ -3,12 +3,21 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/event.h"
 #include "base/fault.h"
 #include "manager/parts.h"
+#include "manager/window.h"
+
+/* The mark of a run whose end leaves the task pending: it stays until the STATE that says so is on the disk, or the attempt would be
+ * given out a second time. */
+typedef struct LateMark {
+        uint64_t position;
+        int mark;
+} LateMark;
 
 typedef struct Durable {
         Manager *manager;
@@ -16,12 +25,24 @@ typedef struct Durable {
         uv_poll_t poll;
         uv_prepare_t turn; /* hands over what a turn of the loop has appended */
         unsigned n_handles;
-        List arriving;    /* of TaskRecord::recent_link: appended, to be pushed; in order */
-        List leaving;     /* likewise: ended, to be settled */
-        EqBuffer scratch; /* bodies of what is being appended */
+        List arriving;  /* of TaskRecord::recent_link: appended, to be pushed; in order */
+        List leaving;   /* likewise: ended, to be settled */
+        LateMark *late; /* of cap_late, the first n_late in order */
+        size_t n_late, cap_late;
+        bool has_found;       /* marks of the eqd before, until found_until is on the disk */
+        uint64_t found_until; /* what came of those runs */
+        EqBuffer scratch;     /* bodies of what is being appended */
         StoreHealth health;
         WatchPart *part; /* the watch's; NULL: it has no room */
 } Durable;
+
+bool durable_has_failed(const QueueRecord *q) {
+        return durable_queue(q) && q->manager->durable->health == STORE_FAILED;
+}
+
+Store *durable_store(const Manager *m) {
+        return m->durable->store;
+}
 
 bool durable_queue(const QueueRecord *q) {
         return q->manager->durable && q->attributes.durable;
@@ -30,6 +51,7 @@ bool durable_queue(const QueueRecord *q) {
 /* ---- append ---- */
 
 static void failed(Durable *d);
+static void has_space(Durable *d);
 
 static void tell_health(Durable *d, StoreHealth health) {
         if (health == d->health || d->health == STORE_FAILED)
@@ -41,7 +63,7 @@ static void tell_health(Durable *d, StoreHealth health) {
         else if (health == STORE_FULL)
                 log_event(STORE_FULL, (.error = why), why);
         else
-                log_event(STORE_SPACE, (0));
+                has_space(d);
 }
 
 /* The watch asks no more of the store than everybody does: that what was appended becomes durable. */
@@ -73,7 +95,8 @@ int durable_check(const Manager *m, const QueueRecord *q, Refusal *r) {
         const Durable *d = m->durable;
         if (!d || !durable_queue(q))
                 return 0;
-        switch (store_health(d->store)) {
+        StoreHealth health = store_health(d->store);
+        switch (health == STORE_GOOD ? d->health : health) { /* has_space() is still to come */
         case STORE_FULL:
                 return refuse(r, EQ_E_STORE, -ENOSPC,
                               "the store has no space for tasks of queue %s, which is durable; try again when there is",
@@ -108,6 +131,20 @@ static void put_scratch(Durable *d, StoreItem i) {
         d->scratch.failed = false;
 }
 
+/* A task and behind it its end, both or none: a task without its end would be run. */
+static void put_both(Durable *d, const QueueRecord *q, uint64_t seq, size_t n_task) {
+        if (d->scratch.failed) {
+                d->scratch.failed = false;
+                store_fail(d->store, -ENOMEM);
+                tell_health(d, STORE_FAILED);
+                return;
+        }
+        StoreItem items[] = { item(STORE_TASK, q, seq, (StoreBytes) { d->scratch.data, (uint32_t)n_task }),
+                              item(STORE_END, q, seq, scratch(d, n_task)) };
+        items[0].is_rest = true;
+        append(d, items, ELEMENTSOF(items));
+}
+
 void durable_put_queue(QueueRecord *q) {
         Durable *d = q->manager->durable;
         if (!durable_queue(q) || q->removing)
@@ -123,6 +160,13 @@ void durable_put_gone(QueueRecord *q) {
                 return;
         put_name(d, q);
         put_scratch(d, item(STORE_GONE, q, q->queue->last_seq, (StoreBytes) { 0 }));
+}
+
+/* Queues that were made or changed while it was full could not be written, and are before the first task of theirs. */
+static void has_space(Durable *d) {
+        log_event(STORE_SPACE, (0));
+        for (QueueRecord *q = d->manager->queues; q; q = q->hh.next)
+                durable_put_queue(q);
 }
 
 static int pack_tasks(Durable *d, TaskRecord **tasks, size_t n, StoreItem *items) {
@@ -146,6 +190,8 @@ int durable_accept(QueueRecord *q, TaskRecord **tasks, size_t n, bool *ret_now, 
         *ret_now = !durable_queue(q);
         if (*ret_now)
                 return 0;
+        if (d->health != STORE_GOOD)
+                return durable_check(q->manager, q, r);
         StoreItem one, *items = n > 1 ? fault_calloc(n, sizeof(*items)) : &one;
         int e = items ? pack_tasks(d, tasks, n, items) : -ENOMEM;
         if (e >= 0)
@@ -177,7 +223,20 @@ void durable_put_state(TaskRecord *t, const TaskFate *fate) {
         put_scratch(d, item(STORE_STATE, t->queue, t->task.seq, (StoreBytes) { 0 }));
 }
 
+/* What it was to do is not there: all that is known of it takes the place of the damaged record, if there is space for it. */
+static void write_damaged(Durable *d, const TaskRecord *t) {
+        d->scratch.len = 0;
+        restore_pack_task(d->manager, t, &d->scratch);
+        size_t n_task = d->scratch.len;
+        restore_pack_end(t, &d->scratch);
+        put_both(d, t->queue, t->task.seq, n_task);
+}
+
 static void write_end(Durable *d, const TaskRecord *t) {
+        if (t->end_note == TASK_NOTE_DAMAGED && store_health(d->store) == STORE_GOOD) {
+                write_damaged(d, t);
+                return;
+        }
         d->scratch.len = 0;
         restore_pack_end(t, &d->scratch);
         put_scratch(d, item(STORE_END, t->queue, t->task.seq, (StoreBytes) { 0 }));
@@ -196,28 +255,69 @@ bool durable_put_end(TaskRecord *t) {
 }
 
 void durable_forget(TaskRecord *t) {
-        Durable *d = t->queue->manager->durable;
-        StoreItem i = item(STORE_FORGET, t->queue, t->task.seq, (StoreBytes) { 0 });
-        if (durable_queue(t->queue))
-                append(d, &i, 1);
+        durable_forget_seq(t->queue, t->task.seq);
+}
+
+void durable_forget_seq(const QueueRecord *q, uint64_t seq) {
+        StoreItem i = item(STORE_FORGET, q, seq, (StoreBytes) { 0 });
+        if (durable_queue(q))
+                append(q->manager->durable, &i, 1);
+}
+
+void durable_put_key(const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec) {
+        Durable *d = q->manager->durable;
+        if (!durable_queue(q))
+                return;
+        d->scratch.len = 0;
+        restore_pack_key(uid, key, &d->scratch);
+        size_t n_task = d->scratch.len;
+        restore_pack_key_end(finished_usec, &d->scratch);
+        put_both(d, q, seq, n_task);
 }
 
 /* ---- running ---- */
 
-void durable_started(TaskRecord *t) {
-        if (durable_queue(t->queue) && t->run)
-                t->run->mark = store_mark(t->queue->manager->durable->store, t->queue->queue->id, t->task.seq,
-                                          t->task.attempt);
+/* The array with room for one more element after n; NULL: no memory, and it is as it was. */
+static void *grown(void *array, size_t *cap, size_t n, size_t size) {
+        if (n < *cap)
+                return array;
+        size_t more = MAX(*cap * 2, (size_t)64);
+        void *p = fault_realloc(array, more * size);
+        if (p)
+                *cap = more;
+        return p;
 }
 
-void durable_stopped(TaskRecord *t) {
+void durable_put_stopped(TaskRecord *t, const TaskFate *fate) {
+        durable_put_state(t, fate);
         if (!t->run || t->run->mark == STORE_MARK_NONE)
                 return;
-        store_unmark(t->queue->manager->durable->store, t->run->mark);
+        Durable *d = t->queue->manager->durable;
+        LateMark *p = grown(d->late, &d->cap_late, d->n_late, sizeof(*p));
+        if (!p) { /* only a crash before that would tell */
+                durable_stopped(t);
+                return;
+        }
+        d->late = p;
+        d->late[d->n_late++] = (LateMark) { .position = d->manager->written, .mark = t->run->mark };
         t->run->mark = STORE_MARK_NONE;
 }
 
 /* ---- durable now ---- */
+
+static void unmark_until(Durable *d, uint64_t position) {
+        if (d->has_found && position >= d->found_until) {
+                store_unmark_found(d->store);
+                d->has_found = false;
+        }
+        size_t n = 0;
+        if (d->n_late == 0)
+                return;
+        while (n < d->n_late && d->late[n].position <= position)
+                store_unmark(d->store, d->late[n++].mark);
+        d->n_late -= n;
+        memmove(d->late, d->late + n, d->n_late * sizeof(*d->late));
+}
 
 static TaskRecord *first_until(List *list, uint64_t position) {
         List *l = list_first(list);
@@ -228,9 +328,12 @@ static TaskRecord *first_until(List *list, uint64_t position) {
 static void settle_left(TaskRecord *t) {
         list_remove(&t->recent_link);
         t->unsettled = false;
-        t->queue->n_unsettled--;
+        QueueRecord *q = t->queue;
+        q->n_unsettled--;
         durable_stopped(t);
-        record_settle(t->queue->manager, t);
+        record_settle(q->manager, t);
+        if (q->ending && q->queue->n_shelved > 0)
+                queue_refill(q->queue);
 }
 
 /* Pools stand still meanwhile: of what becomes durable together the first in order is the first to start. */
@@ -243,6 +346,7 @@ static void advance(Durable *d, uint64_t position) {
         }
         for (TaskRecord *t; (t = first_until(&d->leaving, position));)
                 settle_left(t);
+        unmark_until(d, position);
         engine_unhold(&m->engine);
 }
 
@@ -261,9 +365,15 @@ static void failed(Durable *d) {
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 if (q->attributes.durable)
                         queue_pause(q->queue); /* not written down: it ends with this eqd */
+        task_waits_fail(m);
         drop_arriving(d);
         if (m->hooks->not_durable)
                 m->hooks->not_durable(m->host);
+}
+
+static void tell_damages(Durable *d) {
+        for (StoreDamage s; store_next_damage(d->store, &s);)
+                log_event(STORE_DAMAGED, (0), s.n_bytes, s.at, s.file, s.kept);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events) {
@@ -276,11 +386,14 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
         if (d->manager->hooks->durable)
                 d->manager->hooks->durable(d->manager->host, position);
         tell_health(d, health);
+        tell_damages(d);
         store_flush(d->store);
 }
 
 static void on_turn(uv_prepare_t *handle) {
-        store_flush(((Durable *)handle->data)->store);
+        Durable *d = handle->data;
+        window_send(d->manager);
+        store_flush(d->store);
 }
 
 /* ---- opening ---- */
@@ -289,19 +402,24 @@ static void on_turn(uv_prepare_t *handle) {
 typedef struct RunningMark {
         uint64_t queue, seq;
         uint32_t attempt;
+        bool doubtful; /* it is damaged, and seems to be that task's */
 } RunningMark;
 
+/* Kept until the ends of its queue are all there. */
 typedef struct EndedTask {
-        QueueRecord *queue;
-        uint64_t seq;
+        uint64_t seq, finished_usec;
         TaskLane lane;
-        StoredTask task;
-        StoredEnd end;
+        bool crashed; /* its end is not in the store yet */
+        char *data;   /* owned: the task, then its end, as they are stored */
+        uint32_t task_len, end_len;
 } EndedTask;
+
+enum { TOLD_EVERY = 4096 }; /* tasks between two signs that the start goes on */
 
 typedef struct Opening {
         Restore *restore;
-        QueueRecord *queue; /* whose tasks come; NULL: they are left out */
+        uint64_t queue_id, n_told; /* tasks */
+        QueueRecord *queue;        /* of that id, whose tasks come; NULL: they are left out */
         RunningMark *marks;
         size_t n_marks, cap_marks;
         bool sorted;
@@ -310,17 +428,6 @@ typedef struct Opening {
         TaskRecord **changed; /* to be written down when the store is open */
         size_t n_changed, cap_changed;
 } Opening;
-
-/* The array with room for one more element after n; NULL: no memory, and it is as it was. */
-static void *grown(void *array, size_t *cap, size_t n, size_t size) {
-        if (n < *cap)
-                return array;
-        size_t more = MAX(*cap * 2, (size_t)64);
-        void *p = fault_realloc(array, more * size);
-        if (p)
-                *cap = more;
-        return p;
-}
 
 static EqBytes eq(StoreBytes b) {
         return eq_bytes(b.data, b.len);
@@ -335,87 +442,6 @@ static int left_out(Opening *o, const char *what, uint64_t number, int r) {
         return 0;
 }
 
-static int compare_ends(const void *a, const void *b) {
-        const EndedTask *x = a, *y = b;
-        if (x->end.finished_usec != y->end.finished_usec)
-                return x->end.finished_usec < y->end.finished_usec ? -1 : 1;
-        return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-/* Histories are in the order of the ends. */
-static int restore_ended(Opening *o) {
-        int r = 0;
-        if (o->n_ended > 0)
-                qsort(o->ended, o->n_ended, sizeof(*o->ended), compare_ends);
-        for (size_t i = 0; i < o->n_ended && r >= 0; i++) {
-                EndedTask *e = &o->ended[i];
-                r = left_out(o, "ended task", e->seq,
-                             restore_end(o->restore, e->queue, e->seq, e->lane, &e->task, &e->end));
-        }
-        o->n_ended = 0;
-        return r;
-}
-
-static int on_queue(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq, StoreBytes definition) {
-        Opening *o = userdata;
-        StoredQueue stored;
-        int r = restore_ended(o);
-        o->queue = NULL;
-        if (r >= 0)
-                r = stored_queue_unpack(eq(definition), &stored);
-        if (r >= 0)
-                r = restore_queue(o->restore, eq(name), id, last_seq, &stored, &o->queue);
-        if (r >= 0)
-                o->queue->attributes.durable = true; /* whatever defaults say now: it is here */
-        return left_out(o, "queue", id, r);
-}
-
-static int on_gone(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq) {
-        Opening *o = userdata;
-        int r = restore_ended(o);
-        o->queue = NULL;
-        return r < 0 ? r : left_out(o, "removed queue", id, restore_tombstone(o->restore, eq(name), id, last_seq));
-}
-
-static int compare_marks(const void *a, const void *b) {
-        const RunningMark *x = a, *y = b;
-        if (x->queue != y->queue)
-                return x->queue < y->queue ? -1 : 1;
-        return x->seq < y->seq ? -1 : x->seq > y->seq;
-}
-
-static const RunningMark *mark_of(Opening *o, uint64_t queue, uint64_t seq) {
-        RunningMark key = { .queue = queue, .seq = seq };
-        if (o->n_marks == 0)
-                return NULL;
-        if (!o->sorted) /* all marks are told before the first task */
-                qsort(o->marks, o->n_marks, sizeof(*o->marks), compare_marks);
-        o->sorted = true;
-        return bsearch(&key, o->marks, o->n_marks, sizeof(*o->marks), compare_marks);
-}
-
-/* It ran when eqd died, which counts as a crash: what kills eqd must not do so for ever. A worker's task runs elsewhere and is
- * not to blame; its lease is lost, and the next one has another attempt. */
-static void count_crash(const QueueRecord *q, const RunningMark *mark, StoredState *state, StoredEnd *end) {
-        state->attempt = MAX(state->attempt, (uint16_t)MIN(mark->attempt, (uint32_t)UINT16_MAX));
-        if (queue_has_workers(q)) {
-                state->lost += state->lost < UINT16_MAX;
-                return;
-        }
-        state->crashes += state->crashes < UINT16_MAX;
-        if (state->crashes < q->attributes.max_crashes)
-                return;
-        *end = (StoredEnd) {
-                .state = EQ_STATE_DEAD,
-                .reason = EQ_REASON_LOST,
-                .attempt = state->attempt,
-                .crashes = state->crashes,
-                .lost = state->lost,
-                .finished_usec = clock_realtime(q->manager->clock),
-                .exit = -1,
-        };
-}
-
 static int note_changed(Opening *o, uint64_t seq) {
         TaskRecord **p = grown(o->changed, &o->cap_changed, o->n_changed, sizeof(*p));
         if (!p)
@@ -425,31 +451,210 @@ static int note_changed(Opening *o, uint64_t seq) {
         return 0;
 }
 
-static int restore_pending(Opening *o, uint64_t seq, TaskLane lane, const StoredTask *task, StoredState *state) {
-        const RunningMark *mark = mark_of(o, o->queue->queue->id, seq);
-        StoredState fresh = { .wait = task->held ? TASK_WAIT_HELD : 0 };
-        StoredEnd end = { 0 };
-        if (!mark)
-                return restore_task(o->restore, o->queue, seq, lane, task, state);
-        if (!state)
-                state = &fresh;
-        state->wait &= TASK_WAIT_HELD; /* it had started, so its times were over */
-        count_crash(o->queue, mark, state, &end);
-        int r = end.state ? restore_end(o->restore, o->queue, seq, lane, task, &end)
-                          : restore_task(o->restore, o->queue, seq, lane, task, state);
-        return r < 0 ? r : note_changed(o, seq);
+static int compare_ends(const void *a, const void *b) {
+        const EndedTask *x = a, *y = b;
+        if (x->finished_usec != y->finished_usec)
+                return x->finished_usec < y->finished_usec ? -1 : 1;
+        return x->seq < y->seq ? -1 : x->seq > y->seq;
 }
 
-static int note_ended(Opening *o, uint64_t seq, TaskLane lane, const StoredTask *task, EqBytes raw) {
+static int restore_one_end(Opening *o, const EndedTask *e) {
+        StoredTask task;
+        StoredEnd end;
+        int r = stored_task_unpack(eq_bytes(e->data, e->task_len), &task);
+        if (r >= 0)
+                r = stored_end_unpack(eq_bytes(e->data + e->task_len, e->end_len), &end);
+        if (r >= 0)
+                r = restore_end(o->restore, o->queue, e->seq, e->lane, &task, &end);
+        if (r >= 0 && e->crashed)
+                r = note_changed(o, e->seq);
+        return left_out(o, "ended task", e->seq, r);
+}
+
+/* Histories are in the order of the ends. */
+static int restore_ended(Opening *o) {
+        int r = 0;
+        if (o->n_ended > 0)
+                qsort(o->ended, o->n_ended, sizeof(*o->ended), compare_ends);
+        for (size_t i = 0; i < o->n_ended; i++) {
+                if (r >= 0)
+                        r = restore_one_end(o, &o->ended[i]);
+                free(o->ended[i].data);
+        }
+        o->n_ended = 0;
+        return r;
+}
+
+/* Tasks come by queue. */
+static int turn_to(Opening *o, uint64_t id) {
+        if (o->queue && id == o->queue_id)
+                return 0;
+        int r = restore_ended(o);
+        const Queue *q = engine_queue(&o->restore->manager->engine, id);
+        o->queue_id = id;
+        o->queue = q ? queue_record(q) : NULL;
+        return r;
+}
+
+static int on_queue(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq, StoreBytes definition) {
+        Opening *o = userdata;
+        QueueRecord *q;
+        StoredQueue stored;
+        int r = stored_queue_unpack(eq(definition), &stored);
+        if (r >= 0)
+                r = restore_queue(o->restore, eq(name), id, last_seq, &stored, &q);
+        if (r >= 0)
+                q->attributes.durable = true; /* whatever defaults say now: it is here */
+        return left_out(o, "queue", id, r);
+}
+
+static int on_gone(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq) {
+        Opening *o = userdata;
+        return left_out(o, "removed queue", id, restore_tombstone(o->restore, eq(name), id, last_seq));
+}
+
+static int compare_marked(const void *a, const void *b) {
+        const RunningMark *x = a, *y = b;
+        if (x->queue != y->queue)
+                return x->queue < y->queue ? -1 : 1;
+        return x->seq < y->seq ? -1 : x->seq > y->seq;
+}
+
+static int compare_marks(const void *a, const void *b) {
+        const RunningMark *x = a, *y = b;
+        int r = compare_marked(a, b);
+        return r != 0 ? r : x->attempt < y->attempt ? -1 : x->attempt > y->attempt;
+}
+
+/* The first one of that task; others may be behind it: a mark stays until what came of its run is on the disk. NULL: none. */
+static const RunningMark *mark_of(Opening *o, uint64_t queue, uint64_t seq) {
+        RunningMark key = { .queue = queue, .seq = seq };
+        if (o->n_marks == 0)
+                return NULL;
+        if (!o->sorted) /* all marks are told before the first task */
+                qsort(o->marks, o->n_marks, sizeof(*o->marks), compare_marks);
+        o->sorted = true;
+        const RunningMark *m = bsearch(&key, o->marks, o->n_marks, sizeof(*o->marks), compare_marked);
+        while (m && m > o->marks && compare_marked(m - 1, m) == 0)
+                m--;
+        return m;
+}
+
+/* How many runs of its task ended with an eqd and are not in its state, which tells of all up to the attempt `since`. What is in
+ * doubt counts where a task must not run twice, and else does not: it would be one crash nearer to its end. */
+static unsigned crashed_runs(const Opening *o, const RunningMark *first, uint32_t since, uint32_t *ret_latest) {
+        unsigned n = 0;
+        for (const RunningMark *m = first; m && m < o->marks + o->n_marks && compare_marked(m, first) == 0; m++)
+                if (m->attempt > since && (!m->doubtful || o->queue->attributes.at_most_once)) {
+                        n++;
+                        *ret_latest = m->attempt;
+                }
+        return n;
+}
+
+/* It ran when eqd died, which counts as a crash: what kills eqd must not do so for ever. A worker's task runs elsewhere and is
+ * not to blame; its lease is lost, and the next one has another attempt. What the queue's file says, that it has a plugin for
+ * example, is applied later; the queue is as one of workers until then. */
+static void count_crashes(const QueueRecord *q, unsigned n, uint32_t attempt, StoredState *state, StoredEnd *end) {
+        const ConfigQueue *file =
+                q->origin == QUEUE_FROM_FILE ? config_queue(q->manager->config, q->queue->name) : NULL;
+        bool workers = queue_has_workers(q) && !(file && file->attributes.executor == QUEUE_EXECUTOR_PLUGIN);
+        uint64_t max = file && !q->overridden ? file->attributes.max_crashes : q->attributes.max_crashes;
+        bool once = q->attributes.at_most_once;
+        uint16_t *count = workers ? &state->lost : &state->crashes;
+        state->attempt = MAX(state->attempt, (uint16_t)MIN(attempt, (uint32_t)UINT16_MAX));
+        *count = (uint16_t)MIN(*count + n, (unsigned)UINT16_MAX);
+        if (!once && (workers || state->crashes < max))
+                return;
+        *end = (StoredEnd) {
+                .state = once ? EQ_STATE_FAILED : EQ_STATE_DEAD,
+                .reason = EQ_REASON_LOST,
+                .attempt = state->attempt,
+                .crashes = state->crashes,
+                .lost = state->lost,
+                .finished_usec = clock_realtime(q->manager->clock),
+                .exit = -1,
+        };
+}
+
+static int note_ended(Opening *o, uint64_t seq, TaskLane lane, StoreBytes task, StoreBytes last, bool crashed) {
+        StoredEnd end;
+        int r = stored_end_unpack(eq(last), &end);
+        if (r < 0)
+                return r;
         EndedTask *p = grown(o->ended, &o->cap_ended, o->n_ended, sizeof(*p));
         if (!p)
                 return -ENOMEM;
         o->ended = p;
-        EndedTask *e = &o->ended[o->n_ended];
-        *e = (EndedTask) { .queue = o->queue, .seq = seq, .lane = lane, .task = *task };
-        int r = stored_end_unpack(raw, &e->end);
-        o->n_ended += r >= 0;
+        char *data = fault_malloc((size_t)task.len + last.len);
+        if (!data)
+                return -ENOMEM;
+        memcpy(data, task.data, task.len);
+        memcpy(data + task.len, last.data, last.len);
+        o->ended[o->n_ended++] = (EndedTask) { .seq = seq,
+                                               .finished_usec = end.finished_usec,
+                                               .lane = lane,
+                                               .crashed = crashed,
+                                               .data = data,
+                                               .task_len = task.len,
+                                               .end_len = last.len };
+        return 0;
+}
+
+/* Its end has its turn in the history with those that are stored. */
+static int note_crashed(Opening *o, uint64_t seq, TaskLane lane, StoreBytes raw, const StoredEnd *end) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        stored_end_pack(end, NULL, &b);
+        int r = b.failed ? -ENOMEM : note_ended(o, seq, lane, raw, (StoreBytes) { b.data, (uint32_t)b.len }, true);
+        eq_buffer_done(&b);
         return r;
+}
+
+static int restore_pending(Opening *o, uint64_t seq, TaskLane lane, StoreBytes raw, const StoredTask *task,
+                           StoredState *state) {
+        const RunningMark *mark = mark_of(o, o->queue->queue->id, seq);
+        StoredState fresh = { .wait = task->held ? TASK_WAIT_HELD : 0 };
+        StoredEnd end = { 0 };
+        uint32_t latest = 0, since = state && !o->queue->attributes.at_most_once ? state->attempt : 0;
+        unsigned n = crashed_runs(o, mark, since, &latest);
+        if (n == 0)
+                return restore_task(o->restore, o->queue, seq, lane, task, state);
+        if (!state)
+                state = &fresh;
+        state->wait &= TASK_WAIT_HELD; /* it had started, so its times were over */
+        count_crashes(o->queue, n, latest, state, &end);
+        if (end.state)
+                return note_crashed(o, seq, lane, raw, &end);
+        int r = restore_task(o->restore, o->queue, seq, lane, task, state);
+        return r < 0 ? r : note_changed(o, seq);
+}
+
+/* After the files come their tasks, of which there may be millions. */
+static void tell_restored(Opening *o) {
+        const Manager *m = o->restore->manager;
+        if (++o->n_told % TOLD_EVERY == 0 && m->hooks->restoring)
+                m->hooks->restoring(m->host, 100, o->n_told);
+}
+
+/* Plain ones are left where they are. */
+static int on_brief(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, StoreBytes begin, uint32_t len) {
+        Opening *o = userdata;
+        StoredTaskBegin t;
+        if (lane != TASK_LANE_NORMAL || !stored_task_begin(eq(begin), &t) || mark_of(o, queue, seq))
+                return 0;
+        if (!o->queue || queue != o->queue_id) {
+                const Queue *q = engine_queue(&o->restore->manager->engine, queue);
+                o->queue_id = queue;
+                o->queue = q ? queue_record(q) : NULL;
+        }
+        if (!o->queue || seq == 0 || seq > o->queue->queue->last_seq)
+                return 0; /* as one that is told as a whole */
+        int r = window_restore(o->queue, seq, t.uid, t.n_bytes);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        o->restore->n_pending++;
+        tell_restored(o);
+        return 1;
 }
 
 static int on_task(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, StoreBytes raw, StoreKind last,
@@ -457,26 +662,37 @@ static int on_task(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, S
         Opening *o = userdata;
         StoredTask task;
         StoredState state;
-        if (!o->queue)
-                return 0;
-        int r = lane < _TASK_LANE_MAX ? stored_task_unpack(eq(raw), &task) : -EBADMSG;
+        int r = turn_to(o, queue);
+        tell_restored(o);
+        if (r < 0 || !o->queue)
+                return r;
+        r = lane < _TASK_LANE_MAX ? stored_task_unpack(eq(raw), &task) : -EBADMSG;
         if (r >= 0 && last == STORE_END)
-                return left_out(o, "ended task", seq, note_ended(o, seq, lane, &task, eq(last_raw)));
+                return left_out(o, "ended task", seq, note_ended(o, seq, lane, raw, last_raw, false));
         if (r >= 0 && last == STORE_STATE)
                 r = stored_state_unpack(eq(last_raw), &state);
         if (r >= 0)
-                r = restore_pending(o, seq, lane, &task, last == STORE_STATE ? &state : NULL);
+                r = restore_pending(o, seq, lane, raw, &task, last == STORE_STATE ? &state : NULL);
         return left_out(o, "task", seq, r);
 }
 
-static int on_running(void *userdata, uint64_t queue, uint64_t seq, uint32_t attempt) {
-        Opening *o = userdata;
+static int add_mark(Opening *o, const RunningMark *mark) {
         RunningMark *p = grown(o->marks, &o->cap_marks, o->n_marks, sizeof(*p));
         if (!p)
                 return -ENOMEM;
         o->marks = p;
-        o->marks[o->n_marks++] = (RunningMark) { queue, seq, attempt };
+        o->marks[o->n_marks++] = *mark;
         return 0;
+}
+
+static int on_running(void *userdata, uint64_t queue, uint64_t seq, uint32_t attempt) {
+        return add_mark(userdata, &(RunningMark) { .queue = queue, .seq = seq, .attempt = attempt });
+}
+
+static int on_mark_damaged(void *userdata, StoreMarkDamage what, int slot, uint64_t queue, uint64_t seq) {
+        durable_tell_mark(what, slot);
+        RunningMark mark = { .queue = queue, .seq = seq, .attempt = 1, .doubtful = true };
+        return what == STORE_MARK_LOST ? add_mark(userdata, &mark) : 0;
 }
 
 static int on_done(void *userdata) {
@@ -488,26 +704,35 @@ static void on_damaged(void *userdata, const char *file, uint64_t at, uint64_t n
         log_event(STORE_DAMAGED, (0), n, at, file, kept);
 }
 
+static void on_noticed(void *userdata, const char *file, const char *what) {
+        log_event(STORE_NOTICED, (0), file, what);
+}
+
 static void on_progress(void *userdata, uint64_t done, uint64_t all) {
         Manager *m = ((Opening *)userdata)->restore->manager;
         if (m->hooks->restoring)
-                m->hooks->restoring(m->host, all > 0 ? (unsigned)(done * 100 / all) : 100);
+                m->hooks->restoring(m->host, all > 0 ? (unsigned)(done * 100 / all) : 100, 0);
 }
 
 static const StoreReader store_reader = {
         .running = on_running,
+        .mark_damaged = on_mark_damaged,
         .queue = on_queue,
         .gone = on_gone,
+        .brief = on_brief,
         .task = on_task,
         .done = on_done,
         .damaged = on_damaged,
+        .noticed = on_noticed,
         .progress = on_progress,
 };
 
 static int open_store(Durable *d, const char *dir, Opening *o) {
         Manager *m = d->manager;
         char error[256];
-        StoreConfig config = { .dir = dir, .segment_size = (uint32_t)m->config->daemon.segment_size };
+        StoreConfig config = { .dir = dir,
+                               .segment_size = (uint32_t)m->config->daemon.segment_size,
+                               .keep_marks = true };
         int r = store_open(&config, &store_reader, o, error, sizeof(error), &d->store);
         if (r < 0)
                 log_event(START_FAILED, (.error = error), error);
@@ -540,6 +765,13 @@ static void write_changed(const Opening *o) {
         }
 }
 
+static int restored(Manager *m) {
+        int r = 0;
+        for (QueueRecord *q = m->queues; q && r >= 0; q = q->hh.next)
+                r = window_restored(q);
+        return r;
+}
+
 int durable_open(Manager *m, const char *dir, Restore *restore) {
         Opening o = { .restore = restore };
         Durable *d = fault_calloc(1, sizeof(*d));
@@ -554,13 +786,21 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
                 r = watch(d);
         if (r >= 0) {
                 m->durable = d;
+                window_watch(m, watch_part_add(&m->engine.watch, "store reader", EQ_REASON_PERSIST));
                 note_written(d);
                 write_changed(&o);
+                d->has_found = true;
+                d->found_until = m->written;
+                r = restored(m);
+                (void)malloc_trim(
+                        0); /* what reading took lies among what stays; whether there was any does not matter */
         } else {
                 store_close(d->store);
                 free(d);
         }
         free(o.marks);
+        for (size_t i = 0; i < o.n_ended; i++) /* it was not opened */
+                free(o.ended[i].data);
         free(o.ended);
         free(o.changed);
         return r;
@@ -576,26 +816,31 @@ static void on_closed(uv_handle_t *handle) {
 
 static void write_running(Manager *m) {
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
-                LIST_FOREACH (l, &q->queue->running) {
-                        TaskRecord *t = task_record(LIST_ENTRY(l, Task, link));
-                        durable_put_state(t, NULL);
-                        durable_stopped(t);
-                }
+                LIST_FOREACH (l, &q->queue->running)
+                        durable_put_stopped(task_record(LIST_ENTRY(l, Task, link)), NULL);
 }
 
 void durable_close(Manager *m) {
         Durable *d = m->durable;
         if (!d)
                 return;
+        engine_hold(&m->engine); /* what is handed over now has no mark */
+        durable_take_back(m);
         write_running(m);
-        LIST_FOREACH (l, &d->leaving)
-                durable_stopped(LIST_ENTRY(l, TaskRecord, recent_link));
+        if (store_settle(d->store) >= 0) { /* else the marks tell what ran */
+                LIST_FOREACH (l, &d->leaving)
+                        durable_stopped(LIST_ENTRY(l, TaskRecord, recent_link));
+                unmark_until(d, UINT64_MAX);
+        }
+        window_close(m);
         d->store = store_close(d->store);
         m->durable = NULL; /* from here on nothing is written: what ends now, ends in memory only */
+        engine_unhold(&m->engine);
         drop_arriving(d);
         for (TaskRecord *t; (t = first_until(&d->leaving, UINT64_MAX));)
                 settle_left(t);
         eq_buffer_done(&d->scratch);
+        free(d->late);
         uv_close((uv_handle_t *)&d->poll, on_closed);
         uv_close((uv_handle_t *)&d->turn, on_closed);
 }

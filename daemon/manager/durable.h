@@ -17,7 +17,9 @@ int durable_open(Manager *m, const char *dir, Restore *r);
 /* Everything that was appended becomes durable; what runs is written down as to be run again. Repeatable. */
 void durable_close(Manager *m);
 
-bool durable_queue(const QueueRecord *q); /* is it? */
+Store *durable_store(const Manager *m);        /* while there is one */
+bool durable_queue(const QueueRecord *q);      /* is it? */
+bool durable_has_failed(const QueueRecord *q); /* it is, and the store takes nothing more: it stands still */
 
 /* Can q be kept, or changed, now? 0 or negative with a refusal. */
 int durable_check(const Manager *m, const QueueRecord *q, Refusal *r);
@@ -31,6 +33,20 @@ void durable_put_state(TaskRecord *t,
                        const TaskFate *fate); /* fate: of the attempt that has just ended; NULL: as it is */
 bool durable_put_end(TaskRecord *t);          /* true: record_settle() comes later, by itself */
 void durable_forget(TaskRecord *t);           /* it left the history */
+/* It left the history but for its key: that and no more is kept of it, until durable_forget_seq(). */
+void durable_put_key(const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec);
+void durable_forget_seq(const QueueRecord *q, uint64_t seq);
 
-void durable_started(TaskRecord *t); /* marks it as running */
-void durable_stopped(TaskRecord *t); /* ... no longer */
+void durable_started(TaskRecord *t);                                  /* marks it as running */
+void durable_stopped(TaskRecord *t);                                  /* ... no longer */
+void durable_runs_as(TaskRecord *t, pid_t pid, uint64_t start_ticks); /* and as which process */
+/* For one that a thread of its own begins, which then stores *ret_value in **ret_word. The mark; STORE_MARK_NONE: nothing is to
+ * be stored. */
+int durable_mark_ready(const TaskRecord *t, _Atomic uint64_t **ret_word, uint64_t *ret_value);
+void durable_unmark(const Manager *m, int mark);
+void durable_spawner(const Manager *m, pid_t keeper, pid_t worker); /* the next eqd is to wait for its end */
+/* Threads write to marks of what they begin, and these are about to go: what has not begun is taken back. While the engine is held. */
+void durable_take_back(Manager *m);
+void durable_tell_mark(StoreMarkDamage what, int slot); /* logs it */
+/* durable_put_state() of one whose run is over: it is marked until that is on the disk. */
+void durable_put_stopped(TaskRecord *t, const TaskFate *fate);

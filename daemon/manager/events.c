@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "manager/parts.h"
+#include "manager/shelf.h"
 #include "manager/view.h"
 
 int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
@@ -60,7 +61,7 @@ void manager_event_stall(Manager *m, eq_event event, const StallReport *r) {
         if (r->reason != EQ_REASON_NONE)
                 EQ_SET(&e, Event, reason, eq_str(eq_reason_name(r->reason)));
         const Queue *q = r->queue_id ? engine_queue(&m->engine, r->queue_id) : NULL;
-        const TaskRecord *t = q && r->seq > 0 ? seq_index_get(&queue_record(q)->tasks, r->seq) : NULL;
+        const TaskRecord *t = q && r->seq > 0 ? shelf_find(queue_record(q), r->seq) : NULL;
         if (r->kind == STALL_HUNG) {
                 if (!t)
                         return; /* it has ended meanwhile */

@@ -50,6 +50,17 @@ static void keep_reason(TaskRecord *t, const TaskResult *result) {
                 t->end_reason = (uint8_t)result->reason;
 }
 
+/* It was begun, and nobody knows how far it came. */
+static bool is_lost(const TaskResult *r) {
+        return r->verdict == TASK_LOST || (r->verdict == TASK_RETURNED && r->reason == EQ_REASON_LOST) ||
+               (r->verdict == TASK_CRASHED && r->reason == EQ_REASON_SPAWN_FAILED);
+}
+
+static TaskFate fail_as_lost(TaskRecord *t) {
+        t->end_reason = EQ_REASON_LOST;
+        return (TaskFate) { .event = TASK_EV_FAIL };
+}
+
 /* Whoever had it is gone, or gives it back: to its place at once, without a retry. One that comes back from the dead too
  * often is what kills its workers. */
 static TaskFate take_back(Manager *m, TaskRecord *t, const TaskResult *result) {
@@ -66,6 +77,11 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         if (result->verdict == TASK_STOPPED ||
             result->verdict == TASK_NOT_STARTED) { /* asked only after its stop was */
                 bool kept = m->keeping || (m->stopping && durable_queue(t->queue));
+                if (kept && t->queue->attributes.at_most_once && result->verdict == TASK_STOPPED &&
+                    t->end_note == TASK_NOTE_NONE) {
+                        t->end_note = TASK_NOTE_SHUTDOWN;
+                        return fail_as_lost(t);
+                }
                 if (kept && t->end_note == TASK_NOTE_NONE && !t->has_fd)
                         return (TaskFate) { .event = TASK_EV_RETURN }; /* the next eqd runs it again */
                 if (m->stopping && t->end_note == TASK_NOTE_NONE) {
@@ -73,6 +89,10 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
                         t->end_reason = EQ_REASON_DRAINING;
                 }
                 return (TaskFate) { .event = TASK_EV_CANCEL };
+        }
+        if (t->queue->attributes.at_most_once && is_lost(result)) {
+                t->crashes += t->crashes < UINT16_MAX;
+                return fail_as_lost(t);
         }
         if (result->verdict == TASK_LOST || result->verdict == TASK_RETURNED)
                 return take_back(m, t, result);
@@ -90,10 +110,8 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
 
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         TaskFate fate = decide(m, t, result);
-        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN) {
-                durable_put_state(t, &fate);
-                durable_stopped(t);
-        }
+        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN)
+                durable_put_stopped(t, &fate);
         return fate;
 }
 
@@ -134,7 +152,7 @@ void task_run_deinit(TaskRun *run) {
 int run_begin(TaskRecord *t, uint64_t started_usec) {
         if (t->run)
                 task_run_deinit(t->run);
-        else if (!(t->run = fault_calloc(1, sizeof(*t->run))))
+        else if (!(t->run = fault_malloc(sizeof(*t->run))))
                 return -ENOMEM;
         *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1, .mark = STORE_MARK_NONE };
         output_log_init(&t->run->log);

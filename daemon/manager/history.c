@@ -3,6 +3,7 @@
  * for stays until the answer is out. The newest one is never dropped here: the engine may still be on its way out of it. */
 
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
 
 void history_add(Manager *m, TaskRecord *t) {
@@ -11,6 +12,7 @@ void history_add(Manager *m, TaskRecord *t) {
         list_append(&m->recent, &t->recent_link);
         q->n_history++;
         m->n_finished++;
+        key_finished(t);
         history_trim(m, q);
 }
 
@@ -49,11 +51,14 @@ static void set_age_timer(Manager *m, QueueRecord *q) {
 }
 
 static void forget(Manager *m, TaskRecord *t) {
-        durable_forget(t);
+        if (!key_outlives(t))
+                durable_forget(t);
         history_drop(m, t);
 }
 
 void history_trim(Manager *m, QueueRecord *q) {
+        if (m->restoring)
+                return;
         while (q->n_history > q->attributes.history)
                 forget(m, LIST_ENTRY(q->history.next, TaskRecord, history_link));
         set_age_timer(m, q);

@@ -8,13 +8,22 @@
 #include "manager/manager.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
 #include "manager/snapshot.h"
+#include "manager/window.h"
+
+#define REFILL_RETRY_USEC (USEC_PER_SEC / 10)
+enum { BURST_MIN = 20000 }; /* pending tasks */
 
 /* ---- what the engine tells ---- */
 
@@ -35,7 +44,6 @@ static void look_whether_stopped(Manager *m) {
 /* Commands are announced when their process is known. */
 static void on_started(void *host, Task *task) {
         TaskRecord *t = task_record(task);
-        durable_started(t);
         if (queue_has_plugin(t->queue))
                 plugins_began(host, t);
         if (!queue_has_commands(t->queue))
@@ -55,6 +63,16 @@ static void on_ended_well(void *host, Task *t, const TaskResult *result) {
         run_keep_result(host, task_record(t), result);
 }
 
+/* What many tasks took goes back to the system when most of them have ended: pages of the heap stay otherwise, for the few
+ * that are not free lie all over it. So seldom that nobody pays: once for BURST_MIN ends at most. */
+static void settle_burst(Manager *m) {
+        m->burst = MAX(m->burst, m->n_pending + 1);
+        if (m->burst < BURST_MIN || m->n_pending > m->burst / 16)
+                return;
+        m->burst = m->n_pending;
+        (void)malloc_trim(0); /* whether there was anything does not matter */
+}
+
 static void on_finished(void *host, Task *task) {
         Manager *m = host;
         TaskRecord *t = task_record(task);
@@ -64,6 +82,7 @@ static void on_finished(void *host, Task *task) {
         else if (task->state == EQ_STATE_DONE)
                 t->end_note = TASK_NOTE_NONE; /* it was quicker than its cancel */
         m->n_pending--;
+        settle_burst(m);
         t->spec.stdin_fd = close_fd(t->spec.stdin_fd);
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);
@@ -73,12 +92,17 @@ static void on_finished(void *host, Task *task) {
 }
 
 void record_settle(Manager *m, TaskRecord *t) {
+        Queue *other;
+        uint64_t id, seq;
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
         followers_end(t);
         history_add(m, t);
         task_waits_settle(m, t);
         deps_settle(m, t);
         queue_record_settle(m, t->queue);
+        for (size_t i = 0, n = barrier_n_others(&m->engine, &t->task); i < n; i++)
+                if ((other = barrier_other(&m->engine, &t->task, i, &id, &seq)))
+                        queue_record_settle(m, queue_record(other));
 }
 
 static void on_space(void *host, Queue *q) {
@@ -89,6 +113,21 @@ static void on_space(void *host, Queue *q) {
 
 static void on_pool_idle(void *host, Pool *p) {
         pool_record_settle(host, p);
+}
+
+void refill_later(Manager *m) {
+        (void)timer_set(&m->timers, &m->refill_timer, clock_monotonic(m->clock) + REFILL_RETRY_USEC); /* stands */
+}
+
+static void on_refill(void *host, Queue *q) {
+        if (q->owner && !shelf_refill(queue_record(q)))
+                refill_later(host);
+}
+
+static void refill_fire(Timer *timer) {
+        Manager *m = HEAP_ENTRY(timer, Manager, refill_timer);
+        for (QueueRecord *q = m->queues; q; q = q->hh.next)
+                queue_refill(q->queue);
 }
 
 static void on_rearm(void *host, uint64_t next_usec) {
@@ -103,6 +142,9 @@ static const EngineHooks engine_hooks = {
         .finished = on_finished,
         .space = on_space,
         .pool_idle = on_pool_idle,
+        .refill = on_refill,
+        .mayday = rescue_on_mayday,
+        .relieved = rescue_on_relieved,
         .rearm = on_rearm,
 };
 
@@ -132,12 +174,18 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
                 .nice = (int)((const PoolRecord *)task->slot->pool->owner)->attributes.nice,
         };
+        durable_started(t); /* before it can run */
         return 0;
 }
 
-static void on_running(void *host, Task *task, pid_t pid) {
+static void on_unprepare(void *host, Task *t) {
+        durable_stopped(task_record(t));
+}
+
+static void on_running(void *host, Task *task, pid_t pid, uint64_t start_ticks) {
         TaskRecord *t = task_record(task);
         t->run->pid = pid;
+        durable_runs_as(t, pid, start_ticks);
         announce(host, t);
 }
 
@@ -161,6 +209,7 @@ bool manager_lost_others(const Manager *m) {
 
 static void on_spawner_ready(void *host, const SpawnReady *ready) {
         Manager *m = host;
+        durable_spawner(m, command_executor_keeper(m->commands), ready->pid);
         if (m->ready) {
                 log_event(SPAWNER_BACK, (.pid = (uint64_t)ready->pid), (int)ready->pid, ready->killed);
                 if (manager_lost_others(m))
@@ -181,6 +230,7 @@ static void on_spawner_lost(void *host) {
 
 static const CommandHooks command_hooks = {
         .prepare = on_prepare,
+        .unprepare = on_unprepare,
         .running = on_running,
         .output = on_output,
         .spawner_ready = on_spawner_ready,
@@ -197,9 +247,24 @@ static size_t n_volatile(const Manager *m) {
         return n;
 }
 
+/* And have begun, if not handed over only. */
+static size_t n_with_plugins(const Manager *m, const char **ret_thread_error) {
+        size_t n = 0;
+        *ret_thread_error = NULL;
+        LIST_FOREACH (l, &m->engine.pools) {
+                const Pool *p = LIST_ENTRY(l, Pool, link);
+                if (p->kind != POOL_THREAD)
+                        continue;
+                n += p->n_busy - p->n_handed;
+                if (!*ret_thread_error && plugin_pool_has_none(p))
+                        *ret_thread_error = plugin_pool_thread_error(p);
+        }
+        return n;
+}
+
 static void look_whether_stuck(Manager *m) {
-        size_t n = m->threads->n_busy - m->threads->n_handed;
-        const char *error = plugin_executor_thread_error(m->plugins);
+        const char *error;
+        size_t n = n_with_plugins(m, &error);
         m->stuck = n > 0 || error;
         if (n > 0)
                 log_error("%zu tasks are with plugins that did not return in time; eqd ends without them", n);
@@ -214,7 +279,8 @@ static void stop_fire(Timer *timer) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
-        size_t n_commands = n_running - m->remote->n_busy - (m->threads->n_busy - m->threads->n_handed);
+        const char *ignored;
+        size_t n_commands = n_running - m->remote->n_busy - n_with_plugins(m, &ignored);
         if (n_commands > 0)
                 log_event(STOP_KILLS, (.inflight = n_commands), n_commands);
         if (!m->keeping && n_volatile(m) > 0)
@@ -250,20 +316,21 @@ static int fill(Manager *m, const ManagerConfig *c) {
         if (r >= 0)
                 r = timer_stand(&m->timers, &m->stop_timer);
         if (r >= 0)
+                r = timer_stand(&m->timers, &m->refill_timer);
+        if (r >= 0)
+                r = pressure_init(m);
+        if (r >= 0)
                 r = engine_init(&m->engine, c->clock, &engine_hooks, m);
         if (r >= 0)
                 r = start_commands(m, c);
+        if (r >= 0)
+                r = plugin_executor_new(m->loop, &m->engine, &manager_plugin_hooks, m, &m->plugins);
         if (r >= 0)
                 r = pools_start(m);
         if (r >= 0)
                 r = worker_executor_new(m->loop, &m->engine, &manager_worker_hooks, m, &m->workers);
         if (r >= 0)
                 r = pool_new(&m->engine, "remote", POOL_REMOTE, &m->workers->executor, SIZE_MAX, &m->remote);
-        if (r >= 0)
-                r = plugin_executor_new(m->loop, &m->engine, (unsigned)m->config->daemon.plugin_threads,
-                                        &manager_plugin_hooks, m, &m->plugins);
-        if (r >= 0)
-                r = pool_new(&m->engine, "plugin", POOL_THREAD, plugin_executor(m->plugins), SIZE_MAX, &m->threads);
         return r;
 }
 
@@ -273,6 +340,8 @@ static int take_over(Manager *m, const char *store_dir, int kept_fd) {
         Restore restore;
         restore_begin(&restore, m);
         int r = store_dir ? durable_open(m, store_dir, &restore) : 0;
+        if (m->leftovers)
+                leftovers_tell(m->leftovers, &m->engine);
         int kept = r >= 0 && kept_fd >= 0 ? snapshot_load(&restore, kept_fd) : 0;
         int e = restore_done(&restore);
         if (r < 0)
@@ -298,16 +367,22 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         m->config = config->config;
         m->hooks = hooks;
         m->host = host;
+        m->leftovers = config->leftovers;
         m->engine_timer = (Timer)TIMER_NULL(engine_fire);
         m->stop_timer = (Timer)TIMER_NULL(stop_fire);
+        m->refill_timer = (Timer)TIMER_NULL(refill_fire);
         m->users.unlimited_uid = geteuid();
         m->started_usec = clock_realtime(config->clock);
+        (void)getrandom(&m->key_seed, sizeof(m->key_seed), GRND_NONBLOCK); /* without: keys are hashed as they are */
         m->jitter = m->started_usec ^ (uint64_t)getpid();
         list_init(&m->recent);
+        list_init(&m->waits);
         list_init(&m->doomed);
+        window_init(m);
         int r = fill(m, config);
         if (r < 0) {
-                m->config = NULL; /* stays the caller's */
+                m->config = NULL; /* stays the caller's, as those */
+                m->leftovers = NULL;
                 manager_free(m);
                 return r;
         }
@@ -319,6 +394,14 @@ const uint64_t *manager_written(const Manager *m) {
         return &m->written;
 }
 
+/* What more was kept than the queues' attributes, as they are now, allow. */
+static void trim_all(Manager *m) {
+        for (QueueRecord *q = m->queues; q; q = q->hh.next) {
+                history_trim(m, q);
+                keys_trim(q);
+        }
+}
+
 int manager_start(Manager *m, const char *store_dir, int kept_fd) {
         Refusal refusal;
         int r = pools_check_config(m, m->config, &refusal);
@@ -328,12 +411,15 @@ int manager_start(Manager *m, const char *store_dir, int kept_fd) {
                 log_event(START_FAILED, (.error = refusal.text), refusal.text);
                 return r;
         }
+        m->restoring = true;
         r = take_over(m, store_dir, kept_fd);
-        if (r < 0)
-                return r;
-        r = queues_apply_config(m, m->config, &refusal);
-        if (r < 0)
-                log_event(START_FAILED, (.error = refusal.text), refusal.text);
+        if (r >= 0) {
+                r = queues_apply_config(m, m->config, &refusal);
+                if (r < 0)
+                        log_event(START_FAILED, (.error = refusal.text), refusal.text);
+        }
+        m->restoring = false;
+        trim_all(m);
         return r;
 }
 
@@ -346,19 +432,22 @@ Manager *manager_free(Manager *m) {
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next) {
                 uint64_t seq = 0;
+                shelf_clear(q);
                 for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++)
                         if (!task_record_finished(t))
                                 (void)queue_cancel(q->queue, &t->task);
+                rescue_drop(m, q); /* while there is an executor to give the reserve back to */
         }
         m->commands = command_executor_free(m->commands); /* ends running ones */
         plugin_executor_close(m->plugins);                /* the same */
         HASH_ITER(hh, m->queues, q, next)
         queue_record_free(m, q);
         tombstones_free(m);
+        shelf_done(m);
+        window_done(m);
         pools_free(m);
         m->remote = pool_free(m->remote);
         m->workers = worker_executor_free(m->workers); /* after the connections of its workers */
-        m->threads = pool_free(m->threads);
         m->plugins = plugin_executor_free(m->plugins);
         engine_deinit(&m->engine);
         timers_close(&m->timers);
@@ -366,6 +455,7 @@ Manager *manager_free(Manager *m) {
         timers_done(&m->timers);
         users_deinit(&m->users);
         config_free(m->config);
+        leftovers_free(m->leftovers);
         free(m->config_dir);
         free(m);
         return NULL;

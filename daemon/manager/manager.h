@@ -9,6 +9,8 @@
 
 #include "base/util.h"
 #include "manager/config.h"
+#include "manager/leftovers.h"
+#include "manager/pressure.h"
 #include "manager/record.h"
 #include "manager/stalls.h"
 
@@ -21,6 +23,8 @@ typedef struct Caller {
 typedef struct Refusal {
         eq_error code;
         char text[256];
+        struct QueueRecord *full; /* with MANAGER_E_WAIT: which one */
+        uint64_t ticket;          /* with MANAGER_E_READ: when to ask again */
 } Refusal;
 
 /* Things that happen, for subscribers; fields of *event are valid during the call. `owner` is the user it belongs to. */
@@ -34,8 +38,10 @@ typedef struct ManagerHooks {
         /* All changes up to this value of manager_written() are on disk; those above it never will be. */
         void (*durable)(void *host, uint64_t position);
         void (*not_durable)(void *host);
-        /* How far the store has been read, while manager_start() does so. */
-        void (*restoring)(void *host, unsigned percent);
+        /* What somebody was to ask for again when this, or a later, ticket was told; see MANAGER_E_READ. NULL: nobody does. */
+        void (*read)(void *host, uint64_t ticket);
+        /* How far it is, while manager_start() takes from the store what is there: first its files, then their tasks. */
+        void (*restoring)(void *host, unsigned percent, uint64_t n_tasks);
 } ManagerHooks;
 
 typedef struct ManagerConfig {
@@ -43,9 +49,20 @@ typedef struct ManagerConfig {
         const Clock *clock;
         const char *config_dir; /* borrowed for the life of the manager */
         const char *spawner_program;
-        const char *cgroup; /* NULL: process groups */
-        Config *config;     /* taken over */
+        const char *cgroup;   /* NULL: process groups */
+        Config *config;       /* taken over */
+        Leftovers *leftovers; /* likewise; NULL: there are none */
 } ManagerConfig;
+
+/* What is in the store only: window.c. */
+typedef struct Window {
+        SharedParts shared;           /* of the task that was read last */
+        uint64_t n_tickets;           /* the last one that was given */
+        List collecting;              /* of WindowFetch::link */
+        uint64_t n_asked, n_answered; /* of the store */
+        WatchPart *part;              /* the watch's; NULL: it has no room */
+        bool closed;
+} Window;
 
 struct Manager {
         Engine engine;
@@ -59,7 +76,8 @@ struct Manager {
         PoolRecord *pools; /* uthash by name; owned */
         Pool *pool;        /* the one named default, which is always there */
         CommandExecutor *commands;
-        Pool *remote; /* of tasks that worker clients have */
+        Rescuer *shared_rescuers[_POOL_KIND_MAX]; /* of queues with rescuer=shared; NULL: there is none */
+        Pool *remote;                             /* of tasks that worker clients have */
         WorkerExecutor *workers;
         Pool *threads; /* of tasks that plugins have, or will have next */
         PluginExecutor *plugins;
@@ -70,6 +88,7 @@ struct Manager {
         struct Tombstone
                 *tombstones; /* uthash by name: every name that ever was, with the last SEQ of removed queues */
         List recent;         /* of TaskRecord::recent_link */
+        List waits;          /* of TaskWait::link */
         List doomed;         /* of TaskLinks::doomed_link: to be canceled, deps-never; by a loop, not by recursion */
         bool dooming;
         const ManagerHooks *hooks;
@@ -77,13 +96,24 @@ struct Manager {
         struct Durable *durable; /* NULL: there is no store */
         uint64_t written;        /* see manager_written() */
         bool want_events, stopping, ready;
+        bool reserving;               /* a submit takes places in several queues; see reserve_all() */
+        bool space_fell;              /* ... and some fell free meanwhile, for those who wait */
+        bool restoring;               /* what files say of the queues is still to come */
+        uint64_t key_seed;            /* random: nobody can choose keys that fall together */
         bool keeping;                 /* stopping, and what has not ended goes to the next eqd */
         bool no_commands;             /* commands=no when eqd started: there is no spawner */
         bool others_once;             /* the first spawner could run everybody's commands */
         uint64_t started_usec;        /* wall clock */
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
+        size_t burst;                 /* the most that were pending since memory was given back */
         StallList stalls;
-        uint64_t jitter; /* state of the back-off's random numbers */
+        Leftovers *leftovers; /* owned */
+        Pressure pressure;
+        ShelfChunk *spare_chunk;  /* NULL: none */
+        QueueRecord *last_submit; /* queue of the last one; NULL: none, or it is gone */
+        Window window;
+        Timer refill_timer; /* there was no memory to take tasks from a shelf: tries again */
+        uint64_t jitter;    /* state of the back-off's random numbers */
         void (*stopped)(void *host);
         Timer stop_timer;
         uint64_t stop_deadline_usec; /* monotonic */
@@ -122,23 +152,37 @@ int manager_reload(Manager *m, Refusal *ret);
 /* ---- find; 0, or -ENOENT with a refusal ---- */
 QueueRecord *manager_queue(const Manager *m, EqBytes name); /* NULL: none */
 int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusal *ret_refusal);
-/* A task that the caller may see: -ENOENT unknown, -EPERM another user's. */
+/* A task that the caller may see: -ENOENT unknown, -EPERM another user's. MANAGER_E_READ: it is being read from the disk; to be asked
+ * for again when ManagerHooks::read tells Refusal::ticket. */
+enum { MANAGER_E_READ = 2 };
 int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id, TaskRecord **ret,
                       Refusal *ret_refusal);
 
 /* ---- submit ---- */
 typedef struct SubmitArgs {
-        const EqSubmit *submit; /* decoded, common options included */
-        EqBytes options;        /* its own options, encoded */
+        const EqSubmit
+                *submit; /* decoded, common options included; several may share one, whose payload means nothing */
+        EqBytes payload;
+        EqBytes options; /* its own options, encoded */
         SharedOptions *common;
-        int stdin_fd; /* taken over on success; -1 */
+        int stdin_fd;         /* taken over on success; -1 */
+        bool known;           /* set: not a new task, for one with its key is there */
+        uint64_t seq;         /* set on success: of the new task, or of that one */
+        uint64_t replaces;    /* keys.c: SEQ of the one whose key it takes; 0: none */
+        bool forgets;         /* ... of which the key is all that is left */
+        struct KeyEntry *key; /* keys.c: what is to be its key */
 } SubmitArgs;
 
-enum { MANAGER_E_WAIT = 1 }; /* the queue is full and blocks: queue up with manager_wait_space() */
+/* Are those there that the options of a submit name? MANAGER_E_READ: not yet. Else 0, whatever it says to them. */
+int manager_look_for_named(Manager *m, const Caller *caller, const EqSubmit *s, Refusal *ret_refusal);
 
-/* Admits n tasks for one queue, all or none, in order. 0; MANAGER_E_WAIT; negative with a refusal. *ret_first: the first id. */
-int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const SubmitArgs *args, size_t n,
-                   TaskRecord **ret_last, eq_task_id *ret_first, Refusal *ret_refusal);
+enum { MANAGER_E_WAIT = 1 }; /* Refusal::full is full and blocks: queue up with manager_wait_space() */
+
+/* Admits n tasks for one queue, all or none, in order. 0; MANAGER_E_WAIT; negative with a refusal. *ret_first: the first id.
+ * *ret_last: the last one that is new, NULL: none is, or it needs no record yet,
+ * which is never so if it is to be attached to. What is `known` may not be durable yet. */
+int manager_submit(Manager *m, const Caller *caller, EqBytes queue, SubmitArgs *args, size_t n, TaskRecord **ret_last,
+                   eq_task_id *ret_first, Refusal *ret_refusal);
 
 /* Called once: with ok when there may be room (try again, from `retry`), without when the time is over or the queue goes. */
 typedef struct SpaceWaiter SpaceWaiter;
@@ -173,19 +217,27 @@ typedef struct TaskWaiter {
         TaskRecord *task; /* pinned */
         TaskWait *wait;
 } TaskWaiter;
+typedef enum TaskWaitEnd {
+        TASK_WAIT_OVER,
+        TASK_WAIT_TIMED_OUT,
+        TASK_WAIT_LOST
+} TaskWaitEnd; /* LOST: see task_wait_is_lost() */
 struct TaskWait {
         Manager *manager;
+        List link; /* Manager::waits */
         Timer timer;
         size_t n, n_left;
         bool any;
-        void (*done)(TaskWait *w, bool timed_out); /* called once; look at waiters[], then task_wait_free() */
+        void (*done)(TaskWait *w, TaskWaitEnd end); /* called once; look at waiters[], then task_wait_free() */
         void *userdata;
         TaskWaiter waiters[];
 };
 /* All records stay until task_wait_free(). Calls done from a later engine call or timer; *ret_done_now if all is over already
  * (then done is not called). timeout USEC_NEVER: none. 0 or -ENOMEM. */
 int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
-                  void (*done)(TaskWait *w, bool timed_out), void *userdata, TaskWait **ret, bool *ret_done_now);
+                  void (*done)(TaskWait *w, TaskWaitEnd end), void *userdata, TaskWait **ret, bool *ret_done_now);
+/* What it waits for will not be told: of durable queues, and the store has failed. */
+bool task_wait_is_lost(const TaskWait *w);
 TaskWait *task_wait_free(TaskWait *w);
 
 /* ---- follow output ---- */
@@ -204,7 +256,8 @@ void manager_follower_unclogged(Manager *m, Follower *f);
 /* ---- queues; control is for the creator, allow_control, and administrators ---- */
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal);
-void manager_queue_changed(QueueRecord *q); /* paused, resumed, stopped: to be called after it */
+bool manager_queue_stands(const QueueRecord *q); /* for good: it is durable, and the store has failed */
+void manager_queue_changed(QueueRecord *q);      /* paused, resumed, stopped: to be called after it */
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
 

@@ -15,11 +15,13 @@ const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, 
 /* events.c */
 void manager_event_stall(Manager *m, eq_event event, const StallReport *r);
 /* manager.c */
+void refill_later(Manager *m);                 /* there was no memory to take tasks from a shelf, or from the store */
 void record_settle(Manager *m, TaskRecord *t); /* its end is told */
 
 /* submit.c */
 void record_push(Manager *m, TaskRecord *t); /* what was admitted enters its queue */
 void record_drop(Manager *m, TaskRecord *t); /* ... does not, and is freed */
+void record_replace(TaskRecord *t);          /* canceled, now or when it enters its queue, unless it runs */
 void space_fell_free(Manager *m, QueueRecord *q);
 bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
@@ -31,6 +33,7 @@ TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *c
 TaskRecord *task_record_free(TaskRecord *t); /* out of every list and the index; returns NULL */
 TaskLinks *task_links(TaskRecord *t);        /* made if need be; NULL: no memory */
 void task_waits_settle(Manager *m, TaskRecord *t);
+void task_waits_fail(Manager *m); /* the store has failed: those that are lost */
 void followers_end(TaskRecord *t);
 
 /* fate.c */
@@ -39,6 +42,20 @@ int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an a
 void task_run_deinit(TaskRun *run);
 int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);
+
+/* rescue.c */
+/* May a queue have what a says? caller: NULL: a file. before: what it has, NULL: nothing. where: NULL, or "FILE: ". */
+int rescue_check(const Caller *caller, const QueueAttributes *before, const QueueAttributes *a, const char *where,
+                 Refusal *r);
+/* The queue gets the rescuer that *a says, with its whole reserve, or keeps the one that it has; none where its executor has no
+ * reserves. 0 or negative errno. May wait for the spawner, at most a second. */
+int rescue_settle(Manager *m, QueueRecord *q, const QueueAttributes *a);
+int rescue_refuse(Refusal *r, const QueueRecord *q, const QueueAttributes *a, int error); /* after that */
+void rescue_follow(Manager *m, QueueRecord *q); /* what its attributes say; what fails is logged */
+void rescue_drop(Manager *m, QueueRecord *q);
+void rescue_follow_settings(Manager *m);
+void rescue_on_mayday(void *host, Queue *q);
+void rescue_on_relieved(void *host, Queue *q, uint64_t lasted_usec, uint64_t n_rescued);
 
 /* workers.c */
 extern const WorkerHooks manager_worker_hooks;
@@ -72,15 +89,19 @@ void pools_free(Manager *m);                                           /* after 
 int pools_check_config(const Manager *m, const Config *c, Refusal *r); /* changes nothing */
 int pools_apply_config(Manager *m, Refusal *r); /* m->config, checked. Takes what its pools have */
 void pools_settle_queues(Manager *m);           /* each queue into the pool that it wants; after any change of pools */
-void queue_settle_pool(Manager *m, QueueRecord *q); /* into the pool that its attributes name, if it runs commands */
-int manager_check_pool(const Manager *m, const char *name, Refusal *r); /* is there one? */
+/* That which a, of q, names for this kind, not POOL_REMOTE; the built-in one if there is none. */
+Pool *queue_wanted_pool(Manager *m, QueueRecord *q, const QueueAttributes *a, PoolKind kind);
+void queue_settle_pool(Manager *m, QueueRecord *q); /* into that of its attributes, unless workers have it */
+void pools_follow_settings(Manager *m);             /* of the daemon, which are defaults of pools */
+/* Is there one, and is it for such queues? kind POOL_REMOTE: whichever. */
+int manager_check_pool(const Manager *m, const char *name, PoolKind kind, Refusal *r);
 void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
 const char *pool_record_origin(const PoolRecord *p);
 int pools_set_default(Manager *m, uint64_t slots, Refusal *r); /* where nothing else was set; checked */
+void pool_set_threshold(const Manager *m, Pool *p);            /* that of its stalls: its own, or the daemon's */
 
 /* queues.c */
-void pool_follow_watchdog(const Manager *m, Pool *p); /* the threshold of its stalls is the daemon's */
-void queues_apply_settings(Manager *m);               /* those of the daemon that have changed */
+void queues_apply_settings(Manager *m); /* those of the daemon that have changed */
 /* Gives every queue that has not set it the new default. Takes *a over on success; checks it before. */
 int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r);
 int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over config on success */

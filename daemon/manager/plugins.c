@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 
 static int on_prepare(void *host, Task *task, PluginOrder *ret) {
@@ -19,7 +20,12 @@ static int on_prepare(void *host, Task *task, PluginOrder *ret) {
                 .uid = t->spec.identity->uid,
                 .retries = t->retries > 0,
         };
+        ret->mark_slot = durable_mark_ready(t, &ret->mark, &ret->mark_value);
         return 0;
+}
+
+static void on_unprepare(void *host, Task *task, int mark_slot) {
+        durable_unmark(host, mark_slot);
 }
 
 /* Said once a second at most, however many are refused. */
@@ -48,7 +54,7 @@ static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload
         eq_task_id first;
         EQ_SET(&s, Submit, queue, queue);
         EQ_SET(&s, Submit, payload, payload);
-        SubmitArgs args = { .submit = &s, .stdin_fd = -1 };
+        SubmitArgs args = { .submit = &s, .payload = s.payload, .stdin_fd = -1 };
         int r = manager_submit(m, &caller, queue, &args, 1, &last, &first, &refusal);
         if (r != 0)
                 log_refused(m, t, queue, r == MANAGER_E_WAIT ? "it is full" : refusal.text);
@@ -68,11 +74,17 @@ static void on_ended(void *host, Queue *q) {
         queue_record_settle(host, queue_record(q)); /* its removal waits for this */
 }
 
+static void on_left(void *host, Pool *p) {
+        pool_record_settle(host, p); /* likewise */
+}
+
 const PluginHooks manager_plugin_hooks = {
         .prepare = on_prepare,
+        .unprepare = on_unprepare,
         .submit = on_submit,
         .opened = on_opened,
         .ended = on_ended,
+        .left = on_left,
 };
 
 PluginSetup plugins_setup(const QueueRecord *q, const QueueAttributes *a) {
@@ -89,7 +101,11 @@ void plugins_began(Manager *m, TaskRecord *t) {
                 uint64_t now = clock_monotonic(m->clock);
                 started -= now > begun && now - begun < started ? now - begun : 0;
         }
-        (void)run_begin(t, started); /* without memory it runs, and less is known of it */
+        int mark = plugin_executor_mark_slot(&t->task);
+        if (run_begin(t, started) >= 0)
+                t->run->mark = mark;
+        else /* it runs, and less is known of it */
+                durable_unmark(m, mark);
 }
 
 void plugins_changed(Manager *m, QueueRecord *q) {

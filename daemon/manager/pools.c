@@ -33,27 +33,46 @@ int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal 
                       name.data);
 }
 
-static bool is_default(const PoolRecord *p) {
-        return strcmp(p->pool->name, "default") == 0;
+/* The one that there is always, for each kind. */
+static const char *const builtin_names[] = { [POOL_COMMAND] = "default", [POOL_THREAD] = "plugin" };
+
+static bool is_builtin(const PoolRecord *p) {
+        return strcmp(p->pool->name, builtin_names[p->pool->kind]) == 0;
+}
+
+static PoolKind kind_of(const PoolAttributes *a) {
+        return a->kind == 0 ? POOL_COMMAND : POOL_THREAD;
 }
 
 const char *pool_record_origin(const PoolRecord *p) {
         if (p->from_file)
                 return p->overridden ? "file+override" : "file";
-        return is_default(p) ? "built-in" : "runtime";
+        return is_builtin(p) ? "built-in" : "runtime";
 }
 
 /* ---- queues in pools ---- */
 
+Pool *queue_wanted_pool(Manager *m, QueueRecord *q, const QueueAttributes *a, PoolKind kind) {
+        PoolRecord *p = manager_pool(m, eq_str(a->pool));
+        Pool *builtin = kind == POOL_COMMAND ? m->pool : m->threads;
+        if (strcmp(a->pool, builtin_names[POOL_COMMAND]) == 0)
+                return builtin; /* it says nothing */
+        bool missing = !p || p->pool->kind != kind;
+        if (p && missing && !attributes_is_set(&attributes_of_queues, a, "pool"))
+                return builtin; /* the default of queues is for those of the other kind */
+        if (missing && !q->pool_missing)
+                log_warning("queue %s: there is no pool %s for %s; it runs in pool %s until there is", q->queue->name,
+                            a->pool, kind == POOL_COMMAND ? "commands" : "plugins", builtin->name);
+        q->pool_missing = missing;
+        return missing ? builtin : p->pool;
+}
+
 void queue_settle_pool(Manager *m, QueueRecord *q) {
-        if (!queue_has_commands(q))
+        PoolKind kind = q->queue->pool->kind;
+        if (kind == POOL_REMOTE)
                 return;
-        PoolRecord *p = manager_pool(m, eq_str(q->attributes.pool));
-        if (!p && !q->pool_missing)
-                log_warning("queue %s: there is no pool %s; it runs in pool default until there is", q->queue->name,
-                            q->attributes.pool);
-        q->pool_missing = !p;
-        queue_set_pool(q->queue, p ? p->pool : m->pool);
+        queue_set_pool(q->queue, queue_wanted_pool(m, q, &q->attributes, kind));
+        plugins_changed(m, q);
 }
 
 void pools_settle_queues(Manager *m) {
@@ -61,15 +80,21 @@ void pools_settle_queues(Manager *m) {
                 queue_settle_pool(m, q);
 }
 
-int manager_check_pool(const Manager *m, const char *name, Refusal *ret_refusal) {
-        PoolRecord *p;
-        return manager_find_pool(m, eq_str(name), &p, ret_refusal);
+int manager_check_pool(const Manager *m, const char *name, PoolKind kind, Refusal *ret_refusal) {
+        PoolRecord *p = NULL;
+        int r = manager_find_pool(m, eq_str(name), &p, ret_refusal);
+        if (r < 0 || kind == POOL_REMOTE || p->pool->kind == kind || strcmp(name, builtin_names[POOL_COMMAND]) == 0)
+                return r;
+        return refuse(ret_refusal, EQ_E_INVALID, -EINVAL, "pool: %s is for %s; name a pool with kind=%s", name,
+                      kind == POOL_COMMAND ? "plugins" : "commands", kind == POOL_COMMAND ? "command" : "thread");
 }
 
 /* ---- make and free ---- */
 
 static void record_free(Manager *m, PoolRecord *p) {
         timer_drop(&m->timers, &p->remove_timer);
+        if (p->pool && p->pool->kind == POOL_THREAD)
+                plugin_pool_free(p->pool);
         pool_free(p->pool);
         pool_attributes_deinit(&p->attributes);
         free(p);
@@ -78,7 +103,8 @@ static void record_free(Manager *m, PoolRecord *p) {
 static void remove_fire(Timer *timer) {
         PoolRecord *p = HEAP_ENTRY(timer, PoolRecord, remove_timer);
         Manager *m = p->manager;
-        if (!p->removing || p->pool->n_busy > 0 || p->pool->n_queues > 0)
+        if (!p->removing || p->pool->n_busy + p->pool->n_rescuing > 0 || p->pool->n_queues > 0 ||
+            (p->pool->kind == POOL_THREAD && plugin_pool_is_used(p->pool)))
                 return;
         log_info("pool %s is gone", p->pool->name);
         HASH_DELETE(hh, m->pools, p);
@@ -91,16 +117,42 @@ void pool_record_settle(Manager *m, Pool *pool) {
                 (void)timer_set(&m->timers, &p->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
 }
 
+static WorkersParams thread_params(const PoolAttributes *a) {
+        WorkersParams params = WORKERS_PARAMS_DEFAULT;
+        params.max = (unsigned)a->max_workers;
+        params.min = (unsigned)MIN(a->min_workers, a->max_workers);
+        params.nice = (int)a->nice;
+        params.stack_bytes = a->worker_stack_kb * 1024;
+        params.max_idle_ratio = (unsigned)a->max_idle_ratio;
+        params.idle_timeout_usec = a->idle_worker_timeout_usec;
+        params.create_cooldown_usec = a->create_cooldown_usec;
+        return params;
+}
+
+static int make_pool(Manager *m, const char *name, const PoolAttributes *a, Pool **ret) {
+        WorkersParams params = thread_params(a);
+        if (kind_of(a) == POOL_COMMAND)
+                return pool_new(&m->engine, name, POOL_COMMAND, command_executor(m->commands), a->slots, ret);
+        int r = pool_new(&m->engine, name, POOL_THREAD, plugin_executor(m->plugins), SIZE_MAX,
+                         ret); /* tasks are ahead of threads */
+        return r < 0 ? r : plugin_pool_new(*ret, &params);
+}
+
 static int fill(Manager *m, PoolRecord *p, const char *name, const PoolAttributes *a) {
         int r = timer_stand(&m->timers, &p->remove_timer);
         if (r >= 0)
-                r = pool_new(&m->engine, name, POOL_COMMAND, command_executor(m->commands), a->slots, &p->pool);
+                r = make_pool(m, name, a, &p->pool);
         if (r < 0)
                 return r;
         p->pool->owner = p;
-        pool_follow_watchdog(m, p->pool);
         HASH_ADD_KEYPTR(hh, m->pools, p->pool->name, strlen(p->pool->name), p);
         return p->hh.tbl ? 0 : -ENOMEM;
+}
+
+void pool_set_threshold(const Manager *m, Pool *p) {
+        const PoolRecord *record = p->owner; /* NULL: of worker clients, or plugins */
+        uint64_t thresh = record ? record->attributes.stall_thresh_usec : m->config->daemon.watchdog_thresh_usec;
+        WATCH_SET(p->watch->stall_usec, thresh == PARAM_INFINITY ? 0 : thresh);
 }
 
 /* Takes *attributes over on success. */
@@ -117,23 +169,30 @@ static int record_new(Manager *m, const char *name, PoolAttributes *attributes, 
         }
         p->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
+        pool_set_threshold(m, p->pool);
         if (m->stopping)
                 pool_block(p->pool, EQ_REASON_DRAINING, USEC_NEVER);
         *ret = p;
         return 0;
 }
 
-int pools_start(Manager *m) {
+static int make_builtin(Manager *m, PoolKind kind, Pool **ret) {
         PoolAttributes a;
         PoolRecord *p;
         int r = pool_attributes_init(&a, &m->config->pool_defaults);
         if (r < 0)
                 return r;
-        r = record_new(m, "default", &a, &p);
+        a.kind = kind == POOL_THREAD;
+        r = record_new(m, builtin_names[kind], &a, &p);
         pool_attributes_deinit(&a);
         if (r >= 0)
-                m->pool = p->pool;
+                *ret = p->pool;
         return r;
+}
+
+int pools_start(Manager *m) {
+        int r = make_builtin(m, POOL_COMMAND, &m->pool);
+        return r < 0 ? r : make_builtin(m, POOL_THREAD, &m->threads);
 }
 
 void pools_free(Manager *m) {
@@ -142,16 +201,27 @@ void pools_free(Manager *m) {
                 HASH_DELETE(hh, m->pools, p);
                 record_free(m, p);
         }
-        m->pool = NULL;
+        m->pool = m->threads = NULL;
 }
 
 /* ---- change ---- */
 
+static void follow_attributes(PoolRecord *p) {
+        WorkersParams params = thread_params(&p->attributes);
+        pool_set_threshold(p->manager, p->pool);
+        if (p->pool->kind == POOL_COMMAND)
+                pool_set_max(p->pool, p->attributes.slots);
+        else
+                plugin_pool_set(p->pool, &params);
+}
+
+/* The kind is that of p, which was checked. */
 static void apply(PoolRecord *p, PoolAttributes *a) {
         pool_attributes_deinit(&p->attributes);
         p->attributes = *a;
         memset(a, 0, sizeof(*a));
-        pool_set_max(p->pool, p->attributes.slots);
+        p->attributes.kind = p->pool->kind == POOL_THREAD;
+        follow_attributes(p);
 }
 
 static void begin_removal(Manager *m, PoolRecord *p) {
@@ -163,7 +233,7 @@ static void begin_removal(Manager *m, PoolRecord *p) {
 static uint64_t slots_together(const Manager *m, const char *name, uint64_t slots) {
         uint64_t sum = slots;
         for (const PoolRecord *p = m->pools; p; p = p->hh.next)
-                if (!p->removing && strcmp(p->pool->name, name) != 0)
+                if (!p->removing && p->pool->kind == POOL_COMMAND && strcmp(p->pool->name, name) != 0)
                         sum += p->attributes.slots;
         return sum;
 }
@@ -186,7 +256,19 @@ static int set_all(const Manager *m, const char *name, PoolAttributes *a, EqArra
                 if (e < 0)
                         return refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error);
         }
-        return check_slots(slots_together(m, name, a->slots), EQ_E_INVALID, r);
+        if (a->min_workers > a->max_workers)
+                return refuse(r, EQ_E_INVALID, -EINVAL,
+                              "min_workers: %" PRIu64 " are more than max_workers, which is %" PRIu64, a->min_workers,
+                              a->max_workers);
+        return check_slots(slots_together(m, name, kind_of(a) == POOL_COMMAND ? a->slots : 0), EQ_E_INVALID, r);
+}
+
+/* A pool does not become one of another kind, not even one on its way out. */
+static int check_kind(const Pool *pool, const PoolAttributes *a, eq_error code, Refusal *r) {
+        if (!pool || pool->kind == kind_of(a))
+                return 0;
+        return refuse(r, code, -EINVAL, "kind: pool %s is there for %s and stays so; choose another name", pool->name,
+                      pool->kind == POOL_COMMAND ? "commands" : "plugins (kind=thread)");
 }
 
 int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal) {
@@ -195,14 +277,24 @@ int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, p->pool->name, &a, *set, ret_refusal);
+        if (r >= 0)
+                r = check_kind(p->pool, &a, EQ_E_INVALID, ret_refusal);
         if (r >= 0) {
                 p->overridden = p->from_file;
                 apply(p, &a);
-                log_notice("pool %s was changed by an administrator; it has %" PRIu64 " slots", p->pool->name,
-                           p->attributes.slots);
+                log_notice("pool %s was changed by an administrator; it has %" PRIu64 " %s", p->pool->name,
+                           p->pool->kind == POOL_COMMAND ? p->attributes.slots : p->attributes.max_workers,
+                           p->pool->kind == POOL_COMMAND ? "slots" : "threads at most");
         }
         pool_attributes_deinit(&a);
         return r;
+}
+
+/* Also one that goes. NULL: none. */
+static Pool *pool_of_any(const Manager *m, const char *name) {
+        PoolRecord *p;
+        HASH_FIND(hh, m->pools, name, strlen(name), p);
+        return p ? p->pool : NULL;
 }
 
 static size_t n_pools(const Manager *m) {
@@ -245,6 +337,8 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = set_all(m, text, &a, *set, ret_refusal);
+        if (r >= 0)
+                r = check_kind(pool_of_any(m, text), &a, EQ_E_INVALID, ret_refusal);
         if (r >= 0) {
                 r = take_up_or_make(m, text, &a, ret);
                 if (r < 0)
@@ -260,8 +354,8 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
 
 int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
         const char *name = p->pool->name;
-        if (is_default(p))
-                return refuse(ret_refusal, EQ_E_STATE, -EBUSY, "pool default is always there");
+        if (is_builtin(p))
+                return refuse(ret_refusal, EQ_E_STATE, -EBUSY, "pool %s is always there", name);
         if (p->from_file)
                 return refuse(ret_refusal, EQ_E_STATE, -EBUSY,
                               "pool %s comes from pools.d/%s.pool; remove the file, then eqctl reload", name, name);
@@ -278,7 +372,8 @@ int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
 static void rebase(PoolRecord *p, const PoolAttributes *base) {
         if (attributes_rebase(&attributes_of_pools, &p->attributes, base) < 0)
                 log_error("out of memory: pool %s keeps some old defaults", p->pool->name);
-        pool_set_max(p->pool, p->attributes.slots);
+        p->attributes.kind = p->pool->kind == POOL_THREAD;
+        follow_attributes(p);
 }
 
 static void file_changed(PoolRecord *p, ConfigPool *file) {
@@ -302,11 +397,11 @@ static int file_new(Manager *m, ConfigPool *file, Refusal *r) {
         return 0;
 }
 
-/* default goes back to what it is without a file; another one goes. */
+/* A built-in one goes back to what it is without a file; another one goes. */
 static void file_gone(Manager *m, PoolRecord *p) {
-        if (!is_default(p)) {
-                log_notice("pool %s: its file is gone; what runs in it ends, its queues go to pool default",
-                           p->pool->name);
+        if (!is_builtin(p)) {
+                log_notice("pool %s: its file is gone; what runs in it ends, its queues go to pool %s", p->pool->name,
+                           builtin_names[p->pool->kind]);
                 begin_removal(m, p);
                 return;
         }
@@ -325,7 +420,7 @@ static bool has_file(const Config *c, const PoolRecord *p) {
 
 /* What a pool that no file of c describes has when c is in force; a pool that goes has none. */
 static uint64_t slots_without_file(const Config *c, const PoolRecord *p) {
-        if (p->removing || (p->from_file && !is_default(p)))
+        if (p->removing || p->pool->kind != POOL_COMMAND || (p->from_file && !is_builtin(p)))
                 return 0;
         bool own = !p->from_file && attributes_is_set(&attributes_of_pools, &p->attributes, "slots");
         return own ? p->attributes.slots : c->pool_defaults.slots;
@@ -334,7 +429,7 @@ static uint64_t slots_without_file(const Config *c, const PoolRecord *p) {
 int pools_set_default(Manager *m, uint64_t slots, Refusal *r) {
         uint64_t sum = 0;
         for (const PoolRecord *p = m->pools; p; p = p->hh.next)
-                if (!p->removing)
+                if (!p->removing && p->pool->kind == POOL_COMMAND)
                         sum += attributes_is_set(&attributes_of_pools, &p->attributes, "slots") ? p->attributes.slots
                                                                                                 : slots;
         int e = check_slots(sum, EQ_E_INVALID, r);
@@ -347,10 +442,27 @@ int pools_set_default(Manager *m, uint64_t slots, Refusal *r) {
         return 0;
 }
 
+void pools_follow_settings(Manager *m) {
+        const DaemonSettings *d = &m->config->daemon;
+        PoolAttributes *defaults = &m->config->pool_defaults;
+        if (defaults->max_workers == d->plugin_threads && defaults->stall_thresh_usec == d->watchdog_thresh_usec)
+                return;
+        defaults->max_workers = d->plugin_threads;
+        defaults->stall_thresh_usec = d->watchdog_thresh_usec;
+        for (PoolRecord *p = m->pools; p; p = p->hh.next)
+                if (!p->removing)
+                        rebase(p, defaults);
+}
+
 int pools_check_config(const Manager *m, const Config *c, Refusal *r) {
         uint64_t sum = 0;
-        for (size_t i = 0; i < c->n_pools; i++)
-                sum += c->pools[i].attributes.slots;
+        for (size_t i = 0; i < c->n_pools; i++) {
+                const ConfigPool *file = &c->pools[i];
+                sum += kind_of(&file->attributes) == POOL_COMMAND ? file->attributes.slots : 0;
+                int e = check_kind(pool_of_any(m, file->name), &file->attributes, EQ_E_CONFIG, r);
+                if (e < 0)
+                        return e;
+        }
         for (const PoolRecord *p = m->pools; p; p = p->hh.next)
                 sum += has_file(c, p) ? 0 : slots_without_file(c, p);
         return check_slots(sum, EQ_E_CONFIG, r);

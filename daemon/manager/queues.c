@@ -5,12 +5,17 @@
  * whose file is gone is drained and removed. The last SEQ of a removed name is kept, so that ids are never given twice. */
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
+#include "manager/window.h"
 
 /* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
 struct Tombstone {
@@ -138,7 +143,6 @@ static void leave_executor(Manager *m, QueueRecord *q) {
 /* A queue without tasks, or one of which nothing was started yet, goes to the pool of the executor that a says. 0, or negative
  * errno: it runs commands, and will say that the tasks that it gets are none. */
 static int use_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
-        Pool *const pools[_QUEUE_EXECUTOR_MAX] = { m->pool, m->remote, m->threads };
         QueueExecutor executor = a->executor;
         if (executor == QUEUE_EXECUTOR_PLUGIN &&
             !q->library) /* restored: until its file is looked at, as payloads for workers */
@@ -146,7 +150,9 @@ static int use_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
         if (executor == executor_of(q))
                 return 0;
         leave_executor(m, q);
-        queue_set_pool(q->queue, pools[executor]);
+        queue_set_pool(q->queue, executor == QUEUE_EXECUTOR_WORKER    ? m->remote
+                                 : executor == QUEUE_EXECUTOR_COMMAND ? m->pool
+                                                                      : queue_wanted_pool(m, q, a, POOL_THREAD));
         int r = 0;
         if (executor == QUEUE_EXECUTOR_WORKER)
                 r = worker_executor_add_queue(m->workers, q->queue);
@@ -177,6 +183,21 @@ static int check_executor(const QueueRecord *q, QueueExecutor executor, const ch
                       "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
                       "queue",
                       where ? where : "", where ? ": " : "", q->queue->name);
+}
+
+/* A command may be silent as long as it likes, unless somebody says otherwise. Plugins and workers can tell that they work. */
+static void settle_life(const Manager *m, QueueAttributes *a) {
+        const AttributeKind *k = &attributes_of_queues;
+        const QueueAttributes *d = &m->config->queue_defaults;
+        bool tells = a->executor != QUEUE_EXECUTOR_COMMAND;
+        if (!attributes_is_set(k, a, "expected_runtime")) {
+                bool ours = tells && !attributes_is_set(k, d, "expected_runtime");
+                a->engine.expected_runtime_usec = ours ? 0 : d->engine.expected_runtime_usec;
+        }
+        if (!attributes_is_set(k, a, "hung_task")) {
+                bool ours = tells && !attributes_is_set(k, d, "hung_task");
+                a->engine.hung_task = ours ? HUNG_TASK_LIFE : d->engine.hung_task;
+        }
 }
 
 /* What can fail of making a queue. id 0: a new one. */
@@ -210,10 +231,13 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->creator = creator;
         q->library = plugin_library_ref(library);
         list_init(&q->history);
+        list_init(&q->finished_keys);
         list_init(&q->space_waiters);
         list_init(&q->removers);
+        settle_life(m, attributes);
         q->remove_timer = (Timer)TIMER_NULL(remove_fire);
         q->age_timer = (Timer)TIMER_NULL(history_age_fire);
+        q->key_timer = (Timer)TIMER_NULL(keys_age_fire);
         int r = fill_record(m, q, name, id, attributes);
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
@@ -249,6 +273,7 @@ static void free_tasks(Manager *m, QueueRecord *q) {
 }
 
 void queue_record_destroy(QueueRecord *q) {
+        window_forget_queue(q);
         queue_free(q->queue);
         seq_index_done(&q->tasks);
         queue_attributes_deinit(&q->attributes);
@@ -262,7 +287,11 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
                 return NULL;
         timer_drop(&m->timers, &q->remove_timer);
         timer_drop(&m->timers, &q->age_timer);
+        timer_drop(&m->timers, &q->key_timer);
         HASH_DELETE(hh, m->queues, q);
+        if (m->last_submit == q)
+                m->last_submit = NULL;
+        rescue_drop(m, q);
         leave_executor(m, q);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
@@ -270,6 +299,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
                 w->retry(w, false);
         }
         q->tombstone->last_seq = q->queue->last_seq;
+        keys_clear(q);
         free_tasks(m, q);
         q->gone = true;
         if (queue_has_commands(q))
@@ -281,6 +311,15 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
 
 /* ---- by clients ---- */
 
+static PoolKind kind_for(QueueExecutor executor) {
+        static const PoolKind kinds[_QUEUE_EXECUTOR_MAX] = {
+                [QUEUE_EXECUTOR_COMMAND] = POOL_COMMAND,
+                [QUEUE_EXECUTOR_WORKER] = POOL_REMOTE,
+                [QUEUE_EXECUTOR_PLUGIN] = POOL_THREAD,
+        };
+        return kinds[executor];
+}
+
 static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
@@ -289,7 +328,7 @@ static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r
         while (eq_next_bytes(&set, &kv) > 0)
                 if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
                         return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
-        return strcmp(before, a->pool) == 0 ? 0 : manager_check_pool(m, a->pool, r);
+        return strcmp(before, a->pool) == 0 ? 0 : manager_check_pool(m, a->pool, kind_for(a->executor), r);
 }
 
 static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, bool exist_ok,
@@ -320,6 +359,8 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
         r = set_all(m, &a, *set, ret_refusal);
         if (r >= 0)
                 r = check_plugin(NULL, a.executor, ret_refusal);
+        if (r >= 0)
+                r = rescue_check(caller, NULL, &a, NULL, ret_refusal);
         if (r < 0)
                 return r;
         char text[EQ_NAME_MAX + 1] = "";
@@ -330,6 +371,8 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         r = durable_check(m, *ret, ret_refusal);
+        if (r >= 0 && (r = rescue_settle(m, *ret, &(*ret)->attributes)) < 0)
+                (void)rescue_refuse(ret_refusal, *ret, &(*ret)->attributes, r);
         if (r < 0) {
                 queue_record_free(m, *ret);
                 return r;
@@ -339,19 +382,31 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
         return 0;
 }
 
-/* Puts new attributes into force. */
+/* What its attributes say, after they have changed. */
+static void put_into_force(Manager *m, QueueRecord *q) {
+        queue_settle_pool(m, q);
+        settle_life(m, &q->attributes);
+        queue_set_params(q->queue, &q->attributes.engine);
+        rescue_follow(m, q);
+        workers_recheck(m, q);
+        plugins_changed(m, q);
+        history_trim(m, q);
+        keys_trim(q);
+        space_fell_free(m, q);
+}
+
+/* Takes *a over. */
 static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         queue_attributes_deinit(&q->attributes);
         q->attributes = *a;
         memset(a, 0, sizeof(*a));
-        queue_settle_pool(m, q);
-        queue_set_params(q->queue, &q->attributes.engine);
-        workers_recheck(m, q);
-        plugins_changed(m, q);
-        history_trim(m, q);
-        space_fell_free(m, q);
+        put_into_force(m, q);
         manager_queue_changed(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
+}
+
+bool manager_queue_stands(const QueueRecord *q) {
+        return durable_has_failed(q);
 }
 
 void manager_queue_changed(QueueRecord *q) {
@@ -378,7 +433,10 @@ static void settle_durable(QueueRecord *q, bool was, bool *durable) {
         if (!may_change_durable(q)) {
                 log_warning("queue %s has tasks or a history: durable stays %s", q->queue->name, was ? "yes" : "no");
                 *durable = was;
-        } else if (was)
+                return;
+        }
+        keys_clear(q); /* those of what was forgotten are where the queue was */
+        if (was)
                 durable_put_gone(q); /* to the store; it lives on in memory */
 }
 
@@ -394,6 +452,8 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
         if (r >= 0)
                 r = check_plugin(q, a.executor, ret_refusal);
         if (r >= 0)
+                r = rescue_check(caller, &q->attributes, &a, NULL, ret_refusal);
+        if (r >= 0)
                 r = check_executor(q, a.executor, NULL, ret_refusal);
         if (r >= 0)
                 r = check_durable(q, a.durable, ret_refusal);
@@ -401,9 +461,14 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
                 r = durable_check(m, q, ret_refusal);
         if (r < 0)
                 return r;
-        r = use_executor(m, q, &a);
+        r = rescue_settle(m, q, &a);
         if (r < 0)
+                return rescue_refuse(ret_refusal, q, &a, r);
+        r = use_executor(m, q, &a);
+        if (r < 0) {
+                rescue_follow(m, q);
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
+        }
         settle_durable(q, q->attributes.durable, &a.durable);
         q->overridden = q->origin == QUEUE_FROM_FILE;
         apply(m, q, &a);
@@ -419,12 +484,23 @@ void queue_record_settle(Manager *m, QueueRecord *q) {
 
 static void end_all(Manager *m, QueueRecord *q) {
         uint64_t seq = 0;
-        for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)); seq++) {
-                if (task_record_finished(t))
+        while (seq_index_next(&q->tasks, &seq)) {
+                TaskRecord *t = shelf_find(q, seq++); /* those in the store follow: see window_refill() */
+                if (!t || task_record_finished(t))    /* without memory for it: see shelf_refill() */
                         continue;
                 t->end_note = TASK_NOTE_REMOVED;
                 if (queue_cancel(q->queue, &t->task) == 1)
                         (void)engine_task_stop(&m->engine, &t->task, 0, USEC_NEVER);
+        }
+        for (Task *t; (t = barrier_over(q->queue));) { /* at home in other queues */
+                task_record(t)->end_note = TASK_NOTE_REMOVED;
+                (void)queue_cancel(t->queue, t); /* it is pending */
+        }
+        queue_refill(q->queue);
+        Task *held = q->queue->held ? barrier_task(q->queue->held) : NULL;
+        if (held) {
+                task_record(held)->end_note = TASK_NOTE_REMOVED;
+                (void)engine_task_stop(&m->engine, held, 0, USEC_NEVER);
         }
 }
 
@@ -435,8 +511,8 @@ int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refu
                               "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
                               e->name, e->n_queued + e->n_waiting + e->n_running);
         list_append(&q->removers, &w->link);
-        if (!q->removing) {
-                q->removing = true;
+        if (!q->ending) {
+                q->removing = q->ending = true;
                 queue_stop(q->queue);
                 end_all(m, q);
         }
@@ -452,8 +528,8 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
 }
 
 /* Checked before anything was changed: see check_files(). */
-static void change_executor(Manager *m, QueueRecord *q) {
-        int r = use_executor(m, q, &q->attributes);
+static void change_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
+        int r = use_executor(m, q, a);
         if (r < 0)
                 log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
 }
@@ -475,13 +551,8 @@ static void rebase(Manager *m, QueueRecord *q, const QueueAttributes *base) {
         q->attributes.durable = durable;
         if (durable && !was)
                 durable_put_queue(q);
-        change_executor(m, q);
-        queue_settle_pool(m, q);
-        queue_set_params(q->queue, &q->attributes.engine);
-        workers_recheck(m, q);
-        plugins_changed(m, q);
-        history_trim(m, q);
-        space_fell_free(m, q);
+        change_executor(m, q, &q->attributes);
+        put_into_force(m, q);
 }
 
 static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
@@ -496,9 +567,7 @@ static void file_changed(Manager *m, QueueRecord *q, ConfigQueue *file) {
         q->origin = QUEUE_FROM_FILE;
         q->overridden = false;
         q->digest = file->digest;
-        int r = use_executor(m, q, &file->attributes);
-        if (r < 0)
-                log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
+        change_executor(m, q, &file->attributes);
         settle_durable(q, q->attributes.durable, &file->attributes.durable);
         apply(m, q, &file->attributes);
 }
@@ -509,6 +578,12 @@ static int file_new(Manager *m, ConfigQueue *file, Refusal *r) {
                            &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "%s: cannot make the queue: %s", file->file, strerror(-e));
+        e = rescue_settle(m, q, &q->attributes);
+        if (e < 0) {
+                e = rescue_refuse(r, q, &q->attributes, e);
+                queue_record_free(m, q);
+                return e;
+        }
         q->digest = file->digest;
         durable_put_queue(q);
         manager_event_queue(m, EQ_EVENT_QUEUE_CREATED, q, NULL);
@@ -540,13 +615,9 @@ static int make_default(Manager *m, Refusal *r) {
                 e = record_new(m, "default", 0, &a, NULL, m->config->default_run_as, QUEUE_FROM_CLIENT, geteuid(), &q);
         if (e < 0)
                 return refuse(r, EQ_E_NO_MEMORY, e, "cannot make queue default: %s", strerror(-e));
+        rescue_follow(m, q);
         durable_put_queue(q);
         return 0;
-}
-
-void pool_follow_watchdog(const Manager *m, Pool *p) {
-        uint64_t thresh = m->config->daemon.watchdog_thresh_usec;
-        WATCH_SET(p->watch->stall_usec, thresh == PARAM_INFINITY ? 0 : thresh);
 }
 
 void queues_apply_settings(Manager *m) {
@@ -557,9 +628,12 @@ void queues_apply_settings(Manager *m) {
         m->users.limits[USER_DESCRIPTORS] = d->descriptors_per_user;
         m->users.limits[USER_TASK_BYTES] = d->task_bytes_per_user;
         m->users.limits[USER_OUTPUT_BYTES] = d->output_bytes_per_user;
-        plugin_executor_set_threads(m->plugins, (unsigned)d->plugin_threads);
+        pools_follow_settings(m);
+        plugin_executor_set_hogs(m->plugins, d->cpu_intensive_thresh_us, d->cpu_intensive_warning_thresh);
+        rescue_follow_settings(m);
+        command_executor_set_stock(m->commands, pressure_stock(m));
         LIST_FOREACH (link, &m->engine.pools)
-                pool_follow_watchdog(m, LIST_ENTRY(link, Pool, link));
+                pool_set_threshold(m, LIST_ENTRY(link, Pool, link));
         if (m->hooks->configured)
                 m->hooks->configured(m->host);
 }
@@ -578,8 +652,11 @@ static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
 
 static int check_file(const Manager *m, const Config *config, ConfigQueue *file, Refusal *r) {
         const QueueRecord *q = manager_queue(m, eq_str(file->name));
-        if (!q)
-                return 0;
+        char where[sizeof(r->text) / 2];
+        snprintf(where, sizeof(where), "%s: ", file->file);
+        int e = rescue_check(NULL, NULL, &file->attributes, where, r);
+        if (e < 0 || !q)
+                return e;
         if (q->removing)
                 return refuse(r, EQ_E_STATE, -EBUSY, "%s: queue %s is being removed; reload again in a moment",
                               file->file, file->name);
@@ -616,7 +693,7 @@ static int check_files(const Manager *m, const Config *config, Refusal *r) {
 }
 
 int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r) {
-        int e = manager_check_pool(m, a->pool, r);
+        int e = manager_check_pool(m, a->pool, POOL_REMOTE, r);
         for (QueueRecord *q = m->queues; e >= 0 && q; q = q->hh.next)
                 if (!attributes_is_set(&attributes_of_queues, &q->attributes, "executor"))
                         e = check_executor(q, a->executor, "default of queues", r);

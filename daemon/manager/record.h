@@ -18,6 +18,14 @@
 
 typedef struct Manager Manager;
 typedef struct TaskRecord TaskRecord;
+typedef struct ShelfChunk ShelfChunk;
+typedef struct WindowFetch WindowFetch;
+
+/* Of a task that was unpacked: the next one with the same shares them. Owned; NULL: none. */
+typedef struct SharedParts {
+        Identity *identity;
+        SharedOptions *common;
+} SharedParts;
 
 typedef enum QueueOrigin { QUEUE_FROM_FILE, QUEUE_FROM_CLIENT } QueueOrigin;
 
@@ -28,15 +36,23 @@ typedef struct QueueRecord {
         QueueAttributes attributes;
         QueueOrigin origin;
         bool overridden;   /* from a file, changed since by a client */
-        bool removing;     /* goes when it is empty */
+        bool removing;     /* takes no more, and goes when it is empty */
+        bool ending;       /* ... and what it has is canceled, not run */
         bool pool_missing; /* it is in `default` because there is no pool of the name that it wants */
         bool gone;         /* removed: out of every list, kept for the pins only */
         uint64_t digest;   /* of its file's lines */
         uid_t creator;
         Identity *fixed;        /* commands run as this one, not as their submitter; owned, usually NULL */
         PluginLibrary *library; /* counted; NULL: its file names none */
-        SeqIndex tasks;         /* of TaskRecord, owned */
-        List history;           /* of TaskRecord::history_link, oldest end first */
+        SeqIndex tasks;         /* of TaskRecord, owned, or items of the shelf; see shelf.h and window.h */
+        ShelfChunk *shelf;      /* the one that is being filled; NULL: none. It goes with its last item */
+        WindowFetch *refilling; /* on its way; the store's. NULL: none */
+        WindowFetch *wanted;    /* Window::collecting. NULL: none */
+        uint64_t n_restored, n_restored_bytes; /* while eqd starts: in the window, and the engine does not know yet */
+        struct KeyEntry *keys;                 /* uthash by user and key; owned; see keys.h */
+        List finished_keys;                    /* of KeyEntry::finished_link, oldest end first */
+        size_t n_finished_keys;
+        List history; /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */
@@ -45,6 +61,7 @@ typedef struct QueueRecord {
         struct Tombstone *tombstone;           /* what its name keeps of it; the manager's */
         Timer remove_timer;                    /* frees the record outside engine calls */
         Timer age_timer;                       /* drops finished tasks that are too old */
+        Timer key_timer;                       /* ... keys of such */
         uint64_t n_stalls, stalled_since_usec; /* monotonic; 0: it is not stalled */
         uint64_t cpu_usec;                     /* of attempts that ended */
 } QueueRecord;
@@ -97,6 +114,8 @@ typedef enum TaskEndNote {
         TASK_NOTE_REMOVED,  /* its queue was removed */
         TASK_NOTE_SHUTDOWN, /* eqd was stopped */
         TASK_NOTE_STDIN,    /* its descriptor for standard input did not outlive eqd */
+        TASK_NOTE_REPLACED, /* by a newer one with its key */
+        TASK_NOTE_DAMAGED,  /* what it was to do cannot be read from the store */
         _TASK_NOTE_MAX,
 } TaskEndNote;
 
@@ -121,15 +140,18 @@ struct TaskRecord {
         uint64_t finished_usec; /* wall clock; once finished */
         uint64_t stored_at;     /* of a durable queue: position of its newest record that somebody waits for */
         uint16_t retries, crashes;
-        uint16_t lost;        /* attempts that ended with their worker's connection, or were given back: no failures */
-        uint8_t end_reason;   /* eq_reason: why it ended without doing its work */
-        uint8_t end_note;     /* TaskEndNote: the same for people */
-        unsigned n_pins;      /* who still wants to show it; task_record_pin() */
-        bool has_fd;          /* its standard input is a descriptor: one attempt only */
-        bool shown;           /* view.c: marked as one of the latest finished */
-        bool unsettled;       /* it has ended, and that is not on disk yet: to everybody it still runs */
-        bool lost_in_history; /* dropped from history while pinned; freed with the last pin */
-        TaskSpec spec;        /* last, since its bytes follow */
+        uint16_t lost;      /* attempts that ended with their worker's connection, or were given back: no failures */
+        uint8_t end_reason; /* eq_reason: why it ended without doing its work */
+        uint8_t end_note;   /* TaskEndNote: the same for people */
+        unsigned n_pins;    /* who still wants to show it; task_record_pin() */
+        bool has_fd;        /* its standard input is a descriptor: one attempt only */
+        bool shown;         /* view.c: marked as one of the latest finished */
+        bool unsettled;     /* it has ended, and that is not on disk yet: to everybody it is as it was */
+        bool lost_in_history : 1; /* dropped from history while pinned; freed with the last pin */
+        bool keyed : 1;           /* its key is known, and is its own: keys.c */
+        bool plain : 1;           /* StoredTask::plain */
+        bool hollow : 1;          /* what it was to do was not read: it has ended, and does not start again */
+        TaskSpec spec;            /* last, since its bytes follow */
 };
 
 static inline TaskRecord *task_record(const Task *t) {
@@ -145,5 +167,5 @@ static inline bool task_record_finished(const TaskRecord *t) {
         return !t->unsettled && eq_state_finished(t->task.state);
 }
 static inline eq_state task_record_state(const TaskRecord *t) {
-        return t->unsettled ? EQ_STATE_RUNNING : (eq_state)t->task.state;
+        return !t->unsettled ? (eq_state)t->task.state : t->run ? EQ_STATE_RUNNING : EQ_STATE_WAITING;
 }

@@ -14,7 +14,10 @@
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "engine/barrier.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
 
 void restore_begin(Restore *r, Manager *m) {
         *r = (Restore) { .manager = m };
@@ -32,23 +35,23 @@ static bool same_identity(const Identity *id, const StoredTask *s) {
         return true;
 }
 
-static int take_identity(Restore *r, const StoredTask *s) {
+static int take_identity(SharedParts *shared, const StoredTask *s) {
         gid_t groups[IDENTITY_GROUPS_MAX];
         Identity *id;
-        if (same_identity(r->identity, s))
+        if (same_identity(shared->identity, s))
                 return 0;
         for (uint32_t i = 0; i < s->n_groups; i++)
                 groups[i] = stored_group(s, i);
         int e = identity_new(s->uid, s->gid, groups, s->n_groups, &id);
         if (e < 0)
                 return e;
-        identity_unref(r->identity);
-        r->identity = id;
+        identity_unref(shared->identity);
+        shared->identity = id;
         return 0;
 }
 
-static int take_common(Restore *r, const StoredTask *s, SharedOptions **ret) {
-        SharedOptions *o = r->common;
+static int take_common(SharedParts *shared, const StoredTask *s, SharedOptions **ret) {
+        SharedOptions *o = shared->common;
         *ret = NULL;
         if (s->common.len == 0)
                 return 0;
@@ -56,8 +59,8 @@ static int take_common(Restore *r, const StoredTask *s, SharedOptions **ret) {
                 int e = shared_options_new(s->common, &o);
                 if (e < 0)
                         return e;
-                shared_options_unref(r->common);
-                r->common = o;
+                shared_options_unref(shared->common);
+                shared->common = o;
         }
         *ret = o;
         return 0;
@@ -125,7 +128,7 @@ static bool attribute_needs(const QueueRecord *q) {
 typedef struct AttributePacker {
         msgpack_packer packer;
         uint32_t n;
-        bool executor; /* is among them */
+        bool executor, at_most_once; /* are among them */
 } AttributePacker;
 
 static int pack_attribute(void *userdata, const char *name, const char *value, bool set) {
@@ -135,6 +138,7 @@ static int pack_attribute(void *userdata, const char *name, const char *value, b
                 return 0;
         p->n++;
         p->executor = p->executor || strcmp(name, "executor") == 0;
+        p->at_most_once = p->at_most_once || strcmp(name, "at_most_once") == 0;
         msgpack_pack_str(&p->packer, name_len + 1 + value_len);
         msgpack_pack_str_body(&p->packer, name, name_len);
         msgpack_pack_str_body(&p->packer, "=", 1);
@@ -149,6 +153,8 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
                 (void)queue_attributes_each(&q->attributes, pack_attribute, &p); /* our function ends it never */
         if (!p.executor) /* its tasks fit no other, whatever files and defaults say then */
                 (void)pack_attribute(&p, "executor", queue_has_commands(q) ? "command" : "worker", true);
+        if (!p.at_most_once && q->attributes.at_most_once) /* what ran is looked at before its file is */
+                (void)pack_attribute(&p, "at_most_once", "yes", true);
         StoredQueue s = {
                 .creator = q->creator,
                 .pauses = q->queue->pauses,
@@ -165,25 +171,20 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
 
 /* ---- tasks ---- */
 
-static int make_record(Restore *r, QueueRecord *q, uint64_t seq, const StoredTask *s, TaskRecord **ret) {
+int restore_unpacked(SharedParts *shared, QueueRecord *q, const StoredTask *s, TaskRecord **ret) {
         SharedOptions *common;
-        if (seq == 0 || seq > q->queue->last_seq)
-                return -EINVAL;
-        if (seq_index_get(&q->tasks, seq))
-                return -EEXIST;
-        int e = take_identity(r, s);
+        int e = take_identity(shared, s);
         if (e >= 0)
-                e = take_common(r, s, &common);
+                e = take_common(shared, s, &common);
         if (e < 0)
                 return e;
-        TaskRecord *t = task_record_new(q, r->identity, common, s->payload, s->options, s->submitted_usec);
+        TaskRecord *t = task_record_new(q, shared->identity, common, s->payload, s->options, s->submitted_usec);
         if (!t)
                 return -ENOMEM;
         t->retries = s->retries;
         t->has_fd = s->has_fd;
-        e = user_get(&r->manager->users, s->uid, &t->user);
-        if (e >= 0)
-                e = seq_index_put(&q->tasks, seq, t);
+        t->plain = s->plain;
+        e = user_get(&q->manager->users, s->uid, &t->user);
         if (e < 0) {
                 task_record_free(t);
                 return e;
@@ -192,17 +193,47 @@ static int make_record(Restore *r, QueueRecord *q, uint64_t seq, const StoredTas
         return 0;
 }
 
+static int make_record(Restore *r, QueueRecord *q, uint64_t seq, const StoredTask *s, TaskRecord **ret) {
+        TaskRecord *t;
+        if (seq == 0 || seq > q->queue->last_seq)
+                return -EINVAL;
+        if (seq_index_get(&q->tasks, seq))
+                return -EEXIST;
+        int e = restore_unpacked(&r->shared, q, s, &t);
+        if (e < 0)
+                return e;
+        e = seq_index_put(&q->tasks, seq, t);
+        if (e < 0) {
+                task_record_free(t);
+                return e;
+        }
+        *ret = t;
+        return 0;
+}
+
+/* A task over several queues; its own is t->queue. The others need not be there yet. Fine for one that is none. */
+static int restore_others(Restore *r, TaskRecord *t, const StoredTask *s) {
+        uint64_t ids[BARRIER_QUEUES_MAX], seqs[BARRIER_QUEUES_MAX];
+        EqBytes others = s->others;
+        size_t n = 0;
+        while (n + 1 < BARRIER_QUEUES_MAX && stored_other_next(&others, &ids[n], &seqs[n])) {
+                if (seqs[n] == 0 || seqs[n] > EQ_SEQ_MAX)
+                        return -EBADMSG;
+                n++;
+        }
+        if (others.len > 0)
+                return -EBADMSG;
+        return n > 0 ? barrier_make(&r->manager->engine, &t->task, ids, seqs, n) : 0;
+}
+
 static uint32_t size_of(const StoredTask *s) {
         return s->payload.len + s->options.len;
 }
 
-static bool comes_after_others(const TaskRecord *t) {
-        EqSubmit s = { 0 };
-        task_spec_decode(&t->spec, &s);
-        return s.present & (EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail));
-}
+static const uint64_t after_options = EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail);
 
-static void set_state(const Manager *m, TaskRecord *t, const StoredTask *s, const StoredState *state) {
+static void set_state(const Manager *m, TaskRecord *t, const EqSubmit *options, const StoredTask *s,
+                      const StoredState *state) {
         const uint8_t kept = TASK_WAIT_HELD | TASK_WAIT_AT | TASK_WAIT_BACKOFF;
         Task *task = &t->task;
         uint64_t due = state ? state->due_usec : s->due_usec, expire = state ? state->expire_usec : s->expire_usec;
@@ -213,7 +244,7 @@ static void set_state(const Manager *m, TaskRecord *t, const StoredTask *s, cons
                 task->wait |= TASK_WAIT_AT;
         if (expire)
                 task->expire_usec = clock_from_realtime(m->clock, expire);
-        if (comes_after_others(t))
+        if (options->present & after_options)
                 task->wait |= TASK_WAIT_AFTER;
         if (state) {
                 task->attempt = state->attempt;
@@ -238,31 +269,48 @@ static void charge(const TaskRecord *t, int sign) {
         }
 }
 
-static void end_lost(Manager *m, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
-                     const StoredState *state) {
+/* 0, or -ENOMEM with t freed. */
+static int join_history(Manager *m, TaskRecord *t) {
+        EqBytes key = t->spec.common || t->spec.options_len > 0 ? key_of(t) : (EqBytes) { 0 };
+        int e = key.len > 0 ? key_restore(t, key) : 0;
+        if (e < 0)
+                task_record_free(t);
+        else
+                history_add(m, t);
+        return e;
+}
+
+static int end_lost(Manager *m, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
+                    const StoredState *state) {
         task_init_finished(&t->task, seq, lane, size_of(s), EQ_STATE_FAILED, state ? state->attempt : 0);
         t->end_reason = EQ_REASON_LOST;
         t->end_note = TASK_NOTE_STDIN;
         t->finished_usec = clock_realtime(m->clock);
-        history_add(m, t);
+        return join_history(m, t);
 }
 
 int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
                  const StoredState *state) {
         Manager *m = r->manager;
         TaskRecord *t;
-        int e = make_record(r, q, seq, stored, &t);
+        int e = stored->key_only ? -EBADMSG : make_record(r, q, seq, stored, &t);
         if (e < 0)
                 return e;
         if (stored->has_fd) {
-                end_lost(m, t, seq, lane, stored, state);
-                r->n_finished++;
-                return 0;
+                e = end_lost(m, t, seq, lane, stored, state);
+                r->n_finished += e == 0;
+                return e;
         }
         task_init(&t->task, seq, lane, size_of(stored));
-        set_state(m, t, stored, state);
+        EqSubmit options = { 0 };
+        task_spec_decode(&t->spec, &options);
+        set_state(m, t, &options, stored, state);
         charge(t, 1);
-        e = queue_restore_task(q->queue, &t->task);
+        e = restore_others(r, t, stored);
+        if (e >= 0)
+                e = EQ_HAS(&options, Submit, unique) ? key_restore(t, options.unique) : 0;
+        if (e >= 0)
+                e = queue_restore_task(q->queue, &t->task);
         if (e < 0) {
                 charge(t, -1);
                 task_record_free(t);
@@ -298,16 +346,29 @@ static int restore_run(TaskRecord *t, const StoredEnd *end) {
         return run_keep_bytes(run, end->result);
 }
 
+static int restore_key(QueueRecord *q, uint64_t seq, const StoredTask *stored, const StoredEnd *end) {
+        EqSubmit s = { 0 };
+        EqDecodeError error;
+        if (eq_decode_map(&eq_schema_Submit, stored->options, &s, &error) < 0 || !EQ_HAS(&s, Submit, unique))
+                return -EBADMSG;
+        return key_restore_alone(q, seq, stored->uid, s.unique, end->finished_usec);
+}
+
 int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
                 const StoredEnd *end) {
         TaskRecord *t;
+        if (stored->key_only)
+                return restore_key(q, seq, stored, end);
         if (!eq_state_finished(end->state) || end->note >= _TASK_NOTE_MAX || end->reason >= _EQ_REASON_MAX)
                 return -EBADMSG;
         int e = make_record(r, q, seq, stored, &t);
         if (e < 0)
                 return e;
         task_init_finished(&t->task, seq, lane, size_of(stored), end->state, end->attempt);
-        e = restore_run(t, end);
+        t->task.queue = q->queue;
+        e = restore_others(r, t, stored);
+        if (e >= 0)
+                e = restore_run(t, end);
         if (e < 0) {
                 task_record_free(t);
                 return e;
@@ -317,9 +378,17 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
         t->crashes = end->crashes;
         t->lost = end->lost;
         t->finished_usec = end->finished_usec;
-        r->n_finished++;
-        history_add(r->manager, t);
-        return 0;
+        e = join_history(r->manager, t);
+        r->n_finished += e == 0;
+        return e;
+}
+
+static void pack_others(const Manager *m, const TaskRecord *t, EqBuffer *b) {
+        uint64_t id, seq;
+        for (size_t i = 0, n = barrier_n_others(&m->engine, &t->task); i < n; i++) {
+                (void)barrier_other(&m->engine, &t->task, i, &id, &seq);
+                stored_other_pack(id, seq, b);
+        }
 }
 
 void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b) {
@@ -334,6 +403,7 @@ void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b) {
                 .groups = eq_bytes((const char *)groups, id->n_groups * sizeof(groups[0])),
                 .held = t->task.wait & TASK_WAIT_HELD,
                 .has_fd = t->has_fd,
+                .plain = t->plain,
                 .retries = t->retries,
                 .submitted_usec = t->spec.submitted_usec,
                 .payload = task_spec_payload(&t->spec),
@@ -345,7 +415,28 @@ void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b) {
                 s.due_usec = clock_to_realtime(m->clock, t->task.due_usec);
         if (t->task.expire_usec)
                 s.expire_usec = clock_to_realtime(m->clock, t->task.expire_usec);
+        EqBuffer others = EQ_BUFFER_NULL;
+        pack_others(m, t, &others);
+        s.others = eq_bytes(others.data, others.len);
         stored_task_pack(&s, b);
+        b->failed = b->failed || others.failed;
+        eq_buffer_done(&others);
+}
+
+void restore_pack_key(uid_t uid, EqBytes key, EqBuffer *b) {
+        EqBuffer options = EQ_BUFFER_NULL;
+        EqSubmit s = { 0 };
+        msgpack_packer pk = eq_packer(&options);
+        EQ_SET(&s, Submit, unique, key);
+        eq_pack_record(&pk, &eq_schema_Submit, &s);
+        stored_task_pack(&(StoredTask) { .uid = uid, .key_only = true, .options = eq_bytes(options.data, options.len) },
+                         b);
+        b->failed = b->failed || options.failed;
+        eq_buffer_done(&options);
+}
+
+void restore_pack_key_end(uint64_t finished_usec, EqBuffer *b) {
+        stored_end_pack(&(StoredEnd) { .state = EQ_STATE_DONE, .finished_usec = finished_usec, .exit = -1 }, NULL, b);
 }
 
 void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b) {
@@ -396,19 +487,24 @@ void restore_pack_end(const TaskRecord *t, EqBuffer *b) {
 static int tie(Manager *m, QueueRecord *q) {
         uint64_t seq = 0;
         int e = 0;
-        for (TaskRecord *t; e >= 0 && (t = seq_index_next(&q->tasks, &seq)); seq++)
-                if (!task_record_finished(t) && (t->task.wait & TASK_WAIT_AFTER))
+        for (TaskRecord *t; e >= 0 && (t = seq_index_next(&q->tasks, &seq)); seq++) {
+                if (shelf_has(t) || task_record_finished(t))
+                        continue;
+                if (t->end_note == TASK_NOTE_REPLACED)
+                        (void)queue_cancel(q->queue, &t->task); /* pending, as all that is restored */
+                else if (t->task.wait & TASK_WAIT_AFTER)
                         e = deps_restore(m, t);
+        }
         return e;
 }
 
 int restore_done(Restore *r) {
         Manager *m = r->manager;
-        int e = 0;
+        int e = barriers_restore(&m->engine);
         for (QueueRecord *q = m->queues; q && e >= 0; q = q->hh.next)
                 e = tie(m, q);
-        r->identity = identity_unref(r->identity);
-        r->common = shared_options_unref(r->common);
+        r->shared.identity = identity_unref(r->shared.identity);
+        r->shared.common = shared_options_unref(r->shared.common);
         engine_unhold(&m->engine);
         return e;
 }

@@ -9,8 +9,7 @@
 
 typedef struct Restore {
         Manager *manager;
-        Identity *identity;    /* of the last task: the next one with the same shares it */
-        SharedOptions *common; /* likewise */
+        SharedParts shared;
         size_t n_queues, n_pending, n_finished, n_skipped;
 } Restore;
 
@@ -23,6 +22,8 @@ int restore_queue(Restore *r, EqBytes name, uint64_t id, uint64_t last_seq, cons
                   QueueRecord **ret);
 /* A name that has no queue any more, and its last id. */
 int restore_tombstone(Restore *r, EqBytes name, uint64_t id, uint64_t last_seq);
+/* A record of what is stored, charged to nobody and in no index; its `task` is still to be initialised. 0 or -ENOMEM. */
+int restore_unpacked(SharedParts *shared, QueueRecord *q, const StoredTask *stored, TaskRecord **ret);
 /* state NULL: as it was submitted. It runs again from its own place; what cannot run again is FAILED (lost). */
 int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
                  const StoredState *state);
@@ -36,3 +37,6 @@ void restore_pack_task(const Manager *m, const TaskRecord *t, EqBuffer *b);
 /* fate: RETRY or RETURN of the attempt that has just ended, which t does not show yet; NULL: as t is. */
 void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b);
 void restore_pack_end(const TaskRecord *t, EqBuffer *b);
+/* Of a task of which only the key is kept: as a task, and its end. */
+void restore_pack_key(uid_t uid, EqBytes key, EqBuffer *b);
+void restore_pack_key_end(uint64_t finished_usec, EqBuffer *b);

@@ -11,7 +11,9 @@
 
 #include "base/event.h"
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
 
 static const char magic[8] = { 'E', 'Q', 'D', 'S', 'N', 'A', 'P', '1' };
 enum { FLUSH_AT = 1 << 20 };
@@ -89,9 +91,25 @@ static int save_task(Writer *w, const TaskRecord *t) {
         return end(w);
 }
 
+static int save_key(void *userdata, const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key,
+                    uint64_t finished_usec) {
+        Writer *w = userdata;
+        uint8_t lane = TASK_LANE_NORMAL;
+        begin(w, 'E');
+        put_u64(w, seq);
+        (void)eq_buffer_append(&w->buffer, &lane, 1);
+        size_t at = w->buffer.len;
+        put_u32(w, 0);
+        restore_pack_key(uid, key, &w->buffer);
+        patch(w, at);
+        restore_pack_key_end(finished_usec, &w->buffer);
+        return end(w);
+}
+
 static int save_queue(Writer *w, const QueueRecord *q) {
         const Queue *queue = q->queue;
         uint8_t name_len = (uint8_t)strlen(queue->name);
+        ShelfView shelved;
         begin(w, 'Q');
         put_u64(w, queue->id);
         put_u64(w, queue->last_seq);
@@ -99,13 +117,17 @@ static int save_queue(Writer *w, const QueueRecord *q) {
         (void)eq_buffer_append(&w->buffer, queue->name, name_len);
         restore_pack_queue(q, &w->buffer);
         int r = end(w);
+        if (r >= 0)
+                r = keys_each_alone(q, save_key, w); /* they ended before what is in the history */
         LIST_FOREACH (l, &q->history)
                 if (r >= 0)
                         r = save_task(w, LIST_ENTRY(l, TaskRecord, history_link));
         uint64_t seq = 0;
-        for (TaskRecord *t; r >= 0 && (t = seq_index_next(&q->tasks, &seq)); seq++)
+        for (void *entry; r >= 0 && (entry = seq_index_next(&q->tasks, &seq)); seq++) {
+                const TaskRecord *t = shelf_look(q, seq, entry, &shelved);
                 if (!task_record_finished(t))
                         r = save_task(w, t);
+        }
         return r;
 }
 
@@ -146,7 +168,7 @@ int snapshot_save(const Manager *m, int fd) {
                 r = tombstones_each(m, save_tombstone, &w);
         for (const QueueRecord *q = m->queues; q && r >= 0; q = q->hh.next)
                 if (!durable_queue(q)) /* those the store has */
-                        r = q->removing ? save_gone(&w, q->queue) : save_queue(&w, q);
+                        r = q->ending ? save_gone(&w, q->queue) : save_queue(&w, q);
         if (r >= 0) {
                 uint64_t n = w.n_frames;
                 begin(&w, 'Z');

@@ -203,10 +203,10 @@ static QueueRecord *queue_of(const Manager *m, const StallReport *r) {
         return q ? queue_record(q) : NULL;
 }
 
-static void look_closer(const Manager *m, const QueueRecord *q, StallDetail *ret) {
+static void look_closer(const Manager *m, const QueueRecord *q, const StallReport *r, StallDetail *ret) {
         const Task *oldest = queue_oldest(q->queue);
         uint64_t now = clock_realtime(m->clock);
-        *ret = (StallDetail) { .n_pending = q->queue->n_queued + q->queue->n_waiting };
+        *ret = (StallDetail) { .n_pending = r->n_ready + q->queue->n_waiting }; /* the watch knows what has begun */
         if (!oldest)
                 return;
         uint64_t then = task_record(oldest)->spec.submitted_usec;
@@ -232,7 +232,7 @@ void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
                 keep(&m->stalls, &r);
         QueueRecord *q = queue_of(m, &r);
         if (q) {
-                look_closer(m, q, &detail);
+                look_closer(m, q, &r, &detail);
                 q->n_stalls += r.kind == STALL_QUEUE && r.phase == STALL_BEGIN;
                 if (r.kind == STALL_QUEUE)
                         q->stalled_since_usec = r.phase == STALL_END ? 0 : stall_since_usec(&r);

@@ -10,7 +10,7 @@
 
 #include "executor/taskspec.h"
 
-enum { STORED_VERSION = 1 }; /* of each form */
+enum { STORED_VERSION = 1, TASK_VERSION = 2 }; /* of each form, and of tasks */
 
 /* ---- write ---- */
 
@@ -87,12 +87,17 @@ static EqBytes get_bytes(Cursor *c) {
         return get_raw(c, get_u32(c));
 }
 
-static int begin(EqBytes raw, Cursor *ret) {
+static int begin_version(EqBytes raw, uint8_t latest, Cursor *ret, uint8_t *ret_version) {
         *ret = (Cursor) { .at = raw.data, .end = raw.data + raw.len };
-        uint8_t version = get_u8(ret);
-        if (ret->bad || version == 0)
+        *ret_version = get_u8(ret);
+        if (ret->bad || *ret_version == 0)
                 return -EBADMSG;
-        return version > STORED_VERSION ? -EPROTONOSUPPORT : 0;
+        return *ret_version > latest ? -EPROTONOSUPPORT : 0;
+}
+
+static int begin(EqBytes raw, Cursor *ret) {
+        uint8_t ignored;
+        return begin_version(raw, STORED_VERSION, ret, &ignored);
 }
 
 static int end(const Cursor *c) {
@@ -101,13 +106,25 @@ static int end(const Cursor *c) {
 
 /* ---- tasks ---- */
 
-enum { STORED_HELD = 1 << 0, STORED_HAS_FD = 1 << 1 };
+/* Version 2 has, in the place of the gid, how many bytes payload and options are, and then the gid: what a start has to know of a
+ * plain task is at its beginning. */
+
+enum {
+        STORED_HELD = 1 << 0,
+        STORED_HAS_FD = 1 << 1,
+        STORED_KEY_ONLY = 1 << 2,
+        STORED_OTHERS = 1 << 3,
+        STORED_PLAIN = 1 << 4,
+};
 
 void stored_task_pack(const StoredTask *t, EqBuffer *b) {
-        put_u8(b, STORED_VERSION);
-        put_u8(b, (uint8_t)((t->held ? STORED_HELD : 0) | (t->has_fd ? STORED_HAS_FD : 0)));
+        put_u8(b, TASK_VERSION);
+        put_u8(b, (uint8_t)((t->held ? STORED_HELD : 0) | (t->has_fd ? STORED_HAS_FD : 0) |
+                            (t->key_only ? STORED_KEY_ONLY : 0) | (t->others.len ? STORED_OTHERS : 0) |
+                            (t->plain ? STORED_PLAIN : 0)));
         put_u16(b, t->retries);
         put_u32(b, t->uid);
+        put_u32(b, t->payload.len + t->options.len);
         put_u32(b, t->gid);
         put_u32(b, t->n_groups);
         if (t->groups.len)
@@ -118,19 +135,25 @@ void stored_task_pack(const StoredTask *t, EqBuffer *b) {
         put_bytes(b, t->payload);
         put_bytes(b, t->common);
         put_bytes(b, t->options);
+        if (t->others.len)
+                put_bytes(b, t->others);
 }
 
 int stored_task_unpack(EqBytes raw, StoredTask *ret) {
         Cursor c;
-        int r = begin(raw, &c);
+        uint8_t version;
+        int r = begin_version(raw, TASK_VERSION, &c, &version);
         if (r < 0)
                 return r;
         StoredTask t = { 0 };
         uint8_t flags = get_u8(&c);
         t.held = flags & STORED_HELD;
         t.has_fd = flags & STORED_HAS_FD;
+        t.key_only = flags & STORED_KEY_ONLY;
+        t.plain = version > 1 && (flags & STORED_PLAIN);
         t.retries = get_u16(&c);
         t.uid = get_u32(&c);
+        uint64_t n_bytes = version > 1 ? get_u32(&c) : 0;
         t.gid = get_u32(&c);
         t.n_groups = get_u32(&c);
         if (t.n_groups > IDENTITY_GROUPS_MAX)
@@ -142,10 +165,43 @@ int stored_task_unpack(EqBytes raw, StoredTask *ret) {
         t.payload = get_bytes(&c);
         t.common = get_bytes(&c);
         t.options = get_bytes(&c);
-        if (end(&c) < 0)
+        if (flags & STORED_OTHERS) {
+                t.others = get_bytes(&c);
+                if (t.others.len == 0)
+                        return -EBADMSG; /* no others are written without the flag: a form has one spelling */
+        }
+        if (end(&c) < 0 || t.others.len % STORED_OTHER_SIZE != 0)
+                return -EBADMSG;
+        if (version > 1 && n_bytes != (uint64_t)t.payload.len + t.options.len)
                 return -EBADMSG;
         *ret = t;
         return 0;
+}
+
+bool stored_task_begin(EqBytes raw, StoredTaskBegin *ret) {
+        Cursor c = { .at = raw.data, .end = raw.data + raw.len };
+        uint8_t version = get_u8(&c), flags = get_u8(&c);
+        (void)get_u16(&c); /* retries */
+        ret->uid = get_u32(&c);
+        ret->n_bytes = get_u32(&c);
+        return !c.bad && version == TASK_VERSION && flags == STORED_PLAIN;
+}
+
+void stored_other_pack(uint64_t queue, uint64_t seq, EqBuffer *b) {
+        put_u64(b, queue);
+        put_u64(b, seq);
+}
+
+bool stored_other_next(EqBytes *others, uint64_t *ret_queue, uint64_t *ret_seq) {
+        if (others->len == 0)
+                return false; /* none at all has no address to count from */
+        Cursor c = { .at = others->data, .end = others->data + others->len };
+        *ret_queue = get_u64(&c);
+        *ret_seq = get_u64(&c);
+        if (c.bad)
+                return false;
+        *others = eq_bytes(c.at, (size_t)(c.end - c.at));
+        return true;
 }
 
 uint32_t stored_group(const StoredTask *t, uint32_t i) {

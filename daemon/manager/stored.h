@@ -16,10 +16,13 @@ typedef struct StoredTask {
         EqBytes groups; /* n_groups numbers of 32 bits, see stored_group() */
         bool held;      /* submitted with `hold` */
         bool has_fd;    /* its standard input was a descriptor, which is gone: it cannot run again */
+        bool key_only;  /* it has ended and left the history: what is there is `uid` and, among the options, its key */
+        bool plain;     /* nothing of it but its bytes matters before it starts: see window.h */
         uint16_t retries;
         uint64_t submitted_usec;          /* these three: wall clock */
         uint64_t due_usec, expire_usec;   /* 0: none */
         EqBytes payload, common, options; /* as in TaskSpec */
+        EqBytes others;                   /* of a task over several queues, beside its own: see stored_other() */
 } StoredTask;
 
 /* What has become of a task that has not ended, since it was accepted. */
@@ -59,12 +62,25 @@ void stored_state_pack(const StoredState *s, EqBuffer *b);
 void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b);
 void stored_queue_pack(const StoredQueue *q, EqBuffer *b);
 
+/* What the first STORED_TASK_BEGIN bytes of a task say. */
+enum { STORED_TASK_BEGIN = 12 };
+typedef struct StoredTaskBegin {
+        uint32_t uid, n_bytes; /* of payload and options together */
+} StoredTaskBegin;
+/* False: they do not say enough, and the whole of it has to be looked at. */
+bool stored_task_begin(EqBytes begin, StoredTaskBegin *ret);
+
 /* 0; -EBADMSG: not such a form; -EPROTONOSUPPORT: of a later version than this eqd knows. */
 int stored_task_unpack(EqBytes raw, StoredTask *ret);
 int stored_state_unpack(EqBytes raw, StoredState *ret);
 int stored_end_unpack(EqBytes raw, StoredEnd *ret);
 int stored_queue_unpack(EqBytes raw, StoredQueue *ret);
 
+/* A queue's id, and the SEQ of the task's place there. */
+enum { STORED_OTHER_SIZE = 16 };
+void stored_other_pack(uint64_t queue, uint64_t seq, EqBuffer *b);
+/* The next one, which it moves on. False: there is none. */
+bool stored_other_next(EqBytes *others, uint64_t *ret_queue, uint64_t *ret_seq);
 uint32_t stored_group(const StoredTask *t, uint32_t i); /* i < n_groups */
 /* The next chunk of StoredEnd::output, which it moves on. False: there is none. */
 bool stored_output_next(EqBytes *output, uint8_t *ret_stream, EqBytes *ret_data);

@@ -9,8 +9,12 @@
 #include <sys/stat.h>
 
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
+#include "manager/window.h"
 
 /* One task of a submit on its way in. */
 typedef struct Admission {
@@ -18,6 +22,8 @@ typedef struct Admission {
         const Caller *caller;
         QueueRecord *queue;
         const Identity *run_as;
+        QueueRecord *others[BARRIER_QUEUES_MAX]; /* which it holds too */
+        size_t n_others;
         Refusal *refusal;
 } Admission;
 
@@ -70,7 +76,8 @@ static int check_argv(const Admission *a, const EqSubmit *s) {
 
 /* Options that most tasks do not have: looked at only if one is there. */
 static const uint64_t checked_options = EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) | EQ_BIT(Submit, label) |
-                                        EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd);
+                                        EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd) |
+                                        EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup);
 
 static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
         Refusal *r = a->refusal;
@@ -93,7 +100,7 @@ static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
         char error[160];
         if (EQ_HAS(s, Submit, rlimits) && command_rlimits_check(s->rlimits, error, sizeof(error)) < 0)
                 return refuse(r, EQ_E_INVALID, -EINVAL, "rlimits: %s", error);
-        return 0;
+        return s->present & (EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup)) ? key_check(s, r) : 0;
 }
 
 static int check_identity(const Admission *a) {
@@ -133,12 +140,60 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
                 return refuse(r, EQ_E_STOPPING, -ESHUTDOWN, "eqd is stopping; try again when it is back");
         if (q->removing)
                 return refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", q->queue->name);
+        if (q->attributes.on_pressure == ON_PRESSURE_REJECT && manager_is_pressed(m)) {
+                q->queue->n_refused++;
+                return refuse(
+                        r, EQ_E_PRESSURE, -EAGAIN,
+                        "memory is short, and queue %s takes no tasks then (on_pressure=reject); try again in %.1f s",
+                        q->queue->name, (double)pressure_left_usec(m) / USEC_PER_SEC);
+        }
         const Identity *id = caller->identity;
         const ParamAccess *allowed = &q->attributes.allow_submit;
         if (caller->admin || allowed->n == 0 ||
             param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return 0;
         return refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
+}
+
+static int check_other(const Admission *a, const QueueRecord *q) {
+        const char *name = q->queue->name, *home = a->queue->queue->name;
+        bool again = q == a->queue;
+        for (size_t i = 0; i < a->n_others; i++)
+                again = again || q == a->others[i];
+        if (again)
+                return refuse(a->refusal, EQ_E_INVALID, -EINVAL, "also: queue %s is named twice", name);
+        if (durable_queue(q) == durable_queue(a->queue))
+                return 0;
+        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
+                      "also: queue %s is %s and queue %s is %s; a task over several queues needs all of one kind "
+                      "(durable=yes or no)",
+                      home, durable_queue(a->queue) ? "durable" : "in memory", name,
+                      durable_queue(q) ? "durable" : "in memory");
+}
+
+/* The queues that it holds beside its own: to each it is a submit. */
+static int find_others(Admission *a, const SubmitArgs *args, size_t n) {
+        for (size_t i = 0; n > 1 && i < n; i++)
+                if (EQ_HAS(args[i].submit, Submit, also))
+                        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
+                                      "also: not for several tasks at once; submit each alone");
+        EqArray names = args[0].submit->also;
+        EqBytes name;
+        while (n == 1 && eq_next_bytes(&names, &name) > 0) {
+                QueueRecord *q;
+                if (a->n_others + 1 == BARRIER_QUEUES_MAX)
+                        return refuse(a->refusal, EQ_E_INVALID, -EINVAL, "also: at most %d queues",
+                                      BARRIER_QUEUES_MAX - 1);
+                int r = manager_find_queue(a->manager, name, &q, a->refusal);
+                if (r >= 0)
+                        r = check_queue(a->manager, a->caller, q, a->refusal);
+                if (r >= 0)
+                        r = check_other(a, q);
+                if (r < 0)
+                        return r;
+                a->others[a->n_others++] = q;
+        }
+        return 0;
 }
 
 /* What some tasks cost their user while they have not finished. */
@@ -155,7 +210,7 @@ static void refund(const Caller *caller, const Cost *costs, size_t n) {
 
 static int charge(const Caller *caller, const Cost *costs, Refusal *r) {
         size_t i = 0;
-        while (i < COSTS && user_charge(caller->user, costs[i].resource, costs[i].n))
+        while (i < COSTS && (costs[i].n == 0 || user_charge(caller->user, costs[i].resource, costs[i].n)))
                 i++;
         if (i == COSTS)
                 return 0;
@@ -169,14 +224,14 @@ static int charge(const Caller *caller, const Cost *costs, Refusal *r) {
 static uint64_t args_descriptors(const SubmitArgs *args, size_t n) {
         uint64_t fds = 0;
         for (size_t i = 0; i < n; i++)
-                fds += args[i].stdin_fd >= 0;
+                fds += !args[i].known && args[i].stdin_fd >= 0;
         return fds;
 }
 
 static uint64_t args_bytes(const SubmitArgs *args, size_t n) {
         uint64_t bytes = 0;
         for (size_t i = 0; i < n; i++)
-                bytes += args[i].submit->payload.len + args[i].options.len;
+                bytes += args[i].known ? 0 : args[i].payload.len + args[i].options.len;
         return bytes;
 }
 
@@ -184,6 +239,7 @@ static uint64_t args_bytes(const SubmitArgs *args, size_t n) {
 static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq, Refusal *r) {
         Queue *queue = q->queue;
         may_wait = may_wait || queue->params.on_full == QUEUE_FULL_BLOCK;
+        r->full = q;
         if (may_wait && !list_is_empty(&q->space_waiters))
                 return MANAGER_E_WAIT; /* others came first */
 
@@ -191,10 +247,14 @@ static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, 
         bool fits = n <= queue->params.max_tasks && n_bytes <= queue->params.max_bytes;
         while (e == QUEUE_E_FULL && fits && queue->params.on_full == QUEUE_FULL_DROP_OLDEST) {
                 Task *oldest = queue_oldest(queue);
+                if (window_drop_oldest(q, oldest)) {
+                        e = queue_reserve(queue, n, n_bytes, ret_first_seq);
+                        continue;
+                }
                 if (!oldest)
                         break;
                 task_record(oldest)->end_note = TASK_NOTE_DROPPED;
-                if (queue_cancel(queue, oldest) != 0)
+                if (queue_cancel(oldest->queue, oldest) != 0)
                         task_record(oldest)->end_note = TASK_NOTE_NONE; /* it has begun just now */
                 e = queue_reserve(queue, n, n_bytes, ret_first_seq);
         }
@@ -244,18 +304,27 @@ static void set_times(const Manager *m, Task *t, const EqSubmit *s) {
                 t->expire_usec = add_usec(now, s->expire_usec);
 }
 
+/* What a task can have on the shelf, or in the window. A new option is none of them before it is known to need nothing but its bytes. */
+static const uint64_t shelf_options =
+        EQ_BIT(Submit, queue) | EQ_BIT(Submit, payload) | EQ_BIT(Submit, argv) | EQ_BIT(Submit, cwd) |
+        EQ_BIT(Submit, env) | EQ_BIT(Submit, label) | EQ_BIT(Submit, timeout_usec) | EQ_BIT(Submit, grace_usec) |
+        EQ_BIT(Submit, retries) | EQ_BIT(Submit, backoff_usec) | EQ_BIT(Submit, backoff_max_usec) |
+        EQ_BIT(Submit, merge) | EQ_BIT(Submit, stdout_path) | EQ_BIT(Submit, stderr_path) | EQ_BIT(Submit, umask) |
+        EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, block_usec);
+
 /* A record that is ready to be pushed but for its SEQ. */
 static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_usec, TaskRecord **ret) {
         const EqSubmit *s = args->submit;
         TaskRecord *t =
-                task_record_new(a->queue, a->caller->identity, args->common, s->payload, args->options, now_usec);
+                task_record_new(a->queue, a->caller->identity, args->common, args->payload, args->options, now_usec);
         if (!t)
                 return refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         t->retries = (uint16_t)(EQ_HAS(s, Submit, retries) ? s->retries : a->queue->attributes.retries);
         t->has_fd = args->stdin_fd >= 0;
+        t->plain = !(s->present & ~shelf_options) && !t->has_fd;
         if (t->has_fd)
                 t->retries = 0; /* what was read is gone */
-        task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, s->payload.len + args->options.len);
+        task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, args->payload.len + args->options.len);
         set_times(a->manager, &t->task, s);
         int r = deps_add(a->manager, a->caller, t, s, a->refusal);
         if (r < 0) {
@@ -287,14 +356,25 @@ static void take(const Admission *a, TaskRecord *t, int stdin_fd) {
         a->manager->n_pending++;
 }
 
+/* Meanwhile, while it became durable: its queue, or another one that it holds. */
+static bool is_removed(const Manager *m, const TaskRecord *t) {
+        uint64_t id, seq;
+        bool removed = t->queue->ending;
+        for (size_t i = 0, n = barrier_n_others(&m->engine, &t->task); i < n; i++)
+                removed = removed || queue_record(barrier_other(&m->engine, &t->task, i, &id, &seq))->ending;
+        return removed;
+}
+
 void record_push(Manager *m, TaskRecord *t) {
         QueueRecord *q = t->queue;
-        bool never = t->end_note == TASK_NOTE_DEPS;
+        bool never = t->end_note == TASK_NOTE_DEPS || t->end_note == TASK_NOTE_REPLACED, removed = is_removed(m, t);
         manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
+        if (!never && !removed && window_keep(t))
+                return;
         queue_push(q->queue, &t->task);
-        if (q->removing)
-                t->end_note = TASK_NOTE_REMOVED; /* meanwhile */
-        if (never || q->removing)
+        if (removed)
+                t->end_note = TASK_NOTE_REMOVED;
+        if (never || removed)
                 (void)queue_cancel(q->queue, &t->task); /* runs already: it is left to run, as all that did */
 }
 
@@ -303,8 +383,56 @@ void record_drop(Manager *m, TaskRecord *t) {
         user_refund(t->user, USER_TASK_BYTES, t->task.bytes);
         user_refund(t->user, USER_DESCRIPTORS, t->has_fd);
         m->n_pending--;
+        barrier_unreserve(&m->engine, &t->task);
         queue_unreserve(t->queue->queue, 1, t->task.bytes);
-        task_record_free(t);
+        if (t->n_pins > 0)
+                t->lost_in_history =
+                        true; /* the last pin frees it. Who waits is told nothing that a restart may undo */
+        else
+                task_record_free(t);
+}
+
+void record_replace(TaskRecord *t) {
+        uint8_t before = t->end_note;
+        if (before == TASK_NOTE_NONE)
+                t->end_note = TASK_NOTE_REPLACED;
+        if (t->task.where == TASK_NOWHERE) /* record_push() cancels it */
+                return;
+        if (queue_cancel(t->queue->queue, &t->task) != 0)
+                t->end_note = before; /* it runs */
+}
+
+/* All places of a task over several queues, or none. As reserve(). */
+static int reserve_others(const Admission *a, const SubmitArgs *args, TaskRecord *t) {
+        uint64_t ids[BARRIER_QUEUES_MAX], seqs[BARRIER_QUEUES_MAX];
+        size_t i = 0;
+        int r = 0;
+        while (i < a->n_others && r == 0) {
+                ids[i] = a->others[i]->queue->id;
+                r = reserve(a->others[i], args->submit->block_usec > 0, 1, 0, &seqs[i], a->refusal);
+                i += r == 0;
+        }
+        if (r == 0 && barrier_make(&a->manager->engine, &t->task, ids, seqs, i) < 0)
+                r = refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        while (r != 0 && i > 0)
+                queue_unreserve(a->others[--i]->queue, 1, 0);
+        return r;
+}
+
+/* Places in its queue and, for a task over several, in the others. Nobody comes between: to make room here may make some
+ * elsewhere, and two tasks that have their places in different order would wait for each other for good. */
+static int reserve_all(const Admission *a, const SubmitArgs *args, TaskRecord *first, size_t n, uint64_t n_bytes,
+                       uint64_t *ret_first_seq) {
+        Manager *m = a->manager;
+        m->reserving = a->n_others > 0;
+        int r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
+        if (r == 0 && a->n_others > 0 && (r = reserve_others(a, args, first)) != 0)
+                queue_unreserve(a->queue->queue, n, n_bytes);
+        m->reserving = false;
+        for (QueueRecord *q = m->space_fell ? m->queues : NULL; q; q = q->hh.next)
+                space_fell_free(m, q);
+        m->space_fell = false;
+        return r;
 }
 
 static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_t first_seq) {
@@ -319,78 +447,201 @@ static int index_all(const Admission *a, TaskRecord **records, size_t n, uint64_
         return 0;
 }
 
-/* *ret_now: they are to be pushed now, not when they are durable. */
-static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, uint64_t *ret_first_seq,
+/* Those of args that are not known: n_new records, in order. *ret_now: they are to be pushed now, not when they are
+ * durable. */
+static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, size_t n_new,
                  bool *ret_now) {
-        uint64_t n_bytes = args_bytes(args, n);
-        const Cost costs[COSTS] = { { USER_TASKS, n },
+        uint64_t n_bytes = args_bytes(args, n), first_seq;
+        const Cost costs[COSTS] = { { USER_TASKS, n_new },
                                     { USER_TASK_BYTES, n_bytes },
                                     { USER_DESCRIPTORS, args_descriptors(args, n) } };
         int r = charge(a->caller, costs, a->refusal);
         if (r < 0)
                 return r;
-        r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
+        r = reserve_all(a, args, records[0], n_new, n_bytes, &first_seq);
         if (r == 0) {
-                r = index_all(a, records, n, *ret_first_seq);
-                for (size_t i = 0; i < n && r >= 0; i++)
-                        records[i]->task.seq = *ret_first_seq + i;
-                if (r >= 0)
-                        r = durable_accept(a->queue, records, n, ret_now, a->refusal);
-                if (r < 0)
-                        queue_unreserve(a->queue->queue, n, n_bytes);
+                r = index_all(a, records, n_new, first_seq);
+                for (size_t i = 0; i < n_new && r == 0; i++)
+                        records[i]->task.seq = first_seq + i;
+                if (r == 0)
+                        r = durable_accept(a->queue, records, n_new, ret_now, a->refusal);
+                if (r != 0) {
+                        barrier_unreserve(&a->manager->engine, &records[0]->task);
+                        queue_unreserve(a->queue->queue, n_new, n_bytes);
+                }
         }
         if (r != 0)
                 refund(a->caller, costs, COSTS);
         return r;
 }
 
-int manager_submit(Manager *m, const Caller *caller, EqBytes queue, const SubmitArgs *args, size_t n,
-                   TaskRecord **ret_last, eq_task_id *ret_first, Refusal *ret_refusal) {
-        QueueRecord *q;
-        int r = manager_find_queue(m, queue, &q, ret_refusal);
-        if (r >= 0)
-                r = check_queue(m, caller, q, ret_refusal);
-        if (r >= 0)
-                r = check_executor(m, q, ret_refusal);
-        if (r < 0)
-                return r;
-
-        Admission a = { .manager = m, .caller = caller, .queue = q, .refusal = ret_refusal };
-        a.run_as = q->fixed ? q->fixed : caller->identity;
-        r = queue_has_commands(q) ? check_identity(&a) : 0;
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < n; i++) {
-                r = check_task(&a, &args[i]);
-                if (r < 0)
-                        return r;
-        }
-
-        TaskRecord *one = NULL, **records = &one;
+/* Makes the records and has them admitted. On anything but 0 there are none. */
+static int make_all(const Admission *a, const SubmitArgs *args, size_t n, TaskRecord **records, size_t n_new,
+                    bool *ret_now) {
+        uint64_t now_usec = clock_realtime(a->manager->clock);
         size_t n_made = 0;
-        uint64_t first_seq, now_usec = clock_realtime(m->clock);
-        bool now;
-        if (n > 1 && !(records = fault_calloc(n, sizeof(TaskRecord *))))
-                return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
-        while (r == 0 && n_made < n) {
-                r = record_new(&a, &args[n_made], now_usec, &records[n_made]);
+        int r = 0;
+        for (size_t i = 0; i < n && r == 0; i++) {
+                if (args[i].known)
+                        continue;
+                r = record_new(a, &args[i], now_usec, &records[n_made]);
                 n_made += r == 0;
         }
         if (r == 0)
-                r = admit(&a, args, n, records, &first_seq, &now);
-        if (r == 0) {
-                *ret_first = (eq_task_id) { .queue = q->queue->id, .seq = first_seq };
-                *ret_last = records[n - 1];
-                for (size_t i = 0; i < n; i++) {
-                        take(&a, records[i], args[i].stdin_fd);
-                        if (now)
-                                record_push(m, records[i]);
+                r = admit(a, args, n, records, n_new, ret_now);
+        while (r != 0 && n_made > 0)
+                task_record_free(records[--n_made]);
+        return r;
+}
+
+/* They are in: hands over what they brought, and lets them go. */
+static void enter(const Admission *a, SubmitArgs *args, size_t n, TaskRecord **records, bool now) {
+        TaskRecord **t = records;
+        keys_assign(a->queue, args, n, records);
+        for (size_t i = 0; i < n; i++) {
+                if (args[i].known) {
+                        close_fd(args[i].stdin_fd);
+                        continue;
                 }
-        } else
-                for (size_t i = 0; i < n_made; i++)
-                        task_record_free(records[i]);
+                take(a, *t, args[i].stdin_fd);
+                if (now)
+                        record_push(a->manager, *t);
+                t++;
+        }
+        keys_cancel_replaced(a->queue, args, n);
+}
+
+static int submit_new(const Admission *a, SubmitArgs *args, size_t n, size_t n_new, TaskRecord **ret_last) {
+        TaskRecord *one = NULL, **records = &one;
+        bool now = false;
+        if (n_new > 1 && !(records = fault_calloc(n_new, sizeof(TaskRecord *))))
+                return refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        int r = n_new > 0 ? make_all(a, args, n, records, n_new, &now) : 0;
+        if (r == 0) {
+                *ret_last = n_new > 0 ? records[n_new - 1] : NULL;
+                enter(a, args, n, records, now);
+        }
         if (records != &one)
                 free(records);
+        return r;
+}
+
+/* ---- to the shelf ---- */
+
+static bool may_shelve(const QueueRecord *q, const SubmitArgs *args, size_t n) {
+        if (!queue_may_shelve(q->queue) || durable_queue(q) || q->removing)
+                return false;
+        for (size_t i = 0; i < n; i++)
+                if ((args[i].submit->present & ~shelf_options) || args[i].stdin_fd >= 0 ||
+                    args[i].payload.len + args[i].options.len > SHELF_BYTES_MAX)
+                        return false;
+        return true;
+}
+
+static void tell_accepted(Manager *m, const QueueRecord *q, uint64_t first_seq, size_t n) {
+        ShelfView view;
+        for (uint64_t seq = first_seq; m->want_events && seq < first_seq + n; seq++)
+                manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, shelf_look(q, seq, seq_index_get(&q->tasks, seq), &view));
+}
+
+static int put_all(const Admission *a, SubmitArgs *args, size_t n, uint64_t first_seq) {
+        uint64_t now_usec = clock_realtime(a->manager->clock), ordinal = queue_next_ordinal(a->queue->queue);
+        for (size_t i = 0; i < n; i++) {
+                const EqSubmit *s = args[i].submit;
+                args[i].seq = first_seq + i;
+                ShelfTask task = {
+                        .seq = first_seq + i,
+                        .ordinal = ordinal + i,
+                        .identity = a->caller->identity,
+                        .common = args[i].common,
+                        .payload = args[i].payload,
+                        .options = args[i].options,
+                        .submitted_usec = now_usec,
+                        .retries = (uint16_t)(EQ_HAS(s, Submit, retries) ? s->retries : a->queue->attributes.retries),
+                };
+                if (shelf_put(a->queue, &task) < 0) {
+                        while (i-- > 0)
+                                shelf_undo(a->queue, first_seq + i);
+                        return refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+                }
+        }
+        return 0;
+}
+
+static int shelve(const Admission *a, SubmitArgs *args, size_t n) {
+        uint64_t n_bytes = args_bytes(args, n), first_seq;
+        const Cost costs[COSTS] = { { USER_TASKS, n }, { USER_TASK_BYTES, n_bytes }, { USER_DESCRIPTORS, 0 } };
+        int r = charge(a->caller, costs, a->refusal);
+        if (r < 0)
+                return r;
+        r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, &first_seq, a->refusal);
+        if (r == 0) {
+                r = put_all(a, args, n, first_seq);
+                if (r < 0)
+                        queue_unreserve(a->queue->queue, n, n_bytes);
+        }
+        if (r != 0) {
+                refund(a->caller, costs, COSTS);
+                return r;
+        }
+        a->caller->user->n_refs += (unsigned)n;
+        a->manager->n_pending += n;
+        tell_accepted(a->manager, a->queue, first_seq, n);
+        queue_shelve(a->queue->queue, first_seq, n, n_bytes);
+        return 0;
+}
+
+static int check_all(Admission *a, const SubmitArgs *args, size_t n) {
+        int r = check_queue(a->manager, a->caller, a->queue, a->refusal);
+        if (r >= 0)
+                r = check_executor(a->manager, a->queue, a->refusal);
+        if (r >= 0 && queue_has_commands(a->queue))
+                r = check_identity(a);
+        if (r >= 0)
+                r = find_others(a, args, n);
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = check_task(a, &args[i]);
+        return r;
+}
+
+/* Tasks mostly go where the one before went: then its name needs neither a check nor a hash. */
+static int find_queue(Manager *m, EqBytes name, QueueRecord **ret, Refusal *r) {
+        QueueRecord *last = m->last_submit;
+        if (last && name.len == last->hh.keylen && memcmp(name.data, last->queue->name, name.len) == 0) {
+                *ret = last;
+                return 0;
+        }
+        int e = manager_find_queue(m, name, ret, r);
+        if (e >= 0)
+                m->last_submit = *ret;
+        return e;
+}
+
+int manager_submit(Manager *m, const Caller *caller, EqBytes queue, SubmitArgs *args, size_t n, TaskRecord **ret_last,
+                   eq_task_id *ret_first, Refusal *ret_refusal) {
+        Admission a = { .manager = m, .caller = caller, .refusal = ret_refusal };
+        size_t n_new;
+        int r = find_queue(m, queue, &a.queue, ret_refusal);
+        if (r < 0)
+                return r;
+        a.run_as = a.queue->fixed ? a.queue->fixed : caller->identity;
+        r = check_all(&a, args, n);
+        if (r >= 0 && may_shelve(a.queue, args, n)) {
+                *ret_last = NULL;
+                r = shelve(&a, args, n);
+                if (r == 0)
+                        *ret_first = (eq_task_id) { .queue = a.queue->queue->id, .seq = args[0].seq };
+                return r;
+        }
+        if (r >= 0)
+                r = keys_claim(a.queue, caller->identity->uid, args, n, &n_new, ret_refusal);
+        if (r != 0)
+                return r;
+        r = submit_new(&a, args, n, n_new, ret_last);
+        if (r == 0)
+                *ret_first = (eq_task_id) { .queue = a.queue->queue->id, .seq = args[0].seq };
+        else
+                keys_unclaim(a.queue, args, n);
         return r;
 }
 
@@ -403,9 +654,10 @@ static void space_time_over(Timer *timer) {
 }
 
 int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t block_usec) {
-        bool again = w->deadline_usec != 0;
+        bool again = w->deadline_usec != 0,
+             keeps_turn = again && w->queue == q; /* of a task over several: one after the other */
+        w->queue = q;
         if (!again) {
-                w->queue = q;
                 w->timer = (Timer)TIMER_NULL(space_time_over);
                 w->deadline_usec =
                         add_usec(clock_monotonic(m->clock), block_usec ? block_usec : q->attributes.block_timeout_usec);
@@ -413,7 +665,7 @@ int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t bloc
         int r = timer_set(&m->timers, &w->timer, w->deadline_usec);
         if (r < 0)
                 return r;
-        if (again)
+        if (keeps_turn)
                 list_insert_before(q->space_waiters.next, &w->link); /* keeps its turn */
         else
                 list_append(&q->space_waiters, &w->link);
@@ -428,6 +680,10 @@ void manager_wait_space_cancel(Manager *m, SpaceWaiter *w) {
 /* Lets those who wait try again, first come first served, until one has to go on waiting. */
 void space_fell_free(Manager *m, QueueRecord *q) {
         List *first;
+        if (m->reserving) {
+                m->space_fell = true; /* it calls again */
+                return;
+        }
         while ((first = list_first(&q->space_waiters))) {
                 SpaceWaiter *w = LIST_ENTRY(first, SpaceWaiter, link);
                 List rest; /* hidden meanwhile, so that its own retry does not see itself behind others */

@@ -5,8 +5,12 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "manager/durable.h"
+#include "manager/keys.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
+#include "manager/window.h"
 
 TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
                             uint64_t submitted_usec) {
@@ -25,6 +29,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
         if (!t)
                 return NULL;
         Manager *m = t->queue->manager;
+        key_drop(t);
         deps_drop(t);
         followers_end(t);
         if (t->links)
@@ -38,6 +43,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
                 task_run_deinit(t->run);
                 free(t->run);
         }
+        barrier_forget(&m->engine, &t->task);
         task_spec_deinit(&t->spec);
         user_unref(t->user);
         free(t);
@@ -76,6 +82,20 @@ static int find_by_number(const Manager *m, uint64_t queue_id, QueueRecord **ret
         return 0;
 }
 
+static int deny(const QueueRecord *q, uint64_t seq, Refusal *r) {
+        return refuse(r, EQ_E_DENIED, -EPERM, "task %s/%llu belongs to another user", q->queue->name,
+                      (unsigned long long)seq);
+}
+
+/* It is in the store only. */
+static int want(const Manager *m, const Caller *caller, QueueRecord *q, uint64_t seq, Refusal *r) {
+        if (!caller->admin && window_user(m, seq_index_get(&q->tasks, seq))->uid != caller->identity->uid)
+                return deny(q, seq, r);
+        if (window_want(q, seq, &r->ticket) < 0)
+                return refuse(r, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        return MANAGER_E_READ;
+}
+
 int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id, TaskRecord **ret,
                       Refusal *ret_refusal) {
         QueueRecord *q;
@@ -84,15 +104,18 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
                                  : find_by_number(m, id->id.queue, &q, ret_refusal);
         if (r < 0)
                 return r;
-        TaskRecord *t = seq_index_get(&q->tasks, seq);
+        TaskRecord *t = shelf_find(q, seq);
         const char *name = q->queue->name;
+        if (!t && window_has(seq_index_get(&q->tasks, seq)))
+                return want(m, caller, q, seq, ret_refusal);
+        if (!t && shelf_has(seq_index_get(&q->tasks, seq)))
+                return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         if (!t)
                 return refuse(ret_refusal, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", name, (unsigned long long)seq,
                               seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
                                                                    : "the queue has not given that number");
         if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
-                return refuse(ret_refusal, EQ_E_DENIED, -EPERM, "task %s/%llu belongs to another user", name,
-                              (unsigned long long)seq);
+                return deny(q, seq, ret_refusal);
         if (t->task.where == TASK_IN_HANDED)
                 queue_look(q->queue); /* it may have begun */
         *ret = t;
@@ -134,18 +157,31 @@ int manager_release(Manager *m, TaskRecord *t) {
         return queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
 }
 
-int manager_retry(Manager *m, TaskRecord *t, bool reset) {
-        if (!task_record_finished(t) || t->has_fd || t->queue->removing || m->stopping || t->lost_in_history ||
-            !submit_fits_executor(t))
-                return 1;
+/* As when it was accepted: all that it costs, or nothing. */
+static bool take_places_again(TaskRecord *t) {
         uint64_t n_bytes = t->task.bytes;
+        Queue *q = t->queue->queue;
         if (!user_charge(t->user, USER_TASKS, 1))
-                return 1;
-        if (!user_charge(t->user, USER_TASK_BYTES, n_bytes) || queue_reserve_again(t->queue->queue, n_bytes) != 0) {
-                user_refund(t->user, USER_TASKS, 1);
-                return 1;
+                return false;
+        if (user_charge(t->user, USER_TASK_BYTES, n_bytes)) {
+                if (queue_reserve_again(q, n_bytes) == 0) {
+                        if (t->task.part != TASK_BARRIER || barrier_reserve_again(&t->task) == 0)
+                                return true;
+                        queue_unreserve(q, 1, n_bytes);
+                }
+                user_refund(t->user, USER_TASK_BYTES, n_bytes);
         }
+        user_refund(t->user, USER_TASKS, 1);
+        return false;
+}
+
+int manager_retry(Manager *m, TaskRecord *t, bool reset) {
+        if (!task_record_finished(t) || t->has_fd || t->hollow || t->end_note == TASK_NOTE_DAMAGED ||
+            t->queue->removing || m->stopping || t->lost_in_history || !submit_fits_executor(t) ||
+            !take_places_again(t))
+                return 1;
         history_remove(m, t);
+        key_revived(t);
         if (reset) {
                 t->task.attempt = 0;
                 t->crashes = t->lost = 0;
@@ -167,6 +203,8 @@ static size_t retry_failed_of(Manager *m, const Caller *caller, QueueRecord *q, 
         size_t n = 0;
         uint64_t seq = 0, last = q->queue->last_seq;
         for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)) && seq <= last; seq++) {
+                if (shelf_has(t))
+                        continue;
                 bool visible = caller->admin || t->spec.identity->uid == caller->identity->uid;
                 if (visible && (failed & (1U << t->task.state)))
                         n += manager_retry(m, t, reset) == 0;
@@ -203,15 +241,16 @@ void task_record_unpin(TaskRecord *t) {
 
 /* ---- wait ---- */
 
-static void wait_answer(TaskWait *w, bool timed_out) {
+static void wait_answer(TaskWait *w, TaskWaitEnd end) {
         timer_unset(&w->manager->timers, &w->timer);
+        list_remove(&w->link);
         for (size_t i = 0; i < w->n; i++)
                 list_remove(&w->waiters[i].link);
-        w->done(w, timed_out);
+        w->done(w, end);
 }
 
 static void wait_time_over(Timer *timer) {
-        wait_answer(HEAP_ENTRY(timer, TaskWait, timer), true);
+        wait_answer(HEAP_ENTRY(timer, TaskWait, timer), TASK_WAIT_TIMED_OUT);
 }
 
 void task_waits_settle(Manager *m, TaskRecord *t) {
@@ -220,17 +259,40 @@ void task_waits_settle(Manager *m, TaskRecord *t) {
                 TaskWait *w = waiter->wait;
                 list_remove(l);
                 if (--w->n_left == 0 || w->any)
-                        wait_answer(w, false);
+                        wait_answer(w, TASK_WAIT_OVER);
         }
 }
 
+bool task_wait_is_lost(const TaskWait *w) {
+        size_t n_lost = 0;
+        for (size_t i = 0; i < w->n; i++) {
+                const TaskRecord *t = w->waiters[i].task;
+                n_lost += !task_record_finished(t) && durable_has_failed(t->queue);
+        }
+        return n_lost > 0 && (!w->any || n_lost == w->n_left);
+}
+
+static TaskWait *first_lost(const Manager *m) {
+        LIST_FOREACH (l, &m->waits)
+                if (task_wait_is_lost(LIST_ENTRY(l, TaskWait, link)))
+                        return LIST_ENTRY(l, TaskWait, link);
+        return NULL;
+}
+
+/* An answer may end others, with their session. */
+void task_waits_fail(Manager *m) {
+        for (TaskWait *w; (w = first_lost(m));)
+                wait_answer(w, TASK_WAIT_LOST);
+}
+
 int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
-                  void (*done)(TaskWait *w, bool timed_out), void *userdata, TaskWait **ret, bool *ret_done_now) {
+                  void (*done)(TaskWait *w, TaskWaitEnd end), void *userdata, TaskWait **ret, bool *ret_done_now) {
         TaskWait *w = fault_calloc(1, sizeof(*w) + n * sizeof(TaskWaiter));
         if (!w)
                 return -ENOMEM;
         *w = (TaskWait) { .manager = m, .timer = TIMER_NULL(wait_time_over), .n = n, .any = any, .done = done };
         w->userdata = userdata;
+        list_init(&w->link);
         for (size_t i = 0; i < n; i++) {
                 w->waiters[i] = (TaskWaiter) { .task = tasks[i], .wait = w };
                 list_init(&w->waiters[i].link);
@@ -258,6 +320,8 @@ int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint
                         return r;
                 }
         }
+        if (!over)
+                list_append(&m->waits, &w->link);
         *ret = w;
         *ret_done_now = over;
         return 0;
@@ -267,6 +331,7 @@ TaskWait *task_wait_free(TaskWait *w) {
         if (!w)
                 return NULL;
         timer_unset(&w->manager->timers, &w->timer);
+        list_remove(&w->link);
         for (size_t i = 0; i < w->n; i++) {
                 TaskRecord *t = w->waiters[i].task;
                 list_remove(&w->waiters[i].link);

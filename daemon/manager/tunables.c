@@ -63,7 +63,10 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
         const char *dot = name.len > 0 ? memchr(name.data, '.', name.len) : NULL;
         size_t n = dot ? (size_t)(dot - name.data) : 0;
         EqBytes key = dot ? eq_bytes(dot + 1, name.len - n - 1) : name;
-        const Param *other, *row = find_row(eq_bytes(name.data, n), key, &other);
+        EqBytes section = eq_bytes(name.data, n);
+        if (eq_bytes_eq(section, eq_str("workqueue"))) /* where the kernel has these */
+                section = eq_str("Watchdog");
+        const Param *other, *row = find_row(section, key, &other);
         if (other)
                 return refuse(ret_refusal, EQ_E_INVALID, -EINVAL, "%s is in sections %s and %s; say which, as queue.%s",
                               row->name, row->section, other->section, row->name);
@@ -76,18 +79,37 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
 
 /* ---- set ---- */
 
+/* Queues that have no threshold of their own follow that of the daemon. */
+static int follow_watchdog(Manager *m, Refusal *r) {
+        uint64_t thresh = m->config->daemon.watchdog_thresh_usec;
+        QueueAttributes a;
+        if (m->config->queue_defaults.engine.stall_thresh_usec == thresh ||
+            attributes_is_set(&attributes_of_queues, &m->config->queue_defaults, "stall_thresh"))
+                return 0;
+        int e = queue_attributes_copy(&a, &m->config->queue_defaults);
+        if (e < 0)
+                return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");
+        a.engine.stall_thresh_usec = thresh;
+        e = queues_set_defaults(m, &a, r);
+        queue_attributes_deinit(&a);
+        return e;
+}
+
 /* Puts it into force, or takes it back. */
 static int set_daemon(Manager *m, const Param *row, EqBytes value, Refusal *r) {
         DaemonSettings *d = &m->config->daemon;
         char error[PARAM_ERROR_MAX];
-        uint64_t slots = d->slots;
-        int e = param_set(row, d, value.data, value.len, NULL, error, sizeof(error));
+        uint64_t slots = d->slots, thresh = d->watchdog_thresh_usec;
+        int e = config_set_daemon(m->config, row, value, error, sizeof(error));
         if (e < 0)
                 return refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error);
         if (d->slots != slots)
                 e = pools_set_default(m, d->slots, r);
+        if (e >= 0)
+                e = follow_watchdog(m, r);
         if (e < 0) {
                 d->slots = slots;
+                d->watchdog_thresh_usec = thresh;
                 return e;
         }
         queues_apply_settings(m);

@@ -6,6 +6,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/util.h"
 
@@ -20,6 +22,7 @@ static const char *const resource_names[_USER_RESOURCE_MAX] = {
 
 void users_deinit(Users *users) {
         assert(!users->by_uid);
+        free(users->numbered);
 }
 
 int user_get(Users *users, uid_t uid, User **ret) {
@@ -52,9 +55,35 @@ User *user_unref(User *u) {
                 return NULL;
         for (unsigned r = 0; r < _USER_RESOURCE_MAX; r++)
                 assert(u->used[r] == 0);
+        if (u->number)
+                u->users->numbered[u->number] = NULL;
         HASH_DELETE(hh, u->users->by_uid, u);
         free(u);
         return NULL;
+}
+
+uint16_t user_number(User *u) {
+        enum { STEP = 16 };
+        Users *users = u->users;
+        if (u->number)
+                return u->number;
+        unsigned i = 1;
+        while (i < users->n_numbered && users->numbered[i])
+                i++;
+        if (i > UINT16_MAX)
+                return 0;
+        if (i >= users->n_numbered) {
+                unsigned n = users->n_numbered + STEP;
+                User **more = fault_realloc(users->numbered, n * sizeof(User *));
+                if (!more)
+                        return 0;
+                memset(more + users->n_numbered, 0, STEP * sizeof(User *));
+                users->numbered = more;
+                users->n_numbered = n;
+        }
+        users->numbered[i] = u;
+        u->number = (uint16_t)i;
+        return u->number;
 }
 
 bool user_is_unlimited(const User *u) {

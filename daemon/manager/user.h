@@ -27,6 +27,7 @@ typedef struct User {
         Users *users;
         uid_t uid;
         unsigned n_refs;
+        uint16_t number; /* see user_number(); 0: none */
         uint64_t used[_USER_RESOURCE_MAX];
 } User;
 
@@ -34,6 +35,8 @@ struct Users {
         User *by_uid;
         uint64_t limits[_USER_RESOURCE_MAX]; /* for each user but the unlimited; 0: none. May be changed at any time */
         uid_t unlimited_uid;                 /* eqd's own; uid 0 is always unlimited */
+        User **numbered;                     /* by number; owned, they are borrowed. NULL: free */
+        unsigned n_numbered;
 };
 #define USERS_NULL                                                                                                     \
         { 0 }
@@ -41,6 +44,13 @@ struct Users {
 void users_deinit(Users *u);                       /* every user must have been given back */
 int user_get(Users *users, uid_t uid, User **ret); /* a reference; 0 or -ENOMEM */
 User *user_unref(User *u);                         /* NULL is fine; nothing may be charged when the last one goes */
+
+/* For those who keep very many: a number for it until its last reference goes, > 0. 0: out of memory, or of numbers. */
+uint16_t user_number(User *u);
+static inline User *user_numbered(const Users *users,
+                                  uint16_t number) { /* that was given, and is kept a reference for */
+        return users->numbered[number];
+}
 
 bool user_is_unlimited(const User *u);
 bool user_charge(User *u, UserResource r, uint64_t n); /* false: over the limit, nothing charged */

@@ -6,12 +6,16 @@
 #include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "engine/barrier.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
+#include "manager/shelf.h"
 
 static const char *const note_texts[_TASK_NOTE_MAX] = {
         [TASK_NOTE_CANCELED] = "canceled on request",
@@ -19,6 +23,8 @@ static const char *const note_texts[_TASK_NOTE_MAX] = {
         [TASK_NOTE_DEPS] = "a task that it comes after ended so that this one can never start",
         [TASK_NOTE_REMOVED] = "its queue was removed",
         [TASK_NOTE_SHUTDOWN] = "eqd was stopped",
+        [TASK_NOTE_REPLACED] = "replaced by a newer task with the same key (on_dup=replace)",
+        [TASK_NOTE_DAMAGED] = "its record in the store is damaged; the journal of eqd says what was kept of it",
         [TASK_NOTE_STDIN] = "eqd was restarted, and the descriptor that was its standard input is gone",
 };
 
@@ -66,19 +72,50 @@ static void explain_unserved(const Queue *q, char *buf, size_t size) {
 
 /* What is different where a plugin runs the tasks. False: nothing. */
 static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason reason, char *buf, size_t size) {
-        const char *error = plugin_executor_thread_error(m->plugins);
         if (!queue_has_plugin(q))
                 return false;
+        const Pool *pool = q->queue->pool;
+        const char *error = plugin_pool_thread_error(pool);
         if (reason == EQ_REASON_PLUGIN)
                 snprintf(buf, size, "plugin %s: %s", q->library->path, plugin_executor_explain(q->queue));
         else if (reason == EQ_REASON_POOL_FULL)
-                snprintf(buf, size, "waits for one of at most %llu threads; see PluginThreads in eqd.conf",
-                         (unsigned long long)m->config->daemon.plugin_threads);
+                snprintf(
+                        buf, size,
+                        "waits for one of at most %llu threads of pool %s; eqctl pool set %s max_workers=N allows more",
+                        (unsigned long long)((const PoolRecord *)pool->owner)->attributes.max_workers, pool->name,
+                        pool->name);
         else if (reason == EQ_REASON_CREATE_FAILURE && error)
-                snprintf(buf, size, "no thread can be created now: %s; eqd tries again each second", error);
+                snprintf(buf, size, "no %sthread can be created now: %s; eqd tries again each second",
+                         plugin_pool_has_none(pool) ? "" : "further ", error);
         else
                 return false;
         return true;
+}
+
+/* t is over several queues and waits in one of them, or stands behind one that is. other: the name of `by`. */
+static void explain_barrier(const TaskRecord *t, const TaskRecord *by, const char *other, char *buf, size_t size) {
+        const Task *ignored;
+        const TaskRecord *barrier = t->task.part == TASK_BARRIER ? t : by;
+        const Queue *at = task_is_pending(&barrier->task) ? barrier_waits_for(&barrier->task, &ignored) : NULL;
+        if (barrier != t && at)
+                snprintf(buf, size, "%s comes first: it holds several queues at once, and waits for queue %s", other,
+                         at->name);
+        else if (barrier != t)
+                snprintf(buf, size, "%s comes first, and holds this queue until it has ended", other);
+        else if (by)
+                snprintf(buf, size, "holds several queues at once, and %s is before it in queue %s", other,
+                         at ? at->name : t->queue->queue->name);
+        else
+                snprintf(buf, size, "holds several queues at once, and queue %s is paused",
+                         at ? at->name : t->queue->queue->name);
+}
+
+static void explain_persist(const QueueRecord *q, char *buf, size_t size) {
+        snprintf(buf, size,
+                 durable_has_failed(q)
+                         ? "the store has failed, and queue %s is durable: mend the disk and restart eqd"
+                         : "the next task of queue %s is being read from the store; if this lasts, look at the disk",
+                 q->queue->name);
 }
 
 /* What one reason has to say about t. */
@@ -111,6 +148,9 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
                 return;
+        case EQ_REASON_PERSIST:
+                explain_persist(t->queue, buf, size);
+                return;
         case EQ_REASON_HELD:
                 snprintf(buf, size, "held; eqctl release %s/%llu lets it go", queue, (unsigned long long)t->task.seq);
                 return;
@@ -127,6 +167,9 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                                  span);
                 else
                         snprintf(buf, size, "%s failed and keeps its place until its next attempt", other);
+                return;
+        case EQ_REASON_BARRIER:
+                explain_barrier(t, by, other, buf, size);
                 return;
         case EQ_REASON_PRIO:
                 snprintf(buf, size, "%s and others come first", other);
@@ -146,10 +189,15 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
         }
 }
 
+/* What durable_has_failed() stopped is paused to the engine only. */
+static eq_reason shown_reason(const QueueRecord *q, eq_reason reason) {
+        return reason == EQ_REASON_PAUSED && durable_has_failed(q) ? EQ_REASON_PERSIST : reason;
+}
+
 /* The reason of a task that has not finished, and the task that it waits for. */
 static eq_reason reason_of(const TaskRecord *t, const TaskRecord **ret_by) {
         const Task *by = NULL;
-        eq_reason reason = queue_reason(t->queue->queue, &t->task, &by);
+        eq_reason reason = shown_reason(t->queue, queue_reason(t->queue->queue, &t->task, &by));
         *ret_by = by ? task_record(by) : NULL;
         if (reason == EQ_REASON_AFTER)
                 *ret_by = deps_first(t);
@@ -160,6 +208,9 @@ static void explain_end(const TaskRecord *t, char *buf, size_t size) {
         const TaskRun *run = t->run;
         if (t->end_note != TASK_NOTE_NONE)
                 snprintf(buf, size, "%s", note_texts[t->end_note]);
+        else if (t->end_reason == EQ_REASON_LOST && t->task.state == EQ_STATE_FAILED)
+                snprintf(buf, size, "it was lost while it ran, and %s runs a task at most once (at_most_once)",
+                         t->queue->queue->name);
         else if (run && run->error)
                 snprintf(buf, size, "%s", run->error);
         else if (t->task.state == EQ_STATE_EXPIRED)
@@ -167,7 +218,8 @@ static void explain_end(const TaskRecord *t, char *buf, size_t size) {
         else if (t->task.state == EQ_STATE_TIMEOUT)
                 snprintf(buf, size, "ran longer than its timeout");
         else if (run && run->signal)
-                snprintf(buf, size, "ended by signal %d (%s)", run->signal, strsignal(run->signal));
+                snprintf(buf, size, "ended by signal %d (%s)%s", run->signal, strsignal(run->signal),
+                         run->signal == SIGKILL ? ", which the kernel sends when memory is short" : "");
         else if (run && run->exit > 0)
                 snprintf(buf, size, "exit status %d", run->exit);
 }
@@ -219,8 +271,12 @@ static void view_spec(const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, argv, s.argv);
         if (EQ_HAS(&s, Submit, label))
                 EQ_SET(row, Task, label, s.label);
+        if (EQ_HAS(&s, Submit, also))
+                EQ_SET(row, Task, also, s.also);
         if (EQ_HAS(&s, Submit, cwd))
                 EQ_SET(row, Task, cwd, s.cwd);
+        if (EQ_HAS(&s, Submit, unique))
+                EQ_SET(row, Task, unique, s.unique);
         uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec;
         if (timeout != USEC_NEVER && timeout != 0)
                 EQ_SET(row, Task, timeout_usec, timeout);
@@ -245,7 +301,7 @@ static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, v->detail, sizeof(v->detail));
-        else if (task_record_state(t) != EQ_STATE_RUNNING) {
+        else if (!t->unsettled && task_record_state(t) != EQ_STATE_RUNNING) {
                 const TaskRecord *by;
                 reason = reason_of(t, &by);
                 if (reason != EQ_REASON_NONE)
@@ -280,6 +336,16 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
                 EQ_SET(row, Task, finished_usec, t->finished_usec);
 }
 
+/* What the stall watch has found, behind the reason that it waits. */
+static void add_stall(const Manager *m, const QueueRecord *q, char *buf, size_t size) {
+        size_t len = strlen(buf);
+        char span[32];
+        if (!q->stalled_since_usec)
+                return;
+        format_span(clock_monotonic(m->clock) - q->stalled_since_usec, span, sizeof(span));
+        snprintf(buf + len, size - len, "%sthe queue is stalled for %s, see eqctl dump", len > 0 ? "; " : "", span);
+}
+
 static void explain_plugin_run(const Manager *m, const TaskRecord *t, char *buf, size_t size) {
         uint64_t now = clock_monotonic(m->clock), begun, seen;
         char runs[32], silent[32];
@@ -299,10 +365,12 @@ static void explain_run(const Manager *m, const TaskRecord *t, char *buf, size_t
                 explain_plugin_run(m, t, buf, size);
                 return;
         }
-        if (!w) {
-                snprintf(buf, size, "runs as process %d", t->run ? (int)t->run->pid : 0);
+        if (!w && t->run && t->run->pid > 0)
+                snprintf(buf, size, "runs as process %d", (int)t->run->pid);
+        else if (!w)
+                snprintf(buf, size, "its process is being started");
+        if (!w)
                 return;
-        }
         format_span(clock_monotonic(m->clock) - w->seen_usec, silent, sizeof(silent));
         snprintf(buf, size, "worker %llu%s%s (uid %u, pid %d) has it under attempt %u; it last said something %s ago%s",
                  (unsigned long long)w->number, w->name[0] ? " " : "", w->name, (unsigned)w->identity->uid, (int)w->pid,
@@ -320,6 +388,8 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
         eq_reason reason = t->end_reason;
         if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
+        else if (t->unsettled && !t->run)
+                snprintf(ret->detail, sizeof(ret->detail), "it will not run; that is being written to the store");
         else if (task_record_state(t) == EQ_STATE_RUNNING)
                 explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {
@@ -327,6 +397,7 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
                 EQ_SET(row, Why, ahead, queue_n_ahead(t->queue->queue, &t->task));
                 if (reason != EQ_REASON_NONE)
                         explain(m, t, reason, by, ret->detail, sizeof(ret->detail));
+                add_stall(m, t->queue, ret->detail, sizeof(ret->detail));
                 if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
                         EQ_SET(row, Why, until_usec, clock_to_realtime(m->clock, t->task.due_usec));
         }
@@ -354,11 +425,14 @@ static int add_attribute(void *userdata, const char *key, const char *value, boo
 
 static void view_queue_head(const Manager *m, const QueueRecord *q, QueueView *v) {
         const Task *next, *by;
-        eq_reason reason = queue_head_reason(q->queue, &next, &by);
-        if (!next || reason == EQ_REASON_NONE)
+        eq_reason reason = shown_reason(q, queue_head_reason(q->queue, &next, &by));
+        if (reason == EQ_REASON_NONE || (!next && reason != EQ_REASON_PERSIST))
                 return;
         EQ_SET(&v->row, Queue, reason, eq_str(eq_reason_name(reason)));
-        explain(m, task_record(next), reason, by ? task_record(by) : NULL, v->detail, sizeof(v->detail));
+        if (!next)
+                explain_persist(q, v->detail, sizeof(v->detail));
+        else
+                explain(m, task_record(next), reason, by ? task_record(by) : NULL, v->detail, sizeof(v->detail));
         EQ_SET(&v->row, Queue, detail, eq_str(v->detail));
 }
 
@@ -394,12 +468,22 @@ int view_queue(const Manager *m, const QueueRecord *q, QueueView *ret) {
         EQ_SET(row, Queue, done, e->n_done);
         EQ_SET(row, Queue, failed, e->n_failed);
         EQ_SET(row, Queue, refused, e->n_refused);
-        EQ_SET(row, Queue, cpu_usec, q->cpu_usec);
+        EQ_SET(row, Queue, mayday, e->n_mayday);
+        EQ_SET(row, Queue, rescued, e->n_rescued);
+        EQ_SET(row, Queue, rescue_failed, e->n_rescue_failed);
+        PluginCpu plugin = queue_has_plugin(q) ? plugin_executor_cpu(q->queue) : (PluginCpu) { 0 };
+        EQ_SET(row, Queue, cpu_usec, q->cpu_usec + plugin.cpu_usec);
+        if (queue_has_plugin(q)) {
+                EQ_SET(row, Queue, cpu_intensive, plugin.n_hogs);
+                EQ_SET(row, Queue, cm_wakeups, plugin.n_woken);
+        }
         EQ_SET(row, Queue, stalls, q->n_stalls);
         if (q->stalled_since_usec)
                 EQ_SET(row, Queue, stalled_usec, clock_monotonic(m->clock) - q->stalled_since_usec);
         if (queue_has_workers(q))
                 EQ_SET(row, Queue, workers, worker_executor_n_serving(e));
+        if (worker_executor_n_reserved(e) > 0)
+                EQ_SET(row, Queue, reserves, worker_executor_n_reserved(e));
         const TaskRecord *oldest = oldest_pending(q);
         uint64_t now = clock_realtime(m->clock);
         if (oldest)
@@ -472,28 +556,46 @@ static int view_pool_attributes(const PoolRecord *p, PoolView *ret) {
         return ret->set.failed ? -ENOMEM : 0;
 }
 
+/* Its slots are threads: what they have in hand and not begun takes none. */
+static void view_threads(const Pool *p, EqPool *row) {
+        PluginPoolStats stats = plugin_pool_stats(p);
+        EQ_SET(row, Pool, slots, ((const PoolRecord *)p->owner)->attributes.max_workers);
+        EQ_SET(row, Pool, made, stats.n_workers);
+        EQ_SET(row, Pool, idle, stats.n_idle);
+        EQ_SET(row, Pool, busy, p->n_busy - p->n_handed);
+}
+
 int view_pool(const Manager *m, const Pool *p, PoolView *ret) {
         uint64_t now = clock_monotonic(m->clock);
         eq_reason reason = pool_reason(p);
+        if (reason == EQ_REASON_NONE && p->n_handed > 0)
+                reason = p->short_of;
         const StallReport *stall = pool_stall(m, p);
         EqPool *row = &ret->row;
         EQ_SET(row, Pool, name, eq_str(p->name));
         EQ_SET(row, Pool, kind, eq_str(kind_names[p->kind]));
-        if (p->n_slots_max != SIZE_MAX) /* else workers are its bound */
-                EQ_SET(row, Pool, slots, p->n_slots_max);
-        EQ_SET(row, Pool, made, p->n_slots);
-        EQ_SET(row, Pool, busy, p->n_busy);
+        if (p->kind == POOL_THREAD)
+                view_threads(p, row);
+        else {
+                if (p->n_slots_max != SIZE_MAX) /* else workers are its bound */
+                        EQ_SET(row, Pool, slots, p->n_slots_max);
+                EQ_SET(row, Pool, made, p->n_slots);
+                EQ_SET(row, Pool, busy, p->n_busy);
+        }
         EQ_SET(row, Pool, queues, p->n_queues);
         EQ_SET(row, Pool, startable, p->n_runnable);
         EQ_SET(row, Pool, started, p->n_started);
         EQ_SET(row, Pool, create_failures, p->n_create_failures);
+        EQ_SET(row, Pool, mayday, p->n_mayday);
+        EQ_SET(row, Pool, rescued, p->n_rescued);
+        EQ_SET(row, Pool, rescuing, p->n_rescuing);
         if (reason != EQ_REASON_NONE)
                 EQ_SET(row, Pool, reason, eq_str(eq_reason_name(reason)));
         if (pool_is_blocked(p) && p->blocked_until_usec != USEC_NEVER)
                 EQ_SET(row, Pool, blocked_usec, p->blocked_until_usec - now);
         if (stall)
                 EQ_SET(row, Pool, stalled_usec, now - stall_since_usec(stall));
-        return p->kind == POOL_COMMAND && p->owner ? view_pool_attributes(p->owner, ret) : 0;
+        return p->owner ? view_pool_attributes(p->owner, ret) : 0;
 }
 
 void pool_view_done(PoolView *v) {
@@ -557,6 +659,9 @@ void view_stat(const Manager *m, size_t n_clients, EqStat *ret) {
         EQ_SET(ret, Stat, stalls, m->stalls.n_begun);
         EQ_SET(ret, Stat, stalled, m->stalls.n);
         EQ_SET(ret, Stat, hung, m->stalls.n_hung);
+        EQ_SET(ret, Stat, pressure, manager_is_pressed(m));
+        EQ_SET(ret, Stat, pressures, m->pressure.n_episodes);
+        EQ_SET(ret, Stat, pressure_events, m->pressure.n_events);
         EQ_SET(ret, Stat, log_dropped, log_dropped());
 }
 
@@ -611,34 +716,93 @@ int queues_sorted(const Manager *m, QueueRecord ***ret, size_t *ret_n) {
         return 0;
 }
 
-int view_list(Manager *m, const Caller *caller, const ListFilter *f, size_t limit,
-              void (*each)(void *userdata, const TaskRecord *t), void *userdata) {
+/* What can be told without reading it: as matches(). */
+static bool may_match(const Manager *m, const Caller *caller, const ListFilter *f, const void *entry) {
+        uid_t uid = window_user(m, entry)->uid;
+        return (caller->admin || uid == caller->identity->uid) &&
+               (!f->states || (f->states & (1U << EQ_STATE_QUEUED))) &&
+               (!EQ_HAS(f->args, List, uid) || uid == f->args->uid);
+}
+
+typedef struct ListWalk {
+        Manager *manager;
+        const Caller *caller;
+        ListFilter *filter;
+        bool (*each)(void *userdata, const TaskRecord *t);
+        void *userdata;
+        bool some;          /* of the finished ones */
+        WindowPeek *unread; /* NULL: nothing yet */
+        bool over;
+} ListWalk;
+
+static void walk_record(ListWalk *w, const TaskRecord *t) {
+        if (w->some && task_record_finished(t) && !t->shown)
+                return;
+        if (matches(w->caller, w->filter, t))
+                w->over = !w->each(w->userdata, t);
+}
+
+/* 1: it has to be read. */
+static int walk_stored(ListWalk *w, QueueRecord *q, uint64_t seq, const void *entry) {
+        const ListFilter *f = w->filter;
+        if (!may_match(w->manager, w->caller, f, entry))
+                return 0;
+        if (!window_peek_has(f->peek, q, seq))
+                return 1;
+        TaskRecord *t = window_peek_record(f->peek, q, seq);
+        if (t) /* else it is about to end: it cannot be read */
+                walk_record(w, t);
+        task_record_free(t);
+        return 0;
+}
+
+/* From the first one that has to be read on only such are looked for, to be read together. */
+static int walk_queue(ListWalk *w, QueueRecord *q, uint64_t seq) {
+        ShelfView shelved;
+        for (void *entry; !w->over && (entry = seq_index_next(&q->tasks, &seq)); seq++) {
+                bool stored = window_has(entry);
+                if (w->unread && !stored)
+                        continue;
+                if (stored && (w->unread ? may_match(w->manager, w->caller, w->filter, entry)
+                                         : walk_stored(w, q, seq, entry) > 0)) {
+                        if (!w->unread && !(w->unread = window_peek_new(q)))
+                                return -ENOMEM;
+                        w->over = !window_peek_add(w->unread, seq);
+                } else if (!stored)
+                        walk_record(w, shelf_look(q, seq, entry, &shelved));
+                if (!w->unread) {
+                        strcpy(w->filter->from_queue, q->queue->name);
+                        w->filter->from_seq = seq;
+                }
+        }
+        w->over = w->over || w->unread;
+        return w->unread && w->unread->fetch.n == 0 ? -ENOMEM : 0;
+}
+
+int view_list(Manager *m, const Caller *caller, ListFilter *f, bool (*each)(void *userdata, const TaskRecord *t),
+              void *userdata, WindowPeek **ret_unread) {
         _cleanup_free_ QueueRecord **queues = NULL;
         size_t n_queues;
+        ListWalk w = { .manager = m, .caller = caller, .filter = f, .each = each, .userdata = userdata };
         int r = queues_sorted(m, &queues, &n_queues);
         if (r < 0)
                 return r;
-        bool some = EQ_HAS(f->args, List, finished);
-        if (some)
+        w.some = EQ_HAS(f->args, List, finished);
+        if (w.some)
                 mark_recent(m, caller, f, true);
-        for (size_t i = 0; i < n_queues && limit > 0; i++) {
-                const QueueRecord *q = queues[i];
-                if (f->queue && q != f->queue)
-                        continue;
-                if (f->from_queue && strcmp(q->queue->name, f->from_queue->queue->name) < 0)
+        for (size_t i = 0; i < n_queues && r >= 0 && !w.over; i++) {
+                QueueRecord *q = queues[i];
+                int order = f->from_queue[0] ? strcmp(q->queue->name, f->from_queue) : 1;
+                if ((f->queue && q != f->queue) || order < 0)
                         continue;
                 queue_look(q->queue);
-                uint64_t seq = q == f->from_queue ? f->from_seq + 1 : 0;
-                for (TaskRecord *t; limit > 0 && (t = seq_index_next(&q->tasks, &seq)); seq++) {
-                        if (some && task_record_finished(t) && !t->shown)
-                                continue;
-                        if (!matches(caller, f, t))
-                                continue;
-                        each(userdata, t);
-                        limit--;
-                }
+                r = walk_queue(&w, q, order == 0 ? f->from_seq + 1 : 0);
         }
-        if (some)
+        if (w.some)
                 mark_recent(m, caller, f, false);
-        return 0;
+        if (r < 0)
+                window_peek_free(w.unread);
+        else
+                *ret_unread = w.unread;
+        return r;
 }

@@ -3,7 +3,7 @@
 
 /* Records as rows of the wire: what list, show, why and queue_show answer. A view borrows from its record. Loop. */
 
-#include "manager/manager.h"
+#include "manager/window.h"
 
 typedef struct TaskView {
         EqTask row;
@@ -61,15 +61,24 @@ typedef struct WorkerView {
 int view_worker(const Manager *m, const RemoteWorker *w, WorkerView *ret); /* 0 or -ENOMEM; then worker_view_done() */
 void worker_view_done(WorkerView *v);
 
+typedef struct StoreView {
+        EqStoreStat row;
+        char directory[4096];
+} StoreView;
+int view_store(const Manager *m, StoreView *ret);          /* 0, or -ENOENT: there is none. *ret must not be moved */
+void view_queue_store(const QueueRecord *q, QueueView *v); /* adds what the store has of it, which takes a lock */
+
 void view_stat(const Manager *m, size_t n_clients, EqStat *ret);
 
-/* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each for at most `limit` of them. */
+/* Walks the tasks that `list` asks for, in order of queue and SEQ, and calls each until it returns false. */
 typedef struct ListFilter {
         const EqList *args;
-        uint32_t states;    /* 1 << eq_state; 0: any */
-        QueueRecord *queue; /* NULL: all */
-        QueueRecord *from_queue;
+        uint32_t states;                  /* 1 << eq_state; 0: any */
+        QueueRecord *queue;               /* NULL: all */
+        char from_queue[EQ_NAME_MAX + 1]; /* behind this task; none: from the first one on */
         uint64_t from_seq;
+        const WindowPeek *peek; /* tasks that were read for it; NULL: none */
 } ListFilter;
-int view_list(Manager *m, const Caller *caller, const ListFilter *f, size_t limit,
-              void (*each)(void *userdata, const TaskRecord *t), void *userdata); /* 0 or -ENOMEM */
+/* 0 or -ENOMEM. *ret_unread: NULL, or what has to be read to go on from *f: for window_peek(), and then again with it. */
+int view_list(Manager *m, const Caller *caller, ListFilter *f, bool (*each)(void *userdata, const TaskRecord *t),
+              void *userdata, WindowPeek **ret_unread);

@@ -7,6 +7,7 @@
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "manager/durable.h"
 #include "manager/parts.h"
 #include "manager/view.h"
 
@@ -16,27 +17,37 @@ static int on_prepare(void *host, Task *task, const RemoteWorker *w, WorkerOrder
         Manager *m = host;
         TaskRecord *t = task_record(task);
         const QueueAttributes *a = &t->queue->attributes;
-        EqSubmit s = { 0 };
+        EqSubmit s;
         int r = run_begin(t, clock_realtime(m->clock));
         if (r < 0)
                 return r;
         t->run->worker = w->number;
-        if (t->spec.options_len > 0 || t->spec.common)
-                task_spec_decode(&t->spec, &s);
         *ret = (WorkerOrder) {
                 .id = task_record_id(t),
                 .queue = t->queue->queue->name,
                 .attempt = task->attempt,
                 .payload = task_spec_payload(&t->spec),
-                .label = s.label,
                 .uid = t->spec.identity->uid,
-                .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : a->timeout_usec,
-                .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : a->grace_usec,
+                .timeout_usec = a->timeout_usec,
+                .grace_usec = a->grace_usec,
         };
+        durable_started(t); /* before it can run */
+        if (t->spec.options_len == 0 && !t->spec.common)
+                return 0;
+        task_spec_decode(&t->spec, &s);
+        ret->label = s.label;
+        if (EQ_HAS(&s, Submit, timeout_usec))
+                ret->timeout_usec = s.timeout_usec;
+        if (EQ_HAS(&s, Submit, grace_usec))
+                ret->grace_usec = s.grace_usec;
         return 0;
 }
 
-const WorkerHooks manager_worker_hooks = { .prepare = on_prepare };
+static void on_unprepare(void *host, Task *t) {
+        durable_stopped(task_record(t));
+}
+
+const WorkerHooks manager_worker_hooks = { .prepare = on_prepare, .unprepare = on_unprepare };
 
 /* ---- who may serve ---- */
 
@@ -84,6 +95,10 @@ static int check_args(const EqWorkerServe *args, const RemoteWorker *w, Refusal 
         if (!eq_text_valid(args->name))
                 return refuse(r, EQ_E_INVALID, -EINVAL,
                               "name: not UTF-8, or with control characters; use printable text");
+        if (w && EQ_HAS(args, WorkerServe, rescue) && args->rescue != w->reserved)
+                return refuse(r, EQ_E_STATE, -EBUSY,
+                              "rescue: this worker is %s already; a connection is either, use another one",
+                              w->reserved ? "a reserve" : "a regular one");
         if (EQ_HAS(args, WorkerServe, parallel) && args->parallel == 0)
                 return refuse(r, EQ_E_INVALID, -EINVAL, "parallel: a worker runs at least one task at once");
         return 0;
@@ -118,6 +133,8 @@ int manager_worker_serve(Manager *m, const Caller *caller, const WorkerSetup *se
                 return queues ? r : refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
         if (!w)
                 r = remote_worker_new(m->workers, setup, &w);
+        if (r >= 0 && !*worker)
+                w->reserved = args->rescue;
         if (r >= 0)
                 r = remote_worker_serve(w, queues, args->queues.n);
         if (r < 0) {
@@ -164,7 +181,7 @@ int manager_worker_touch(Manager *m, const Caller *caller, RemoteWorker *w, cons
                 return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
                               "note: not UTF-8, or with control characters; use printable text");
         int r = manager_find_task(m, &anybody, &args->id, &t, ret_refusal);
-        if (r < 0)
+        if (r != 0) /* nobody holds what is in the store only */
                 return refuse_touch(ret_refusal, "that task", args);
         if (!queue_has_workers(t->queue) || !remote_worker_touch(w, &t->task, args->attempt))
                 return refuse_touch(ret_refusal, "that task", args);
@@ -220,6 +237,8 @@ int view_worker(const Manager *m, const RemoteWorker *w, WorkerView *ret) {
         EQ_SET(row, Worker, pid, (uint64_t)w->pid);
         EQ_SET(row, Worker, credit, w->credit);
         EQ_SET(row, Worker, parallel, w->parallel);
+        if (w->reserved)
+                EQ_SET(row, Worker, rescue, true);
         EQ_SET(row, Worker, in_flight, remote_worker_in_flight(w));
         if (remote_worker_oldest(w, &oldest, &since)) {
                 EQ_SET(row, Worker, oldest, (EqIdRef) { .id = oldest });

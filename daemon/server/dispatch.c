@@ -33,6 +33,7 @@ static void handle_hello(void *host, const Request *rq, const void *params) {
         EQ_SET(&reply, HelloReply, max_message, EQ_MESSAGE_MAX);
         EQ_SET(&reply, HelloReply, max_payload, EQ_PAYLOAD_MAX);
         EQ_SET(&reply, HelloReply, max_batch, EQ_BATCH_MAX);
+        EQ_SET(&reply, HelloReply, payload_fd_min, EQ_PAYLOAD_FD_MIN);
         request_reply_record(rq, &eq_schema_HelloReply, &reply);
 }
 

@@ -44,6 +44,7 @@ const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
         [EQ_METHOD_TOUCH] = handle_touch,
         [EQ_METHOD_RELOAD] = handle_reload,
         [EQ_METHOD_STAT] = handle_stat,
+        [EQ_METHOD_STORE_STAT] = handle_store_stat,
         [EQ_METHOD_WORKER_SERVE] = handle_worker_serve,
         [EQ_METHOD_WORKER_CREDIT] = handle_worker_credit,
         [EQ_METHOD_WORKER_LEAVE] = handle_worker_leave,
@@ -112,15 +113,22 @@ int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown
                 return -ENOMEM;
         }
         EqIdRef id;
+        uint64_t ticket = 0;
         for (uint32_t i = 0; eq_next_id(&ids, &id) > 0; i++) {
                 Refusal refusal = { .code = EQ_E_NONE };
                 int r = manager_find_task(h->manager, &caller, &id, &tasks[i], &refusal);
+                if (r == MANAGER_E_READ)
+                        ticket = MAX(ticket, refusal.ticket);
                 bool unknown =
                         refusal.code == EQ_E_NO_TASK || refusal.code == EQ_E_STALE || refusal.code == EQ_E_NO_QUEUE;
                 if (r < 0 && !(unknown_ok && unknown)) {
                         request_refused(rq, &refusal);
                         return r;
                 }
+        }
+        if (ticket > 0) {
+                request_park(rq, ticket);
+                return -EAGAIN;
         }
         *ret = TAKE_PTR(tasks);
         return 0;

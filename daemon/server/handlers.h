@@ -11,6 +11,7 @@ typedef struct Handlers {
         Manager *manager;
         Server *server;
         List subscriptions; /* of Subscription::link */
+        unsigned n_run_fds; /* payloads sent to workers as descriptors, not answered yet */
 } Handlers;
 
 extern const RequestHandler handlers_table[_EQ_METHOD_MAX];
@@ -26,7 +27,8 @@ Caller session_caller(const Session *s);
 void request_refused(const Request *rq, const Refusal *r);
 /* An array of n encoded rows; frees them. */
 void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n);
-/* Records of all ids, allocated; unknown ones are NULL if `unknown_ok`, else an error was sent. 0 or negative (answered). */
+/* Records of all ids, allocated; unknown ones are NULL if `unknown_ok`, else an error was sent. 0 or negative (answered, or parked:
+ * return). */
 int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown_ok, TaskRecord ***ret);
 
 /* handlers_task.c */
@@ -43,6 +45,7 @@ void handle_list(void *host, const Request *rq, const void *params);
 void handle_show(void *host, const Request *rq, const void *params);
 void handle_why(void *host, const Request *rq, const void *params);
 void handle_stat(void *host, const Request *rq, const void *params);
+void handle_store_stat(void *host, const Request *rq, const void *params);
 void handle_in_flight(void *host, const Request *rq, const void *params);
 /* handlers_stream.c */
 void handle_logs(void *host, const Request *rq, const void *params);

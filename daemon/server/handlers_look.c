@@ -63,6 +63,15 @@ void handle_stat(void *host, const Request *rq, const void *params) {
         request_reply_record(rq, &eq_schema_Stat, &stat);
 }
 
+void handle_store_stat(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
+        StoreView v;
+        if (view_store(h->manager, &v) < 0)
+                request_error(rq, EQ_E_STATE, "this eqd keeps no durable queues");
+        else
+                request_reply_record(rq, &eq_schema_StoreStat, &v.row);
+}
+
 typedef struct FlightRows {
         EqBuffer buffer;
         msgpack_packer packer;
@@ -113,17 +122,21 @@ static int parse_states(EqArray states, uint32_t *ret, const Request *rq) {
 /* Where to go on. The row itself may be gone by now; its queue must not be. */
 static int parse_from(Handlers *h, const EqIdRef *from, ListFilter *f, Refusal *r) {
         EqBytes name;
+        QueueRecord *q;
         if (from->text.len == 0) {
-                const Queue *q = engine_queue(&h->manager->engine, from->id.queue);
-                if (!q)
+                const Queue *queue = engine_queue(&h->manager->engine, from->id.queue);
+                if (!queue)
                         return refuse(r, EQ_E_STALE, -ENOENT, "from: the queue was removed; start the list anew");
-                f->from_queue = queue_record(q);
+                strcpy(f->from_queue, queue->name);
                 f->from_seq = from->id.seq;
                 return 0;
         }
         if (eq_id_parse(from->text, &name, &f->from_seq) < 0)
                 return refuse(r, EQ_E_INVALID, -EINVAL, "from: a task id is QUEUE/SEQ");
-        return manager_find_queue(h->manager, name, &f->from_queue, r);
+        int e = manager_find_queue(h->manager, name, &q, r);
+        if (e >= 0)
+                strcpy(f->from_queue, q->queue->name);
+        return e;
 }
 
 static int parse_filter(Handlers *h, const Request *rq, const EqList *p, ListFilter *ret) {
@@ -141,36 +154,106 @@ static int parse_filter(Handlers *h, const Request *rq, const EqList *p, ListFil
         return r;
 }
 
-typedef struct RowCollector {
-        const TaskRecord *rows[EQ_LIST_MAX];
-        size_t n;
-} RowCollector;
+/* A list whose next rows are being read from the store. */
+typedef struct ListRequest {
+        Handlers *handlers;
+        PendingRequest *pending; /* NULL: it has not had to wait yet */
+        uint64_t limit;
+        uint32_t n;
+        EqBuffer rows;
+        char from_queue[EQ_NAME_MAX + 1]; /* as in ListFilter: behind the last task that was looked at */
+        uint64_t from_seq;
+        WindowPeek *peek; /* the store's until it is done; NULL: none */
+        uint32_t len;
+        char params[];
+} ListRequest;
 
-static void collect(void *userdata, const TaskRecord *t) {
-        RowCollector *c = userdata;
-        c->rows[c->n++] = t;
+static void list_free(ListRequest *l) {
+        window_peek_free(l->peek);
+        eq_buffer_done(&l->rows);
+        free(l);
+}
+
+static void list_gone(PendingRequest *p) {
+        ListRequest *l = p->userdata;
+        l->peek->owner = NULL; /* frees itself */
+        l->peek = NULL;
+        list_free(l);
 }
 
 /* Rows until the reply has reached half of what a message may hold: clients go on from the last one. */
+static bool add_row(void *userdata, const TaskRecord *t) {
+        ListRequest *l = userdata;
+        msgpack_packer pk = eq_packer(&l->rows);
+        pack_task(l->handlers, &pk, t);
+        return ++l->n < l->limit && l->rows.len < EQ_MESSAGE_MAX / 2;
+}
+
+static void list_read(WindowPeek *p);
+
+/* Goes on with it. True: it has to wait. */
+static bool list_step(ListRequest *l, const Request *rq, ListFilter *f) {
+        Handlers *h = l->handlers;
+        Caller caller = session_caller(rq->session);
+        WindowPeek *unread = NULL;
+        f->peek = l->peek;
+        int r = l->limit > 0 ? view_list(h->manager, &caller, f, add_row, l, &unread) : 0;
+        window_peek_free(l->peek);
+        l->peek = unread;
+        if (r < 0)
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+        else if (!unread)
+                request_reply_rows(rq, &l->rows, l->n);
+        if (r < 0 || !unread)
+                return false;
+        if (!l->pending && !(l->pending = request_defer(rq, list_gone, l)))
+                return false;
+        strcpy(l->from_queue, f->from_queue);
+        l->from_seq = f->from_seq;
+        unread->owner = l;
+        unread->done = list_read;
+        window_peek(h->manager, unread);
+        return true;
+}
+
+static void list_read(WindowPeek *p) {
+        ListRequest *l = p->owner;
+        Request rq = l->pending->request;
+        EqDecodeError error;
+        EqList list;
+        ListFilter f;
+        if (eq_decode_params(&eq_schema_List, eq_bytes(l->params, l->len), &list, &error) < 0)
+                request_error(&rq, EQ_E_INVALID, "%s", error.text); /* never: it was decoded before */
+        else {
+                list.present &= ~EQ_BIT(List, from); /* it has come further, and that queue may be gone */
+                if (parse_filter(l->handlers, &rq, &list, &f) >= 0) {
+                        strcpy(f.from_queue, l->from_queue);
+                        f.from_seq = l->from_seq;
+                        if (list_step(l, &rq, &f))
+                                return;
+                }
+        }
+        pending_request_done(l->pending);
+        list_free(l);
+}
+
 void handle_list(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqList *p = params;
-        Caller caller = session_caller(rq->session);
         ListFilter f;
         if (parse_filter(h, rq, p, &f) < 0)
                 return;
-        _cleanup_free_ RowCollector *c = fault_calloc(1, sizeof(*c));
-        uint64_t limit = EQ_HAS(p, List, limit) ? MIN(p->limit, EQ_LIST_MAX) : EQ_LIST_MAX;
-        if (!c || view_list(h->manager, &caller, &f, limit, collect, c) < 0) {
+        ListRequest *l = fault_calloc(1, sizeof(*l) + rq->params.len);
+        if (!l) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
                 return;
         }
-        EqBuffer rows = EQ_BUFFER_NULL;
-        msgpack_packer pk = eq_packer(&rows);
-        uint32_t n = 0;
-        while (n < c->n && rows.len < EQ_MESSAGE_MAX / 2)
-                pack_task(h, &pk, c->rows[n++]);
-        request_reply_rows(rq, &rows, n);
+        l->handlers = h;
+        l->limit = EQ_HAS(p, List, limit) ? MIN(p->limit, EQ_LIST_MAX) : EQ_LIST_MAX;
+        l->len = rq->params.len;
+        memcpy(l->params, rq->params.data, rq->params.len);
+        if (!list_step(l, rq, &f))
+                list_free(l);
 }
 
 /* ---- wait ---- */
@@ -195,10 +278,19 @@ static void reply_waited(Handlers *h, const Request *rq, const TaskWait *wait) {
         request_reply_end(rq, &w);
 }
 
-static void wait_done(TaskWait *wait, bool timed_out) {
+static void reply_lost(const Request *rq, const TaskWait *wait) {
+        request_error(rq, EQ_E_STORE,
+                      "the store has failed, so the ends of %zu of %zu tasks will not be told by this eqd; see the "
+                      "journal, mend the disk, restart eqd, and wait again",
+                      wait->n_left, wait->n);
+}
+
+static void wait_done(TaskWait *wait, TaskWaitEnd end) {
         WaitRequest *r = wait->userdata;
         Request rq = r->pending->request;
-        if (timed_out)
+        if (end == TASK_WAIT_LOST)
+                reply_lost(&rq, wait);
+        else if (end == TASK_WAIT_TIMED_OUT)
                 request_error(&rq, EQ_E_TIMED_OUT, "the time to wait is over; %zu of %zu tasks have not ended",
                               wait->n_left, wait->n);
         else
@@ -230,6 +322,11 @@ void handle_wait(void *host, const Request *rq, const void *params) {
         }
         if (done_now) {
                 reply_waited(h, rq, wait);
+                task_wait_free(wait);
+                return;
+        }
+        if (task_wait_is_lost(wait)) {
+                reply_lost(rq, wait);
                 task_wait_free(wait);
                 return;
         }

@@ -8,13 +8,18 @@
 #include "manager/view.h"
 #include "server/handlers.h"
 
-static void reply_queue(Handlers *h, const Request *rq, const QueueRecord *q) {
-        QueueView v = QUEUE_VIEW_NULL;
-        if (view_queue(h->manager, q, &v) < 0)
+/* r: of view_queue(). */
+static void reply_view(const Request *rq, int r, QueueView *v) {
+        if (r < 0)
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
         else
-                request_reply_record(rq, &eq_schema_Queue, &v.row);
-        queue_view_done(&v);
+                request_reply_record(rq, &eq_schema_Queue, &v->row);
+        queue_view_done(v);
+}
+
+static void reply_queue(Handlers *h, const Request *rq, const QueueRecord *q) {
+        QueueView v = QUEUE_VIEW_NULL;
+        reply_view(rq, view_queue(h->manager, q, &v), &v);
 }
 
 static bool name_after(const char *name, EqBytes from) {
@@ -96,9 +101,14 @@ void handle_queue_list(void *host, const Request *rq, const void *params) {
 }
 
 void handle_queue_show(void *host, const Request *rq, const void *params) {
-        QueueRecord *q = found(host, rq, ((const EqQueueName *)params)->name);
-        if (q)
-                reply_queue(host, rq, q);
+        Handlers *h = host;
+        QueueRecord *q = found(h, rq, ((const EqQueueName *)params)->name);
+        QueueView v = QUEUE_VIEW_NULL;
+        if (!q)
+                return;
+        int r = view_queue(h->manager, q, &v);
+        view_queue_store(q, &v);
+        reply_view(rq, r, &v);
 }
 
 void handle_queue_pause(void *host, const Request *rq, const void *params) {
@@ -117,6 +127,12 @@ void handle_queue_resume(void *host, const Request *rq, const void *params) {
         QueueRecord *q = controlled(h, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
+        if (manager_queue_stands(q)) {
+                request_error(rq, EQ_E_STORE,
+                              "the store has failed, and queue %s is durable: mend the disk and restart eqd",
+                              q->queue->name);
+                return;
+        }
         if (queue_resume(q->queue) != 0) {
                 request_error(rq, EQ_E_STATE, "queue %s is not paused", q->queue->name);
                 return;

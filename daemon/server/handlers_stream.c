@@ -115,8 +115,12 @@ void handle_logs(void *host, const Request *rq, const void *params) {
         Caller caller = session_caller(rq->session);
         TaskRecord *t;
         Refusal refusal;
-        if (manager_find_task(h->manager, &caller, &p->id, &t, &refusal) < 0) {
-                request_refused(rq, &refusal);
+        int r = manager_find_task(h->manager, &caller, &p->id, &t, &refusal);
+        if (r != 0) {
+                if (r == MANAGER_E_READ)
+                        request_park(rq, refusal.ticket);
+                else
+                        request_refused(rq, &refusal);
                 return;
         }
         ChunkWriter w = { .buffer = EQ_BUFFER_NULL };

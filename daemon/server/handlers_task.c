@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "proto/memfd.h"
 #include "server/handlers.h"
 
 /* ---- submit ---- */
@@ -15,15 +16,34 @@ typedef struct BlockedSubmit {
         SpaceWaiter waiter;
         Handlers *handlers;
         PendingRequest *pending;
-        int stdin_fd; /* owned */
-        bool many;
+        User *user; /* counted; charged for what is kept here */
+        int fd;     /* standard input or payload; owned; -1: none */
+        bool many, has_fd;
         uint32_t len;
         char params[];
 } BlockedSubmit;
 
 static void blocked_free(BlockedSubmit *b) {
-        close_fd(b->stdin_fd);
+        if (b->user) {
+                user_refund(b->user, USER_INPUT_BYTES, b->len);
+                user_refund(b->user, USER_DESCRIPTORS, b->has_fd);
+                user_unref(b->user);
+        }
+        close_fd(b->fd);
         free(b);
+}
+
+/* What waits costs its user as much as what has not arrived yet. */
+static bool blocked_charge(BlockedSubmit *b, User *user) {
+        if (!user_charge(user, USER_INPUT_BYTES, b->len))
+                return false;
+        if (!user_charge(user, USER_DESCRIPTORS, b->has_fd)) {
+                user_refund(user, USER_INPUT_BYTES, b->len);
+                return false;
+        }
+        b->user = user;
+        user->n_refs++;
+        return true;
 }
 
 static void blocked_gone(PendingRequest *p) {
@@ -57,43 +77,53 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
         blocked_free(b);
 }
 
-/* Lets the request wait for space, for the first time or again. */
-static void block(Handlers *h, const Request *rq, EqBytes queue, uint64_t block_usec, EqBytes params, int stdin_fd,
-                  bool many, BlockedSubmit *b) {
-        QueueRecord *q = manager_queue(h->manager, queue);
-        bool first = !b;
-        if (first) {
-                b = fault_calloc(1, sizeof(*b) + params.len);
-                if (b) {
-                        list_init(&b->waiter.link);
-                        b->waiter.retry = blocked_retry;
-                        b->handlers = h;
-                        b->stdin_fd = stdin_fd;
-                        b->many = many;
-                        b->len = params.len;
-                        memcpy(b->params, params.data, params.len);
-                        b->pending = request_defer(rq, blocked_gone, b);
-                        if (!b->pending) { /* answered */
-                                blocked_free(b);
-                                return;
-                        }
-                }
+/* Takes fd over. NULL: it was answered. */
+static BlockedSubmit *blocked_new(Handlers *h, const Request *rq, EqBytes params, int fd, bool many) {
+        BlockedSubmit *b = fault_calloc(1, sizeof(*b) + params.len);
+        if (!b) {
+                close_fd(fd);
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+                return NULL;
         }
-        if (b && manager_wait_space(h->manager, q, &b->waiter, block_usec) == 0)
+        list_init(&b->waiter.link);
+        b->waiter.retry = blocked_retry;
+        b->handlers = h;
+        b->fd = fd;
+        b->has_fd = fd >= 0;
+        b->many = many;
+        b->len = params.len;
+        memcpy(b->params, params.data, params.len);
+        if (!blocked_charge(b, rq->session->user))
+                request_error(rq, EQ_E_LIMIT,
+                              "you have too many submits that wait for space; let some of them finish first");
+        else if ((b->pending = request_defer(rq, blocked_gone, b)))
+                return b;
+        blocked_free(b);
+        return NULL;
+}
+
+/* Lets the request wait for space, for the first time or again. */
+static void block(Handlers *h, const Request *rq, QueueRecord *q, uint64_t block_usec, EqBytes params, int fd,
+                  bool many, BlockedSubmit *b) {
+        bool first = !b;
+        if (first && !(b = blocked_new(h, rq, params, fd, many)))
                 return;
-        if (first && b) {
-                Request answer = b->pending->request;
-                request_error(&answer, EQ_E_NO_MEMORY, "out of memory");
+        if (manager_wait_space(h->manager, q, &b->waiter, block_usec) == 0)
+                return;
+        Request answer = b->pending->request;
+        request_error(&answer, EQ_E_NO_MEMORY, "out of memory");
+        if (first) { /* else blocked_retry() ends it */
                 pending_request_done(b->pending);
                 blocked_free(b);
-        } else
-                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+        }
 }
 
 /* The encoded options of [queue, payload, {options}], or nothing. */
-static EqBytes options_of(EqBytes params) {
+static EqBytes options_of(const EqSubmit *s, EqBytes params) {
         EqArray it;
         EqBytes last = { 0 };
+        if (!(s->present & ~(EQ_BIT(Submit, queue) | EQ_BIT(Submit, payload))))
+                return last; /* most have none: they need not be looked for */
         if (eq_get_array(params, &it) < 0 || it.n == 0)
                 return last;
         while (it.n > 1)
@@ -101,94 +131,196 @@ static EqBytes options_of(EqBytes params) {
         return eq_is_map(it.raw) ? it.raw : (EqBytes) { 0 };
 }
 
-static void submit_one(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b) {
+/* The bytes of a payload that came as a descriptor. -errno: answered. */
+static int read_payload(const Request *rq, int fd, EqSubmit *s, char **ret_buffer) {
+        size_t n;
+        int r = fd < 0 ? -EBADF : eq_memfd_size(fd, &n);
+        if (s->payload.len > 0 || s->stdin_fd)
+                request_error(rq, EQ_E_INVALID, "payload_fd: not together with %s; send one of them",
+                              s->stdin_fd ? "stdin_fd" : "a payload in the message");
+        else if (r == -EBADF)
+                request_error(rq, EQ_E_INVALID, "payload_fd: no descriptor came with the message");
+        else if (r == -EPERM)
+                request_error(rq, EQ_E_INVALID,
+                              "payload_fd: the memfd is not sealed; add F_SEAL_WRITE, F_SEAL_SHRINK and F_SEAL_GROW");
+        else if (r < 0)
+                request_error(rq, EQ_E_INVALID, "payload_fd: the descriptor is no memfd that can be sealed");
+        else if (n > EQ_PAYLOAD_MAX)
+                request_error(rq, EQ_E_TOO_LARGE, "payload_fd: %zu bytes; a payload has at most %d", n, EQ_PAYLOAD_MAX);
+        else if (!(*ret_buffer = fault_malloc(n + 1)))
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+        else if ((r = eq_memfd_read(fd, *ret_buffer, n)) < 0)
+                request_error(rq, EQ_E_INVALID, "payload_fd: cannot be read: %s", strerror(-r));
+        else {
+                s->payload = eq_bytes(*ret_buffer, n);
+                return 0;
+        }
+        return -EINVAL;
+}
+
+/* Takes what `fd` is worth: closed here, or handed over to the task, or kept by `b` while it waits. */
+static void submit_with_fd(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b,
+                           int fd) {
         Session *session = rq->session;
         Caller caller = session_caller(session);
-        int fd = b ? TAKE_FD(b->stdin_fd) : s->stdin_fd ? session_take_fd(session) : -1;
-        SubmitArgs args = { .submit = s, .options = options_of(params), .stdin_fd = fd };
+        SubmitArgs args = { .submit = s,
+                            .payload = s->payload,
+                            .options = options_of(s, params),
+                            .stdin_fd = s->payload_fd ? -1 : fd };
         TaskRecord *t;
         eq_task_id id;
         Refusal refusal;
         int r = manager_submit(h->manager, &caller, s->queue, &args, 1, &t, &id, &refusal);
         if (r == MANAGER_E_WAIT) {
                 if (b)
-                        b->stdin_fd = fd;
-                block(h, rq, s->queue, s->block_usec, params, fd, false, b);
+                        b->fd = fd;
+                block(h, rq, refusal.full, s->block_usec, params, fd, false, b);
                 return;
         }
-        if (r < 0) {
+        if (r < 0 || s->payload_fd)
                 close_fd(fd);
+        if (r < 0) {
                 request_refused(rq, &refusal);
                 return;
         }
         request_reply_id(rq, id);
+        if (args.known)
+                request_hold(rq); /* it may be on its way to the disk still */
         if (s->attach)
                 (void)stream_attach(h, session, t, true); /* without memory: the output stays in the log */
 }
 
-void handle_submit(void *host, const Request *rq, const void *params) {
-        submit_one(host, rq, params, rq->params, NULL);
+static void submit_one(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b) {
+        int fd = b ? TAKE_FD(b->fd) : s->stdin_fd || s->payload_fd ? session_take_fd(rq->session) : -1;
+        if (!s->payload_fd) {
+                submit_with_fd(h, rq, s, params, b, fd);
+                return;
+        }
+        _cleanup_free_ char *payload = NULL;
+        EqSubmit filled = *s;
+        if (read_payload(rq, fd, &filled, &payload) < 0)
+                close_fd(fd);
+        else
+                submit_with_fd(h, rq, &filled, params, b, fd);
 }
 
-/* One element: a payload, or a map of options and payload, over the common ones. */
-static int decode_element(EqBytes raw, const EqSubmit *common, EqSubmit *ret, EqBytes *ret_options,
-                          EqDecodeError *error) {
-        *ret = *common;
-        *ret_options = (EqBytes) { 0 };
-        if (!eq_is_map(raw)) {
-                if (eq_get_bytes(raw, &ret->payload) == 0 && ret->payload.len <= EQ_PAYLOAD_MAX)
-                        return 0;
-                strcpy(error->text, "tasks: every element is a payload (at most 1 MiB) or a map of options");
-                return -EINVAL;
+/* What it comes after may be in the store only. True: it is parked, and nothing was taken. */
+static bool waits_for_named(Handlers *h, const Request *rq, const SubmitArgs *args, size_t n) {
+        Caller caller = session_caller(rq->session);
+        uint64_t ticket = 0;
+        for (size_t i = 0; i < n; i++) {
+                Refusal refusal;
+                if (i > 0 && args[i].submit == args[i - 1].submit)
+                        continue; /* what they share names the same */
+                if (manager_look_for_named(h->manager, &caller, args[i].submit, &refusal) == MANAGER_E_READ)
+                        ticket = MAX(ticket, refusal.ticket);
         }
-        *ret_options = raw;
-        return eq_decode_map(&eq_schema_Submit, raw, ret, error);
+        if (ticket > 0)
+                request_park(rq, ticket);
+        return ticket > 0;
+}
+
+void handle_submit(void *host, const Request *rq, const void *params) {
+        if (!waits_for_named(host, rq, &(SubmitArgs) { .submit = params }, 1))
+                submit_one(host, rq, params, rq->params, NULL);
 }
 
 typedef struct Batch {
         SubmitArgs *args;
-        EqSubmit *submits;
-        SharedOptions *common;
+        EqSubmit common;   /* of those that are a payload and no more */
+        EqSubmit *submits; /* of those with options of their own; NULL: there are none */
+        SharedOptions *shared;
 } Batch;
 
 static void batch_done(Batch *b) {
         free(b->args);
         free(b->submits);
-        shared_options_unref(b->common);
+        shared_options_unref(b->shared);
+}
+
+/* One element: a payload, or a map of options and payload, over the common ones. */
+static int batch_element(Batch *b, uint32_t i, uint32_t n, EqBytes raw, EqDecodeError *error) {
+        SubmitArgs *a = &b->args[i];
+        *a = (SubmitArgs) { .submit = &b->common, .common = b->shared, .stdin_fd = -1 };
+        if (!eq_is_map(raw)) {
+                if (eq_get_bytes(raw, &a->payload) == 0 && a->payload.len <= EQ_PAYLOAD_MAX)
+                        return 0;
+                strcpy(error->text, "tasks: every element is a payload (at most 1 MiB) or a map of options");
+                return -EINVAL;
+        }
+        if (!b->submits && !(b->submits = fault_malloc(n * sizeof(b->submits[0])))) {
+                strcpy(error->text, "out of memory");
+                return -ENOMEM;
+        }
+        EqSubmit *own = &b->submits[i];
+        *own = b->common;
+        int r = eq_decode_map(&eq_schema_Submit, raw, own, error);
+        a->submit = own;
+        a->payload = own->payload;
+        a->options = raw;
+        return r;
 }
 
 static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
         EqDecodeError error;
-        EqSubmit common = { 0 };
-        b->args = fault_calloc(s->tasks.n + 1, sizeof(b->args[0]));
-        b->submits = fault_calloc(s->tasks.n + 1, sizeof(b->submits[0]));
-        if (!b->args || !b->submits ||
-            (EQ_HAS(s, SubmitMany, common) && shared_options_new(s->common, &b->common) < 0)) {
+        b->args = fault_malloc(s->tasks.n * sizeof(b->args[0]));
+        if (!b->args || (EQ_HAS(s, SubmitMany, common) && shared_options_new(s->common, &b->shared) < 0)) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
                 return -ENOMEM;
         }
-        if (EQ_HAS(s, SubmitMany, common) && eq_decode_map(&eq_schema_Submit, s->common, &common, &error) < 0) {
+        if (EQ_HAS(s, SubmitMany, common) && eq_decode_map(&eq_schema_Submit, s->common, &b->common, &error) < 0) {
                 request_error(rq, EQ_E_INVALID, "common: %s", error.text);
+                return -EINVAL;
+        }
+        if (EQ_HAS(&b->common, Submit, unique)) {
+                request_error(rq, EQ_E_INVALID, "common: unique: not here; give each task its own key");
                 return -EINVAL;
         }
         EqArray it = s->tasks;
         EqBytes raw;
         for (uint32_t i = 0; eq_next_raw(&it, &raw) > 0; i++) {
-                SubmitArgs *a = &b->args[i];
-                a->submit = &b->submits[i];
-                a->common = b->common;
-                a->stdin_fd = -1;
-                if (decode_element(raw, &common, &b->submits[i], &a->options, &error) < 0) {
-                        request_error(rq, EQ_E_INVALID, "task %u: %s", i + 1, error.text);
-                        return -EINVAL;
+                int r = batch_element(b, i, s->tasks.n, raw, &error);
+                if (r < 0) {
+                        request_error(rq, r == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, "task %u: %s", i + 1,
+                                      error.text);
+                        return r;
                 }
-                if (a->submit->attach) {
-                        request_error(rq, EQ_E_INVALID,
-                                      "task %u: attach: not here; submit it alone, or follow its logs", i + 1);
+                const EqSubmit *one = b->args[i].submit;
+                if (one->attach || one->payload_fd) {
+                        request_error(rq, EQ_E_INVALID, "task %u: %s", i + 1,
+                                      one->attach ? "attach: not here; submit it alone, or follow its logs"
+                                                  : "payload_fd: not here; submit it alone");
                         return -EINVAL;
                 }
         }
         return 0;
+}
+
+/* Keys may have brought ids that do not follow each other. */
+static EqArray ids_of(EqBuffer *b, uint64_t queue, const SubmitArgs *args, uint32_t n) {
+        msgpack_packer pk = eq_packer(b);
+        for (uint32_t i = 0; i < n; i++)
+                eq_pack_id(&pk, (eq_task_id) { .queue = queue, .seq = args[i].seq });
+        return (EqArray) { .raw = eq_bytes(b->data, b->len), .n = n };
+}
+
+static void reply_many(const Request *rq, eq_task_id first, const SubmitArgs *args, uint32_t n) {
+        EqSubmitManyReply reply = { 0 };
+        EqBuffer ids = EQ_BUFFER_NULL;
+        bool known = false;
+        for (uint32_t i = 0; i < n; i++)
+                known = known || args[i].known;
+        EQ_SET(&reply, SubmitManyReply, first, (EqIdRef) { .id = first });
+        EQ_SET(&reply, SubmitManyReply, n, n);
+        if (known)
+                EQ_SET(&reply, SubmitManyReply, ids, ids_of(&ids, first.queue, args, n));
+        if (ids.failed)
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory; the tasks were accepted");
+        else
+                request_reply_record(rq, &eq_schema_SubmitManyReply, &reply);
+        if (known)
+                request_hold(rq); /* they may be on their way to the disk still */
+        eq_buffer_done(&ids);
 }
 
 static void submit_many(Handlers *h, const Request *rq, const EqSubmitMany *s, EqBytes params, BlockedSubmit *b) {
@@ -200,22 +332,20 @@ static void submit_many(Handlers *h, const Request *rq, const EqSubmitMany *s, E
         }
         if (batch_fill(rq, s, &batch) < 0)
                 return;
+        if (!b && waits_for_named(h, rq, batch.args, s->tasks.n))
+                return;
         TaskRecord *t;
         eq_task_id first;
         Refusal refusal;
         int r = manager_submit(h->manager, &caller, s->queue, batch.args, s->tasks.n, &t, &first, &refusal);
         if (r == MANAGER_E_WAIT) {
                 const EqSubmit *one = batch.args[0].submit;
-                block(h, rq, s->queue, EQ_HAS(one, Submit, block_usec) ? one->block_usec : USEC_NEVER, params, -1, true,
-                      b);
+                block(h, rq, refusal.full, EQ_HAS(one, Submit, block_usec) ? one->block_usec : USEC_NEVER, params, -1,
+                      true, b);
         } else if (r < 0)
                 request_refused(rq, &refusal);
-        else {
-                EqSubmitManyReply reply = { 0 };
-                EQ_SET(&reply, SubmitManyReply, first, (EqIdRef) { .id = first });
-                EQ_SET(&reply, SubmitManyReply, n, s->tasks.n);
-                request_reply_record(rq, &eq_schema_SubmitManyReply, &reply);
-        }
+        else
+                reply_many(rq, first, batch.args, s->tasks.n);
 }
 
 void handle_submit_many(void *host, const Request *rq, const void *params) {

@@ -7,47 +7,90 @@
 
 #include "base/fault.h"
 #include "manager/view.h"
+#include "proto/memfd.h"
 #include "server/handlers.h"
 #include "server/output.h"
+
+/* Descriptors cost the machine more than bytes: memory that eqd is charged for until the worker closes them. */
+enum { RUN_FDS_PER_WORKER = SESSION_OUT_FDS_MAX, RUN_FDS_MAX = 256 };
 
 /* Session::worker. */
 typedef struct SessionWorker {
         Handlers *handlers;
         Session *session;
         RemoteWorker *worker;
-        PendingRequest *leave; /* worker_leave that waits for its last answer; NULL: none */
+        PendingRequest *leave;                /* worker_leave that waits for its last answer; NULL: none */
+        uint32_t run_fds[RUN_FDS_PER_WORKER]; /* msgids of unanswered requests that brought a descriptor */
+        unsigned n_run_fds;
 } SessionWorker;
 
 /* ---- what the executor asks ---- */
 
-static void pack_run(msgpack_packer *pk, const WorkerOrder *o, uid_t own_uid) {
+/* The payload as a descriptor, where that is worth it, the worker takes them and has room. -1: as bytes, which always works. */
+static int make_run_fd(const SessionWorker *sw, const WorkerOrder *o) {
+        int fd = -1;
+        if (o->payload.len > EQ_PAYLOAD_FD_MIN && session_has_out_fd_room(sw->session) &&
+            sw->n_run_fds < RUN_FDS_PER_WORKER && sw->handlers->n_run_fds < RUN_FDS_MAX)
+                (void)eq_memfd_new(o->payload, &fd);
+        return fd;
+}
+
+static void count_run_fd(SessionWorker *sw, uint32_t msgid) {
+        sw->run_fds[sw->n_run_fds++] = msgid;
+        sw->handlers->n_run_fds++;
+}
+
+static void run_fd_answered(SessionWorker *sw, uint32_t msgid) {
+        for (unsigned i = 0; i < sw->n_run_fds; i++)
+                if (sw->run_fds[i] == msgid) {
+                        sw->run_fds[i] = sw->run_fds[--sw->n_run_fds];
+                        sw->handlers->n_run_fds--;
+                        return;
+                }
+}
+
+static void write_run(Session *s, msgpack_packer *pk, uint32_t msgid, const WorkerOrder *o, bool with_fd) {
         EqRun rec = { 0 };
         rec.id.id = o->id;
         rec.queue = eq_str(o->queue);
         rec.attempt = o->attempt;
-        rec.payload = o->payload;
+        if (with_fd)
+                EQ_SET(&rec, Run, payload_fd, true);
+        else
+                rec.payload = o->payload;
         if (o->label.len > 0)
                 EQ_SET(&rec, Run, label, o->label);
-        if (o->uid != own_uid)
+        if (o->uid != s->identity->uid)
                 EQ_SET(&rec, Run, uid, o->uid);
         if (o->timeout_usec != 0 && o->timeout_usec != USEC_NEVER) {
                 EQ_SET(&rec, Run, timeout_usec, o->timeout_usec);
                 EQ_SET(&rec, Run, grace_usec, o->grace_usec);
         }
-        eq_pack_params(pk, &eq_schema_Run, &rec);
+        EqBuffer *b = session_call_room(s, EQ_RUN_MAX + rec.queue.len + rec.payload.len);
+        if (b)
+                eq_put_run(b, msgid, &rec);
+        eq_pack_options(pk, &eq_schema_Run, &rec);
 }
 
 static int client_run(void *client, uint32_t msgid, const WorkerOrder *o) {
         SessionWorker *sw = client;
         Session *s = sw->session;
         NotifyWriter w;
-        session_call_begin(s, msgid, "run", &w);
+        session_call_begin(s, &w);
         if (w.dropped)
                 return WORKER_GONE;
-        pack_run(&w.packer, o, s->identity->uid);
+        w.fd = make_run_fd(sw, o);
+        bool with_fd = w.fd >= 0;
+        write_run(s, &w.packer, msgid, o, with_fd);
         int r = session_call_end(s, &w);
-        if (r < 0)
+        if (r < 0) {
+                close_fd(w.fd);
                 return r;
+        }
+        if (with_fd)
+                count_run_fd(sw, msgid);
+        if (remote_worker_in_flight(sw->worker) == 1)
+                session_send_promptly(s); /* it had nothing to do */
         return s->gone ? WORKER_GONE : session_is_clogged(s) ? WORKER_SENT_FULL : WORKER_SENT;
 }
 
@@ -136,7 +179,10 @@ void handle_worker_serve(void *host, const Request *rq, const void *params) {
                 request_refused(rq, &refusal);
         } else {
                 EqWorkerServeReply reply = { 0 };
+                const EqWorkerServe *p = params;
                 s->worker = sw;
+                if (p->payload_fd)
+                        (void)session_allow_out_fds(s); /* without memory: as bytes */
                 EQ_SET(&reply, WorkerServeReply, worker, s->number);
                 request_reply_record(rq, &eq_schema_WorkerServeReply, &reply);
         }
@@ -221,6 +267,7 @@ void handle_worker_list(void *host, const Request *rq, const void *params) {
 
 static void end_worker(SessionWorker *sw, bool kicked) {
         sw->session->worker = NULL;
+        sw->handlers->n_run_fds -= sw->n_run_fds;
         manager_worker_end(sw->handlers->manager, sw->worker, kicked);
         free(sw);
 }
@@ -247,9 +294,10 @@ void handle_worker_kick(void *host, const Request *rq, const void *params) {
 
 void worker_session_response(Handlers *h, Session *s, const EqMessage *m) {
         SessionWorker *sw = s->worker;
-        if (sw)
+        if (sw) {
+                run_fd_answered(sw, m->msgid);
                 remote_worker_answer(sw->worker, m->msgid, m->error, m->result);
-        else
+        } else
                 send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection");
 }
 

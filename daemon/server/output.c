@@ -150,11 +150,61 @@ void output_release(Session *s) {
                 list_remove(&s->held_link);
 }
 
+void output_attach_fd(Session *s, size_t start, int fd) {
+        OutputFds *f = s->out_fds;
+
+        assert(f->n < SESSION_OUT_FDS_MAX && start >= s->out.used);
+        f->fds[f->n++] = (OutputFd) { .at = s->sent + (start - s->out.used), .fd = fd };
+}
+
+static void drop_first_fd(OutputFds *f) {
+        (void)close_fd(f->fds[0].fd);
+        f->n--;
+        memmove(f->fds, f->fds + 1, f->n * sizeof(f->fds[0]));
+}
+
+/* One call of the system that brings one descriptor at most: so clients receive as many of them as messages, in order. */
+static ssize_t send_with_fd(Session *s, const char *data, size_t n) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = { 0 };
+        struct iovec iov = { .iov_base = (void *)data, .iov_len = n };
+        struct msghdr m = {
+                .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+        };
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &s->out_fds->fds[0].fd, sizeof(int));
+        ssize_t sent = sendmsg(s->fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (sent > 0)
+                drop_first_fd(s->out_fds);
+        return sent;
+}
+
+/* As much of n unsent bytes as one call may send. */
+static size_t until_next_fd(const Session *s, bool *ret_with_fd, size_t n) {
+        const OutputFds *f = s->out_fds;
+
+        *ret_with_fd = f && f->n > 0 && f->fds[0].at == s->sent;
+        unsigned next = *ret_with_fd ? 1 : 0;
+        return f && f->n > next ? MIN(n, (size_t)(f->fds[next].at - s->sent)) : n;
+}
+
+static ssize_t send_some(Session *s, const char *data, size_t n, bool with_fd) {
+        return with_fd ? send_with_fd(s, data, n) : send(s->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 int output_send(Session *s) {
         EqMessageBuffer *out = &s->out;
 
         for (size_t sendable; (sendable = output_sendable(s)) > 0;) {
-                ssize_t n = send(s->fd, out->buffer.data + out->used, sendable, MSG_NOSIGNAL | MSG_DONTWAIT);
+                bool with_fd;
+                sendable = until_next_fd(s, &with_fd, sendable);
+                ssize_t n = send_some(s, out->buffer.data + out->used, sendable, with_fd);
                 if (n < 0) {
                         int e = errno;
                         if (e == EINTR)
@@ -191,6 +241,8 @@ void output_discard(Session *s) {
         s->blocked = false;
         s->n_holds = 0;
         list_remove(&s->held_link);
+        while (s->out_fds && s->out_fds->n > 0)
+                drop_first_fd(s->out_fds);
         if (!spare->data && b->cap <= SERVER_SPARE_MAX) {
                 *spare = *b;
                 *b = (EqBuffer)EQ_BUFFER_NULL;

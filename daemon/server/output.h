@@ -20,6 +20,10 @@ msgpack_packer output_begin(Session *s);
 int output_end(Session *s);
 void output_roll_back(Session *s, size_t start); /* also instead of output_end() */
 
+/* fd, which is taken over, goes along with the first byte of the message that begins at `start` of the buffer, the last one
+ * in it. There is room (session_has_out_fd_room()). */
+void output_attach_fd(Session *s, size_t start, int fd);
+
 /* Charges what is unsent. False: over the user's limit. */
 bool output_charge(Session *s);
 /* Keeps a message that must not be lost: if the user has no memory for it left, sends at once what the socket takes, and

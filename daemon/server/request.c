@@ -5,6 +5,7 @@
 
 #include "server/request.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -136,6 +137,16 @@ void request_hold(const Request *rq) {
                 output_hold(s, s->sent, *s->server->written); /* and what was written before it in this turn */
 }
 
+void request_park(const Request *rq, uint64_t ticket) {
+        Session *s = rq->session;
+        if (++s->n_parks > SESSION_PARKS_MAX) {
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory for what had to be read from the store; try again");
+                return;
+        }
+        s->parked_until = ticket;
+        list_append(&s->server->parked, &s->park_link);
+}
+
 void request_forget_pending(Session *s) {
         for (List *l = list_first(&s->pending); l; l = list_first(&s->pending)) {
                 PendingRequest *p = LIST_ENTRY(l, PendingRequest, link);
@@ -184,22 +195,37 @@ void session_notify_begin(Session *s, const char *method, bool must, NotifyWrite
         eq_pack_notify(&ret->packer, method);
 }
 
-void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret) {
-        *ret = (NotifyWriter) { .must = true, .dropped = s->gone || s->closed || s->closing };
+void session_call_begin(Session *s, NotifyWriter *ret) {
+        *ret = (NotifyWriter) { .must = true, .fd = -1, .dropped = s->gone || s->closed || s->closing };
         if (ret->dropped)
                 return;
         ret->packer = output_begin(s);
         ret->start = s->write_start;
-        eq_pack_request(&ret->packer, msgid, method);
+}
+
+EqBuffer *session_call_room(Session *s, size_t n) {
+        assert(s->writing);
+        if (output_reserve(s, n) == 0)
+                return &s->out.buffer;
+        s->out.buffer.failed = true;
+        return NULL;
 }
 
 int session_call_end(Session *s, NotifyWriter *w) {
         int r = output_end(s);
         if (r < 0)
                 return r;
+        if (w->fd >= 0)
+                output_attach_fd(s, w->start, TAKE_FD(w->fd));
         output_keep(s);
         session_schedule_flush(s);
         return 0;
+}
+
+int session_allow_out_fds(Session *s) {
+        if (!s->out_fds)
+                s->out_fds = fault_calloc(1, sizeof(*s->out_fds));
+        return s->out_fds ? 0 : -ENOMEM;
 }
 
 void session_notify_end(Session *s, NotifyWriter *w) {

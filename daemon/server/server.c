@@ -248,6 +248,11 @@ void server_schedule_turn(Session *s) {
         server_keep_awake(s->server);
 }
 
+void server_flush_prompt(Server *s) {
+        for (List *l; (l = list_first(&s->prompt));)
+                session_flush(LIST_ENTRY(l, Session, prompt_link));
+}
+
 void server_start_flush(Server *s) {
         if (!s->freeing)
                 (void)uv_prepare_start(&s->flush, on_flush);
@@ -313,11 +318,14 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
                         .handlers = handlers,
                         .host = host,
                         .written = config->written,
+                        .clock = config->clock,
                         .listener = LISTENER_NULL };
         list_init(&s->sessions);
         list_init(&s->to_flush);
+        list_init(&s->prompt);
         list_init(&s->to_serve);
         list_init(&s->held);
+        list_init(&s->parked);
         if (users->limits[USER_INPUT_BYTES] == 0)
                 users->limits[USER_INPUT_BYTES] = SERVER_INPUT_MAX / 4;
         s->reserve_fd = open_reserve();
@@ -356,6 +364,17 @@ void server_durable(Server *s, uint64_t position) {
 void server_not_durable(Server *s) {
         for (List *l; (l = list_first(&s->held));)
                 output_doom(LIST_ENTRY(l, Session, held_link), "what it was to be told is not durable");
+}
+
+void server_read(Server *s, uint64_t ticket) {
+        LIST_FOREACH_SAFE (l, &s->parked) {
+                Session *session = LIST_ENTRY(l, Session, park_link);
+                if (session->parked_until > ticket)
+                        continue;
+                list_remove(&session->park_link);
+                session->parked_until = 0;
+                server_schedule_turn(session);
+        }
 }
 
 void server_start(Server *s) {

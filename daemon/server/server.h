@@ -3,6 +3,7 @@
 
 /* The listening socket, the sessions, and the way of a request to its handler. Loop; nothing blocks. */
 
+#include "base/clock.h"
 #include "server/listener.h"
 #include "server/session.h"
 
@@ -25,11 +26,13 @@ typedef struct ServerConfig {
         gid_t group;      /* of the socket file; (gid_t)-1: left alone */
         const uint64_t
                 *written; /* position of the newest record in the host's store; borrowed. NULL: there is no store */
+        HeldClock *clock; /* the host's, held while a session is served; borrowed. NULL: none */
 } ServerConfig;
 
 enum {
         SERVER_READ_SIZE = EQ_QUANTUM_BYTES,
-        SERVER_ACCEPT_BATCH = 64, /* connections accepted in one turn */
+        SERVER_CLOCK_REQUESTS = 16, /* requests of one read that share a time */
+        SERVER_ACCEPT_BATCH = 64,   /* connections accepted in one turn */
         SERVER_ACCEPT_PAUSE_MSEC = 50,
         SERVER_SPARE_MAX = 512 * 1024, /* a larger output buffer is not kept for the next session */
 };
@@ -43,10 +46,13 @@ struct Server {
         const ServerHooks *hooks;
         const RequestHandler *handlers; /* [_EQ_METHOD_MAX]; hello, ping and api_info are the server's own */
         void *host;
+        HeldClock *clock; /* borrowed; NULL: none */
         List sessions;
         List to_flush; /* sessions with something to send at the end of the turn */
+        List prompt; /* those of to_flush that somebody waits for: sent before the replies of the turn that wrote it */
         List to_serve; /* sessions with input that waits for the next turn */
         List held;     /* sessions with output that waits for the store */
+        List parked;   /* sessions with a request that waits for it: request_park() */
         const uint64_t *written;
         uint64_t durable; /* what server_durable() said last */
         size_t n_sessions;
@@ -74,8 +80,9 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
 void server_durable(Server *s, uint64_t position);
 /* Those above `durable` are lost: who waited for them is not answered, and loses the connection. */
 void server_not_durable(Server *s);
-void server_start(Server *s);          /* accepts; until then connections wait in the backlog */
-void server_stop_listening(Server *s); /* connections go on */
+void server_read(Server *s, uint64_t ticket); /* what was parked until then is served again */
+void server_start(Server *s);                 /* accepts; until then connections wait in the backlog */
+void server_stop_listening(Server *s);        /* connections go on */
 /* Sends what the sockets take, closes all sessions. The memory goes when the loop has run and let go of the handles.
  * Returns NULL; NULL is fine. */
 Server *server_free(Server *s);
@@ -85,4 +92,5 @@ Server *server_free(Server *s);
 void server_schedule_turn(Session *s); /* session_turn() in the next turn of the loop, which will not sleep before */
 void server_handle_closed(Server *s);  /* one of n_handles is gone */
 void server_start_flush(Server *s);    /* to_flush gets its first member */
-void server_keep_awake(Server *s);     /* the loop does not sleep before the next turn */
+void server_flush_prompt(Server *s);
+void server_keep_awake(Server *s); /* the loop does not sleep before the next turn */

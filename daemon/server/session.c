@@ -4,7 +4,8 @@
  * Input. Every session reads into the server's one buffer and is served from there; only what is left over (a message that
  * has not arrived as a whole, or requests beyond the quantum of a turn) is copied into memory of its own, which grows with
  * the bytes that really came and goes when it is used up. While whole messages may be left (`backlog`) nothing is read:
- * they are served in the next turns of the loop, which does not sleep until then.
+ * they are served in the next turns of the loop, which does not sleep until then. A turn whose answers went out looks for what
+ * came meanwhile, see read_ahead().
  *
  * States. A session is open until `eof` (it sends no more), `gone` (it reads no more) or `closing` (we read no more):
  *
@@ -178,6 +179,8 @@ static bool is_full(const Session *s) {
 }
 
 static bool may_serve(const Session *s) {
+        if (s->parked_until > 0)
+                return false;
         return s->gone || (!is_full(s) && s->n_pending < SESSION_PENDING_MAX);
 }
 
@@ -190,25 +193,41 @@ static void serve_bad_frame(Session *s, EqBytes beginning, int error) {
         s->closing = true;
 }
 
-static void serve_message(Session *s, EqBytes raw) {
+/* False: it is parked, and stays at the front of the input with what came with it. */
+static bool serve_message(Session *s, EqBytes raw) {
         s->consumed += raw.len;
         s->server->n_requests++;
         if (s->n_fds > 0)
                 s->fds_offered = s->consumed >= s->fds_at;
         if (dispatch_message(s, raw) < 0)
                 s->closing = true;
+        if (s->parked_until > 0) {
+                s->consumed -= raw.len;
+                s->server->n_requests--;
+                s->fds_offered = false;
+                return false;
+        }
+        s->n_parks = 0;
         if (s->fds_offered)
                 drop_fds(s);
+        return true;
+}
+
+static void hold_clock(const Server *server) {
+        if (server->clock)
+                held_clock_hold(server->clock);
 }
 
 /* Serves whole messages at data, at most a quantum. Returns the bytes that are done with. */
-static size_t serve(Session *s, const char *data, size_t len) {
+static size_t serve_held(Session *s, const char *data, size_t len) {
         size_t done = 0;
 
         s->backlog = false;
         for (unsigned n = 0; done < len; n++) {
                 if (s->closing)
                         return len;
+                if (n % SERVER_CLOCK_REQUESTS == 0)
+                        hold_clock(s->server);
                 if (s->throttled)
                         flush_output(s); /* perhaps the client reads while we serve */
                 if (n == EQ_QUANTUM_REQUESTS || !may_serve(s)) {
@@ -224,9 +243,19 @@ static size_t serve(Session *s, const char *data, size_t len) {
                 }
                 size_t size = s->scan.pos;
                 s->scan = (EqScan)EQ_SCAN_NULL;
-                serve_message(s, eq_bytes(data + done, size));
+                if (!serve_message(s, eq_bytes(data + done, size))) {
+                        s->backlog = true;
+                        break;
+                }
                 done += size;
         }
+        return done;
+}
+
+static size_t serve(Session *s, const char *data, size_t len) {
+        size_t done = serve_held(s, data, len);
+        if (s->server->clock)
+                held_clock_release(s->server->clock);
         return done;
 }
 
@@ -251,8 +280,8 @@ static void serve_fresh(Session *s, size_t len) {
 
 /* ---- reading ---- */
 
-/* Reads at most SERVER_READ_SIZE and serves it. */
-static void read_once(Session *s) {
+/* Reads at most SERVER_READ_SIZE and serves it. Returns how many bytes came. */
+static size_t read_once(Session *s) {
         union {
                 struct cmsghdr align;
                 char space[CMSG_SPACE(sizeof(int) * EQ_FDS_MAX)];
@@ -261,7 +290,7 @@ static void read_once(Session *s) {
         int r = input_room(s, &iov);
         if (r < 0) {
                 serve_bad_frame(s, eq_bytes(s->in.buffer.data, s->in.buffer.len), r);
-                return;
+                return 0;
         }
         struct msghdr m = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
@@ -273,11 +302,11 @@ static void read_once(Session *s) {
                         s->eof = true;
                         peer_left(s);
                 }
-                return;
+                return 0;
         }
         if (n == 0) {
                 s->eof = true; /* half-closed, or gone: if anything is still owed to it, the loop will tell */
-                return;
+                return 0;
         }
         s->received += (uint64_t)n;
         if (m.msg_controllen > 0)
@@ -288,18 +317,55 @@ static void read_once(Session *s) {
                 s->in.buffer.len += (size_t)n;
                 serve_kept(s);
         }
+        return (size_t)n;
+}
+
+static void send_turn(Session *s) {
+        server_flush_prompt(s->server);
+        session_flush(s);
+}
+
+/* Who shares a CPU with eqd runs as soon as it has its answer, before send() has returned, and has asked again by then mostly:
+ * to look costs less than a turn of the loop. Whoever does not is looked at after ever more turns. Not while others wait for
+ * what the loop does next, and no more than a quantum. */
+static bool may_read_ahead(const Session *s, uint64_t first_request) {
+        return may_read(s) && s->in.buffer.len == 0 && output_pending(s) == 0 && list_is_empty(&s->server->to_flush) &&
+               s->server->n_requests - first_request < EQ_QUANTUM_REQUESTS;
+}
+
+static void read_ahead(Session *s, size_t n_read, uint64_t first_request) {
+        for (unsigned n = 0; n < SESSION_AHEAD_MAX && n_read > 0 && n_read <= SESSION_AHEAD_BYTES; n++) {
+                if (!may_read_ahead(s, first_request))
+                        return;
+                if (s->ahead_skip > 0) {
+                        s->ahead_skip--;
+                        return;
+                }
+                n_read = read_once(s);
+                if (n_read == 0 && may_read(s)) {
+                        s->ahead_skip = s->ahead_misses;
+                        s->ahead_misses = (uint8_t)MIN(2 * s->ahead_misses + 1, SESSION_AHEAD_SKIP_MAX);
+                        return;
+                }
+                s->ahead_misses = 0;
+                send_turn(s);
+        }
 }
 
 void session_turn(Session *s) {
         if (s->closed)
                 return;
+        uint64_t first_request = s->server->n_requests;
+        size_t n_read = 0;
+
         list_remove(&s->turn_link);
         if (s->backlog) {
                 if (may_serve(s))
                         serve_kept(s);
         } else if (may_read(s))
-                read_once(s);
-        session_flush(s);
+                n_read = read_once(s);
+        send_turn(s);
+        read_ahead(s, n_read, first_request);
 }
 
 /* ---- what to wait for ---- */
@@ -339,7 +405,7 @@ static void settle(Session *s) {
         }
         if (s->closing && s->in.buffer.data)
                 input_drop(s);
-        if (s->gone || (s->backlog && may_serve(s)))
+        if ((s->gone && s->parked_until == 0) || (s->backlog && may_serve(s)))
                 server_schedule_turn(s);
 
         int events = wanted_events(s);
@@ -356,6 +422,7 @@ void session_flush(Session *s) {
         if (s->closed)
                 return;
         list_remove(&s->flush_link);
+        list_remove(&s->prompt_link);
         flush_output(s);
         settle(s);
 }
@@ -368,6 +435,11 @@ void session_schedule_flush(Session *s) {
         if (list_is_empty(&server->to_flush))
                 server_start_flush(server);
         list_append(&server->to_flush, &s->flush_link);
+}
+
+void session_send_promptly(Session *s) {
+        if (!list_is_empty(&s->flush_link) && list_is_empty(&s->prompt_link))
+                list_append(&s->server->prompt, &s->prompt_link);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events) {
@@ -402,8 +474,10 @@ int session_new(Server *server, int fd, Identity *identity, User *user, Session 
         s->number = ++server->next_number;
         s->answer_from = UINT64_MAX;
         list_init(&s->flush_link);
+        list_init(&s->prompt_link);
         list_init(&s->turn_link);
         list_init(&s->held_link);
+        list_init(&s->park_link);
         list_init(&s->pending);
         r = uv_poll_init(server->loop, &s->poll, fd);
         if (r < 0)
@@ -424,6 +498,7 @@ static void on_closed(uv_handle_t *handle) {
         Server *server = s->server;
 
         identity_unref(s->identity);
+        free(s->out_fds); /* empty: discarded with the output */
         eq_buffer_done(&s->in.buffer);
         eq_buffer_done(&s->out.buffer);
         free(s);
@@ -439,8 +514,10 @@ void session_close(Session *s) {
         s->closed = true;
         list_remove(&s->link);
         list_remove(&s->flush_link);
+        list_remove(&s->prompt_link);
         list_remove(&s->turn_link);
         list_remove(&s->held_link);
+        list_remove(&s->park_link);
         request_forget_pending(s);
         server->hooks->session_closed(server->host, s);
 

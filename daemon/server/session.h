@@ -34,20 +34,40 @@ typedef struct OutputHold {
         uint64_t from, until;
 } OutputHold;
 
+/* A descriptor that goes along with byte `at` of the output stream; owned until it is sent. */
+typedef struct OutputFd {
+        uint64_t at;
+        int fd;
+} OutputFd;
+
 enum {
         SESSION_HOLDS_MAX = 4,
+        SESSION_OUT_FDS_MAX = 8,                        /* waiting to be sent to one client */
         SESSION_WORKER_OUTPUT_MAX = EQ_MESSAGE_MAX / 2, /* unsent output above which not even a worker is served */
+        SESSION_PARKS_MAX = 16,                         /* of one message */
         SESSION_PENDING_MAX = 1024,                     /* deferred requests of one connection */
         SESSION_INPUT_MAX = EQ_MESSAGE_MAX + 64 * 1024, /* input kept for one connection */
+        SESSION_AHEAD_MAX = 16,                         /* reads of one turn for what came while it sent */
+        SESSION_AHEAD_BYTES = 256,                      /* a read that brought more is followed by none */
+        SESSION_AHEAD_SKIP_MAX = 63,                    /* turns without one, where nothing ever comes */
 };
 
+typedef struct OutputFds {
+        OutputFd fds[SESSION_OUT_FDS_MAX]; /* in order of `at` */
+        unsigned n;
+} OutputFds;
+
 struct Session {
-        Server *server;  /* borrowed; outlives every session */
-        List link;       /* Server::sessions */
-        List flush_link; /* Server::to_flush */
-        List turn_link;  /* Server::to_serve */
-        List held_link;  /* Server::held */
-        List pending;    /* of PendingRequest::link */
+        Server *server;        /* borrowed; outlives every session */
+        List link;             /* Server::sessions */
+        List flush_link;       /* Server::to_flush */
+        List prompt_link;      /* Server::prompt */
+        List turn_link;        /* Server::to_serve */
+        List held_link;        /* Server::held */
+        List park_link;        /* Server::parked */
+        uint64_t parked_until; /* the ticket; 0: it is not parked */
+        unsigned n_parks;      /* of the message at the front of the input */
+        List pending;          /* of PendingRequest::link */
         unsigned n_pending;
         uint64_t number;
         Identity *identity;
@@ -58,6 +78,8 @@ struct Session {
         EqMessageBuffer in, out;     /* no memory while there is nothing in them */
         EqScan scan;                 /* of the message at the front of the input */
         uint64_t received, consumed; /* bytes of the input stream */
+        uint8_t ahead_skip;          /* turns left in which it is not read ahead */
+        uint8_t ahead_misses;        /* how many they are after the next read that finds nothing */
         uint64_t out_charged;
         uint64_t sent;                       /* bytes of the output stream */
         OutputHold holds[SESSION_HOLDS_MAX]; /* both members rise */
@@ -65,6 +87,7 @@ struct Session {
         uint64_t answer_from; /* output from here on belongs to the request that is being served: not sent before it is
                                * known whether it has to wait. UINT64_MAX: none is */
         size_t write_start;   /* in out.buffer: of the message that is being packed */
+        OutputFds *out_fds;   /* owned; NULL: this client is sent none */
         int fds[EQ_FDS_MAX];  /* received, not yet taken by a request; owned */
         unsigned n_fds;
         uint64_t fds_at;  /* position in the input stream: the message that holds the byte before it may take the fds */
@@ -137,21 +160,37 @@ int session_take_fd(Session *s);
  * handler gives at once wait by themselves if it changed anything.) */
 void request_hold(const Request *rq);
 
+/* Nothing was done for it yet, nor can be before server_read() tells that ticket, or a later one: the handler returns, and is called
+ * again then. What the client sent behind it waits as long. Answered with an error if that came too often. */
+void request_park(const Request *rq, uint64_t ticket);
+
 /* Notifications. They are dropped and counted while the session is clogged, or when the user has no output memory left;
  * the client is told by `lost` as soon as there is room. Unless `must`: then they are queued, the caller stops producing
  * while session_is_clogged(), and a user over his limit loses this connection. Sent at the end of the turn. */
 typedef struct NotifyWriter {
         msgpack_packer packer; /* pack the params array with this */
         size_t start;
+        int fd;       /* of a call, to go along with it: taken over once it has ended well; -1: none */
         bool dropped; /* nothing needs to be packed */
         bool must;
 } NotifyWriter;
 void session_notify_begin(Session *s, const char *method, bool must, NotifyWriter *ret);
 void session_notify_end(Session *s, NotifyWriter *w);
-/* A request of eqd to the client, never dropped for being slow: for callers who look at session_is_clogged(). If it is
- * `dropped`, the session is ending. The response comes by ServerHooks::session_response. */
-void session_call_begin(Session *s, uint32_t msgid, const char *method, NotifyWriter *ret);
+/* A request of eqd to the client, never dropped for being slow: for callers who look at session_is_clogged(). They write all of
+ * it, between begin and end. If it is `dropped`, the session is ending. The response comes by ServerHooks::session_response. */
+void session_call_begin(Session *s, NotifyWriter *ret);
+/* Room for n bytes, to be written at its end; NULL: there is no memory, which session_call_end() will say. */
+EqBuffer *session_call_room(Session *s, size_t n);
 int session_call_end(Session *s, NotifyWriter *w); /* 0, -ENOMEM or -EMSGSIZE: nothing was sent */
+/* What was written to it does not wait for the end of the turn, nor behind the replies to who caused it: for a client that sleeps
+ * until it comes. */
+void session_send_promptly(Session *s);
+/* From now on calls may bring descriptors. 0 or -ENOMEM. */
+int session_allow_out_fds(Session *s);
+/* Has a call room for one? */
+static inline bool session_has_out_fd_room(const Session *s) {
+        return s->out_fds && s->out_fds->n < SESSION_OUT_FDS_MAX;
+}
 /* From above EQ_OUTPUT_HIGH until below EQ_OUTPUT_LOW, when session_unclogged is called; also for a closed session. */
 static inline bool session_is_clogged(const Session *s) {
         return s->throttled || s->closed;
@@ -166,8 +205,8 @@ void session_schedule_flush(Session *s);
 /* A session for a connected socket, non-blocking, in the server's list. fd, and the references to identity and user with
  * the charge for the connection, are taken over on success. 0 or negative errno. */
 int session_new(Server *server, int fd, Identity *identity, User *user, Session **ret);
-void session_turn(
-        Session *s); /* serves what is in the input, or reads once and serves that; sends; at most a quantum */
+/* Serves what is in the input, or reads and serves that; sends; at most a quantum. */
+void session_turn(Session *s);
 void session_flush(Session *s); /* sends what the socket takes, and goes on with what had to wait for it */
 /* Pending requests are told, charges given back, the descriptor is closed; memory stays until the loop has let go. */
 void session_close(Session *s);

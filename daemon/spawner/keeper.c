@@ -5,7 +5,7 @@
  * dies makes the worker end (PDEATHSIG), which kills its children first; when eqd goes, both see the line close, and the
  * keeper ends a worker that is stopped or stuck. If keeper and worker are killed in the same moment, leaders die by their own
  * PDEATHSIG; what they had forked is removed by the next spawner where there are cgroups, and else becomes eqd's, which is a
- * subreaper, too.
+ * subreaper, too, or, if that was killed as well, is ended by the next eqd (executor/leftover.c).
  * A worker that dies again and again is restarted more slowly. */
 
 #include "spawner/keeper.h"

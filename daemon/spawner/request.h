@@ -14,6 +14,8 @@ typedef struct Inbox {
         union { /* both begin with a SpawnHeader */
                 SpawnStart start;
                 SpawnSignal signal;
+                SpawnStock stock;
+                SpawnReserve reserve;
         };
         char strings[SPAWN_INLINE_MAX];
 } Inbox;

@@ -17,6 +17,7 @@
 
 #include "base/fault.h"
 #include "base/util.h"
+#include "spawner/private.h"
 
 #define AGAIN_USEC UINT64_C(200000) /* after a refused fork */
 
@@ -24,6 +25,9 @@ void stock_init(Stock *s, const ChildConfig *child, int slots_fd, unsigned size)
         *s = (Stock) { .child = child, .slots_fd = slots_fd, .size = MIN(size, (unsigned)STOCK_SIZE_MAX) };
         list_init(&s->waiting);
         list_init(&s->groups);
+        list_init(&s->leaving);
+        list_init(&s->reserves);
+        list_init(&s->spare);
 }
 
 /* ---- groups ---- */
@@ -33,7 +37,7 @@ static int get_group(Stock *s, Group **ret) {
         Group *g = first ? LIST_ENTRY(first, Group, link) : NULL;
 
         if (!g) {
-                g = fault_calloc(1, sizeof(*g));
+                g = private_alloc(sizeof(*g));
                 if (!g)
                         return -ENOMEM;
                 list_init(&g->link);
@@ -71,6 +75,7 @@ static pid_t clone_into(int cgroup) {
 }
 
 static int fork_stub(Stock *s, Stub *stub) {
+        const ChildConfig *child = s->child; /* the child has no `s` */
         int pair[2];
 
         if (fault_hit(FAULT_SPAWN))
@@ -79,7 +84,7 @@ static int fork_stub(Stock *s, Stub *stub) {
                 return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
         pid_t pid = clone_into(stub->group ? stub->group->cgroup.dir : -1);
         if (pid == 0)
-                child_run(s->child, pair[1]);
+                child_run(child, pair[1]);
         int e = pid < 0 ? errno : 0;
         close_fd(pair[1]);
         if (e) {
@@ -91,13 +96,29 @@ static int fork_stub(Stock *s, Stub *stub) {
         return 0;
 }
 
+static Stub *get_stub(Stock *s) {
+        List *first = list_first(&s->spare);
+        Stub *stub = first ? LIST_ENTRY(first, Stub, link) : private_alloc(sizeof(*stub));
+
+        if (first)
+                list_remove(first);
+        if (stub) {
+                *stub = (Stub) { .line = -1 };
+                list_init(&stub->link);
+        }
+        return stub;
+}
+
+static void put_stub(Stock *s, Stub *stub) {
+        list_append(&s->spare, &stub->link);
+}
+
 static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
         SpawnStage stage = SPAWN_STAGE_FORK;
-        Stub *stub = fault_calloc(1, sizeof(*stub));
+        Stub *stub = get_stub(s);
         int r = stub ? 0 : -ENOMEM;
 
         if (r >= 0) {
-                list_init(&stub->link);
                 if (s->slots_fd >= 0)
                         r = get_group(s, &stub->group);
                 if (r < 0)
@@ -111,9 +132,10 @@ static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
                 }
         }
         if (r < 0) {
-                if (stub)
+                if (stub) {
                         stock_put_group(s, stub->group);
-                free(stub);
+                        put_stub(s, stub);
+                }
                 *ret_stage = stage;
                 return r;
         }
@@ -123,8 +145,17 @@ static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
 
 /* ---- the stock ---- */
 
+static Reserve *missing_reserve(const Stock *s) {
+        LIST_FOREACH (link, &s->reserves) {
+                Reserve *r = LIST_ENTRY(link, Reserve, link);
+                if (!r->stub && !r->in_use)
+                        return r;
+        }
+        return NULL;
+}
+
 uint64_t stock_due_usec(const Stock *s, uint64_t now_usec) {
-        if (s->n_waiting >= s->size)
+        if (s->n_waiting >= s->size && !missing_reserve(s))
                 return UINT64_MAX;
         if (s->refused_usec == 0 || now_usec >= s->refused_usec + AGAIN_USEC)
                 return 0;
@@ -139,6 +170,11 @@ int stock_fill(Stock *s, uint64_t now_usec) {
         s->refused_usec = r < 0 ? now_usec : 0;
         if (r < 0)
                 return r;
+        Reserve *missing = missing_reserve(s);
+        if (missing) {
+                missing->stub = stub;
+                return 0;
+        }
         list_append(&s->waiting, &stub->link);
         s->n_waiting++;
         return 0;
@@ -159,40 +195,120 @@ static void drop(Stock *s, Stub *stub) {
                 stub->group->cgroup.killed = true; /* by whatever killed the process: not to be relied on */
                 stock_put_group(s, stub->group);
         }
-        free(stub);
+        put_stub(s, stub);
 }
 
-static void put_back(Stock *s, Stub *stub) {
+/* ---- reserves ---- */
+
+static Reserve *find_reserve(const Stock *s, uint32_t slot) {
+        LIST_FOREACH (link, &s->reserves) {
+                Reserve *r = LIST_ENTRY(link, Reserve, link);
+                if (r->slot == slot)
+                        return r;
+        }
+        return NULL;
+}
+
+int stock_reserve(Stock *s, uint32_t slot, bool later) {
+        SpawnStage stage;
+        if (find_reserve(s, slot))
+                return 0;
+        if (s->n_reserves >= SPAWN_RESERVES_MAX)
+                return -ENOSPC;
+        Reserve *r = fault_calloc(1, sizeof(*r));
+        if (!r)
+                return -ENOMEM;
+        int e = stub_new(s, &r->stub, &stage);
+        if (e < 0 && !later) {
+                free(r);
+                return e;
+        }
+        r->slot = slot;
+        list_append(&s->reserves, &r->link);
+        s->n_reserves++;
+        return e;
+}
+
+/* Its line ends, and so it does. It stays known until it has, lest it be taken for a stray. */
+static void let_go(Stock *s, Stub *stub) {
+        stub->line = close_fd(stub->line);
+        list_append(&s->leaving, &stub->link);
+}
+
+void stock_unreserve(Stock *s, uint32_t slot) {
+        Reserve *r = find_reserve(s, slot);
+        if (!r)
+                return;
+        if (r->stub)
+                let_go(s, r->stub);
+        list_remove(&r->link);
+        s->n_reserves--;
+        free(r);
+}
+
+void stock_restore(Stock *s, uint32_t slot) {
+        SpawnStage stage;
+        Reserve *r = find_reserve(s, slot);
+        if (!r || !r->in_use)
+                return;
+        r->in_use = false;
+        if (stub_new(s, &r->stub, &stage) < 0)
+                r->stub = NULL; /* stock_fill() makes it */
+}
+
+/* The process that waits for the slot of the request, which is its slot's from now on; else any. */
+static Stub *take(Stock *s, const Request *q) {
+        Reserve *r = find_reserve(s, q->start->header.slot);
+        if (!r || !r->stub)
+                return take_waiting(s);
+        r->in_use = true;
+        return TAKE_PTR(r->stub);
+}
+
+static void put_back(Stock *s, const Request *q, Stub *stub) {
+        Reserve *r = find_reserve(s, q->start->header.slot);
+        if (r && r->in_use) {
+                r->in_use = false;
+                r->stub = stub;
+                return;
+        }
         list_insert_before(s->waiting.next, &stub->link);
         s->n_waiting++;
 }
 
 int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {
         for (;;) {
-                Stub *stub = take_waiting(s);
+                Stub *stub = take(s, q);
                 int r = stub ? 0 : stub_new(s, &stub, ret_stage);
                 if (r < 0)
                         return r;
                 r = request_forward(stub->line, q);
                 if (r >= 0) {
                         *ret = *stub;
-                        free(stub);
+                        put_stub(s, stub);
                         return 0;
                 }
                 if (r == -EPIPE || r == -ECONNRESET) { /* it has been killed */
                         drop(s, stub);
+                        stock_restore(s, q->start->header.slot);
                         continue;
                 }
-                put_back(s, stub);
+                put_back(s, q, stub);
                 *ret_stage = SPAWN_STAGE_FORK;
                 return r;
         }
 }
 
+void stock_set_size(Stock *s, unsigned size) {
+        s->size = MIN(size, (unsigned)STOCK_SIZE_MAX);
+        while (s->n_waiting > s->size)
+                let_go(s, take_waiting(s));
+}
+
 /* ---- what dies ---- */
 
-static Stub *find(const Stock *s, pid_t pid) {
-        LIST_FOREACH (link, &s->waiting) {
+static Stub *find(const List *list, pid_t pid) {
+        LIST_FOREACH (link, list) {
                 Stub *stub = LIST_ENTRY(link, Stub, link);
                 if (stub->pid == pid)
                         return stub;
@@ -200,15 +316,29 @@ static Stub *find(const Stock *s, pid_t pid) {
         return NULL;
 }
 
+static Reserve *reserve_of(const Stock *s, pid_t pid) {
+        LIST_FOREACH (link, &s->reserves) {
+                Reserve *r = LIST_ENTRY(link, Reserve, link);
+                if (r->stub && r->stub->pid == pid)
+                        return r;
+        }
+        return NULL;
+}
+
 bool stock_has(const Stock *s, pid_t pid) {
-        return find(s, pid) != NULL;
+        return find(&s->waiting, pid) || find(&s->leaving, pid) || reserve_of(s, pid);
 }
 
 void stock_forget(Stock *s, pid_t pid) {
-        Stub *stub = find(s, pid);
+        Reserve *reserve = reserve_of(s, pid);
+        if (reserve) {
+                drop(s, TAKE_PTR(reserve->stub)); /* stock_fill() makes another */
+                return;
+        }
+        Stub *waiting = find(&s->waiting, pid), *stub = waiting ? waiting : find(&s->leaving, pid);
         if (!stub)
                 return;
         list_remove(&stub->link);
-        s->n_waiting--;
+        s->n_waiting -= waiting != NULL;
         drop(s, stub);
 }

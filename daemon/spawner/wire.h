@@ -17,9 +17,10 @@
 
 enum {
         SPAWN_MAGIC = 0x65716470,
-        SPAWN_VERSION = 2,
+        SPAWN_VERSION = 4,
         SPAWN_SLOTS_MAX = 65536,
         SPAWN_GROUPS_MAX = 256,
+        SPAWN_RESERVES_MAX = 64,
         SPAWN_RLIMITS_MAX = 16,   /* RLIM_NLIMITS */
         SPAWN_INLINE_MAX = 65536, /* strings up to this ride in the datagram; more come in a memfd */
         SPAWN_STRINGS_MAX = 4194304,
@@ -31,6 +32,8 @@ typedef enum SpawnType {
         SPAWN_START = 1, /* SpawnStart, strings, descriptors */
         SPAWN_SIGNAL,    /* SpawnSignal */
         SPAWN_PING,      /* SpawnHeader: SPAWN_PONG is the answer */
+        SPAWN_STOCK,     /* SpawnStock */
+        SPAWN_RESERVE,   /* SpawnReserve, and a descriptor for the answer, or none */
         /* spawner -> eqd */
         SPAWN_READY, /* SpawnReady: the worker is up, all slots are empty. Again after each restart of the worker */
         SPAWN_LOST, /* SpawnHeader: the worker died, and with it every run; READY follows when what was left is killed */
@@ -87,6 +90,21 @@ typedef struct SpawnSignal {
         int32_t signal;
         uint32_t pad;
 } SpawnSignal;
+
+/* So many processes are to wait for a command from now on; those that are too many go. */
+typedef struct SpawnStock {
+        SpawnHeader header;
+        uint32_t n;
+        uint32_t pad;
+} SpawnStock;
+
+/* A process is to wait for commands of this slot only, or not any more. The answer is an int32_t on the descriptor: 0, or the errno
+ * with which it could not be made, and then there is none. Without a descriptor it is tried until it is there. */
+typedef struct SpawnReserve {
+        SpawnHeader header;
+        uint32_t on;
+        uint32_t pad;
+} SpawnReserve;
 
 typedef struct SpawnReady {
         SpawnHeader header;

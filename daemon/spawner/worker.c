@@ -42,6 +42,7 @@
 #include "base/util.h"
 #include "spawner/cgroup.h"
 #include "spawner/child.h"
+#include "spawner/private.h"
 #include "spawner/request.h"
 #include "spawner/stock.h"
 #include "spawner/tree.h"
@@ -78,7 +79,6 @@ typedef struct Worker {
         const WorkerConfig *config;
         int epoll, signals, children, null_fd;
         Inbox *inbox;
-        ChildConfig child;
         Stock stock;
         Run **runs; /* by slot */
         List by_pid[PID_BUCKETS];
@@ -145,7 +145,7 @@ static Run *find_pid(const Worker *w, pid_t pid) {
 
 static int get_run(Worker *w, uint32_t slot, Run **ret) {
         if (!w->runs[slot]) {
-                Run *r = fault_calloc(1, sizeof(*r));
+                Run *r = private_alloc(sizeof(*r));
                 if (!r)
                         return -ENOMEM;
                 list_init(&r->link);
@@ -237,6 +237,7 @@ static void finish(Worker *w, Run *r) {
         }
         stock_put_group(&w->stock, r->group);
         r->group = NULL;
+        stock_restore(&w->stock, r->slot);
         r->ended.header = header(w, SPAWN_ENDED, r->slot, r->run);
         set_state(w, r, RUN_FREE);
         if (list_is_empty(&w->unsent) && send_message(w, &r->ended, sizeof(r->ended)))
@@ -535,6 +536,17 @@ static void signal_readable(Worker *w) {
 
 /* ---- from eqd ---- */
 
+static void reserve(Worker *w, const SpawnReserve *m, const FdpassMessage *message) {
+        uint32_t slot = m->header.slot;
+        if (slot >= SPAWN_SLOTS_MAX)
+                return;
+        if (!m->on)
+                return stock_unreserve(&w->stock, slot);
+        int32_t error = -stock_reserve(&w->stock, slot, message->n_fds == 0);
+        if (message->n_fds > 0) /* a pipe, and empty; who does not listen any more takes it back */
+                (void)!write(message->fds[0], &error, sizeof(error));
+}
+
 static void take_message(Worker *w, Request *q) {
         const SpawnHeader *h = &q->start->header;
         size_t n = q->message.n;
@@ -545,6 +557,10 @@ static void take_message(Worker *w, Request *q) {
                 return;
         if (h->type == SPAWN_SIGNAL && n == sizeof(SpawnSignal))
                 signal_run(w, &w->inbox->signal);
+        else if (h->type == SPAWN_STOCK && n == sizeof(SpawnStock))
+                stock_set_size(&w->stock, w->inbox->stock.n);
+        else if (h->type == SPAWN_RESERVE && n == sizeof(SpawnReserve))
+                reserve(w, &w->inbox->reserve, &q->message);
         else if (h->type == SPAWN_PING && n == sizeof(*h)) {
                 w->pong_unsent = true;
                 send_unsent(w);
@@ -635,7 +651,8 @@ static void dispatch(Worker *w, const struct epoll_event *e) {
         }
 }
 
-static int worker_init(Worker *w, const WorkerConfig *config) {
+/* child: filled in; the caller's, since the children have no `w`. */
+static int worker_init(Worker *w, const WorkerConfig *config, ChildConfig *child) {
         sigset_t mask;
 
         *w = (Worker) { .config = config };
@@ -644,7 +661,7 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
         list_init(&w->young);
         list_init(&w->draining);
         list_init(&w->unsent);
-        w->runs = calloc(SPAWN_SLOTS_MAX, sizeof(Run *)); /* untouched pages cost nothing */
+        w->runs = private_alloc(SPAWN_SLOTS_MAX * sizeof(Run *)); /* untouched pages cost nothing */
         w->inbox = inbox_new();
         if (!w->runs || !w->inbox)
                 return -ENOMEM;
@@ -659,13 +676,13 @@ static int worker_init(Worker *w, const WorkerConfig *config) {
         w->children = procfs_open_children();
         if (w->signals < 0 || w->epoll < 0 || w->null_fd < 0 || w->children < 0)
                 return w->children < 0 ? w->children : -EMFILE;
-        w->child = (ChildConfig) { .null_fd = w->null_fd,
-                                   .inbox = w->inbox,
-                                   .parent = getpid(),
-                                   .any_identity = config->any_identity,
-                                   .bounding_is_empty = config->bounding_is_empty,
-                                   .nofile = config->nofile };
-        stock_init(&w->stock, &w->child, config->slots_fd, config->stock);
+        *child = (ChildConfig) { .null_fd = w->null_fd,
+                                 .inbox = w->inbox,
+                                 .parent = getpid(),
+                                 .any_identity = config->any_identity,
+                                 .bounding_is_empty = config->bounding_is_empty,
+                                 .nofile = config->nofile };
+        stock_init(&w->stock, child, config->slots_fd, config->stock);
         w->line_events = EPOLLIN | EPOLLRDHUP;
         int r = watch(w, EPOLL_CTL_ADD, config->line, w->line_events, EVENT_LINE, 0);
         return r < 0 ? r : watch(w, EPOLL_CTL_ADD, w->signals, EPOLLIN, EVENT_SIGNAL, 0);
@@ -693,26 +710,27 @@ static void follow_keeper(Worker *w) {
 }
 
 _Noreturn void worker_run(const WorkerConfig *config) {
-        Worker w;
+        Worker *w = private_alloc(sizeof(*w));
         struct epoll_event events[EVENTS_MAX];
+        ChildConfig child;
 
-        int r = worker_init(&w, config);
+        int r = w ? worker_init(w, config, &child) : -ENOMEM;
         if (r < 0) {
                 dprintf(STDERR_FILENO, "eqd-spawner: cannot start: %s\n", strerror(-r));
                 _exit(EXIT_FAILURE);
         }
-        follow_keeper(&w);
-        announce(&w);
-        while (!w.ending) {
-                int n = epoll_wait(w.epoll, events, EVENTS_MAX, timeout_msec(&w));
+        follow_keeper(w);
+        announce(w);
+        while (!w->ending) {
+                int n = epoll_wait(w->epoll, events, EVENTS_MAX, timeout_msec(w));
                 for (int i = 0; i < n; i++)
-                        dispatch(&w, &events[i]);
-                close_all_late(&w);
-                check_due(&w);
+                        dispatch(w, &events[i]);
+                close_all_late(w);
+                check_due(w);
                 if (n == 0)
-                        fill_stock(&w);
+                        fill_stock(w);
         }
-        (void)tree_kill_all(w.children, config->slots_fd);
+        (void)tree_kill_all(w->children, config->slots_fd);
         if (config->slots_fd >= 0 && getppid() != config->keeper)
                 cgroup_remove_slots(config->cgroup, config->slots_fd);
         _exit(EXIT_SUCCESS);

@@ -5,8 +5,8 @@
  * back after a loss of power if its removal was not synced. In the oldest segment they speak of nothing. So the order is:
  * copies, sync of the active segment, removal, sync of the directory; and then the next one is the oldest.
  *
- * A log that is a quarter dead (and some segments) is left alone; one old task is moved once per round of the log, it never
- * holds a segment. */
+ * A log that is no larger than what lives in it by a fifth and three segments is left alone, the one that is made in advance among
+ * them; one old task is moved once per round of the log, it never holds a segment. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "base/fault.h"
 #include "base/util.h"
 #include "store/parts.h"
+#include "store/torn.h"
 
 enum {
         SPARE_SEGMENTS = 3,
@@ -29,63 +30,185 @@ bool store_may_compact(const Store *s) {
                 return true;
         if (s->own_health == STORE_FULL)
                 return true;
-        uint64_t bytes = (s->active.number - s->oldest + 1) * s->segment_size;
+        uint64_t bytes = (s->active.number - s->oldest + 1 + (s->next.fd >= 0)) * s->segment_size;
         return bytes > s->index.live_bytes + s->index.live_bytes / 5 + (uint64_t)SPARE_SEGMENTS * s->segment_size;
 }
 
 /* A copy that can be sealed for another segment. */
 static int move(Store *s, const Record *r, uint64_t last_seq) {
-        size_t n = record_size(r->body.len);
-        if (s->own_health == STORE_FULL && s->at + n > s->active.size / 4 * 3)
+        size_t n = record_size(r->body.len), copies = record_copies(r->kind);
+        if (s->own_health == STORE_FULL && s->at + s->moving.len + copies * n > s->active.size / 4 * 3)
                 return LATER; /* the rest is for the ends of tasks */
         Record copy = *r;
-        copy.flags = 0; /* what it belonged to is complete */
         if (r->kind == STORE_QUEUE || r->kind == STORE_GONE)
                 copy.seq = last_seq;
-        char *p = fault_calloc(1, n);
-        if (!p)
-                return -ENOMEM;
-        record_put_header(p, &copy);
-        memcpy(p + RECORD_HEADER, r->body.data, r->body.len);
-        copy.body.data = p + RECORD_HEADER;
-        int e = store_place_one(s, p, &copy);
-        free(p);
-        if (e >= 0)
-                s->n_moved++;
+        int e = batch_reserve(&s->moving, copies * n);
+        if (e < 0)
+                return e;
+        for (size_t i = 0; i < copies; i++) { /* what it belonged to is complete; two are a group again */
+                copy.flags = (uint8_t)((i + 1 < copies ? RECORD_MORE : 0) | (i > 0 ? RECORD_INSIDE : 0));
+                batch_append(&s->moving, &copy);
+        }
+        s->n_moving++;
+        return 0;
+}
+
+/* Those that were not placed are where they were, and will be looked at again. */
+static int place_moved(Store *s) {
+        size_t done = 0;
+        Placed placed = { 0 };
+        int e = store_place(s, &s->moving, &done, &placed);
+        store_note(s, &s->moving, &placed);
+        if (e >= 0) {
+                s->n_moved += s->n_moving;
+                s->moved_bytes += s->moving.len;
+        }
+        batch_clear(&s->moving);
+        s->n_moving = 0;
         return e;
 }
 
 static int finish(Store *s) {
-        int e = segment_sync(&s->active);
+        int e = store_sync(s);
+        hints_drop(s, s->victim.number);
         if (e >= 0)
-                e = segment_remove(s->dir_fd, s->victim.number);
+                e = hint_remove_segment(s->dir_fd, s->victim.number);
         if (e < 0)
                 return e;
+        index_drop_segment(&s->index, (uint32_t)s->victim.number);
         s->oldest = s->victim.number + 1;
         segment_close(&s->victim);
+        segment_window_done(&s->victim_window);
         return 0;
 }
 
-/* One record of the victim, or what is in the place of one. *at moves on. 0, LATER, OVER, or negative errno. */
-static int move_next(Store *s, uint32_t *at, size_t *moved) {
+/* ---- damage in the victim ---- */
+
+/* Durably, before the segment goes, and told. 0 or LATER. */
+static int keep(Store *s, uint32_t at, const char *data, size_t n) {
+        StoreDamage d;
+        if (damage_keep(s->dir_fd, s->victim.number, at, data, n, &d) < 0)
+                return LATER;
+        damage_note(s, &d);
+        return 0;
+}
+
+static void drop(Store *s, const Record *was) {
+        (void)pthread_mutex_lock(&s->index_lock); /* cannot fail for a mutex of this kind; here and below */
+        IndexQueue *q = index_queue(&s->index, was->queue);
+        if (q && was->kind == STORE_STATE)
+                index_drop_last(&s->index, q, was->seq); /* its task is still there */
+        else if (q)
+                index_drop_task(&s->index, q, was->seq);
+        (void)pthread_mutex_unlock(&s->index_lock);
+}
+
+/* The first of the two records of a queue or of one that is gone lives on, if the second one is damaged. */
+static int move_twin(Store *s, const Record *was, uint32_t at, uint64_t last_seq) {
+        uint32_t n = (uint32_t)record_size(was->body.len);
+        const char *data;
+        Record r;
+        if (at < SEGMENT_HEADER + n || segment_window(&s->victim_window, &s->victim, at - n, n, &data) < 0 ||
+            record_read(data, n, s->victim.salt, &r) != (long)n || r.kind != was->kind || r.queue != was->queue)
+                return 0;
+        return move(s, &r, last_seq);
+}
+
+/* What the index has of it cannot be read any more; by its header, which can be read or told, it was `was`. An end is still one: its
+ * task may have been moved behind it. 0, LATER or negative errno. */
+static int lose(Store *s, const Record *was, uint32_t at, const char *data, size_t n) {
+        uint64_t last_seq = 0;
+        if (!index_is_live(&s->index, was, (uint32_t)s->victim.number, at, &last_seq))
+                return 0;
+        int e = keep(s, at, data, n);
+        if (e == 0 && was->kind == STORE_END) {
+                const Record end = { .kind = STORE_FORGET, .queue = was->queue, .seq = was->seq };
+                return move(s, &end, 0);
+        }
+        if (e != 0)
+                return e;
+        if (was->kind == STORE_QUEUE || was->kind == STORE_GONE)
+                return move_twin(s, was, at, last_seq);
+        drop(s, was);
+        return 0;
+}
+
+/* From *at on no record can be told, up to *ret_end. 0 or LATER. */
+static int lose_span(Store *s, uint32_t at, uint32_t *ret_end) {
+        _cleanup_free_ char *data = NULL;
+        size_t cap = 0;
         const Segment *v = &s->victim;
         Record r;
-        uint64_t last_seq = 0;
-        long n = record_read(v->map + *at, v->size - *at, v->salt, &r);
-        if (n == RECORD_BAD_BODY && record_size(r.body.len) <= v->size - *at)
-                n = (long)record_size(r.body.len); /* it was reported when it was read; the index knows it not */
-        else if (n == RECORD_BAD)
-                n = 8;
-        else if (n <= 0 || r.kind == STORE_SEAL)
-                return OVER;
-        else if (index_is_live(&s->index, &r, (uint32_t)v->number, *at, &last_seq)) {
-                int e = move(s, &r, last_seq);
-                if (e != 0)
-                        return e;
-                *moved += (size_t)n;
+        uint32_t end = at + 8;
+        if (segment_read_all(v, &data, &cap) < 0)
+                return LATER;
+        while (end + RECORD_MIN <= v->size && record_read(data + end, v->size - end, v->salt, &r) <= 0)
+                end += 8;
+        if (end + RECORD_MIN > v->size)
+                end = v->size;
+        IndexSpan span = { (uint32_t)v->number, at, end };
+        (void)pthread_mutex_lock(&s->index_lock);
+        bool some = index_names_span(&s->index, &span);
+        (void)pthread_mutex_unlock(&s->index_lock);
+        if (some && keep(s, at, data + at, torn_written_until(data, end, at) - at) != 0)
+                return LATER;
+        (void)pthread_mutex_lock(&s->index_lock);
+        if (some)
+                index_drop_span(&s->index, &span);
+        (void)pthread_mutex_unlock(&s->index_lock);
+        *ret_end = end;
+        return 0;
+}
+
+/* ---- one after the other ---- */
+
+/* The next record, or what is in the place of one, as record_read(). *ret_data: what is there, *ret_size bytes of it. */
+static int read_next(Store *s, uint32_t at, Record *r, long *ret_n, const char **ret_data) {
+        const Segment *v = &s->victim;
+        size_t size = MIN(v->size - at, (uint32_t)RECORD_HEADER);
+        int e = segment_window(&s->victim_window, v, at, size, ret_data);
+        if (e < 0)
+                return e;
+        *ret_n = record_read(*ret_data, size, v->salt, r);
+        if (*ret_n == RECORD_BAD && record_was(*ret_data, v->size - at, v->salt, r) > 0)
+                *ret_n = RECORD_BAD_BODY;
+        if (*ret_n != RECORD_BAD_BODY || record_size(r->body.len) > v->size - at)
+                return 0;
+        size = record_size(r->body.len);
+        e = segment_window(&s->victim_window, v, at, size, ret_data);
+        if (e >= 0)
+                *ret_n = record_read(*ret_data, size, v->salt, r);
+        if (e >= 0 && *ret_n == RECORD_BAD) {
+                (void)record_was(*ret_data, size, v->salt, r);
+                *ret_n = RECORD_BAD_BODY;
         }
-        *at += (uint32_t)n;
-        return *at >= v->size ? OVER : 0;
+        return e;
+}
+
+/* One record of the victim, or what is in the place of one. *at moves on. 0, LATER, OVER, or negative errno. */
+static int move_next(Store *s, uint32_t *at) {
+        const Segment *v = &s->victim;
+        Record r = { 0 };
+        uint64_t last_seq = 0;
+        long n = RECORD_BAD;
+        const char *data = "";
+        int e = read_next(s, *at, &r, &n, &data);
+        if (e == -ENOMEM)
+                return e;
+        if (n > 0 && r.kind == STORE_SEAL)
+                return OVER;
+        uint32_t end = *at + (uint32_t)record_size(r.body.len);
+        if (n == RECORD_BAD_BODY && record_size(r.body.len) <= v->size - *at)
+                e = lose(s, &r, *at, data, e < 0 ? 0 : record_size(r.body.len));
+        else if (n <= 0)
+                e = lose_span(s, *at, &end);
+        else if (index_is_live(&s->index, &r, (uint32_t)v->number, *at, &last_seq)) {
+                e = move(s, &r, last_seq);
+        }
+        if (e != 0)
+                return e;
+        *at = end;
+        return *at + RECORD_MIN > v->size ? OVER : 0;
 }
 
 int store_compact(Store *s, size_t budget) {
@@ -96,15 +219,20 @@ int store_compact(Store *s, size_t budget) {
                         return 0;
                 }
                 if (e < 0)
-                        return e;
+                        return store_is_short(e) ? LATER : e;
                 s->victim_at = SEGMENT_HEADER;
+                hints_drop(s, s->oldest);
         }
-        size_t moved = 0;
-        uint32_t begin = s->victim_at;
+        uint32_t at = s->victim_at;
         int e = 0;
-        while (e == 0 && moved < budget && s->victim_at - begin < 8 * budget)
-                e = move_next(s, &s->victim_at, &moved);
+        while (e == 0 && at - s->victim_at < budget)
+                e = move_next(s, &at);
+        int placed = place_moved(s);
+        if (placed >= 0)
+                s->victim_at = at;
+        else
+                e = placed;
         if (e == OVER)
                 return finish(s);
-        return e == -ENOSPC || e == -EDQUOT || e == -ENOMEM ? LATER : e;
+        return store_is_short(e) ? LATER : e;
 }

@@ -35,6 +35,18 @@ uint32_t crc32c_by_table(uint32_t crc, const void *data, size_t n) {
         return ~crc;
 }
 
+/* Each step of it has one step before it: the polynomial's highest bit is set, so that of the sum tells whether it was added. */
+uint32_t crc32c_undo(uint32_t crc, const void *data, size_t n) {
+        const unsigned char *p = data;
+        crc = ~crc;
+        while (n-- > 0) {
+                for (int bit = 0; bit < 8; bit++)
+                        crc = crc >> 31 ? (crc ^ 0x82F63B78) << 1 | 1 : crc << 1;
+                crc ^= p[n];
+        }
+        return ~crc;
+}
+
 #if defined(__x86_64__)
 __attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *data, size_t n) {
         const unsigned char *p = data;

@@ -8,63 +8,105 @@
 #include "base/fault.h"
 #include "base/util.h"
 
-static void set_place(Index *x, IndexPlace *p, const Record *r, uint32_t segment, uint32_t at) {
+/* What is there says nothing any more. */
+static void unset_place(Index *x, IndexQueue *q, const IndexPlace *p) {
         x->live_bytes -= p->size;
-        *p = (IndexPlace) { .segment = segment, .at = at, .size = (uint32_t)record_size(r->body.len) };
-        x->live_bytes += p->size;
+        q->live_bytes -= p->size;
+        if (p->segment)
+                live_map_unset(&x->live, p->segment, p->at);
 }
 
-static bool is_at(const IndexPlace *p, uint32_t segment, uint32_t at) {
-        return p->segment == segment && p->at == at;
+/* 0 or -ENOMEM. */
+static int set_place(Index *x, IndexQueue *q, IndexPlace *p, const Record *r, uint32_t segment, uint32_t at) {
+        unset_place(x, q, p);
+        *p = (IndexPlace) { .segment = segment, .at = at, .size = (uint32_t)record_size(r->body.len) };
+        x->live_bytes += p->size;
+        q->live_bytes += p->size;
+        return live_map_set(&x->live, segment, at);
 }
 
 /* ---- tasks ---- */
 
-static void task_drop(Index *x, IndexQueue *q, uint64_t seq, IndexTask *t) {
-        x->live_bytes -= (uint64_t)t->task.size + t->last.size;
-        x->n_tasks--;
-        seq_index_remove(&q->tasks, seq);
-        free(t);
+static void drop_place(Index *x, IndexQueue *q, SeqTable *places, uint64_t seq) {
+        const IndexPlace *p = seq_table_get(places, seq);
+        if (p)
+                unset_place(x, q, p);
+        seq_table_remove(places, seq);
 }
 
-static int task_get(Index *x, IndexQueue *q, uint64_t seq, IndexTask **ret) {
-        *ret = seq_index_get(&q->tasks, seq);
-        if (*ret)
-                return 0;
-        _cleanup_free_ IndexTask *t = fault_calloc(1, sizeof(*t));
-        if (!t)
-                return -ENOMEM;
-        int r = seq_index_put(&q->tasks, seq, t);
-        if (r < 0)
-                return r;
-        x->n_tasks++;
-        *ret = TAKE_PTR(t);
-        return 0;
+void index_drop_task(Index *x, IndexQueue *q, uint64_t seq) {
+        x->n_tasks -= seq_table_get(&q->tasks, seq) != NULL;
+        drop_place(x, q, &q->tasks, seq);
+        drop_place(x, q, &q->lasts, seq);
 }
 
-static void drop_tasks(Index *x, IndexQueue *q, bool incomplete_only) {
-        uint64_t seq = 0;
-        for (IndexTask *t; (t = seq_index_next(&q->tasks, &seq)); seq++)
-                if (!incomplete_only || t->task.segment == 0)
-                        task_drop(x, q, seq, t);
+void index_drop_last(Index *x, IndexQueue *q, uint64_t seq) {
+        drop_place(x, q, &q->lasts, seq);
+}
+
+static bool is_in(const IndexPlace *p, const IndexSpan *span) {
+        return p->segment == span->segment && p->at >= span->at && p->at < span->end;
+}
+
+/* The first row of `places`, from *seq on, that is there. */
+static bool next_in(const SeqTable *places, const IndexSpan *span, uint64_t *seq) {
+        for (; seq_table_next(places, seq); ++*seq)
+                if (is_in(seq_table_get(places, *seq), span))
+                        return true;
+        return false;
+}
+
+bool index_names_span(const Index *x, const IndexSpan *span) {
+        for (const IndexQueue *q = x->queues; q; q = q->hh.next)
+                if (is_in(&q->place, span) || next_in(&q->tasks, span, &(uint64_t) { 0 }) ||
+                    next_in(&q->lasts, span, &(uint64_t) { 0 }))
+                        return true;
+        return false;
+}
+
+void index_drop_span(Index *x, const IndexSpan *span) {
+        for (IndexQueue *q = x->queues; q; q = q->hh.next) {
+                for (uint64_t seq = 0; next_in(&q->tasks, span, &seq); seq++)
+                        index_drop_task(x, q, seq);
+                for (uint64_t seq = 0; next_in(&q->lasts, span, &seq); seq++)
+                        index_drop_last(x, q, seq);
+        }
+}
+
+static void drop_tasks(Index *x, IndexQueue *q) {
+        for (uint64_t seq = 0; seq_table_next(&q->tasks, &seq); seq++)
+                index_drop_task(x, q, seq);
+        for (uint64_t seq = 0; seq_table_next(&q->lasts, &seq); seq++)
+                drop_place(x, q, &q->lasts, seq);
+}
+
+static void drop_incomplete_tasks(Index *x, IndexQueue *q) {
+        for (uint64_t seq = 0; seq_table_next(&q->lasts, &seq); seq++)
+                if (!seq_table_get(&q->tasks, seq))
+                        drop_place(x, q, &q->lasts, seq);
 }
 
 /* ---- queues ---- */
 
-static IndexQueue *queue_find(const Index *x, uint64_t id) {
-        IndexQueue *q;
+IndexQueue *index_queue(const Index *x, uint64_t id) {
+        IndexQueue *q = x->latest;
+        if (q && q->id == id)
+                return q;
         HASH_FIND(hh, x->queues, &id, sizeof(id), q);
         return q;
 }
 
 static int queue_get(Index *x, uint64_t id, IndexQueue **ret) {
-        *ret = queue_find(x, id);
-        if (*ret)
+        *ret = index_queue(x, id);
+        if (*ret) {
+                x->latest = *ret;
                 return 0;
+        }
         _cleanup_free_ IndexQueue *q = fault_calloc(1, sizeof(*q));
         if (!q)
                 return -ENOMEM;
         q->id = id;
+        q->tasks = q->lasts = (SeqTable)SEQ_TABLE_NULL(IndexPlace);
         HASH_ADD(hh, x->queues, id, sizeof(q->id), q);
         if (!q->hh.tbl)
                 return -ENOMEM;
@@ -79,11 +121,14 @@ static void unmark_gone(Index *x, IndexQueue *q) {
 }
 
 static void queue_drop(Index *x, IndexQueue *q) {
-        drop_tasks(x, q, false);
-        seq_index_done(&q->tasks);
+        drop_tasks(x, q);
+        seq_table_done(&q->tasks);
+        seq_table_done(&q->lasts);
         unmark_gone(x, q);
-        x->live_bytes -= q->place.size;
+        unset_place(x, q, &q->place);
         HASH_DELETE(hh, x->queues, q);
+        if (x->latest == q)
+                x->latest = NULL;
         free(q);
 }
 
@@ -113,7 +158,9 @@ static int apply_queue(Index *x, const Record *r, uint32_t segment, uint32_t at)
         if (q->last_seq < r->seq)
                 q->last_seq = r->seq;
         memcpy(q->name, name, sizeof(name));
-        set_place(x, &q->place, r, segment, at);
+        e = set_place(x, q, &q->place, r, segment, at);
+        if (e < 0)
+                return e;
 
         IndexQueue *former = gone_find(x, name, strlen(name)); /* one of that name says nothing any more */
         if (former && former != q)
@@ -121,7 +168,7 @@ static int apply_queue(Index *x, const Record *r, uint32_t segment, uint32_t at)
         unmark_gone(x, q);
         if (r->kind == STORE_QUEUE)
                 return 0;
-        drop_tasks(x, q, false);
+        drop_tasks(x, q);
         HASH_ADD_KEYPTR(hh_gone, x->gone, q->name, strlen(q->name), q);
         q->is_gone = q->hh_gone.tbl != NULL;
         return q->is_gone ? 0 : -ENOMEM;
@@ -129,27 +176,39 @@ static int apply_queue(Index *x, const Record *r, uint32_t segment, uint32_t at)
 
 /* ---- records ---- */
 
+static void saw_seq(IndexQueue *q, uint64_t seq) {
+        if (q->last_seq < seq)
+                q->last_seq = seq;
+}
+
+int index_saw_seq(Index *x, uint64_t queue, uint64_t seq) {
+        IndexQueue *q;
+        int e = queue_get(x, queue, &q);
+        if (e >= 0)
+                saw_seq(q, seq);
+        return e;
+}
+
 static int apply_task(Index *x, const Record *r, uint32_t segment, uint32_t at) {
         IndexQueue *q;
-        IndexTask *t;
         int e = queue_get(x, r->queue, &q);
         if (e < 0)
                 return e;
-        if (q->is_gone)
+        saw_seq(q, r->seq);
+        if (q->is_gone || r->kind == STORE_SEEN)
                 return 0;
         if (r->kind == STORE_FORGET) {
-                t = seq_index_get(&q->tasks, r->seq);
-                if (t)
-                        task_drop(x, q, r->seq, t);
+                index_drop_task(x, q, r->seq);
                 return 0;
         }
-        e = task_get(x, q, r->seq, &t);
-        if (e < 0)
-                return e;
-        set_place(x, r->kind == STORE_TASK ? &t->task : &t->last, r, segment, at);
-        if (r->kind == STORE_TASK && q->last_seq < r->seq)
-                q->last_seq = r->seq;
-        return 0;
+        SeqTable *places = r->kind == STORE_TASK ? &q->tasks : &q->lasts;
+        size_t before = places->n;
+        IndexPlace *p = seq_table_put(places, r->seq);
+        if (!p)
+                return -ENOMEM;
+        if (r->kind == STORE_TASK)
+                x->n_tasks += places->n - before;
+        return set_place(x, q, p, r, segment, at);
 }
 
 int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at) {
@@ -161,6 +220,7 @@ int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at) {
         case STORE_STATE:
         case STORE_END:
         case STORE_FORGET:
+        case STORE_SEEN:
                 return apply_task(x, r, segment, at);
         default:
                 return 0;
@@ -168,23 +228,18 @@ int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at) {
 }
 
 bool index_is_live(const Index *x, const Record *r, uint32_t segment, uint32_t at, uint64_t *ret_last_seq) {
-        const IndexQueue *q = queue_find(x, r->queue);
-        const IndexTask *t;
-        if (!q)
-                return false;
-        switch (r->kind) {
-        case STORE_QUEUE:
-        case STORE_GONE:
-                *ret_last_seq = q->last_seq;
-                return is_at(&q->place, segment, at);
-        case STORE_TASK:
-        case STORE_STATE:
-        case STORE_END:
-                t = seq_index_get(&q->tasks, r->seq);
-                return t && is_at(r->kind == STORE_TASK ? &t->task : &t->last, segment, at);
-        default:
-                return false; /* FORGET: no older segment is left that it could speak of */
-        }
+        const IndexQueue *q;
+        if (!live_map_get(&x->live, segment, at))
+                return false; /* FORGET always: no older segment is left that it could speak of */
+        if (r->kind != STORE_QUEUE && r->kind != STORE_GONE)
+                return true;
+        q = index_queue(x, r->queue);
+        *ret_last_seq = q ? q->last_seq : 0;
+        return q != NULL;
+}
+
+void index_drop_segment(Index *x, uint32_t segment) {
+        live_map_drop(&x->live, segment);
 }
 
 void index_drop_incomplete(Index *x) {
@@ -193,11 +248,12 @@ void index_drop_incomplete(Index *x) {
         if (q->place.segment == 0)
                 queue_drop(x, q);
         else
-                drop_tasks(x, q, true);
+                drop_incomplete_tasks(x, q);
 }
 
 void index_done(Index *x) {
         IndexQueue *q, *next;
         HASH_ITER(hh, x->queues, q, next)
         queue_drop(x, q);
+        live_map_done(&x->live);
 }

@@ -9,33 +9,33 @@
  * are incomplete, and dropped when reading is over. Not thread-safe: the store thread's. */
 
 #include "base/hash.h"
-#include "base/seqindex.h"
+#include "base/seqtable.h"
+#include "store/livemap.h"
 #include "store/record.h"
 
 enum { STORE_NAME_MAX = 31 };
 
-/* segment 0: nowhere */
+/* segment 0: nowhere. Every pending task costs one; think twice before it grows. */
 typedef struct IndexPlace {
         uint32_t segment, at, size;
 } IndexPlace;
 
-typedef struct IndexTask {
-        IndexPlace task, last;
-} IndexTask;
-
 typedef struct IndexQueue {
         UT_hash_handle hh;      /* Index::queues */
         UT_hash_handle hh_gone; /* Index::gone */
-        uint64_t id, last_seq;
+        uint64_t id, last_seq, live_bytes;
         IndexPlace place; /* of QUEUE or GONE */
         bool is_gone;     /* and no queue of its name has been made since */
-        SeqIndex tasks;   /* of IndexTask, owned */
+        SeqTable tasks;   /* of IndexPlace: of its TASK */
+        SeqTable lasts;   /* of IndexPlace: of its STATE or END. One without a task is incomplete */
         char name[STORE_NAME_MAX + 1];
 } IndexQueue;
 
 typedef struct Index {
         IndexQueue *queues; /* uthash by id; owned */
         IndexQueue *gone;   /* uthash by name: of the queues, those that are gone */
+        IndexQueue *latest; /* that was changed: the next change mostly is of it too. Borrowed; NULL: none */
+        LiveMap live;       /* of all IndexPlaces that are somewhere */
         uint64_t live_bytes;
         size_t n_tasks;
 } Index;
@@ -49,4 +49,18 @@ int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at);
 /* Does what is at `at` of the oldest segment still say something? *ret_last_seq, of a QUEUE or GONE: what it has to say
  * now. */
 bool index_is_live(const Index *x, const Record *r, uint32_t segment, uint32_t at, uint64_t *ret_last_seq);
-void index_drop_incomplete(Index *x); /* reading is over */
+void index_drop_segment(Index *x, uint32_t segment); /* it is gone, and nothing in it was live */
+void index_drop_incomplete(Index *x);                /* reading is over */
+
+IndexQueue *index_queue(const Index *x, uint64_t id); /* NULL: none */
+/* The queue has given seq, whatever has become of that task. Makes the queue, incomplete, if need be. 0 or -ENOMEM. */
+int index_saw_seq(Index *x, uint64_t queue, uint64_t seq);
+void index_drop_task(Index *x, IndexQueue *q, uint64_t seq); /* it cannot be read */
+void index_drop_last(Index *x, IndexQueue *q, uint64_t seq); /* what has become of it cannot */
+
+/* A part of a segment in which no record can be told. Slow: it looks at all tasks. */
+typedef struct IndexSpan {
+        uint32_t segment, at, end;
+} IndexSpan;
+bool index_names_span(const Index *x, const IndexSpan *span);
+void index_drop_span(Index *x, const IndexSpan *span);

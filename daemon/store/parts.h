@@ -6,7 +6,9 @@
 
 #include <pthread.h>
 
+#include "store/hint.h"
 #include "store/index.h"
+#include "store/marks.h"
 #include "store/segment.h"
 #include "store/store.h"
 
@@ -17,22 +19,41 @@ typedef struct Batch {
         uint64_t last; /* position of the last record in it */
 } Batch;
 
-typedef struct MarkTable MarkTable;
+/* Where a part of one is: bytes of the batch, place of the first. */
+typedef struct Placed {
+        size_t begin, end;
+        uint32_t segment, at;
+} Placed;
+
+/* Makes a hint of one sealed segment after the other, a little at a time. */
+typedef struct HintMaker {
+        uint64_t *numbers; /* of the segments that have none; owned; the last one is next */
+        size_t n, cap;
+        Segment segment; /* the present one */
+        SegmentWindow window;
+        uint32_t at;
+        Hint hint;
+} HintMaker;
+
+enum { DAMAGES_MAX = 32 }; /* not told yet; more at once are told by their files only */
 
 struct Store {
         /* Set while it is opened. */
         int dir_fd, event_fd;
         uint32_t segment_size;
-        pthread_t thread;
+        SegmentBoot boot;
+        pthread_t thread, reader;
+        bool has_reader;
         MarkTable *marks;
+        MarksHead marks_head; /* as it was when it was opened */
 
         /* The loop's. */
         uint64_t written;
         Batch collecting;
         StoreHealth seen_health; /* at the last dispatch */
         int seen_error;
-        int *free_marks;
-        size_t n_free_marks;
+        int *free_marks, *found_marks; /* the latter were there when it was opened */
+        size_t n_free_marks, n_found_marks;
 
         /* Shared, under lock. */
         pthread_mutex_t lock;
@@ -44,37 +65,91 @@ struct Store {
         StoreHealth health;
         int error;
         StoreStats stats;
+        StoreDamage damages[DAMAGES_MAX];
+        size_t n_damages;
+
+        /* Shared with the reader thread, under reader_lock. */
+        pthread_mutex_t reader_lock;
+        pthread_cond_t reader_wake;
+        StoreFetch *wanted, **wanted_end; /* in order */
+        StoreFetch *fetched, **fetched_end;
+        bool reader_stop;
+        char *hint_data; /* to be written; owned; NULL: none */
+        size_t hint_size;
+        uint64_t hint_number;
+
+        /* The store thread writes, under index_lock; it alone reads without. */
+        pthread_mutex_t index_lock;
+        Index index;
 
         /* The store thread's. */
         StoreHealth own_health;
-        Index index;
         bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
+        Batch noted;       /* was durable last; kept for its memory */
         Segment active, next, victim;
         uint32_t at;        /* in active */
+        uint32_t synced;    /* up to there active is on the disk */
         uint32_t victim_at; /* how far it has been moved */
-        uint64_t oldest;    /* number of the oldest segment */
-        uint64_t n_moved;
+        SegmentWindow victim_window;
+        Batch moving; /* n_moving copies of what lives in it, not placed yet */
+        size_t n_moving;
+        HintMaker hints;
+        uint64_t oldest; /* number of the oldest segment */
+        uint64_t n_moved, moved_bytes;
+        bool sealed; /* it ended in order */
 };
+
+/* store.c */
+int store_tell_marks(const Store *s, const StoreReader *reader,
+                     void *userdata);         /* what ran, before anything else is told */
+int batch_reserve(Batch *b, size_t n);        /* room for n more bytes; 0 or -ENOMEM */
+void batch_clear(Batch *b);                   /* nothing is in it; much memory goes back */
+void batch_append(Batch *b, const Record *r); /* there is room; copies the body */
 
 /* writer.c */
 void *store_thread(void *store);
-/* The record at p, whose header is put, goes to the active segment, which is changed when it is full; r tells what it is. 0 or
- * negative errno. */
-int store_place_one(Store *s, char *p, const Record *r);
+int store_sync(Store *s);           /* the active segment */
+int store_put_seal(const Store *s); /* at the end of the active segment */
+bool store_is_short(int e); /* a failure that can pass by itself: of space, descriptors or memory, not of the disk */
+/* The records of b from *done on go to the active segment, which is changed when it is full. *ret: what store_note() is to be told
+ * of; what is behind it is noted. 0, or a negative errno: *done and *ret say how far it came. */
+int store_place(Store *s, const Batch *b, size_t *done, Placed *ret);
+void store_note(Store *s, const Batch *b, const Placed *run); /* tells the index */
 int store_begin_segment(Store *s, uint64_t number); /* makes it the active one; `next` was it if there is one */
+
+void store_set_sizes(Store *s);  /* the store thread's, or before it is started: what store_stats() tells of the log */
+void store_ring(const Store *s); /* the loop has something to look at */
+
+/* hintmaker.c; the store thread's */
+void hints_want(Store *s, uint64_t number); /* it is sealed and has none */
+void hints_drop(Store *s, uint64_t number); /* that segment goes */
+bool hints_are_wanted(Store *s);
+void hints_step(Store *s, size_t budget);     /* looks at so many bytes; all that is in the index is durable */
+void hints_finish(Store *s, uint64_t number); /* writes that one now; the threads have ended */
+void hints_deinit(HintMaker *m);
+
+/* reader.c */
+int reader_init(Store *s);
+int reader_start(Store *s);
+void reader_stop(Store *s); /* repeatable */
+void reader_deinit(Store *s);
+void reader_call_done(Store *s); /* loop */
+bool reader_is_writing(Store *s);
+void reader_write_hint(Store *s, uint64_t number, char *data, size_t size); /* takes data over */
+int place_open(int dir_fd, Segment *segment, uint32_t number);              /* unless it is open */
+/* The record at `place`. want: kind (STATE and END are one here, as are QUEUE and GONE), queue and SEQ that it must be of: a
+ * hint said so, but the log has the last word. *segment: the one that was read last, or SEGMENT_NULL; *buf of *cap bytes grows.
+ * *ret points into it. 0; -EBADMSG: it is damaged, or another one; -ENOENT: its segment is gone; or negative errno. */
+int place_read(int dir_fd, Segment *segment, const IndexPlace *place, const Record *want, char **buf, size_t *cap,
+               Record *ret);
+/* Copies n bytes at `at` aside, durably. What is filled in can be told, also if that failed. 0 or negative errno. */
+int damage_keep(int dir_fd, uint64_t segment, uint32_t at, const char *data, size_t n, StoreDamage *ret);
+void damage_note(Store *s, const StoreDamage *d); /* any thread: store_next_damage() is to tell it */
 
 /* compact.c */
 bool store_may_compact(const Store *s);
-/* Moves at most so many bytes. 0; 1: there is no space or memory for it now; or negative errno. */
+/* Looks at so many bytes of the oldest segment, and moves what lives of them. 0; 1: there is no space or memory for it now; or negative errno. */
 int store_compact(Store *s, size_t budget);
 
 /* replay.c */
 int store_replay(Store *s, const StoreReader *reader, void *userdata, char *error, size_t error_size);
-
-/* marks.c */
-int marks_open(int dir_fd, MarkTable **ret);
-MarkTable *marks_close(MarkTable *t);
-int marks_each(const MarkTable *t, const StoreReader *reader, void *userdata);
-void marks_clear(MarkTable *t);
-void marks_set(MarkTable *t, int slot, uint64_t queue, uint64_t seq, uint32_t attempt);
-void marks_unset(MarkTable *t, int slot);

@@ -39,7 +39,10 @@ void record_put_header(char *p, const Record *r) {
 }
 
 void record_seal(char *p, uint32_t salt) {
-        put32(p + 4, crc32c(salt, p + RECORD_HEADER, get32(p + 8)));
+        size_t len = get32(p + 8), n = record_size(len);
+        memset(p + RECORD_HEADER + len, 0, n - RECORD_HEADER - len);
+        p[n - 1] = (char)RECORD_LAST;
+        put32(p + 4, crc32c(salt, p + RECORD_HEADER, n - RECORD_HEADER));
         put32(p, crc32c(salt, p + 4, RECORD_HEADER - 4));
 }
 
@@ -61,17 +64,58 @@ void record_peek(const char *p, Record *ret) {
         };
 }
 
+static bool is_header(const char *data) {
+        uint8_t kind = (uint8_t)data[12];
+        return kind != 0 && kind < _STORE_KIND_MAX && get32(data + 8) <= RECORD_BODY_MAX;
+}
+
+long record_read_header(const char *data, uint32_t salt, Record *ret) {
+        if (get32(data) != crc32c(salt, data + 4, RECORD_HEADER - 4))
+                return is_zero(data, RECORD_HEADER) ? RECORD_END : RECORD_BAD;
+        if (!is_header(data))
+                return RECORD_BAD;
+        record_peek(data, ret);
+        return (long)record_size(ret->body.len);
+}
+
+static long mend_header(const char *data, uint32_t salt, Record *ret) {
+        char copy[RECORD_HEADER];
+        memcpy(copy, data, sizeof(copy));
+        long n = record_read_header(copy, salt, ret);
+        for (size_t bit = 0; bit < 8 * sizeof(copy) && n <= 0; bit++) {
+                copy[bit / 8] ^= (char)(1 << bit % 8);
+                n = record_read_header(copy, salt, ret);
+                copy[bit / 8] ^= (char)(1 << bit % 8);
+        }
+        return n;
+}
+
+size_t record_was(const char *data, size_t size, uint32_t salt, Record *ret) {
+        *ret = (Record) { 0 };
+        long n = size < RECORD_HEADER || is_zero(data, RECORD_HEADER) ? RECORD_BAD : mend_header(data, salt, ret);
+        ret->body.data = NULL;
+        return n > 0 && (size_t)n <= size ? (size_t)n : 0;
+}
+
+static bool is_body(const char *data, size_t n, uint32_t salt) {
+        return get32(data + 4) == crc32c(salt, data + RECORD_HEADER, n - RECORD_HEADER);
+}
+
+bool record_find_salt(const char *data, size_t size, uint32_t *ret_salt) {
+        if (size < RECORD_MIN || !is_header(data))
+                return false;
+        size_t n = record_size(get32(data + 8));
+        if (n > size || (uint8_t)data[n - 1] != RECORD_LAST)
+                return false;
+        *ret_salt = crc32c_undo(get32(data), data + 4, RECORD_HEADER - 4);
+        return is_body(data, n, *ret_salt);
+}
+
 long record_read(const char *data, size_t size, uint32_t salt, Record *ret) {
         if (size < RECORD_HEADER)
                 return is_zero(data, size) ? RECORD_END : RECORD_BAD;
-        if (get32(data) != crc32c(salt, data + 4, RECORD_HEADER - 4))
-                return is_zero(data, RECORD_HEADER) ? RECORD_END : RECORD_BAD;
-        uint8_t kind = (uint8_t)data[12];
-        uint32_t len = get32(data + 8);
-        if (kind == 0 || kind >= _STORE_KIND_MAX || len > RECORD_BODY_MAX)
-                return RECORD_BAD;
-        record_peek(data, ret);
-        if (record_size(len) > size || get32(data + 4) != crc32c(salt, data + RECORD_HEADER, len))
+        long n = record_read_header(data, salt, ret);
+        if (n > 0 && ((size_t)n > size || !is_body(data, (size_t)n, salt)))
                 return RECORD_BAD_BODY;
-        return (long)record_size(len);
+        return n;
 }

@@ -49,13 +49,58 @@ static int open_dir(const char *path, int *ret_fd) {
         return 0;
 }
 
-static int init_marks(Store *s) {
+static int init_marks(Store *s, const char *dir, char *error, size_t error_size) {
         s->free_marks = fault_calloc(STORE_MARKS, sizeof(int));
-        if (!s->free_marks)
+        s->found_marks = fault_calloc(STORE_MARKS, sizeof(int));
+        if (!s->free_marks || !s->found_marks)
                 return -ENOMEM;
+        int r = marks_open(s->dir_fd, &s->boot, &s->marks, &s->marks_head);
+        if (r == -EBADMSG || r == -EPROTONOSUPPORT)
+                snprintf(error, error_size, "%s/running %s; move it away to start without knowing what ran", dir,
+                         r == -EBADMSG ? "is not the file of eqd that tells what runs"
+                                       : "is of another version of eqd: start that one, or");
+        if (r == -EEXIST)
+                snprintf(error, error_size,
+                         "%s/new-running is not of eqd, which makes a file by that name; move it away", dir);
+        return r;
+}
+
+static int tell_mark(const Store *s, int slot, const StoreReader *reader, void *userdata) {
+        MarkSeen m = { 0 };
+        StoreMarkDamage what = STORE_MARK_PROCESS;
+        MarkState state = marks_read(s->marks, slot, &m);
+        if (state == MARK_NONE)
+                return 0;
+        bool is_damaged = state != MARK_SET || m.process_damaged;
+        if (state != MARK_SET)
+                what = state == MARK_MENDED    ? STORE_MARK_MENDED
+                       : state == MARK_SPOILED ? STORE_MARK_NOTHING
+                                               : STORE_MARK_LOST;
+        int r = 0;
+        if (is_damaged && reader->mark_damaged)
+                r = reader->mark_damaged(userdata, what, slot, m.queue, m.seq);
+        if (r >= 0 && (state == MARK_SET || state == MARK_MENDED) && reader->running)
+                r = reader->running(userdata, m.queue, m.seq, m.attempt);
+        return r;
+}
+
+int store_tell_marks(const Store *s, const StoreReader *reader, void *userdata) {
+        int r = 0;
+        if ((s->marks_head.damaged || s->marks_head.mended) && reader->mark_damaged)
+                r = reader->mark_damaged(userdata, s->marks_head.damaged ? STORE_MARK_HEADER : STORE_MARK_HEADER_MENDED,
+                                         STORE_MARK_NONE, 0, 0);
+        for (int i = 0; i < STORE_MARKS && r >= 0; i++)
+                r = tell_mark(s, i, reader, userdata);
+        return r;
+}
+
+/* After they were told. */
+static void sort_marks(Store *s) {
         for (int i = STORE_MARKS; i-- > 0;)
-                s->free_marks[s->n_free_marks++] = i;
-        return marks_open(s->dir_fd, &s->marks);
+                if (marks_is_set(s->marks, i))
+                        s->found_marks[s->n_found_marks++] = i;
+                else
+                        s->free_marks[s->n_free_marks++] = i;
 }
 
 static int init_lock(Store *s) {
@@ -69,7 +114,7 @@ static int init_lock(Store *s) {
                 r = pthread_cond_init(&s->done, NULL);
         if (r == 0)
                 r = pthread_mutex_init(&s->lock, NULL);
-        return -r;
+        return r == 0 ? reader_init(s) : -r;
 }
 
 /* Whatever there is of it; the thread has ended. */
@@ -78,10 +123,16 @@ static Store *destroy(Store *s) {
         segment_close(&s->active);
         segment_close(&s->next);
         segment_close(&s->victim);
+        segment_window_done(&s->victim_window);
+        hints_deinit(&s->hints);
+        reader_deinit(s);
         s->marks = marks_close(s->marks);
         free(s->free_marks);
+        free(s->found_marks);
         free(s->collecting.data);
         free(s->handed.data);
+        free(s->noted.data);
+        free(s->moving.data);
         close_fd(s->event_fd);
         close_fd(s->dir_fd);
         free(s);
@@ -94,21 +145,40 @@ static int fill(Store *s, const StoreConfig *config, const StoreReader *reader, 
         if (r >= 0)
                 r = open_dir(config->dir, &s->dir_fd);
         if (r >= 0)
-                r = init_marks(s);
+                r = init_marks(s, config->dir, error, error_size);
         if (r >= 0 && (s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
                 r = -errno;
         if (r < 0) {
-                snprintf(error, error_size, "cannot open the store in %s: %s", config->dir, strerror(-r));
+                if (error[0] == '\0')
+                        snprintf(error, error_size, "cannot open the store in %s: %s", config->dir, strerror(-r));
                 return r;
         }
         r = store_replay(s, reader, userdata, error, error_size);
         if (r < 0)
                 return r;
-        marks_clear(s->marks);
-        r = -pthread_create(&s->thread, NULL, store_thread, s);
+        sort_marks(s);
+        marks_forget_pages(s->marks);
+        if (!config->keep_marks)
+                store_unmark_found(s);
+        store_set_sizes(s);
+        r = reader_start(s);
+        if (r >= 0)
+                r = -pthread_create(&s->thread, NULL, store_thread, s);
         if (r < 0)
-                snprintf(error, error_size, "cannot start the thread of the store: %s", strerror(-r));
+                snprintf(error, error_size, "cannot start the threads of the store: %s", strerror(-r));
         return r;
+}
+
+static void set_boot(SegmentBoot *ret, const char *boot) {
+        segment_boot(ret);
+        if (boot)
+                memcpy(ret->id, boot, sizeof(ret->id));
+}
+
+int store_leftovers(const char *dir, const char *boot, StoreLeftovers *ret) {
+        SegmentBoot b;
+        set_boot(&b, boot);
+        return marks_leftovers(dir, &b, ret);
 }
 
 int store_open(const StoreConfig *config, const StoreReader *reader, void *userdata, char *error, size_t error_size,
@@ -120,10 +190,12 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
                 return -ENOMEM;
         }
         s->dir_fd = s->event_fd = -1;
-        s->active = s->next = s->victim = (Segment)SEGMENT_NULL;
+        s->active = s->next = s->victim = s->hints.segment = (Segment)SEGMENT_NULL;
         s->segment_size = config->segment_size ? config->segment_size : DEFAULT_SEGMENT;
+        set_boot(&s->boot, config->boot);
         int r = fill(s, config, reader, userdata, error, error_size);
         if (r < 0) {
+                reader_stop(s);
                 destroy(s);
                 return r;
         }
@@ -146,6 +218,14 @@ static void drain(Store *s) {
         (void)pthread_mutex_unlock(&s->lock);
 }
 
+int store_settle(Store *s) {
+        drain(s);
+        (void)pthread_mutex_lock(&s->lock);
+        int r = s->health == STORE_GOOD && !s->busy && s->collecting.len == 0 ? 0 : s->error < 0 ? s->error : -EIO;
+        (void)pthread_mutex_unlock(&s->lock);
+        return r;
+}
+
 Store *store_close(Store *s) {
         if (!s)
                 return NULL;
@@ -155,12 +235,15 @@ Store *store_close(Store *s) {
         (void)pthread_cond_signal(&s->wake);
         (void)pthread_mutex_unlock(&s->lock);
         (void)pthread_join(s->thread, NULL); /* cannot fail: joined once */
+        reader_stop(s);
+        if (s->sealed)
+                hints_finish(s, s->active.number);
         return destroy(s);
 }
 
 /* ---- append ---- */
 
-static int reserve(Batch *b, size_t n) {
+int batch_reserve(Batch *b, size_t n) {
         if (b->cap - b->len >= n)
                 return 0;
         size_t cap = MAX(MAX(b->cap * 2, b->len + n), (size_t)65536);
@@ -172,39 +255,54 @@ static int reserve(Batch *b, size_t n) {
         return 0;
 }
 
-static void append_one(Batch *b, const StoreItem *i, bool more) {
-        Record r = {
-                .kind = i->kind, .flags = more ? RECORD_MORE : 0, .lane = i->lane, .queue = i->queue, .seq = i->seq
-        };
-        size_t n = record_size(i->body.len);
+void batch_clear(Batch *b) {
+        b->len = 0;
+        if (b->cap > BATCH_KEPT) {
+                free(b->data);
+                *b = (Batch) { 0 };
+        }
+}
+
+void batch_append(Batch *b, const Record *r) {
+        size_t n = record_size(r->body.len);
         char *p = b->data + b->len;
-        r.body = i->body;
-        memset(p + n - 8, 0, 8); /* what rounds it up; the body overwrites its part */
-        record_put_header(p, &r);
-        if (i->body.len)
-                memcpy(p + RECORD_HEADER, i->body.data, i->body.len);
+        record_put_header(p, r);
+        if (r->body.len)
+                memcpy(p + RECORD_HEADER, r->body.data, r->body.len);
         b->len += n;
 }
 
+static void append_one(Batch *b, const StoreItem *i, uint8_t flags) {
+        batch_append(b, &(Record) { .kind = i->kind,
+                                    .flags = flags,
+                                    .lane = i->lane,
+                                    .queue = i->queue,
+                                    .seq = i->seq,
+                                    .body = i->body });
+}
+
 int store_append(Store *s, const StoreItem *items, size_t n) {
-        size_t bytes = 0;
+        size_t bytes = 0, n_records = 0;
         if (s->seen_health == STORE_FAILED)
                 return -EIO;
         for (size_t i = 0; i < n; i++) {
                 bool grows = items[i].kind == STORE_TASK || items[i].kind == STORE_QUEUE;
-                if (s->seen_health == STORE_FULL && grows)
+                if (s->seen_health == STORE_FULL && grows && !items[i].is_rest)
                         return -ENOSPC;
                 if (items[i].body.len > RECORD_BODY_MAX)
                         return -EMSGSIZE;
-                bytes += record_size(items[i].body.len);
+                bytes += record_copies(items[i].kind) * record_size(items[i].body.len);
+                n_records += record_copies(items[i].kind);
         }
         if (bytes > s->segment_size / 4)
                 return -EMSGSIZE;
-        int e = reserve(&s->collecting, bytes);
+        int e = batch_reserve(&s->collecting, bytes);
         if (e < 0)
                 return e;
-        for (size_t i = 0; i < n; i++)
-                append_one(&s->collecting, &items[i], i + 1 < n);
+        for (size_t i = 0, k = 0; i < n; i++)
+                for (size_t copy = record_copies(items[i].kind); copy > 0; copy--, k++)
+                        append_one(&s->collecting, &items[i],
+                                   (uint8_t)((k + 1 < n_records ? RECORD_MORE : 0) | (k > 0 ? RECORD_INSIDE : 0)));
         s->written += n;
         s->collecting.last = s->written;
         return 0;
@@ -241,11 +339,7 @@ void store_flush(Store *s) {
         (void)pthread_mutex_unlock(&s->lock);
         if (!free_now)
                 return;
-        s->collecting.len = 0;
-        if (s->collecting.cap > BATCH_KEPT) {
-                free(s->collecting.data);
-                s->collecting = (Batch) { 0 };
-        }
+        batch_clear(&s->collecting);
 }
 
 /* ---- what has become of it ---- */
@@ -262,6 +356,7 @@ StoreHealth store_dispatch(Store *s, uint64_t *ret_position) {
         s->seen_health = s->health;
         s->seen_error = s->error;
         (void)pthread_mutex_unlock(&s->lock);
+        reader_call_done(s);
         return s->seen_health;
 }
 
@@ -279,14 +374,54 @@ void store_stats(Store *s, StoreStats *ret) {
         (void)pthread_mutex_unlock(&s->lock);
 }
 
+const char *store_directory(const Store *s, char *buf, size_t size) {
+        char link[64];
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", s->dir_fd);
+        ssize_t n = readlink(link, buf, size - 1);
+        buf[MAX(n, 0)] = '\0';
+        return buf;
+}
+
+uint64_t store_queue_bytes(Store *s, uint64_t queue) {
+        (void)pthread_mutex_lock(&s->index_lock);
+        const IndexQueue *q = index_queue(&s->index, queue);
+        uint64_t bytes = q ? q->live_bytes : 0;
+        (void)pthread_mutex_unlock(&s->index_lock);
+        return bytes;
+}
+
 /* ---- marks ---- */
 
-int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt) {
+int store_mark_ready(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt, _Atomic uint64_t **ret_word,
+                     uint64_t *ret_value) {
         if (s->n_free_marks == 0)
                 return STORE_MARK_NONE;
         int slot = s->free_marks[--s->n_free_marks];
-        marks_set(s->marks, slot, queue, seq, attempt);
+        *ret_word = marks_prepare(s->marks, slot, queue, seq, attempt, ret_value);
         return slot;
+}
+
+int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt) {
+        _Atomic uint64_t *word;
+        uint64_t value;
+        int slot = store_mark_ready(s, queue, seq, attempt, &word, &value);
+        if (slot != STORE_MARK_NONE)
+                atomic_store(word, value);
+        return slot;
+}
+
+void store_mark_process(Store *s, int slot, const StoreProcess *p) {
+        if (slot != STORE_MARK_NONE)
+                marks_set_process(s->marks, slot, p);
+}
+
+void store_note_spawner(Store *s, const StoreProcess *p) {
+        marks_set_spawner(s->marks, p);
+}
+
+void store_unmark_found(Store *s) {
+        while (s->n_found_marks > 0)
+                store_unmark(s, s->found_marks[--s->n_found_marks]);
 }
 
 void store_unmark(Store *s, int slot) {

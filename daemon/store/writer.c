@@ -15,27 +15,35 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/util.h"
 #include "store/parts.h"
 
 enum {
-        COMPACT_MIN = 256 * 1024, /* bytes moved per commit, at least */
-        RETRY_SEC = 1,            /* without space: tries again so often */
+        /* Bytes that compaction and the making of hints look at between two batches. They keep up with a log that grows by as
+         * much as half of it; and the next batch may be waiting. */
+        IDLE_STEP = 512 * 1024,
+        BATCH_STEP = 64 * 1024, /* at least, behind a batch */
+        RETRY_SEC = 1,          /* without space: tries again so often */
 };
 
 /* ---- places ---- */
 
-static void put_seal(Store *s) {
-        char seal[RECORD_HEADER];
+int store_put_seal(const Store *s) {
+        char seal[RECORD_MIN];
         record_put_header(seal, &(Record) { .kind = STORE_SEAL });
         record_seal(seal, s->active.salt);
-        (void)segment_write(&s->active, s->at, seal, sizeof(seal)); /* if not, it only looks unclean */
+        return segment_write(&s->active, s->at, seal, sizeof(seal));
+}
+
+bool store_is_short(int e) {
+        return e == -ENOSPC || e == -EDQUOT || e == -EMFILE || e == -ENFILE || e == -ENOMEM;
 }
 
 int store_begin_segment(Store *s, uint64_t number) {
         Segment fresh = SEGMENT_NULL;
         if (s->next.fd < 0) {
-                int r = segment_create(s->dir_fd, number, s->segment_size, &fresh);
+                int r = segment_create(s->dir_fd, number, s->segment_size, &s->boot, &fresh);
                 if (r < 0)
                         return r;
         } else {
@@ -44,48 +52,43 @@ int store_begin_segment(Store *s, uint64_t number) {
         }
         segment_close(&s->active);
         s->active = fresh;
-        s->at = SEGMENT_HEADER;
+        s->at = s->synced = SEGMENT_HEADER;
         return 0;
+}
+
+int store_sync(Store *s) {
+        int r = segment_sync(&s->active);
+        if (r >= 0)
+                s->synced = s->at;
+        return r;
+}
+
+/* With its sums, and what they cover. */
+static void seal_record(const Store *s, char *p, uint32_t at) {
+        record_set_flag(p, RECORD_SYNCED, at == s->synced);
+        record_seal(p, s->active.salt);
 }
 
 static int change_segment(Store *s) {
         if (s->next.fd < 0) {
-                int r = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->next);
+                int r = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->boot, &s->next);
                 if (r < 0)
                         return r;
         }
-        int r = segment_sync(&s->active); /* first: behind a seal nobody looks whether the rest is on the disk */
+        int r = store_sync(s); /* first: behind a seal nobody looks whether the rest is on the disk */
         if (r < 0)
                 return r;
-        put_seal(s);
-        r = segment_sync(&s->active);
+        r = store_put_seal(s);
+        if (r >= 0)
+                r = store_sync(s);
+        if (r >= 0)
+                hints_want(s, s->active.number);
         return r < 0 ? r : store_begin_segment(s, s->active.number + 1);
 }
 
 /* Room for the seal is always kept. */
 static bool fits(const Store *s, size_t n) {
-        return s->at + n + RECORD_HEADER <= s->active.size;
-}
-
-static void note(Store *s, const Record *r) {
-        if (index_apply(&s->index, r, (uint32_t)s->active.number, s->at) == -ENOMEM)
-                s->index_broken = true;
-}
-
-int store_place_one(Store *s, char *p, const Record *r) {
-        size_t n = record_size(r->body.len);
-        if (!fits(s, n)) {
-                int e = change_segment(s);
-                if (e < 0)
-                        return e;
-        }
-        record_seal(p, s->active.salt);
-        int e = segment_write(&s->active, s->at, p, n);
-        if (e < 0)
-                return e;
-        note(s, r);
-        s->at += (uint32_t)n;
-        return 0;
+        return s->at + n + RECORD_MIN <= s->active.size;
 }
 
 /* Bytes of the records at p that belong together. */
@@ -103,34 +106,62 @@ static void seal_group(Store *s, char *p, size_t n) {
         Record r;
         for (size_t done = 0; done < n; done += record_size(r.body.len)) {
                 record_peek(p + done, &r);
-                record_seal(p + done, s->active.salt);
-                note(s, &r);
+                seal_record(s, p + done, s->at);
                 s->at += (uint32_t)record_size(r.body.len);
+        }
+}
+
+/* Tells the index where the records of b went. Under index_lock, or while there is no reader. */
+static void note(Store *s, const Batch *b, const Placed *run) {
+        Record r;
+        uint32_t at = run->at;
+        for (size_t i = run->begin; i < run->end; i += record_size(r.body.len)) {
+                record_peek(b->data + i, &r);
+                r.body.data = b->data + i + RECORD_HEADER;
+                if (index_apply(&s->index, &r, run->segment, at) == -ENOMEM)
+                        s->index_broken = true;
+                at += (uint32_t)record_size(r.body.len);
         }
 }
 
 /* As many groups from *done on as fit into the active segment, in one write. No group reaches over the end of a segment: it
  * would not be all or none. */
-static int place_run(Store *s, const Batch *b, size_t *done) {
+static int place_run(Store *s, const Batch *b, size_t *done, Placed *ret) {
         size_t end = *done, n;
-        uint32_t begin = s->at;
+        *ret = (Placed) { .begin = *done, .segment = (uint32_t)s->active.number, .at = s->at };
         for (; end < b->len && fits(s, n = group_size(b->data + end)); end += n)
                 seal_group(s, b->data + end, n);
-        int e = end > *done ? segment_write(&s->active, begin, b->data + *done, end - *done) : 0;
+        int e = end > *done ? segment_write(&s->active, ret->at, b->data + *done, end - *done) : 0;
         if (e < 0)
-                s->at = begin; /* the next try is for the same place */
+                s->at = ret->at; /* the next try is for the same place */
         else
-                *done = end;
+                *done = ret->end = end;
         return e;
 }
 
-static bool out_of_space(int e) {
-        return e == -ENOSPC || e == -EDQUOT;
+int store_place(Store *s, const Batch *b, size_t *done, Placed *ret) {
+        while (*done < b->len) {
+                int e = place_run(s, b, done, ret);
+                if (e >= 0 && *done < b->len) {
+                        store_note(s, b, ret);
+                        *ret = (Placed) { 0 };
+                        e = change_segment(s);
+                }
+                if (e < 0)
+                        return e;
+        }
+        return 0;
+}
+
+void store_note(Store *s, const Batch *b, const Placed *run) {
+        (void)pthread_mutex_lock(&s->index_lock); /* cannot fail for a mutex of this kind; here and below */
+        note(s, b, run);
+        (void)pthread_mutex_unlock(&s->index_lock);
 }
 
 /* ---- what the loop is told ---- */
 
-static void ring(const Store *s) {
+void store_ring(const Store *s) {
         uint64_t one = 1;
         (void)!write(s->event_fd, &one, sizeof(one)); /* full: it is readable already */
 }
@@ -148,29 +179,35 @@ static void set_health(Store *s, StoreHealth health, int error) {
         (void)pthread_cond_signal(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
         if (changed)
-                ring(s);
+                store_ring(s);
 }
 
+/* And the loop may hand over the next batch; this one stays in `noted`. */
 static void set_durable(Store *s, uint64_t position, uint64_t n_records, uint64_t usec) {
         (void)pthread_mutex_lock(&s->lock);
+        Batch empty = s->noted;
+        s->noted = s->handed;
+        s->handed = empty;
         s->durable = position;
         s->busy = false;
         s->stats.n_commits++;
         s->stats.n_records += n_records;
-        s->stats.commit_usec_sum += usec;
-        s->stats.commit_usec_max = MAX(s->stats.commit_usec_max, usec);
+        latency_add(&s->stats.commits, usec);
         (void)pthread_cond_signal(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
-        ring(s);
+        store_ring(s);
 }
 
-static void set_sizes(Store *s) {
+void store_set_sizes(Store *s) {
         (void)pthread_mutex_lock(&s->lock);
         s->stats.n_segments = s->active.number + (s->next.fd >= 0) - s->oldest + 1;
         s->stats.bytes = s->stats.n_segments * s->segment_size;
         s->stats.live_bytes = s->index.live_bytes;
         s->stats.n_tasks = s->index.n_tasks;
         s->stats.n_moved = s->n_moved;
+        s->stats.moved_bytes = s->moved_bytes;
+        s->stats.oldest = s->oldest;
+        s->stats.newest = s->active.number;
         (void)pthread_mutex_unlock(&s->lock);
 }
 
@@ -190,90 +227,103 @@ static bool wait_a_moment(Store *s) {
 /* ---- commits ---- */
 
 /* 0, or a negative errno that is the end. */
-static int place_all(Store *s, const Batch *b) {
+static int place_all(Store *s, const Batch *b, Placed *ret) {
         size_t done = 0;
-        while (done < b->len) {
-                int e = place_run(s, b, &done);
-                if (e >= 0 && done < b->len)
-                        e = change_segment(s);
-                if (e >= 0)
-                        continue;
-                if (!out_of_space(e))
+        for (;;) {
+                int e = store_place(s, b, &done, ret);
+                if (e >= 0 || !store_is_short(e))
                         return e;
                 set_health(s, STORE_FULL, e);
                 if (!wait_a_moment(s))
                         return e;
         }
-        return 0;
 }
 
-static int commit(Store *s, const Batch *b) {
+static int sync_batch(Store *s) {
+        if (fault_hit(FAULT_DISK)) /* for tests of a disk that does not answer */
+                for (;;)
+                        (void)pause();
+        return store_sync(s);
+}
+
+/* The index is told when the answers are on their way; who is told that a task is durable, and asks for it, waits for that. */
+static int commit(Store *s) {
         uint64_t before = clock_monotonic(&clock_system), last = s->durable;
-        int e = place_all(s, b);
+        Placed placed = { 0 };
+        int e = place_all(s, &s->handed, &placed);
         if (e >= 0)
-                e = segment_sync(&s->active);
+                e = sync_batch(s);
         if (e < 0)
                 return e;
-        set_durable(s, b->last, b->last - last, clock_monotonic(&clock_system) - before);
+        (void)pthread_mutex_lock(&s->index_lock);
+        set_durable(s, s->handed.last, s->handed.last - last, clock_monotonic(&clock_system) - before);
+        note(s, &s->noted, &placed);
+        (void)pthread_mutex_unlock(&s->index_lock);
+        batch_clear(&s->noted);
         return 0;
 }
 
-/* Made when half of the active one is used, so that no batch waits for it. */
-static void prepare_next(Store *s) {
+/* Made when half of the active one is used, so that no batch waits for it. 0, or a negative errno that is the end. */
+static int prepare_next(Store *s) {
         if (s->next.fd < 0) {
                 if (s->at < s->active.size / 2 && s->own_health != STORE_FULL)
-                        return;
-                int e = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->next);
+                        return 0;
+                int e = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->boot, &s->next);
+                if (e < 0 && !store_is_short(e))
+                        return e;
                 if (e < 0) {
-                        set_health(s, out_of_space(e) ? STORE_FULL : STORE_FAILED, e);
-                        return;
+                        set_health(s, STORE_FULL, e);
+                        return 0;
                 }
         }
         set_health(s, STORE_GOOD, 0);
+        return 0;
 }
 
-/* The next batch, or false when there will be none. Between batches what is left to be compacted is. */
-static bool next_batch(Store *s, Batch **ret) {
+/* The next batch is in `handed`, or *ret_bytes is 0; false when there will be none. Between batches what is left to be compacted
+ * is. */
+static bool next_batch(Store *s, size_t *ret_bytes) {
         (void)pthread_mutex_lock(&s->lock);
         while (!s->busy && !s->stop && s->health != STORE_FAILED) {
-                bool idle_work = store_may_compact(s) || s->own_health == STORE_FULL;
+                bool idle_work = store_may_compact(s) || hints_are_wanted(s) || s->own_health == STORE_FULL;
                 if (!idle_work) {
                         (void)pthread_cond_wait(&s->wake, &s->lock);
                         continue;
                 }
                 break;
         }
-        bool has = s->busy, stop = s->stop || s->health == STORE_FAILED; /* the loop may have found it so */
+        bool failed = s->health == STORE_FAILED; /* the loop may have found it so: then nothing more becomes durable */
+        bool has = s->busy && !failed, stop = s->stop || failed;
         (void)pthread_mutex_unlock(&s->lock);
-        *ret = has ? &s->handed : NULL;
+        *ret_bytes = has ? s->handed.len : 0;
         return has || !stop;
 }
 
 void *store_thread(void *userdata) {
         Store *s = userdata;
-        Batch *b;
+        size_t bytes;
         int e = 0;
-        while (e >= 0 && next_batch(s, &b)) {
-                size_t budget = COMPACT_MIN;
-                if (b) {
-                        budget = MAX(budget, 2 * b->len);
-                        e = commit(s, b);
-                }
+        (void)pthread_setname_np(pthread_self(), "eqd/store"); /* without it only top is harder to read */
+        while (e >= 0 && next_batch(s, &bytes)) {
+                size_t budget = bytes > 0 ? MAX((size_t)BATCH_STEP, 4 * bytes) : IDLE_STEP;
+                if (bytes > 0)
+                        e = commit(s);
                 if (e >= 0)
-                        prepare_next(s);
+                        e = prepare_next(s);
+                if (e >= 0 && hints_are_wanted(s)) /* before copies that no sync has seen */
+                        hints_step(s, budget);
                 if (e >= 0 && store_may_compact(s))
                         e = store_compact(s, budget);
                 if (e >= 0)
-                        set_sizes(s);
-                if (!b && (e > 0 || s->own_health == STORE_FULL))
+                        store_set_sizes(s);
+                if (bytes == 0 && (e > 0 || s->own_health == STORE_FULL))
                         (void)wait_a_moment(s);
         }
         if (e < 0)
                 set_health(s, STORE_FAILED, e);
         else {
-                if (segment_sync(&s->active) >= 0)
-                        put_seal(s);
-                (void)segment_sync(&s->active); /* all that was promised is synced already */
+                /* If not, it only looks unclean: all that was promised is synced already. */
+                s->sealed = store_sync(s) >= 0 && store_put_seal(s) >= 0 && store_sync(s) >= 0;
         }
         return NULL;
 }

@@ -9,6 +9,7 @@ with a fresh eqd; medians of the rounds are printed. A peer that is not installe
 import argparse
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -124,11 +125,26 @@ class Spooler:
     def __exit__(self, *_):
         self.call("-K")
         eqdtest.eventually(lambda: not (self.place.dir / "ts").exists(), "tsp's server has ended")
-        self.place.remove()
+        eqdtest.eventually(self.removed, "the processes of jobs that waited are gone")
+
+    def removed(self):
+        """Each job that waited has a process of its own, which may still make a file for its output."""
+        try:
+            self.place.remove()
+        except OSError:
+            return False
+        return True
 
     def call(self, *args):
         subprocess.run(["tsp", *map(str, args)], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        check=True)
+
+    def close_gate(self):
+        """A job that holds the slot and needs no CPU, until something opens the FIFO for writing."""
+        gate = self.place.dir / "gate"
+        os.mkfifo(gate)
+        self.call("-n", "sh", "-c", f": <{gate}")
+        return gate
 
     def repeat(self, n, *args):
         """What the last of n calls printed."""
@@ -159,7 +175,7 @@ def tsp_run(tsp, n):
 
 
 def eqctl_submit(eqd, n):
-    repeat(n, eqd.eqctl, "--socket", eqd.socket, "submit", "-q", "q", "--", "/bin/true")
+    submit_only(eqd, n)
     eqd.ok("queue", "flush", "q")
 
 
@@ -170,18 +186,78 @@ def tsp_submit(tsp, n):
 
 
 def eqctl_each(eqd, n):
-    eqd.ok("submit", "-q", "q", "--each", "-", "--", "/bin/true", input="".join(f"{i}\n" for i in range(n)))
+    each_only(eqd, n)
     eqd.ok("queue", "flush", "q")
+
+
+# Held back until all is submitted, then drained: what a person waits for who types a loop and then waits.
+
+def tsp_held(tsp, n):
+    gate = tsp.close_gate()
+    last = tsp.repeat(n, "/bin/true")
+    gate.write_text("")
+    tsp.call("-w", last)
+
+
+def held(work):
+    def run(eqd, n):
+        eqd.ok("queue", "pause", "q")
+        work(eqd, n)
+        eqd.ok("queue", "resume", "q")
+        eqd.ok("queue", "flush", "q")
+    return run
+
+
+def submit_only(eqd, n):
+    repeat(n, eqd.eqctl, "--socket", eqd.socket, "submit", "-q", "q", "--", "/bin/true")
+
+
+def each_only(eqd, n):
+    eqd.ok("submit", "-q", "q", "--each", "-", "--", "/bin/true", input="".join(f"{i}\n" for i in range(n)))
+
+
+def start_only(eqd, n):
+    """One connection: what a program does."""
+    loadgen("run", eqd.socket, "q", n)
+
+
+@bench
+def cli_start(o):
+    """What a submit costs in the shell: a process of eqctl, beside one of tsp and one of /bin/true. All paused."""
+    if not have_tsp():
+        return
+    n, mine, peers, nothing = 200, [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["q"]) as eqd:
+            eqd.ok("queue", "pause", "q")
+            mine.append(rate_of(n, submit_only, eqd, n))
+        with Spooler(1) as tsp:
+            gate = tsp.close_gate()
+            peers.append(rate_of(n, tsp.repeat, n, "/bin/true"))
+            gate.write_text("")
+        nothing.append(rate_of(n, repeat, n, "/bin/true"))
+    where = f"a process per submit, nothing runs meanwhile; unpinned, {len(CPUS)} CPUs"
+    report("cli-start", mine, "submits/s", "task-spooler", peers, where)
+    report("cli-start-floor", mine, "submits/s", "/bin/true", nothing, where)
+
+
+def have_tsp():
+    if not shutil.which("tsp"):
+        print("# task-spooler is not installed: what is beside it is left out (apt install task-spooler)")
+    return shutil.which("tsp")
 
 
 @bench
 def cli(o):
     """From submit to done through the command lines."""
-    if not shutil.which("tsp"):
-        print("# cli-* are left out: task-spooler is not installed (apt install task-spooler)")
+    if not have_tsp():
         return
     n = 200
     for name, slots, mine, peer, how in (
+            ("cli-held", 1, held(submit_only), tsp_held,
+             "a process per submit, all held back until the last is in, then drained; 1 slot"),
+            ("cli-held-each", 1, held(each_only), tsp_held, "one eqctl submit --each, a tsp per task; held back as before"),
+            ("cli-one-connection", 1, start_only, tsp_submit, "submitted over one connection, a tsp per task; 1 slot"),
             ("cli-run", 1, eqctl_run, tsp_run, "eqctl run, tsp -f: a process per task waits for its end"),
             ("cli-submit", 1, eqctl_submit, tsp_submit, "a process per submit, then one wait for all; 1 slot"),
             ("cli-submit-2", 2, eqctl_submit, tsp_submit, "the same with 2 slots"),
@@ -290,32 +366,43 @@ class Beanstalkd:
         self.place.remove()
 
 
+def loop_seconds(pid):
+    """CPU time of its first thread."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 def cpu_seconds(pid):
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def cycle(kind, socket, pid, *args):
-    """(cycles/s, CPU time of the server per cycle in us)"""
-    before = cpu_seconds(pid)
-    p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", kind, socket, *map(str, args)], stdin=subprocess.DEVNULL,
+def cycle(*args):
+    """(count, seconds)"""
+    p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", *map(str, args)], stdin=subprocess.DEVNULL,
                        capture_output=True, text=True, check=False)
     if p.returncode:
-        raise SystemExit(f"cycle {kind}: {p.stderr.strip()}")
+        raise SystemExit(f"cycle {args[0]}: {p.stderr.strip()}")
     n, seconds, _ = p.stdout.split()
-    return int(n) / float(seconds), (cpu_seconds(pid) - before) * 1e6 / int(n)
+    return int(n), float(seconds)
+
+
+def cycle_rate(kind, socket, pid, *args):
+    """(cycles/s, CPU time of the server per cycle in us)"""
+    before = cpu_seconds(pid)
+    n, seconds = cycle(kind, socket, *args)
+    return n / seconds, (cpu_seconds(pid) - before) * 1e6 / n
 
 
 def cycles(o, name, attributes, args, cpu, placement):
     mine, peers, costs, peer_costs = [], [], [], []
     for _ in range(o.rounds):
         with Fresh(["w", "executor=worker", "durable=no", *attributes], cpu=cpu) as eqd:
-            value, cost = cycle("eqd", eqd.socket, eqd.pid, *args)
+            value, cost = cycle_rate("eqd", eqd.socket, eqd.pid, *args)
             mine.append(value)
             costs.append(cost)
         if shutil.which("beanstalkd"):
             with Beanstalkd(cpu) as b:
-                value, cost = cycle("beanstalkd", b.place.socket, b.process.pid, *args)
+                value, cost = cycle_rate("beanstalkd", b.place.socket, b.process.pid, *args)
                 peers.append(value)
                 peer_costs.append(cost)
     report(name, mine, "tasks/s", "beanstalkd", peers, placement)
@@ -366,9 +453,124 @@ def worker_latency(o):
 
 # ---- memory ----
 
+PAYLOAD = eqdtest.BUILD / "tests/bench/payload"
+
+
+@bench
+def payload(o):
+    """Large payloads as sealed memfds, beside the same in messages: what decides above which size it is worth one."""
+    for kind, what in (("submit", "accepted"), ("cycle", "submit, worker, answer")):
+        for kib in (16, 64, 128, 256, 512, 1024):
+            for depth in (1, 8):
+                for cpu in (CPUS[0], None):
+                    found = {"memfd": [], "message": []}
+                    for _ in range(o.rounds):
+                        for way, values in found.items():
+                            values.append(payload_rate(o, kind, kib, way, depth, cpu))
+                    report(f"payload-{kind}-{kib}k-{depth}", found["memfd"], "payloads/s", "in messages", found["message"],
+                           f"{what}; {depth} in flight, {'unpinned' if cpu is None else 'all on one CPU'}")
+
+
+def payload_rate(o, kind, kib, way, depth, cpu):
+    attributes = ["max_active=100", "max_tasks=32", "history=10"] + (["on_full=drop-oldest"] if kind == "submit" else [])
+    with Fresh(["q", "executor=worker", *attributes], cpu=cpu) as eqd:
+        p = subprocess.run([PAYLOAD, eqd.socket, "q", kind, str(kib * 1024), way, str(depth), str(o.seconds),
+                            str(-1 if cpu is None else cpu)], capture_output=True, text=True, check=False)
+        if p.returncode:
+            raise SystemExit(f"payload: {p.stderr.strip()}")
+        n, seconds = p.stdout.split()
+        return int(n) / float(seconds)
+
+
 @bench
 def memory_per_task(o):
-    """Resident bytes per pending task with a payload of 100 bytes."""
+    """Resident bytes per pending task with a payload of 100 bytes, and what stays when workers have emptied the queue."""
+    n, values, after = 1000000, [], []
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker", "max_active=1000"]) as eqd:
+            before = stat(eqd, "rss_kib")
+            loadgen("payloads", eqd.socket, "w", 1, 200, 100, n, 600, -1, 1)
+            values.append((stat(eqd, "rss_kib") - before) * 1024 / n)
+            cycle("drain", "eqd", eqd.socket, 4, 100, n)
+            eqd.ok("queue", "flush", "w")
+            after.append((stat(eqd, "rss_kib") - before) / 1024)
+    report("memory-per-task", values, "bytes", placement=f"{n} volatile tasks with 100 bytes each")
+    report("memory-after-drain", after, "MiB", placement="more than before them, when workers have done them all")
+
+
+def kill_and_start(eqd):
+    """kill -9, and the next one; (seconds to READY=1, CPU seconds until then, bytes that it read)."""
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.forget()
+    for path in (eqd.dir / "state/store").iterdir():
+        path.read_bytes() # warm
+    begin = time.monotonic()
+    eqd.start()
+    seconds = time.monotonic() - begin
+    read = int(Path(f"/proc/{eqd.pid}/io").read_text().split()[1])
+    return seconds, cpu_seconds(eqd.pid), read
+
+
+@bench
+def durable_depth(o):
+    """A durable queue of a million tasks, of ten with EQD_LONG=1: what a submit costs at its end, memory, and a start after kill -9."""
+    n, part = 10_000_000 if eqdtest.LONG else 1_000_000, 200_000
+    first, last, memory, starts, costs, after = [], [], [], [], [], []
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker", "max_bytes=100G", "max_tasks=100000000", "durable=yes"]) as eqd:
+            eqd.ok("queue", "pause", "w")
+            before = stat(eqd, "rss_kib")
+            for tasks, rates in ((part, first), (n - 2 * part, []), (part, last)):
+                cpu = loop_seconds(eqd.pid)
+                loadgen("payloads", eqd.socket, "w", 4, 8, 100, tasks, 600, -1, 100)
+                rates.append((loop_seconds(eqd.pid) - cpu) * 1e6 / tasks)
+            memory.append((stat(eqd, "rss_kib") - before) * 1024 / n)
+            seconds, cpu, _ = kill_and_start(eqd)
+            starts.append(seconds)
+            costs.append(cpu)
+            after.append((stat(eqd, "rss_kib") - before) * 1024 / n)
+    report("durable-submit-deep-cpu", last, "us/task", "the first", first, f"CPU time of the loop; the last {part} of {n}")
+    report("durable-memory-per-task", memory, "bytes", placement=f"resident, {n} tasks with 100 bytes each")
+    report("durable-memory-per-task-after-start", after, "bytes", placement="the same after kill -9 and a start")
+    report("durable-start", starts, "s", placement=f"kill -9 to READY=1, page cache warm, {n} tasks")
+    report("durable-start-cpu", costs, "s", placement="CPU time until then")
+
+
+@bench
+def durable_start_large(o):
+    """What a start reads of 20,000 tasks with 64 KiB each."""
+    n, reads, starts = 20_000, [], []
+    for _ in range(o.rounds):
+        with Fresh(["w", "executor=worker", "max_bytes=100G", "durable=yes"]) as eqd:
+            eqd.ok("queue", "pause", "w")
+            loadgen("payloads", eqd.socket, "w", 1, 16, 65536, n, 600, -1, 1)
+            kill_and_start(eqd) # seals what the first one was killed in, and makes its hint
+            eqd.ok("queue", "show", "w")
+            seconds, _, read = kill_and_start(eqd)
+            reads.append(read / n)
+            starts.append(seconds)
+    report("durable-start-large-reads", reads, "bytes/task", placement="all reads of the process until READY=1 and a little after")
+    report("durable-start-large", starts, "s", placement=f"kill -9 to READY=1, {n} tasks with 64 KiB")
+
+
+@bench
+def durable_drain(o):
+    """Workers empty a durable queue of 300,000 tasks, which come from the store, beside one in memory."""
+    n, durable, volatile = 300_000, [], []
+    for _ in range(o.rounds):
+        for kind, rates in (("yes", durable), ("no", volatile)):
+            with Fresh(["w", "executor=worker", "max_active=1000", "max_bytes=1G", "max_tasks=1000000", f"durable={kind}"]) as eqd:
+                loadgen("payloads", eqd.socket, "w", 4, 8, 100, n, 600, -1, 100)
+                done, seconds = cycle("drain", "eqd", eqd.socket, 4, 100, n)
+                rates.append(done / seconds)
+    report("durable-drain", durable, "tasks/s", "the same in memory", volatile, "unpinned, 4 workers with 100 each")
+
+
+@bench
+def memory_per_command(o):
+    """The same of commands: /bin/true with 100 bytes for its standard input."""
     n, values = 200000, []
     for _ in range(o.rounds):
         with Fresh(["q"]) as eqd:
@@ -376,7 +578,7 @@ def memory_per_task(o):
             before = stat(eqd, "rss_kib")
             loadgen("submit", eqd.socket, "q", 1, 200, 100, n, 600, -1)
             values.append((stat(eqd, "rss_kib") - before) * 1024 / n)
-    report("memory-per-task", values, "bytes", placement=f"{n} tasks of /bin/true with 100 bytes each")
+    report("memory-per-command", values, "bytes", placement=f"{n} tasks of /bin/true with 100 bytes each")
 
 
 @bench

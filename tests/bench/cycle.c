@@ -3,13 +3,14 @@
  *
  *   cycle eqd|beanstalkd SOCKET PRODUCERS WORKERS DEPTH SECONDS CPU
  *   cycle latency eqd|beanstalkd SOCKET SECONDS CPU
+ *   cycle drain eqd|beanstalkd SOCKET WORKERS DEPTH TASKS
  *
  * DEPTH: requests that each producer has unanswered, tasks that each worker may have. Producers pause while more than BACKLOG
  * tasks wait, so that what is measured is cycles and not the filling of a queue. The queue of eqd is `w`. CPU pins; -1 does
  * not. Prints `N SECONDS MSEC`: completed tasks, the time that took, and the CPU time that this program used itself.
  *
  * latency: 1000 submits a second, one after the other, and a worker that waits. Prints `P50 P99` in us: from the submit to the
- * arrival of the task at the worker. */
+ * arrival of the task at the worker. drain: so many tasks that wait already are received and completed; prints as the first. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -277,6 +278,7 @@ static void one_at_a_time(Cycle *y, uint64_t when) {
         y->depth = 0; /* no more in turn() */
         while (y->n_completed == n || y->c[0].in_flight > 0)
                 turn(y);
+        flush(&y->c[1]); /* the worker's answer: it waits for the next task, and does not sit on this one until then */
 }
 
 static int latency(char **a) {
@@ -296,10 +298,33 @@ static int latency(char **a) {
         return 0;
 }
 
+static void print_result(const Cycle *y, uint64_t begin) {
+        printf("%" PRIu64 " %.6f %" PRIu64 "\n", y->n_completed, (double)(now_nsec() - begin) / 1e9, used_msec());
+}
+
+static int drain(char **a) {
+        static Cycle y;
+        y.n_connections = strtoul(a[2], NULL, 10);
+        y.depth = strtoul(a[3], NULL, 10);
+        uint64_t n = strtoull(a[4], NULL, 10);
+        if (y.n_connections > MAX_CONNECTIONS || y.depth == 0)
+                return 2;
+        start(&y, a[0], a[1], -1);
+        uint64_t begin = now_nsec();
+        while (y.n_completed < n)
+                turn(&y);
+        for (size_t i = 0; i < y.n_connections; i++)
+                flush(&y.c[i]);
+        print_result(&y, begin);
+        return 0;
+}
+
 int main(int argc, char **argv) {
         static Cycle y;
         if (argc == 6 && strcmp(argv[1], "latency") == 0)
                 return latency(argv + 2);
+        if (argc == 7 && strcmp(argv[1], "drain") == 0)
+                return drain(argv + 2);
         if (argc != 8) {
                 fprintf(stderr, "usage: see the top of cycle.c\n");
                 return 2;
@@ -315,6 +340,6 @@ int main(int argc, char **argv) {
         uint64_t begin = now_nsec(), end = begin + (uint64_t)(atof(argv[6]) * 1e9);
         while (now_nsec() < end)
                 turn(&y); /* what is in flight at the end is not waited for: beanstalkd does not answer behind a reserve */
-        printf("%" PRIu64 " %.6f %" PRIu64 "\n", y.n_completed, (double)(now_nsec() - begin) / 1e9, used_msec());
+        print_result(&y, begin);
         return 0;
 }

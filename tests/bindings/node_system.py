@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from eqdtest import BUILD, equal, main, test
+from ends import crash
 import nodekit
 
 PACKAGE = BUILD / "client/bindings/node"
@@ -33,6 +34,23 @@ def tests_with_an_eqd_pass(eqd):
 @test()
 def tests_of_workers_pass(eqd):
     run_tests("worker.test.js", eqd.environment(EQD_SOCKET=str(eqd.socket)))
+
+
+@test()
+def clients_and_workers_go_on_over_kill_9(eqd):
+    with open(eqd.dir / "node.log", "w+", encoding="utf-8") as log, \
+            subprocess.Popen([nodekit.node(), PACKAGE / "test/comeback.mjs"], env=eqd.environment(EQD_SOCKET=str(eqd.socket)), text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log) as p:
+        lines = []
+        for line in p.stdout:
+            lines.append(line)
+            if line == "CRASH\n":
+                crash(eqd)
+                if p.poll() is None:
+                    p.stdin.write("BACK\n")
+                    p.stdin.flush()
+        log.seek(0)
+        equal((lines, log.read(), p.wait(60)), (["CRASH\n"] * 3 + ["DONE\n"], "", 0))
 
 
 @test()

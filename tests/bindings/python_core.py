@@ -13,7 +13,7 @@ from unittest import mock
 import msgpack
 
 import eqd
-from eqd import core, values
+from eqd import core, reconnect, values
 
 
 def pack(*messages):
@@ -247,6 +247,113 @@ class ClientTest(unittest.TestCase):
     def test_no_eqd_is_an_os_error(self):
         with self.assertRaises(FileNotFoundError):
             eqd.connect("/nowhere/s")
+
+
+def refuse(code):
+    def step(sock):
+        [request] = read(sock)
+        sock.sendall(pack([1, request[1], [code, "no"], None]))
+    return step
+
+
+QUICK = dict(first=0.001, max=0.002)
+
+
+class ReconnectTest(unittest.TestCase):
+    """With a policy."""
+
+    def submit_over(self, first, again, policy=eqd.Reconnect(**QUICK), **options):
+        """What a submit gives while one eqd does `first` and the next `again`, and the requests that they read."""
+        requests = []
+
+        def note(step):
+            def noted(sock):
+                [request] = read(sock)
+                requests.append(request)
+                step(sock, request)
+            return noted
+        with FakeEqd(note(first), note(again)) as fake, eqd.connect(fake.path, reconnect=policy) as c:
+            return c.submit("q", **options).id, requests
+
+    def test_a_submit_is_sent_again_with_the_key_that_it_was_given(self):
+        changes = []
+        task, (one, two) = self.submit_over(lambda sock, request: None,
+                                            lambda sock, request: sock.sendall(pack([1, request[1], None, [1, 2]])),
+                                            eqd.Reconnect(on_change=changes.append, **QUICK))
+        self.assertEqual(task, (1, 2))
+        self.assertEqual(one[3], two[3])
+        self.assertRegex(one[3][2]["unique"], "^py-[0-9a-f]{16}-[0-9]+$")
+        self.assertEqual(changes, ["lost", "back"])
+
+    def test_what_cannot_be_repeated_is_not(self):
+        for options, policy in (({"unique": "k", "on_dup": "replace"}, eqd.Reconnect(**QUICK)),
+                                ({"unique": "k", "on_dup": "error"}, eqd.Reconnect(**QUICK)),
+                                ({}, eqd.Reconnect(keys=False, **QUICK))):
+            with FakeEqd(hang_up, answer([1, 2])) as fake, eqd.connect(fake.path, reconnect=policy) as c:
+                with self.assertRaises(eqd.ConnectionLost):
+                    c.submit("q", argv=["true"], **options)
+                c.ping()
+        with FakeEqd(hang_up, answer(None)) as fake, eqd.connect(fake.path, reconnect=eqd.Reconnect(**QUICK)) as c:
+            with self.assertRaises(eqd.ConnectionLost):
+                c.queue_pause("q")
+            c.ping()
+
+    def test_what_an_eqd_that_stops_refuses_is_for_the_next_one(self):
+        with FakeEqd(refuse(21), answer(None)) as fake, eqd.connect(fake.path, reconnect=eqd.Reconnect(**QUICK)) as c:
+            c.queue_pause("q")
+
+    def test_an_eqd_that_does_not_come_back_is_given_up(self):
+        with FakeEqd(hang_up) as fake:
+            with eqd.connect(fake.path, reconnect=eqd.Reconnect(give_up=0.05, **QUICK)) as c:
+                os.unlink(fake.path)
+                with self.assertRaises(OSError):
+                    c.ping()
+
+    def test_asyncio_sends_all_again_that_wait(self):
+        seen = []
+
+        def first(sock):
+            seen.extend(read(sock, 3))
+
+        def again(sock):
+            requests = read(sock, 3)
+            seen.extend(requests)
+            sock.sendall(pack(*([1, r[1], None, [1, int(r[3][1])]] for r in requests)))
+            sock.recv(1)
+
+        async def work(path):
+            async with eqd.aio.connect(path, reconnect=eqd.Reconnect(**QUICK)) as c:
+                return await asyncio.gather(*(c.submit("q", b"%d" % i) for i in (1, 2, 3)))
+        with FakeEqd(first, again) as fake:
+            self.assertEqual([t.id for t in asyncio.run(work(fake.path))], [(1, 1), (1, 2), (1, 3)])
+        keys = [(r[3][1], r[3][2]["unique"]) for r in seen]
+        self.assertEqual(sorted(keys[:3]), sorted(keys[3:]))
+        self.assertEqual(len(set(keys)), 3)
+
+    def test_pauses_double_up_to_the_longest_and_end_with_the_time(self):
+        now = [100.0]
+        tries = reconnect.Tries(eqd.Reconnect(first=1, max=4, give_up=20), lambda: now[0])
+        pauses = []
+        while (pause := tries.next()) is not None:
+            pauses.append(pause)
+            now[0] += pause
+        self.assertEqual((pauses[0], now[0]), (0.0, 120.0))
+        for pause, want in zip(pauses[1:-1], (1, 2, 4, 4, 4, 4, 4, 4, 4)):
+            self.assertTrue(want / 2 <= pause <= want, pauses)
+        for wrong in (dict(first=0), dict(first=3, max=2), dict(give_up=0)):
+            with self.assertRaises(ValueError):
+                eqd.Reconnect(**wrong)
+
+    def test_batches_are_repeated_if_all_of_their_tasks_have_keys(self):
+        def batch(tasks, policy=eqd.Reconnect(), **options):
+            params, repeatable = reconnect.prepare(policy, "submit_many", ["q", tasks, *([options] if options else [])])
+            return [t.get("unique") if isinstance(t, dict) else None for t in params[1]], repeatable
+        keys, repeatable = batch([b"a", {"payload": b"b", "unique": "mine"}])
+        self.assertEqual((keys[0][:3], keys[1], repeatable), ("py-", "mine", True))
+        self.assertEqual(batch([b"a"], eqd.Reconnect(keys=False)), ([None], False))
+        self.assertEqual(batch([b"a"], common={"on_dup": "replace"})[1], False)
+        self.assertEqual(reconnect.prepare(eqd.Reconnect(), "ping", []), ([], True))
+        self.assertEqual(reconnect.prepare(eqd.Reconnect(), "submit", ["q", b"", {"stdin_fd": True}])[1], False)
 
 
 if __name__ == "__main__":

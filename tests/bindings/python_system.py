@@ -10,6 +10,7 @@ from pathlib import Path
 
 import eqd as package
 from eqdtest import contains, equal, main, test
+from ends import crash
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "client/examples"
 
@@ -157,6 +158,79 @@ def a_client_outlives_a_restart_of_eqd(eqd):
         eqd.forget()
         eqd.start()
         equal(c.stat()["pid"], eqd.pid)
+
+
+COME_BACK = package.Reconnect(first=0.005, max=0.05)
+
+
+@test()
+def submits_waits_and_events_go_on_over_kill_9(eqd):
+    """None is lost, none is doubled."""
+    n, per_crash = 90, 30
+    with package.connect(str(eqd.socket), reconnect=COME_BACK) as c:
+        c.queue_create("q", set={"max_active": 2})
+        held = c.submit("q", argv=["true"], hold=True)
+        events = c.events("q")
+        crashes = []
+        for i in range(n):
+            if i % per_crash == per_crash // 2:
+                crashes.append(threading.Thread(target=crash, args=(eqd,)))
+                crashes[-1].start()
+            equal(c.submit("q", argv=["true"]).id.seq, i + 2)
+            if i % per_crash == per_crash - 1:
+                crashes[-1].join()
+        seen = []
+        while seen.count("reconnected") < 1:
+            seen.append(next(events)["event"])
+        waiting = threading.Thread(target=held.wait)
+        waiting.start()
+        crash(eqd)
+        with client(eqd) as other: # requests of one client follow one another
+            other.release([held.id])
+        waiting.join()
+        equal(held.show()["state"], "DONE")
+        equal(c.queue_show("q")["last_seq"], n + 1)
+
+
+@test()
+def asyncio_goes_on_over_kill_9_and_so_does_a_worker(eqd):
+    async def work():
+        async def shout(run):
+            return run.payload.upper()
+        async with package.aio.connect(str(eqd.socket), reconnect=COME_BACK) as c:
+            await c.queue_create("w", set={"executor": "worker", "max_active": 8, "max_crashes": 100})
+            worker = package.worker.Worker({"w": shout}, parallel=4, path=str(eqd.socket))
+            serving = asyncio.create_task(worker.run(COME_BACK))
+            loop = asyncio.get_running_loop()
+            for part in range(3):
+                tasks = [asyncio.ensure_future(c.submit("w", b"x%d" % i)) for i in range(200)]
+                await tasks[0]
+                crashing = loop.run_in_executor(None, crash, eqd)
+                results = await asyncio.gather(*(t.result() for t in await asyncio.gather(*tasks)))
+                equal(sorted(r["result"] for r in results), sorted(b"X%d" % i for i in range(200)))
+                await crashing
+            equal((await c.queue_show("w"))["last_seq"], 600)
+            worker.stop()
+            await serving
+    asyncio.run(work())
+
+
+@test()
+def keys_make_second_submits_the_same_task(eqd):
+    with package.connect(str(eqd.socket)) as c:
+        c.queue_create("q")
+        first = c.submit("q", argv=["true"], hold=True, unique="k")
+        equal(c.submit("q", argv=["true"], unique="k").id, first.id)
+        try:
+            c.submit("q", argv=["true"], unique="k", on_dup="error")
+            raise AssertionError("it was taken")
+        except package.DuplicateError as e:
+            equal("q/1 has that key" in str(e), True)
+        tasks = c.map("q", [{"unique": "a"}, {"unique": "k"}, {"unique": "b"}], argv=["true"], hold=True)
+        equal([t.id.seq for t in tasks], [2, 1, 3])
+        equal(c.submit("q", argv=["true"], hold=True, unique="k", on_dup="replace").id.seq, 4)
+        equal((first.show()["state"], first.show()["unique"]), ("CANCELED", "k"))
+        c.cancel(["q/2", "q/3", "q/4"])
 
 
 @test()

@@ -57,6 +57,19 @@ def handlers_get_payloads_and_give_results(eqd):
 
 
 @test()
+def a_reserved_worker_comes_where_no_other_does(eqd):
+    async def shout(run):
+        return run.payload.upper()
+
+    async def use(client, worker):
+        await client.queue_set("w", {"rescuer": "yes"})
+        equal((await (await client.submit("w", b"help")).result())["result"], b"HELP")
+        equal((await client.queue_show("w"))["rescued"], 1)
+        equal([row["rescue"] for row in await client.worker_list()], [True])
+    with_worker(eqd, {"w": shout}, use, rescue=True)
+
+
+@test()
 def exceptions_fail_the_attempt_and_final_the_task(eqd):
     attempts = []
 

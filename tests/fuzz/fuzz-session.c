@@ -3,19 +3,31 @@
  * how the client behaves, second: how the rest is cut into chunks.
  *
  * A client that reads and half-closes must get a sequence of whole messages, then the end, and exactly the same bytes
- * however its own were cut. One that vanishes, or meets an allocation that fails, must leave nothing behind. */
+ * however its own were cut, with descriptors along or without. One that vanishes, or meets an allocation that fails, must leave nothing behind. */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include "base/fault.h"
 #include "executor/runanswer.h"
+#include "proto/memfd.h"
 #include "server/server.h"
 #include "target.h"
 
-enum { VANISH = 1, DO_NOT_READ = 2, FAIL = 4, MAX_TURNS = 100000, N_PENDING = 64 };
+enum {
+        VANISH = 1,
+        DO_NOT_READ = 2,
+        FAIL = 4,
+        WITH_FDS = 0x80,
+        N_FDS = EQ_FDS_MAX + 2,
+        MAX_TURNS = 100000,
+        N_PENDING = 64
+};
 
 static uv_loop_t loop;
 static Users users;
@@ -23,6 +35,7 @@ static Server *server;
 static uint64_t seq;
 static PendingRequest *pending[N_PENDING];
 static unsigned n_pending;
+static int passed[N_FDS]; /* what goes along with each chunk of WITH_FDS: a payload, then what is none */
 
 /* ---- a host that answers from nothing ---- */
 
@@ -30,6 +43,12 @@ static void handle_submit(void *host, const Request *rq, const void *params) {
         const EqSubmit *submit = params;
 
         FUZZ_CHECK(submit->payload.len <= EQ_PAYLOAD_MAX && submit->queue.len <= EQ_NAME_MAX);
+        for (int fd; submit->payload_fd && (fd = session_take_fd(rq->session)) >= 0; close(fd)) {
+                char byte;
+                size_t n;
+                if (eq_memfd_size(fd, &n) == 0)
+                        FUZZ_CHECK(n == 1 && eq_memfd_read(fd, &byte, n) == 0 && byte == 'p');
+        }
         request_reply_id(rq, (eq_task_id) { .queue = 1, .seq = ++seq });
 }
 
@@ -99,6 +118,16 @@ static void start_server(void) {
         FUZZ_CHECK(uv_loop_init(&loop) == 0);
         FUZZ_CHECK(server_new(&loop, &users, &config, &hooks, handlers, NULL, error, sizeof(error), &server) == 0);
         server_start(server);
+        FUZZ_CHECK(eq_memfd_new(eq_str("p"), &passed[0]) == 0);
+        for (unsigned i = 1; i < N_FDS; i++)
+                FUZZ_CHECK((passed[i] = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0);
+}
+
+/* Rises by what is left open. */
+static int lowest_free_fd(void) {
+        int fd = dup(passed[0]);
+        close(fd);
+        return fd;
 }
 
 /* ---- the client ---- */
@@ -137,9 +166,27 @@ static int connect_session(void) {
         return pair[1];
 }
 
-static void send_in_chunks(int fd, const uint8_t *data, size_t size, size_t step, bool reads, EqBuffer *in) {
+static ssize_t send_chunk(int fd, const uint8_t *data, size_t n, bool with_fds) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(passed))];
+        } control = {
+                .header = { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(passed)) }
+        };
+        struct iovec iov = { .iov_base = (void *)data, .iov_len = n };
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+        if (with_fds) {
+                memcpy(CMSG_DATA(&control.header), passed, sizeof(passed));
+                m.msg_control = &control;
+                m.msg_controllen = sizeof(control);
+        }
+        return sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void send_in_chunks(int fd, const uint8_t *data, size_t size, size_t step, uint8_t how, EqBuffer *in) {
+        bool reads = !(how & DO_NOT_READ);
         for (unsigned i = 0; size > 0 && i < MAX_TURNS; i++) {
-                ssize_t n = send(fd, data, MIN(step, size), MSG_NOSIGNAL | MSG_DONTWAIT);
+                ssize_t n = send_chunk(fd, data, MIN(step, size), how & WITH_FDS);
                 if (n < 0 && errno != EAGAIN)
                         return;
                 if (n > 0) {
@@ -173,23 +220,31 @@ static void check_nothing_is_left(void) {
                 FUZZ_CHECK(!pending[i]);
 }
 
+/* A read of eqd ends where a descriptor comes along, so not all is read in the first turn. */
+static bool has_unread(int fd) {
+        int n = 0;
+        FUZZ_CHECK(ioctl(fd, SIOCOUTQ, &n) == 0);
+        return n > 0;
+}
+
 /* The orderly client; all that it gets. */
-static void run_reader(const uint8_t *data, size_t size, size_t step, EqBuffer *in) {
-        int fd = connect_session();
+static void run_reader(uint8_t how, const uint8_t *data, size_t size, size_t step, EqBuffer *in) {
+        int free_fd = lowest_free_fd(), fd = connect_session();
         bool more = true;
 
-        send_in_chunks(fd, data, size, step, true, in);
+        send_in_chunks(fd, data, size, step, how, in);
         (void)shutdown(fd, SHUT_WR);
         for (unsigned i = 0; i < MAX_TURNS && more; i++) {
                 size_t had = in->len;
                 turn();
                 more = receive(fd, in);
-                if (in->len == had && list_is_empty(&server->to_serve))
+                if (in->len == had && list_is_empty(&server->to_serve) && !has_unread(fd))
                         answer_pending(); /* everything else is done: so their place does not depend on the turns */
         }
         FUZZ_CHECK(!more);
         check_nothing_is_left();
         close(fd);
+        FUZZ_CHECK(lowest_free_fd() == free_fd);
 }
 
 static void check_messages(const EqBuffer *in) {
@@ -205,15 +260,16 @@ static void check_messages(const EqBuffer *in) {
 
 static void run_rude(uint8_t how, const uint8_t *data, size_t size, size_t step) {
         EqBuffer in = EQ_BUFFER_NULL;
-        int fd = connect_session();
+        int free_fd = lowest_free_fd(), fd = connect_session();
 
         if (how & FAIL)
                 fault_set(FAULT_ALLOC, 1 + (how >> 3 & 7), how & 0x40);
-        send_in_chunks(fd, data, size, step, !(how & DO_NOT_READ), &in);
+        send_in_chunks(fd, data, size, step, how, &in);
         if (!(how & VANISH))
                 answer_pending();
         close(fd);
         check_nothing_is_left();
+        FUZZ_CHECK(lowest_free_fd() == free_fd);
         fault_set(FAULT_ALLOC, 0, false);
         eq_buffer_done(&in);
 }
@@ -234,8 +290,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         }
 
         EqBuffer once = EQ_BUFFER_NULL, chunks = EQ_BUFFER_NULL;
-        run_reader(data, size, size, &once);
-        run_reader(data, size, step, &chunks);
+        run_reader(how, data, size, size, &once);
+        run_reader(how, data, size, step, &chunks);
         check_messages(&once);
 
         FUZZ_CHECK(once.len == chunks.len && (once.len == 0 || memcmp(once.data, chunks.data, once.len) == 0));

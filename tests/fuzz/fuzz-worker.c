@@ -53,7 +53,7 @@ static void make_queue(Manager *m, const Caller *caller) {
                 TaskRecord *last;
                 eq_task_id id;
                 EQ_SET(&s, Submit, payload, eq_str("payload"));
-                SubmitArgs args = { .submit = &s, .stdin_fd = -1 };
+                SubmitArgs args = { .submit = &s, .payload = s.payload, .stdin_fd = -1 };
                 FUZZ_CHECK(manager_submit(m, caller, eq_str("w"), &args, 1, &last, &id, &refusal) == 0);
         }
 }

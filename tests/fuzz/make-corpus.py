@@ -50,7 +50,9 @@ OPTIONS = {
     "urgent": True, "hold": False, "at_usec": 1700000000000000, "delay_usec": 5, "expire_usec": 6, "timeout_usec": 7,
     "grace_usec": 8, "retries": 3, "backoff_usec": 1000, "backoff_max_usec": 2000, "after_ok": [ID, "encode/7"],
     "after_any": [], "after_fail": ["q/1"], "merge": True, "stdout_path": "/tmp/out", "stderr_path": "/tmp/err",
-    "umask": 18, "nice": -5, "rlimits": ["nofile=1024:4096"], "stdin_fd": False, "attach": True, "block_usec": 9,
+    "umask": 18, "nice": -5, "rlimits": ["nofile=1024:4096"], "stdin_fd": False, "payload_fd": False, "attach": True, "block_usec": 9,
+    "unique": "film-7", "on_dup": "replace",
+    "also": ["mail"],
 }
 
 CALLS = {
@@ -60,6 +62,7 @@ CALLS = {
     "ping": [],
     "submit": ["q0", b"payload"],
     "submit-all": ["encode", b"x" * 100, OPTIONS],
+    "submit-fd": ["q0", None, {"payload_fd": True}],
     "submit-map": [{"queue": "q", "payload": None, "nice": 3, "nice2": {"a": [1, {}]}}],
     "submit-str": ["q", "text as payload", {"label": "\u20ac"}],
     "submit_many": ["q", [b"a", "b", None, {"payload": b"c", "urgent": True}], {"common": {"retries": 2}}],
@@ -77,7 +80,7 @@ CALLS = {
     "queue_drain": ["new", {"timeout_usec": 5}],
     "queue_rm": ["new", {"yes": True}],
     "stat": [],
-    "worker_serve": [["w"], {"credit": 4, "parallel": 2, "name": "corpus"}],
+    "worker_serve": [["w"], {"credit": 4, "parallel": 2, "name": "corpus", "payload_fd": True}],
     "worker_credit": [9, {"parallel": 3}],
     "worker_touch": ["w/1", 1, {"progress": 50, "note": "half"}],
     "worker_list": [{"from": 0, "limit": 5}],
@@ -85,6 +88,9 @@ CALLS = {
     "worker_leave": [],
     "float": [1.5, {"retries": 2.0}],
     "unknown": [[[[[]]]], {"x": {"y": {"z": None}}}],
+    "submit-key": ["q", b"p", {"argv": ["true"], "unique": "k", "on_dup": "error"}],
+    "submit-key-bad": ["q", b"p", {"argv": ["true"], "unique": "", "on_dup": "often"}],
+    "submit_many-keys": ["q", [{"unique": "a", "payload": b"1"}, {"unique": "a"}, b"2"], {"common": {"on_dup": "skip"}}],
 }
 
 TASK = {"id": ID, "queue": "q", "state": "FAILED", "exit": 1, "argv": ["false"], "uid": 0, "detail": "exit status 1"}
@@ -147,9 +153,10 @@ def main():
     # Whole conversations; first byte: how the client behaves, second: the size of its chunks.
     calls = [pack(m) for m in MESSAGES.values() if m[0] in (0, 2) and isinstance(m[-1], list)]
     write("session", "calls", bytes([0, 9]) + b"".join(calls))
-    for how in (1, 2, 3, 4, 12, 22, 68):
+    for how in (1, 2, 3, 4, 12, 22, 68, 128, 129, 130, 132, 196):
         write("session", f"calls-{how}", bytes([how, 30]) + b"".join(calls))
     write("session", "large-replies", bytes([0, 3]) + b"".join(pack([0, i, "list", [{"limit": i}]]) for i in range(0, 99, 9)))
+    write("session", "descriptors", bytes([128, 60]) + pack([0, 7, "submit", ["q0", None, {"payload_fd": True}]]) * 20)
     write("session", "waits", bytes([0, 50]) + pack([0, 1, "wait", [[]]]) * 80)
     write("session", "submits", bytes([0, 255]) + pack([0, 7, "submit", ["q0", b"x" * 10]]) * 300)
     answers = [[1, 7, None, None], [1, 7, None, b"r"], [1, 7, None, {"attempt": 1, "result": b"r", "exit": 3}],

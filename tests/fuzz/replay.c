@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Runs a fuzz target without libFuzzer: over every file of the given corpus directories, and over a bounded number of
- * mutations of each. Deterministic, so that what fails here fails again: `replay DIRECTORY...` (the mutation that failed
- * is named by file and round), and `replay -w FILE ROUND` writes it to standard output. */
+ * mutations of each. Deterministic, so that what fails here fails again: `replay [-n N] DIRECTORY...` (the mutation that failed
+ * is named by file and round), and `replay -w FILE ROUND` writes it to standard output. EQD_LONG set: never fewer than 2000. */
 
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +16,8 @@
 #include "target.h"
 
 enum { N_MUTATIONS = 2000, MAX_FILE = 65536 };
+
+static unsigned n_mutations = N_MUTATIONS; /* of each file */
 
 /* What runs now, for the handler of SIGABRT; nothing else is shared. */
 static char now_running[512];
@@ -72,7 +74,7 @@ static int run_file(const char *path) {
                 fprintf(stderr, "%s: %s\n", path, strerror(-r));
                 return r;
         }
-        for (unsigned round = 0; round <= N_MUTATIONS; round++) {
+        for (unsigned round = 0; round <= n_mutations; round++) {
                 snprintf(now_running, sizeof(now_running), "while running %s, round %u\n", path, round);
                 make_round(&file, round, &input);
                 run_one(&input);
@@ -119,8 +121,14 @@ int main(int argc, char *argv[]) {
 
         if (argc == 4 && strcmp(argv[1], "-w") == 0)
                 return write_round(argv[2], (unsigned)strtoul(argv[3], NULL, 10)) < 0;
+        if (argc > 3 && strcmp(argv[1], "-n") == 0) {
+                if (!getenv("EQD_LONG"))
+                        n_mutations = (unsigned)strtoul(argv[2], NULL, 10);
+                argv += 2;
+                argc -= 2;
+        }
         if (argc < 2) {
-                fprintf(stderr, "usage: replay DIRECTORY... | replay -w FILE ROUND\n");
+                fprintf(stderr, "usage: replay [-n MUTATIONS] DIRECTORY... | replay -w FILE ROUND\n");
                 return 2;
         }
         signal(SIGABRT, say_what_ran);
@@ -132,6 +140,6 @@ int main(int argc, char *argv[]) {
                 fprintf(stderr, "no files: an empty corpus tests nothing\n");
                 return 1;
         }
-        printf("%u files, each with %d mutations\n", n_files, N_MUTATIONS);
+        printf("%u files, each with %u mutations\n", n_files, n_mutations);
         return 0;
 }

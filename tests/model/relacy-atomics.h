@@ -29,5 +29,8 @@
 #define cas_acq_rel(p, e, v) RELACY_CAS(p, e, v, rl::mo_acq_rel, rl::mo_acquire)
 #define cas_seq_cst(p, e, v) RELACY_CAS(p, e, v, rl::mo_seq_cst, rl::mo_seq_cst)
 
+#define light_fence() rl::atomic_thread_fence(rl::mo_seq_cst, $)
+#define heavy_fence() rl::atomic_thread_fence(rl::mo_seq_cst, $)
+
 #define preempt_here() ((void)0)
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The laws of the execution queue, as they stand in daemon/engine, under relacy. Usage: relacy-models NAME ITERATIONS.
  * Each model is a handful of threads; relacy runs it over and over with other interleavings and other values of loads, and
- * sees to data races on VAR_T()s, leaks, and the asserts. relacy.py runs these, and mutants that they must catch. */
+ * sees to data races on VAR_T()s, leaks, and the asserts. relacy.py runs these, and mutants that they must catch.
+ * With -DRELACY_ONLY=Push there is that one alone, NAME "only": relacy makes much code of each. */
 
 #include <relacy/relacy.hpp>
 
@@ -13,6 +14,7 @@
 #include "engine/inbox.c"
 #include "engine/slots.h"
 #include "engine/xhead.h"
+#include "engine/xlot.h"
 #include "engine/xtask.h"
 
 #define VAR rl::var
@@ -21,6 +23,8 @@
 /* relacy does not clear what it has not seen written. */
 static void clear(InboxNode *n) {
         store_relaxed(&n->next, INBOX_EMPTY);
+        store_relaxed(&n->value, 0);
+        n->far = 0;
 }
 
 static void clear(XHead *h, uint64_t id, uint64_t max_tasks) {
@@ -30,17 +34,17 @@ static void clear(XHead *h, uint64_t id, uint64_t max_tasks) {
                                       &h->refunded, &h->pins };
         for (ATOMIC(uint64_t) * word : words)
                 store_relaxed(word, 0);
-        xhead_begin(h, id, max_tasks, max_tasks);
+        xhead_begin(h, id, max_tasks, max_tasks, 0);
 }
 
 static void clear(XTask *t) {
         clear(&t->node);
         store_relaxed(&t->queue, (XQueue *)0);
         store_relaxed(&t->word, 0);
-        store_relaxed(&t->charge, 0);
 }
 
-static const uint64_t ID = 5 << 4, CHARGE = 1;
+static const uint64_t ID = 5 << 4;
+static const uint32_t UNITS = 0; /* a charge of one task */
 
 /* ---- push and hand-over: two producers of two nodes, who becomes the owner consumes ---- */
 
@@ -141,7 +145,7 @@ struct Queue {
                                 continue;
                         }
                         RL_ASSERT(SAY(n_ended) == 0);
-                        uint64_t charge = load_relaxed(&t->charge);
+                        uint64_t charge = xcharge(load_relaxed(&t->node.value));
                         if (xtask_claim(t, &to_release)) {
                                 SAY(n_done) = SAY(n_done) + 1;
                                 xtask_finish(t);
@@ -153,9 +157,9 @@ struct Queue {
 
         XHeadVerdict submit(XTask *t, bool is_urgent, uint64_t ticket) {
                 bool token;
-                XHeadVerdict v = xhead_enter(&head, ID, CHARGE, &token);
+                xtask_begin(t, (XQueue *)this, UNITS, ticket);
+                XHeadVerdict v = xhead_enter(&head, ID, xcharge(UNITS), 0, &token);
                 if (v == XHEAD_OK) {
-                        xtask_begin(t, (XQueue *)this, CHARGE, ticket);
                         token = is_urgent ? xhead_push_urgent(&head, &t->node) : xhead_push(&head, &t->node);
                 }
                 if (token)
@@ -235,6 +239,87 @@ struct Full : rl::test_suite<Full, 3> {
         }
 };
 
+/* ---- lots: an owner of one that submits twice, a stop, and another one that asks for lots ---- */
+
+struct Lots : rl::test_suite<Lots, 3> {
+        Queue q;
+        XTask tasks[2];
+        XLot lot;
+        VAR<int> n_accepted;
+
+        void before() {
+                q.begin(10);
+                clear(&tasks[0]);
+                clear(&tasks[1]);
+                store_relaxed(&lot.state, 0);
+                store_relaxed(&lot.left, 0);
+                store_relaxed(&lot.head, (XHead *)0);
+                store_relaxed(&lot.busy, 0);
+                SAY(n_accepted) = 0;
+        }
+        void refund(uint64_t charge) {
+                if (xhead_refund(&q.head, charge))
+                        q.drain();
+        }
+        void give() {
+                XHead *h;
+                uint64_t left;
+                if (xlot_give(&lot, &h, &left))
+                        refund(left);
+        }
+        void push(XTask *t) {
+                SAY(n_accepted) = SAY(n_accepted) + 1;
+                if (xhead_push(&q.head, &t->node))
+                        q.drain();
+        }
+        void submit_with_new_lot(XTask *t) {
+                bool token;
+                xtask_begin(t, (XQueue *)0, UNITS, 2);
+                if (xhead_enter(&q.head, ID, 3 * xcharge(UNITS), 0, &token) == XHEAD_OK) {
+                        xlot_grant(&lot, &q.head, 2 * xcharge(UNITS));
+                        if (xhead_is_closed(&q.head))
+                                give();
+                        push(t);
+                } else if (token)
+                        q.drain();
+        }
+        void submit_from_lot(XTask *t) {
+                bool asked;
+                xtask_begin(t, (XQueue *)0, UNITS, 4);
+                bool taken = xlot_take(&lot, &q.head, xcharge(UNITS), &asked);
+                if (asked)
+                        give();
+                if (!taken)
+                        return;
+                if (xhead_look(&q.head, ID) == XHEAD_OK)
+                        push(t);
+                else
+                        refund(xcharge(UNITS));
+        }
+        void call_in() {
+                uint64_t state, left;
+                if (!xlot_ask(&lot, &q.head, &state))
+                        return;
+                heavy_fence();
+                if (xlot_get_back(&lot, state, &left))
+                        refund(left);
+        }
+        void thread(unsigned i) {
+                if (i == 0) {
+                        submit_with_new_lot(&tasks[0]);
+                        submit_from_lot(&tasks[1]);
+                        return;
+                }
+                if (i == 1)
+                        q.stop();
+                call_in();
+        }
+        void after() {
+                RL_ASSERT(SAY(q.n_done) == SAY(n_accepted));
+                RL_ASSERT(SAY(q.n_ended) == 1);
+        }
+};
+
 /* ---- pause: a pause and a resume beside a submit ---- */
 
 struct Pause : rl::test_suite<Pause, 2> {
@@ -274,7 +359,7 @@ struct Cancel : rl::test_suite<Cancel, 3> {
                 SAY(payload) = 1;
                 SAY(n_run) = SAY(n_canceled) = SAY(n_released) = 0;
                 ticket = 2 | XTASK_TOLD;
-                xtask_begin(&task, (XQueue *)0, CHARGE, ticket);
+                xtask_begin(&task, (XQueue *)0, UNITS, ticket);
         }
         void release() {
                 SAY(payload) = 2; /* it is another one's now */
@@ -283,7 +368,7 @@ struct Cancel : rl::test_suite<Cancel, 3> {
         void thread(unsigned i) {
                 bool to_release = false;
                 XQueue *q;
-                uint64_t charge;
+                uint32_t units;
                 if (i == 0) { /* the holder */
                         if (xtask_claim(&task, &to_release)) {
                                 RL_ASSERT(SAY(payload) == 1);
@@ -295,7 +380,7 @@ struct Cancel : rl::test_suite<Cancel, 3> {
                                 release();
                         return;
                 }
-                int r = xtask_try_cancel((XTaskRef) { &task, ticket }, &q, &charge);
+                int r = xtask_try_cancel((XTaskRef) { &task, ticket }, &q, &units);
                 SAY(result[i - 1]) = r;
                 if (r != 0)
                         return;
@@ -320,21 +405,21 @@ struct Reuse : rl::test_suite<Reuse, 2> {
 
         void before() {
                 clear(&task);
-                xtask_begin(&task, (XQueue *)0, CHARGE, 2);
+                xtask_begin(&task, (XQueue *)0, UNITS, 2);
                 SAY(n_run) = 0;
         }
         void thread(unsigned i) {
                 bool to_release;
                 XQueue *q;
-                uint64_t charge;
+                uint32_t units;
                 if (i == 1) {
-                        int r = xtask_try_cancel((XTaskRef) { &task, 2 }, &q, &charge);
-                        RL_ASSERT(r != 0 || q == (XQueue *)0);
+                        int r = xtask_try_cancel((XTaskRef) { &task, 2 }, &q, &units);
+                        RL_ASSERT(r != 0 || (q == (XQueue *)0 && units == UNITS));
                         return;
                 }
                 if (xtask_claim(&task, &to_release)) {
                         xtask_finish(&task);
-                        xtask_begin(&task, (XQueue *)16, 2 * CHARGE, 4);
+                        xtask_begin(&task, (XQueue *)16, UNITS + 1, 4);
                         RL_ASSERT(xtask_claim(&task, &to_release));
                         SAY(n_run) = 1;
                         xtask_finish(&task);
@@ -430,9 +515,13 @@ int main(int argc, char **argv) {
                 const char *name;
                 int (*check)(unsigned n);
         } models[] = {
+#ifdef RELACY_ONLY
+                { "only", check<RELACY_ONLY> },
+#else
                 { "push", check<Push> },     { "urgent", check<Urgent> }, { "stop", check<Stop> },
-                { "full", check<Full> },     { "pause", check<Pause> },   { "cancel", check<Cancel> },
+                { "full", check<Full> },     { "lots", check<Lots> }, { "pause", check<Pause> },   { "cancel", check<Cancel> },
                 { "reuse", check<Reuse> },   { "slots", check<Slots> },   { "pin", check<Pin> },
+#endif
         };
         for (auto &m : models)
                 if (argc == 3 && strcmp(argv[1], m.name) == 0)

@@ -14,7 +14,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-MODELS = ["push", "urgent", "stop", "full", "pause", "cancel", "reuse", "slots", "pin"]
+MODELS = ["push", "urgent", "stop", "full", "lots", "pause", "cancel", "reuse", "slots", "pin"]
+USAGE = 2  # exit status of a program that was called wrongly: nothing is caught by that
 ITERATIONS = 10000 * (30 if os.environ.get("EQD_LONG") else 1)
 
 # What is wrong: the model that sees it, then (file, from, to)...
@@ -43,8 +44,8 @@ MUTANTS = {
         ("xhead.h", "*ret_token = xhead_kick(h);", "")),
     "a submitter that looks first and charges then": ("stop",
         ("xhead.h", "uint64_t before = fetch_add_seq_cst(&h->charged, charge);",
-         "uint64_t life = load_seq_cst(&h->life); uint64_t before = fetch_add_seq_cst(&h->charged, charge);"),
-        ("xhead.h", "uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;", "life &= ~XHEAD_LINGER;")),
+         "XHeadVerdict v = xhead_look(h, id); uint64_t before = fetch_add_seq_cst(&h->charged, charge);"),
+        ("xhead.h", "XHeadVerdict v = xhead_look(h, id);\n        if (v == XHEAD_OK && ", "if (v == XHEAD_OK && ")),
     "a submitter that looks out of the one order": ("stop",
         ("xhead.h", "uint64_t life = load_seq_cst(&h->life) & ~XHEAD_LINGER;",
          "uint64_t life = load_relaxed(&h->life) & ~XHEAD_LINGER;")),
@@ -55,6 +56,26 @@ MUTANTS = {
     "a refused submitter that does not kick": ("full",
         ("xhead.h", "(void)fetch_add_seq_cst(&h->refunded, charge);\n        return xhead_is_closed(h) && xhead_kick(h);",
          "(void)fetch_add_seq_cst(&h->refunded, charge);\n        return false;")),
+    "an owner of a lot that does not look whether it was asked": ("lots",
+        ("xlot.h", "*ret_asked = xlot_state(load_relaxed(&l->state)) == XLOT_ASKED;", "*ret_asked = false;")),
+    "an owner of a lot without a fence before it takes": ("lots",
+        ("xlot.h", "store_relaxed(&l->busy, 1);\n        light_fence();", "store_relaxed(&l->busy, 1);")),
+    "an owner of a lot without a fence after it took": ("lots",
+        ("xlot.h", "store_release(&l->busy, 0);\n        light_fence();", "store_release(&l->busy, 0);")),
+    "an owner of a lot that takes what was asked for": ("lots",
+        ("xlot.h", "xlot_state(load_relaxed(&l->state)) == XLOT_GIVEN && load_relaxed(&l->head) == h &&",
+         "xlot_state(load_relaxed(&l->state)) != XLOT_NONE && load_relaxed(&l->head) == h &&")),
+    "a lot that is got back while its owner is at it": ("lots",
+        ("xlot.h", "if (load_acquire(&l->busy) != 0)", "if (false)")),
+    "a lot that is got back without having acquired": ("lots",
+        ("xlot.h", "if (load_acquire(&l->busy) != 0)", "if (load_relaxed(&l->busy) != 0)"),
+        ("xlot.h", "store_release(&l->busy, 0);", "store_relaxed(&l->busy, 0);")),
+    "a lot that is asked for without a fence": ("lots",
+        ("relacy-atomics.h", "#define heavy_fence() rl::atomic_thread_fence(rl::mo_seq_cst, $)", "#define heavy_fence() ((void)0)")),
+    "a grant of a lot without the second look": ("lots",
+        ("relacy-models.cc", "if (xhead_is_closed(&q.head))\n                                give();", "")),
+    "a lot that both give back": ("lots",
+        ("xlot.h", "return cas_acq_rel(&l->state, &state, state - XLOT_ASKED + XLOT_NONE);", "return true;")),
     "a resume that leaves the token at the gate": ("pause",
         ("xhead.h", "if (after == XHEAD_PARKED) {\n                        *ret_token = true;",
          "if (after == XHEAD_PARKED) {")),
@@ -85,7 +106,7 @@ MUTANTS = {
 }
 
 
-def build(root, cxx, folder, edits):
+def build(root, cxx, folder, edits, *options):
     """Compiles the models against the engine with these edits. Returns the program."""
     shutil.copytree(root / "daemon/engine", folder / "daemon/engine")
     shutil.copytree(root / "tests/model", folder / "model")
@@ -96,7 +117,7 @@ def build(root, cxx, folder, edits):
             raise ValueError(f"{name} has no such text any more: {old}")
         path.write_text(text.replace(old, new))
     program = folder / "relacy-models"
-    subprocess.run([cxx, "-std=c++17", "-O0", "-w", f"-I{folder}/model", f"-I{folder}/daemon",
+    subprocess.run([cxx, "-std=c++17", "-O0", "-w", *options, f"-I{folder}/model", f"-I{folder}/daemon",
                     str(folder / "model/relacy-models.cc"), "-o", str(program)], check=True, capture_output=True, text=True)
     return program
 
@@ -104,16 +125,21 @@ def build(root, cxx, folder, edits):
 def survives(program, model):
     """Relacy reports a fault and exits with 1; a mutant may as well crash or never end."""
     try:
-        return subprocess.run([program, model, str(ITERATIONS)], capture_output=True, timeout=30 * (30 if os.environ.get("EQD_LONG") else 1)).returncode == 0
+        status = subprocess.run([program, model, str(ITERATIONS)], capture_output=True,
+                                timeout=30 * (30 if os.environ.get("EQD_LONG") else 1)).returncode
     except subprocess.TimeoutExpired:
         return False
+    if status == USAGE:
+        raise ValueError(f"relacy-models has no model {model}")
+    return status == 0
 
 
 def try_mutant(root, cxx, row):
     what, (model, *edits) = row
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return what, model, not survives(build(root, cxx, Path(folder), edits), model)
+            program = build(root, cxx, Path(folder), edits, f"-DRELACY_ONLY={model.capitalize()}")
+            return what, model, not survives(program, "only")
         except (ValueError, subprocess.CalledProcessError) as e:
             return f"{what}: {getattr(e, 'stderr', e)}", model, False
 

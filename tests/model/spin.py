@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 MODELS = {
+    "barrier": ["M_NOT_AT_ITS_PLACE", "M_ONE_AFTER_THE_OTHER"],
     "bell": ["M_NO_SECOND_LOOK", "M_STAY_AT_BELL"],
     "token": ["M_LOOK_FIRST", "M_REFUND_NO_KICK", "M_URGENT_NO_KICK", "M_STOP_NO_KICK", "M_RESUME_LEAVES",
               "M_NO_SECOND_LOOK", "M_PARK_BLINDLY"],

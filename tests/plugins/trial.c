@@ -5,11 +5,14 @@
 #include "proto/eq-plugin.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef TRIAL_ABI
@@ -43,6 +46,15 @@ static void wait_for_test(Trial *p, int fd) {
         char c;
         while (read(fd, &c, 1) < 0 && errno == EINTR)
                 ;
+}
+
+/* 3 ms of CPU time. */
+static void burn(void) {
+        struct timespec now, begun;
+        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begun);
+        do
+                (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+        while ((now.tv_sec - begun.tv_sec) * 1000000000L + now.tv_nsec - begun.tv_nsec < 3000000);
 }
 
 static bool is(const eq_plugin_task *t, const char *word) {
@@ -105,6 +117,12 @@ static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
         const eq_plugin_api *api = p->api;
         if (is(t, "silent"))
                 return;
+        if (is(t, "die") && (t->attempt > 1 || is(t, "die-at-once")))
+                (void)kill(getpid(), SIGKILL);
+        else if (is(t, "die-after-return"))
+                (void)api->give_back(b, t);
+        else if (is(t, "die-after-failure"))
+                (void)api->fail(t, "told to fail", false);
         if (is(t, "fail"))
                 (void)api->fail(t, "told to fail", is(t, "fail-final"));
         else if (is(t, "give-back") && t->attempt == 1)
@@ -117,7 +135,15 @@ static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
                 wait_for_test(p, p->log_fd + 1);
         else if (is(t, "chain "))
                 (void)api->submit(t, (const char *)t->payload + 6, "chained", 7);
-        else if (is(t, "until-canceled")) {
+        else if (is(t, "burn"))
+                burn();
+        else if (is(t, "nap"))
+                (void)poll(NULL, 0, 3);
+        else if (is(t, "block")) { /* without a sign of life */
+                while (!api->is_canceled(t))
+                        (void)poll(NULL, 0, 1);
+                (void)api->fail(t, "canceled", false);
+        } else if (is(t, "until-canceled")) {
                 while (!api->is_canceled(t))
                         api->touch(t);
                 (void)api->fail(t, "canceled", false);
@@ -139,9 +165,11 @@ static void trial_execute(void *instance, const eq_plugin_meta *meta, eq_plugin_
                 while (n < BATCH_MAX && (t = p->api->next(b))) {
                         say(p, "task", (unsigned long)t->seq);
                         batch[n++] = t;
-                        if (!is(t, "batch"))
+                        if (!is(t, "batch") && !is(t, "together"))
                                 do_one(p, b, batch[--n]);
                 }
+        if (n > 0 && is(batch[0], "together"))
+                say(p, "batch", n);
         for (size_t i = 0; i < n; i++) /* results at the end, as one sync for all would have it */
                 (void)p->api->ok(batch[i], NULL, 0);
         atomic_fetch_sub(&p->n_inside, 1);

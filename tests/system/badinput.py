@@ -8,7 +8,7 @@ import socket
 import stat
 
 import msgpack_mini
-from eqdtest import (Closed, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
+from eqdtest import (Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
 
 INVALID, NO_QUEUE, NO_TASK, STALE, TOO_LARGE, METHOD = 3, 4, 5, 6, 10, 2
 PAYLOAD_MAX, MESSAGE_MAX = 1 << 20, 4 << 20
@@ -486,6 +486,18 @@ def connections_per_user_are_limited(eqd):
     except (RpcError, Closed, ConnectionError):
         pass
     equal(eqd.connect().call("ping"), None)
+
+
+@test(eqd=False)
+def a_configuration_that_was_named_and_is_not_there_is_said(_):
+    eqd = Eqd("--config", "/nonexistent/eqd")
+    try:
+        eqd.has_logged("<4>eqd: --config /nonexistent/eqd: No such file or directory; all settings are the built-in ones")
+        equal(eqd.ok("run", "--", "echo", "works"), "works")
+        eqd.stop()
+    finally:
+        eqd.kill()
+        eqd.remove()
 
 
 main()

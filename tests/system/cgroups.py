@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: MIT
 """Each command in a cgroup of its own: nothing leaves it, nothing is left in it, and it is used again."""
 
+import contextlib
 import os
 import re
 import signal
 from pathlib import Path
 
-from eqdtest import alive, comm, descendants, equal, eventually, is_gone, main, test
+from eqdtest import Skip, alive, cgroup2, comm, descendants, equal, eventually, is_gone, main, test
 
 
 def group_of(pid):
@@ -94,6 +95,37 @@ def an_eqd_that_ends_takes_its_groups_along(eqd):
     eqd.stop()
     equal([p for p in pids if not is_gone(p)], [], task)
     equal(list(eqd.cgroup.iterdir()) and [p for p in eqd.cgroup.iterdir() if p.is_dir()], [])
+
+
+@contextlib.contextmanager
+def small_memory(name, megabytes):
+    """A memory cgroup with a limit, of the first version or the second; or the test is skipped."""
+    first = Path("/sys/fs/cgroup/memory")
+    second = "memory" in (cgroup2() / "cgroup.subtree_control").read_text().split()
+    if not second and not os.access(first / "cgroup.procs", os.W_OK):
+        raise Skip("there is no memory controller: neither below the cgroup2 hierarchy nor a hierarchy of its own")
+    group = (cgroup2() if second else first) / f"{name}-memory"
+    group.mkdir()
+    try:
+        (group / ("memory.max" if second else "memory.limit_in_bytes")).write_text(f"{megabytes}M")
+        yield group
+    finally:
+        eventually(lambda: not (group / "cgroup.procs").read_text(), "a process stays in the memory cgroup")
+        group.rmdir()
+
+
+@test(cgroup=True, root=True)
+def a_command_that_takes_all_memory_of_its_cgroup_takes_itself_along_and_nothing_else(eqd):
+    """What OOMPolicy=continue lets eqd do: it sees a command that was killed, says so, and goes on."""
+    eat = "x = bytearray(300 << 20); print('ate it')"
+    with small_memory(eqd.cgroup.name, 48) as group:
+        big = eqd.sh(f"echo $$ >{group}/cgroup.procs && echo in && exec python3 -c \"{eat}\"")
+        waits = eqd.submit("--", "true")
+        eqd.ends_as(big, "FAILED", signal=9)
+        equal(eqd.logs(big), "in")
+        eqd.ends_as(waits, "DONE", attempt=1)
+    equal(eqd.process.poll(), None)
+    equal(eqd.connect().call("stat")["spawner_pid"], eqd.spawner_pid)
 
 
 main()

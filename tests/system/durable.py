@@ -4,26 +4,13 @@
 
 import json
 import os
+import random
+import shutil
 import signal
 
 from eqdtest import Closed, RpcError, contains, equal, eventually, main, test
+from ends import crash, orderly
 from workerkit import Worker, ended, submit, worker_queue
-
-
-def crash(eqd):
-    """kill -9, and the next one."""
-    eqd.close_connections()
-    os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
-    eqd.forget()
-    eqd.start()
-
-
-def orderly(eqd):
-    kept = eqd.stop_and_keep()
-    if kept is not None:
-        os.close(kept) # the store has it all; this is what volatile queues had
-    eqd.start()
 
 
 @test()
@@ -44,6 +31,25 @@ def what_was_accepted_is_there_after_kill_9_and_runs_in_order(eqd):
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
 
 
+@test(config={"eqd.conf": "[Store]\nSegmentSize=1M\n"})
+def a_long_start_tells_the_service_manager_that_it_goes_on(eqd):
+    """After each file of the store, and again while their tasks are taken; nothing of it depends on how long that takes."""
+    c = eqd.connect()
+    eqd.ok("queue", "pause", "default")
+    for _ in range(18): # a quarter of SegmentSize= at most in one message
+        c.call("submit_many", "default", [{"argv": ["true"], "label": "x" * 200}] * 500)
+    files = len(list((eqd.dir / "state/store").glob("log-*")))
+    equal(files >= 3, True, f"{files} files")
+    crash(eqd)
+    told = eqd.told_before_ready
+    steps = [t for t in told if t.get("EXTEND_TIMEOUT_USEC") == "30000000"]
+    read = [int(t["STATUS"].split()[3]) for t in steps if t["STATUS"].startswith("Reading the store: ")]
+    equal((len(read) >= files - 1, read == sorted(read), read[-1]), (True, True, 100), f"{told}")
+    equal([t["STATUS"] for t in steps[len(read):]],
+          ["Taking tasks from the store: 4096 so far", "Taking tasks from the store: 8192 so far"])
+    equal(eqd.queue("default")["queued"], 9000)
+
+
 @test()
 def what_ran_runs_again_at_its_place_with_attempt_and_crash_counted(eqd):
     task = eqd.sh("echo $EQD_ATTEMPT >>work/attempts; [ $EQD_ATTEMPT = 2 ] || { echo ready; exec sleep 1000; }")
@@ -62,6 +68,66 @@ def an_orderly_stop_counts_no_crash(eqd):
     orderly(eqd)
     shown = eqd.ends_as(task, "DONE", attempt=2)
     equal(shown.get("crashes", 0), 0)
+
+
+@test(config={"queues.d/f.queue": "[Queue]\nAtMostOnce=yes\n"})
+def at_most_once_ends_what_was_running_as_lost(eqd):
+    eqd.ok("queue", "create", "q", "at_most_once=yes", "retries=3")
+    begun = eqd.dir / "work/begun"
+    begun.touch()
+    begun.chmod(0o666)
+    for n, end in ((2, crash), (4, orderly)):
+        running = [eqd.sh("echo begun >>work/begun; exec sleep 1000", "-q", q) for q in ("q", "f")]
+        waits = [eqd.sh("true", "-q", q) for q in ("q", "f")]
+        for task in running:
+            eqd.until_state(task, "RUNNING")
+        eventually(lambda n=n: len(begun.read_text().split()) == n, "both have begun")
+        end(eqd)
+        for task in waits:
+            eqd.ends_as(task, "DONE", attempt=1)
+        for task in running:
+            eqd.ends_as(task, "FAILED", attempt=1, reason="lost")
+    equal(len(begun.read_text().split()), 4)
+    eqd.ends_as(eqd.sh("[ $EQD_ATTEMPT = 2 ]", "-q", "q", "--backoff", "10ms"), "DONE", attempt=2)
+    task = eqd.submit("-q", "q", "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    os.kill(eqd.connect().call("stat")["spawner_pid"], signal.SIGKILL)
+    eqd.ends_as(task, "FAILED", attempt=1, reason="lost")
+
+
+@test()
+def what_a_crash_ended_is_the_newest_of_its_history(eqd):
+    eqd.ok("queue", "create", "q", "at_most_once=yes", "history=2")
+    for _ in range(2):
+        eqd.ends_as(eqd.submit("-q", "q", "--", "true"), "DONE")
+    task = eqd.submit("-q", "q", "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    crash(eqd)
+    eqd.ends_as(task, "FAILED", attempt=1, reason="lost")
+    eqd.fails(66, "show", "q/1", says="history is gone")
+    crash(eqd) # that end was written down
+    eqd.ends_as(task, "FAILED", attempt=1, reason="lost")
+
+
+@test()
+def at_most_once_ends_what_a_worker_had(eqd):
+    c = worker_queue(eqd, "w", "max_active=2", "at_most_once=yes", "retries=3")
+    task, kicked, waits = (submit(c, b"x", "w") for _ in range(3))
+    w, k = Worker(eqd, "w", credit=1), Worker(eqd, "w", credit=1)
+    w.next(), k.next()
+    crash(eqd)
+    c = eqd.connect()
+    for t in (task, kicked):
+        equal([c.call("show", [t])[0][f] for f in ("state", "reason")], ["FAILED", "lost"])
+    w = Worker(eqd, "w", credit=1)
+    equal(w.next().attempt, 1)
+    w.vanish()
+    equal([ended(c, waits)[f] for f in ("state", "reason")], ["FAILED", "lost"])
+    last = submit(c, b"x", "w")
+    w = Worker(eqd, "w", credit=1)
+    w.next()
+    c.call("worker_kick", w.number)
+    equal([ended(c, last)[f] for f in ("state", "reason")], ["FAILED", "lost"])
 
 
 @test()
@@ -161,6 +227,11 @@ def a_batch_that_no_segment_holds_is_refused(eqd):
 
 @test(env={"EQD_FAULT": "sync:40+"}, config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1s\n"})
 def when_the_disk_fails_nothing_is_promised_any_more(eqd):
+    eqd.submit("--", "sleep", "1000")
+    waits = eqd.submit("--", "true")
+    waiting = eqd.connect()
+    msgid = waiting.send("wait", [waits])
+    waiting.call("stat") # behind it
     promised = 0
     with eqd.connect() as c:
         try:
@@ -170,16 +241,39 @@ def when_the_disk_fails_nothing_is_promised_any_more(eqd):
         except Closed:
             pass # not answered: it was not promised
     eqd.fails(75, "submit", "--", "true", says="the store has failed")
+    try:
+        waiting.reply(msgid)
+        raise AssertionError("nobody knows how it ends")
+    except RpcError as e:
+        equal(e.code, 24, e.text)
+        contains(e.text, "the store has failed", "wait again")
+    eqd.fails(125, "wait", waits, says="the store has failed")
+    equal(eqd.show(waits)["reason"], "persist")
+    contains(eqd.ok("why", waits), "mend the disk and restart eqd")
+    eqd.fails(75, "queue", "resume", "default", says="restart eqd")
     eqd.ok("queue", "create", "memory", "durable=no")
     eqd.ends_as(eqd.submit("-q", "memory", "--", "true"), "DONE")
     eventually(lambda: "the store has failed" in eqd.log_text(), "it is in the log")
     eventually(lambda: "store has not answered for" in eqd.log_text(), "the stall watch tells it")
-    eqd.close_connections()
-    os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
-    eqd.forget()
-    eqd.start(env={"EQD_FAULT": ""})
+    crash(eqd, env={"EQD_FAULT": ""})
     equal(len(eqd.ls("-s", "WAITING")) >= promised, True, f"{promised} were promised")
+
+
+@test(env={"EQD_FAULT": "sync:40+"}, config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1s\n"})
+def what_ran_when_the_disk_failed_does_not_run_again_with_at_most_once(eqd):
+    eqd.ok("queue", "create", "q", "at_most_once=yes")
+    task = eqd.sh("echo begun >>work/begun; echo ready; exec sleep 1000", "-q", "q")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
+    with eqd.connect() as c:
+        try:
+            while True:
+                c.call("submit", "default", b"", argv=["/bin/true"], hold=True)
+        except Closed:
+            pass
+    eventually(lambda: "the store has failed" in eqd.log_text(), "it is in the log")
+    orderly(eqd, env={"EQD_FAULT": ""}) # nothing can be written of it any more
+    eqd.ends_as(task, "FAILED", attempt=1, reason="lost")
+    equal((eqd.dir / "work/begun").read_text().split(), ["begun"])
 
 
 @test()
@@ -225,21 +319,72 @@ def a_damaged_record_is_named_and_the_rest_is_served(eqd):
     equal(len(list((eqd.dir / "state/store").glob("damaged-*"))), 1)
 
 
+def flip(path, at, bit):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1 << bit]))
+
+
+def kill_and_keep(eqd):
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.forget()
+
+
+@test(config={"eqd.conf": "[Store]\nSegmentSize=1M\n"}, seconds=600)
+def one_flipped_bit_in_each_kind_of_file_is_named_and_the_rest_is_served(eqd):
+    """tests/unit/damage-test.c flips thousands, in a store alone."""
+    dice, state, kept = random.Random(int(os.environ.get("EQD_SEED", "1"))), eqd.dir / "state", eqd.dir / "kept"
+    with eqd.connect() as c:
+        for i in range(9):
+            c.call("submit_many", "default", [{"argv": ["true"], "label": f"{i}" * 200, "hold": True}] * 600)
+    (state / "lock").write_text("nobody reads this")
+    names = lambda: [p.name for p in (state / "store").iterdir()]
+    eventually(lambda: any(n.startswith("hint-") for n in names()) and "new-hint" not in names(), names)
+    kill_and_keep(eqd)
+    shutil.copytree(state, kept)
+    files = [p.relative_to(kept) for p in sorted(kept.rglob("*")) if p.is_file()]
+    for kind in ("lock", "running", "log-", "hint-"):
+        equal(any(p.name.startswith(kind) for p in files), True, f"{kind}: {files}")
+    for file in files * 2:
+        shutil.rmtree(state)
+        shutil.copytree(kept, state)
+        data = (kept / file).read_bytes().rstrip(b"\0")
+        header = dice.random() < 0.3
+        at, bit = dice.randrange(max(1, min(64, len(data)) if header else len(data))), dice.randrange(8)
+        flip(state / file, at, bit)
+        what = f"{file}, byte {at}, bit {bit}"
+        eqd.start()
+        ids = {t["id"] for t in eqd.ls()}
+        lost = {f"default/{i}" for i in range(1, 5401)} - ids
+        equal((len(ids) + len(lost), len(lost) <= 1), (5400, True), what)
+        equal(eqd.queue("default")["last_seq"], 5400, what)
+        if file.name.startswith("hint-") or lost:
+            eqd.has_logged(file.name)
+        if file.name == "lock":
+            equal(len((state / "lock").read_bytes()), len(data))
+        kill_and_keep(eqd)
+    eqd.start()
+
+
 @test()
 def a_store_of_a_later_version_is_refused_and_left_alone(eqd):
     eqd.submit("--hold", "--", "true")
     kept = eqd.stop_and_keep()
     os.close(kept)
     log = sorted((eqd.dir / "state/store").glob("log-*"))[0]
-    data = bytearray(log.read_bytes())
-    data[8] = 2
+    now = log.read_bytes()
+    data = bytearray(now)
+    data[8] += 2 # and its sum is not right: no bit of ours makes that
     log.write_bytes(data)
     r = eqd.run_eqd("--socket", eqd.socket, "--state", eqd.dir / "state")
     equal(r.rc, 1)
     contains(r.err, "later version")
     equal(log.read_bytes() == bytes(data), True, "it was written to")
-    data[8] = 1
-    log.write_bytes(data)
+    log.write_bytes(now)
     eqd.start()
     equal(len(eqd.ls()), 1)
 

@@ -249,11 +249,15 @@ class Rpc:
     def send(self, method, *params, fds=(), **options):
         msgid, self.next_id = self.next_id, self.next_id + 1
         message = msgpack_mini.encode([0, msgid, method, [*params, options] if options else list(params)])
-        if fds:
-            sent = socket.send_fds(self.sock, [message], list(fds))
-            message = message[sent:]
-        self.sock.sendall(message)
+        try:
+            sent = socket.send_fds(self.sock, [message], list(fds)) if fds else 0
+            self.sock.sendall(message[sent:])
+        except (BrokenPipeError, ConnectionResetError) as e:
+            raise Closed("eqd closed the connection") from e
         return msgid
+
+    def read(self):
+        return self.sock.recv(self.chunk)
 
     def receive(self, seconds=WAIT_SECONDS):
         """Takes one message in. False: none came in time."""
@@ -267,7 +271,10 @@ class Rpc:
                 pass
             if not select.select([self.sock], [], [], max(0, end - time.monotonic()))[0]:
                 return False
-            data = self.sock.recv(self.chunk)
+            try:
+                data = self.read()
+            except ConnectionResetError:
+                data = b"" # it had not read all that was sent
             if not data:
                 raise Closed("eqd closed the connection")
             self.buf += data
@@ -305,6 +312,11 @@ class Rpc:
 
 # ---- eqd ----
 
+def notification(notify):
+    """The next datagram to the service manager, as a dict."""
+    return dict(line.split("=", 1) for line in notify.recv(65536).decode().splitlines())
+
+
 class Place:
     """A temporary directory for an eqd, and the programs. Removed at the end."""
 
@@ -318,7 +330,7 @@ class Place:
     def copy_programs(self):
         """For other users: the build directory may be closed to them."""
         bin_dir = self.dir / "bin"
-        for name in ("daemon/eqd", "daemon/spawner/eqd-spawner", "client/eqctl"):
+        for name in ("daemon/eqd", "daemon/spawner/eqd-spawner", "daemon/storetool/eqd-store", "client/eqctl"):
             target = bin_dir / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(BUILD / name, target)
@@ -459,11 +471,15 @@ class Eqd(Place):
         self.loose = [] # processes that tests said will be left by nobody's fault
 
     def wait_ready(self, notify):
-        end = time.monotonic() + WAIT_SECONDS
+        end, self.told_before_ready = time.monotonic() + WAIT_SECONDS, []
         while True:
             ready = select.select([notify, self.pidfd], [], [], max(0, end - time.monotonic()))[0]
-            if notify in ready and b"READY=1" in notify.recv(65536).split(b"\n"):
-                return
+            if notify in ready:
+                told = notification(notify)
+                if told.get("READY") == "1":
+                    return
+                self.told_before_ready.append(told)
+                continue
             if self.pidfd in ready:
                 raise AssertionError(f"eqd ended with {self.process.wait()} instead of READY=1\n{self.log_text()}")
             if not ready:
@@ -473,7 +489,7 @@ class Eqd(Place):
         """The next datagram to the service manager, as a dict; None: none came in that time."""
         if not select.select([self.notify], [], [], max(0, seconds))[0]:
             return None
-        return dict(line.split("=", 1) for line in self.notify.recv(65536).decode().splitlines())
+        return notification(self.notify)
 
     def until_notified(self, wanted, seconds=WAIT_SECONDS):
         """The next datagram of which wanted() is true; with how many came before it."""
@@ -488,6 +504,12 @@ class Eqd(Place):
 
     def log_text(self):
         return (self.dir / "log").read_bytes().decode(errors="replace")
+
+    def has_logged(self, *parts):
+        """Waits until all of these are in the log, which a thread writes: what an event tells of may come there later. The log."""
+        eventually(lambda: all(part in self.log_text() for part in parts),
+                   lambda: f"{[part for part in parts if part not in self.log_text()]} is not in {self.log_text()!r}")
+        return self.log_text()
 
     @property
     def pid(self):
@@ -726,6 +748,7 @@ def report(number, name, body):
 def main():
     signal.signal(signal.SIGALRM, on_alarm)
     os.umask(0o022)
+    os.environ["MEMORY_PRESSURE_WATCH"] = "/dev/null" # what else is up on this machine is no part of a test
     only = os.environ.get("EQD_TEST_ONLY", "").split()
     tests = [t for t in TESTS if not only or t.body.__name__ in only]
     print(f"1..{len(tests)}", flush=True)

@@ -5,8 +5,10 @@
 import json
 import os
 import signal
+import subprocess
+from pathlib import Path
 
-from eqdtest import FINISHED, contains, descendants, equal, eventually, is_gone, main, test
+from eqdtest import FINISHED, Skip, contains, descendants, equal, eventually, is_gone, main, test
 
 
 class Gate:
@@ -84,8 +86,63 @@ def a_command_that_is_not_found_is_127_and_one_that_cannot_be_executed_126(eqd):
 @test()
 def time_out_is_124_and_state_TIMEOUT(eqd):
     task = eqd.submit("-t", "100ms", "--", "sleep", "1000")
-    equal(eqd.ctl("wait", task).rc, 124)
+    equal(eqd.ctl("wait", task)[::2], (124, f"eqctl: {task} is TIMEOUT: ran longer than its timeout\n"))
+    equal(eqd.ctl("wait", "--quiet", task)[::2], (124, ""))
     eqd.ends_as(task, "TIMEOUT", signal=15)
+
+
+@test()
+def an_end_by_a_signal_is_said_and_one_by_KILL_hints_at_memory(eqd):
+    r = eqd.ctl("run", "-c", "kill -TERM $$")
+    equal((r.rc, r.err), (143, "eqctl: default/1 is FAILED: ended by signal 15 (Terminated)\n"))
+    task = eqd.submit("--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    eqd.ok("kill", "-9", task)
+    r = eqd.ctl("wait", task)
+    equal((r.rc, r.err), (137, f"eqctl: {task} is FAILED: ended by signal 9 (Killed), which the kernel sends when memory is short\n"))
+    task = eqd.submit("--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    eqd.kill_task_now(task)
+    equal(eqd.show(task)["detail"], "canceled on request")
+
+
+@test()
+def on_a_terminal_a_wait_for_a_queue_says_for_what(eqd):
+    gate = Gate(eqd)
+    eqd.sh(gate.wait)
+    eqd.until_state("default/1", "RUNNING")
+    eqd.submit("--", "true")
+    reader, terminal = os.openpty()
+    try:
+        p = subprocess.Popen([eqd.eqctl, "--socket", eqd.socket, "queue", "flush", "default"], stdin=subprocess.DEVNULL,
+                             stdout=subprocess.PIPE, stderr=terminal, env=eqd.environment())
+        equal(os.read(reader, 200).decode().strip(),
+              "eqctl: waiting for 2 tasks of queue default (1 running); ^C ends the wait only")
+        gate.open()
+        equal((p.communicate(timeout=60)[0], p.returncode), (b"", 0))
+    finally:
+        os.close(reader)
+        os.close(terminal)
+
+
+@test(eqd=False)
+def root_is_told_of_an_eqd_of_his_own(place):
+    """eqctl of root asks the system's eqd, unless told otherwise."""
+    if Path("/run/eqd/eqd.sock").exists():
+        raise Skip("there is an eqd of the system")
+    if os.geteuid() != 0:
+        raise Skip("others are led to their own")
+    (place.dir / "eqd").mkdir()
+    env = {**place.environment(), "XDG_RUNTIME_DIR": str(place.dir)}
+
+    def ping():
+        p = subprocess.run([place.eqctl, "ping"], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return p.returncode, p.stderr
+    rc, said = ping()
+    equal((rc, "--user" in said, "systemctl start eqd" in said), (69, True, True), said)
+    (place.dir / "eqd/eqd.sock").touch()
+    equal(ping(), (69, "eqctl: no eqd answers at /run/eqd/eqd.sock: No such file or directory; there is one of yours, "
+                       f"at {place.dir}/eqd/eqd.sock: use --user\n"))
 
 
 @test()

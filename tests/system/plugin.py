@@ -7,9 +7,12 @@ import shutil
 import signal
 import struct
 import threading
+import time
 import zlib
+from pathlib import Path
 
-from eqdtest import BUILD, RpcError, contains, equal, eventually, main, test
+from ends import crash
+from eqdtest import BUILD, Closed, RpcError, contains, equal, eventually, main, test
 
 # A user instance takes plugins that its own user owns. As root it could run commands as others, and takes none before that is off.
 CONF = "[Commands]\nIdentity=own\n"
@@ -114,6 +117,31 @@ def results_may_come_at_the_end_of_a_batch(eqd):
     eqd.ok("queue", "resume", "p")
     for task in tasks:
         equal(ended(c, task)["state"], "DONE")
+
+
+@plugin_test()
+def a_task_over_several_queues_may_be_a_plugins(eqd):
+    c = plugin_queue(eqd)
+    eqd.ok("queue", "create", "commands")
+    eqd.ok("queue", "pause", "commands")
+    before = eqd.submit("-q", "commands", "--", "true")
+    batch = [submit(c, b"batch") for _ in range(100)]
+    both = submit(c, b"both", also=["commands"])
+    rest = [submit(c, b"batch") for _ in range(100)]
+    behind = eqd.submit("-q", "commands", "--", "true")
+    for task in batch:
+        equal(ended(c, task)["state"], "DONE")
+    equal((state(c, both), why(c, both)["reason"]), ("QUEUED", "barrier"))
+    equal((state(c, rest[0]), why(c, rest[0])["reason"]), ("QUEUED", "barrier"))
+    eqd.ok("queue", "resume", "commands")
+    shown = ended(c, both)
+    equal((shown["state"], shown["result"], shown["attempt"]), ("DONE", b"both", 1))
+    for task in (before, *rest, behind):
+        equal(ended(c, task)["state"], "DONE")
+    failing = submit(c, b"fail", also=["commands"], retries=1, backoff_usec=10000)
+    equal((ended(c, failing)["state"], ended(c, failing)["attempt"]), ("DEAD", 2))
+    later = submit(c, b"defer", also=["commands"])
+    equal((ended(c, later)["state"], ended(c, later)["result"]), ("DONE", b"later"))
 
 
 @plugin_test()
@@ -225,6 +253,61 @@ def max_active_runs_as_many_at_once(eqd):
         assert ended(c, task)["state"] in FINAL
 
 
+# ---- pools of threads ----
+
+def pool(c, name):
+    return next((p for p in c.call("pool_list") if p["name"] == name), None)
+
+
+@plugin_test()
+def queues_of_different_pools_take_no_thread_from_each_other(eqd):
+    eqd.configure("pools.d/slow.pool", "[Pool]\nKind=thread\nMaxWorkers=2\n")
+    c = plugin_queue(eqd, "Pool=slow", "MaxActive=8")
+    queue_file(eqd, "f", "trial")
+    eqd.ok("reload")
+    tasks = [blocked(c) for _ in range(2)]
+    third = submit(c, b"x")
+    eventually(lambda: pool(c, "slow")["busy"] == 2, "two run")
+    equal((pool(c, "slow")["slots"], pool(c, "slow")["made"], pool(c, "slow")["kind"]), (2, 2, "thread"))
+    equal(ended(c, submit(c, b"x", "f"))["state"], "DONE")
+    equal((state(c, third), why(c, third)["reason"]), ("QUEUED", "pool-full"))
+    contains(why(c, third)["detail"], "eqctl pool set slow max_workers=N")
+    eqd.ok("pool", "set", "slow", "max_workers=3")
+    equal(ended(c, third)["state"], "DONE")
+    c.call("cancel", tasks, running=True)
+    for task in tasks:
+        assert ended(c, task)["state"] in FINAL
+
+
+@plugin_test()
+def a_plugins_queue_moves_to_another_pool_and_the_empty_one_goes(eqd):
+    c = plugin_queue(eqd)
+    eqd.configure("pools.d/other.pool", "[Pool]\nKind=thread\n")
+    task = blocked(c)
+    waits = [submit(c, b"x") for _ in range(50)]
+    queue_file(eqd, "p", "trial", "Pool=other")
+    eqd.ok("reload")
+    equal((pool(c, "plugin")["busy"], state(c, task)), (1, "RUNNING"))
+    c.call("cancel", [task], running=True)
+    for t in waits:
+        equal(ended(c, t)["state"], "DONE")
+    equal(pool(c, "other")["queues"], 1)
+    (eqd.dir / "config/pools.d/other.pool").unlink()
+    eqd.fails(78, "reload", says="there is no pool \"other\"")
+    queue_file(eqd, "p", "trial")
+    eqd.ok("reload")
+    equal(ended(c, submit(c, b"x"))["state"], "DONE")
+    eventually(lambda: pool(c, "other") is None, "pool other goes")
+
+
+@plugin_test()
+def a_queue_of_a_plugin_names_a_pool_of_threads(eqd):
+    plugin_queue(eqd)
+    queue_file(eqd, "p", "trial", "Pool=video")
+    eqd.configure("pools.d/video.pool", "[Pool]\nSlots=2\n")
+    eqd.fails(78, "reload", says="name a pool with Kind=thread")
+
+
 # ---- the examples ----
 
 def records(path):
@@ -323,7 +406,7 @@ def a_plugin_that_cannot_be_opened_leaves_its_tasks_waiting_until_a_reload(eqd):
     task = submit(c, b"x")
     eventually(lambda: "told to fail" in why(c, task)["detail"], lambda: str(why(c, task)))
     equal(why(c, task)["reason"], "plugin")
-    contains(eqd.log_text(), "queue p: plugin ", "is not in use: told to fail")
+    eqd.has_logged("queue p: plugin ", "is not in use: told to fail")
     equal(c.call("cancel", [submit(c, b"y")]), [0])
     queue_file(eqd)
     eqd.ok("reload")
@@ -432,11 +515,7 @@ def tasks_of_a_durable_queue_go_on_with_the_plugin_after_a_crash(eqd):
     c = plugin_queue(eqd, "Durable=yes")
     before, first = ended(c, submit(c, b"before")), blocked(c)
     rest = [submit(c, b"%d" % i) for i in range(100)]
-    eqd.close_connections()
-    os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
-    eqd.forget()
-    eqd.start(("--user",))
+    crash(eqd, ("--user",))
     c = eqd.connect()
     equal(c.call("show", [before["id"]])[0]["state"], "DONE", "what had ended does not run again")
     until(c, first, "RUNNING")
@@ -444,6 +523,43 @@ def tasks_of_a_durable_queue_go_on_with_the_plugin_after_a_crash(eqd):
     for i, task in enumerate(rest):
         shown = ended(c, task)
         equal((shown["state"], shown["result"]), ("DONE", b"%d" % i))
+
+
+def lives(eqd, c, payload, **options):
+    """Starts eqd as often as this task kills it. How often that was; the task as it ended."""
+    task, n = submit(c, payload, **options), 0
+    while True:
+        try:
+            eqd.expect_end(20, -signal.SIGKILL)
+        except AssertionError:
+            break # the task is no more
+        n += 1
+        equal(n < 8, True, "it is run again and again")
+        eqd.close_connections()
+        eqd.forget()
+        try:
+            eqd.start(("--user",))
+            shown = eqd.connect().call("show", [task])[0]
+            if shown["state"] in FINAL:
+                return n, shown
+        except (AssertionError, Closed, OSError): # it may be killed as soon as the plugin is open
+            pass
+    raise AssertionError(f"{task} does not kill eqd\n{eqd.log_text()}")
+
+
+@plugin_test()
+def a_task_whose_plugin_kills_eqd_at_once_ends_as_dead(eqd):
+    """Long before the loop hears that it has begun; also after a retry, and after it was given back."""
+    eqd.ok("param", "set", "max_crashes=3")
+    for payload, before in ((b"die-at-once", 0), (b"die-after-failure", 1), (b"die-after-return", 1)):
+        c = plugin_queue(eqd, "Durable=yes", "Retries=9", "Backoff=0")
+        n, shown = lives(eqd, c, payload)
+        equal((shown["state"], shown["reason"], shown["crashes"]), ("DEAD", "lost", 3), f"{payload} {shown}")
+        # What became of the attempt before may not have been on the disk: then it counts as well.
+        equal(3 - before <= n <= 3, True, f"{n} times {payload} {shown}")
+        equal(shown["attempt"], n + before, f"{payload} {shown}")
+        c = eqd.connect()
+        equal(ended(c, submit(c, b"next"))["state"], "DONE")
 
 
 @plugin_test()
@@ -466,7 +582,184 @@ def a_refused_thread_is_a_reason_and_not_an_end(eqd):
     equal(c.call("cancel", [task]), [0])
     eqd.process.send_signal(signal.SIGTERM)
     eqd.expect_end(20, 1)
-    contains(eqd.log_text(), "no thread to close plugins with")
+    eqd.has_logged("no thread to close plugins with")
+
+
+WATCH = CONF + "[Watchdog]\nWatchdogThresh=700ms\nHungTaskTimeoutSecs=1s\n"
+
+
+def stall(events, kind, **fields):
+    return events.note(lambda method, p: method == "event" and p[0]["event"] == kind and
+                       all(p[0].get(k) == v for k, v in fields.items()))[0]
+
+
+@plugin_test()
+def W10_tasks_that_were_claimed_behind_one_that_blocks_are_a_stall_of_the_pool(eqd):
+    eqd.configure("eqd.conf", WATCH + "[Plugins]\nPluginThreads=1\n")
+    c, events = plugin_queue(eqd, "MaxActive=16"), eqd.events(events=["stall."])
+    block, *others = [submit(c, payload) for payload in [b"block"] + 15 * [b"x"]]
+    told = stall(events, "stall.begin", pool="plugin", queue="p")
+    equal((told["reason"], 700_000 <= told["stall_usec"] <= 1_700_000), ("pool-full", True), told)
+    eqd.has_logged("BUG: workqueue lockup - pool plugin", "pool-full, queue p with 15 pending")
+    c.call("cancel", [block], running=True)
+    stall(events, "stall.end", pool="plugin")
+    equal([ended(c, t)["state"] for t in others], 15 * ["DONE"])
+
+
+@plugin_test()
+def T_CPU_tasks_that_hog_the_cpu_are_counted_and_told_now_and_then(eqd):
+    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=1000")
+    c = plugin_queue(eqd, "BatchMax=1")
+    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=1000") # the reload has taken it back
+    for payload in (b"burn", b"nap"):
+        for task in [submit(c, payload) for _ in range(40)]:
+            ended(c, task)
+
+    def seen():
+        header, row = (line.split() for line in eqd.ok("monitor", "-i", "0", "p").splitlines()[:2])
+        return dict(zip(header, row))
+    # A thread counts when its call has returned, which is after the task has ended for everybody else.
+    eventually(lambda: int(seen()["CPUitsv"]) >= 40, seen)
+    equal((seen()["CPUitsv"], float(seen()["CPUtime"]) >= 0.1), ("40", True), seen())
+    wanted = [f"<4>eqd: workqueue: trial:p hogged CPU for >1000us {n} times" for n in (4, 5, 7, 11, 19, 35)]
+    eventually(lambda: [line for line in eqd.log_text().splitlines() if "hogged CPU" in line] == wanted, eqd.log_text)
+
+
+@plugin_test()
+def a_touch_is_the_sign_of_life_of_a_plugins_task(eqd):
+    eqd.configure("eqd.conf", WATCH)
+    c, events = plugin_queue(eqd), eqd.events(events=["stall.", "task.hung"])
+    contains(eqd.ok("queue", "show", "p"), "expected_runtime=0s", "hung_task=life")
+    touches, block, behind = submit(c, b"until-canceled"), submit(c, b"block"), submit(c, b"x")
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        events.receive(end - time.monotonic())
+    equal([p[0] for method, p in events.notes if method == "event"], [])
+    c.call("cancel", [touches], running=True)
+    equal(stall(events, "stall.begin", queue="p")["id"], block)
+    equal(stall(events, "task.hung", queue="p")["id"], block)
+    c.call("cancel", [block], running=True)
+    stall(events, "stall.end", queue="p")
+    equal(ended(c, behind)["state"], "DONE")
+
+
+# ---- rescuers: a thread that waits for its queue alone ----
+
+def threads(eqd):
+    names = []
+    for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
+        try:
+            names.append((thread / "comm").read_text().strip())
+        except OSError: # it has just ended
+            pass
+    return sorted(name for name in names if name.startswith("eqw/R-"))
+
+
+def block_z(eqd, c):
+    """The one thread that there is."""
+    equal(ended(c, submit(c, b"x", "z"))["state"], "DONE")
+    block = submit(c, b"block", "z")
+    until(c, block, "RUNNING")
+    return block
+
+
+def monitored(eqd, name):
+    header, row = (line.split() for line in eqd.ok("monitor", "-i", "0", name).splitlines()[:2])
+    return dict(zip(header, row))
+
+
+def one_thread_test(fault):
+    """The seam of threads counts what makes those of the pool, the one that there is, and what comes then."""
+    return test(user=True, config={"eqd.conf": CONF + "[Plugins]\nPluginThreads=1\n"}, change=place_plugins,
+                env={"EQD_FAULT": fault})
+
+
+@one_thread_test("worker:4+") # the third is the rescuer
+def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
+    with eqd.connect() as first:
+        equal(ended(first, submit(first, b"x", "z"))["state"], "DONE") # so that its thread is the first
+    c = plugin_queue(eqd, "Rescuer=yes", "MaxActive=8", "RescueOn=create-failure,pool-full")
+    equal(threads(eqd), ["eqw/R-p"])
+    eqd.ok("pool", "set", "plugin", "max_workers=4")
+    eqd.ok("queue", "set", "z", "max_active=8")
+    block = block_z(eqd, c)
+    behind = submit(c, b"x", "z")
+    tasks = [submit(c, b"x") for _ in range(20)]
+    for task in tasks:
+        equal(ended(c, task)["attempt"], 1)
+    q = eqd.queue("p")
+    equal((q["mayday"] >= 1, q["rescued"]), (True, 20), str(q))
+    eqd.has_logged("queue p: mayday, rescuer active (create-failure)")
+    shown = why(c, behind)
+    equal((shown["reason"], "no further thread" in shown["detail"]), ("create-failure", True), str(shown))
+    pool = c.call("pool_show", "plugin")
+    equal((pool["mayday"], pool["rescued"], pool["reason"]), (q["mayday"], 20, "create-failure"), str(pool))
+    equal((monitored(eqd, "p")["mayday"], monitored(eqd, "p")["rescued"]), (str(q["mayday"]), "20"))
+    equal(monitored(eqd, "p")["CMW/RPR"].isdigit(), True)
+    # One that blocks the rescuer: it is shown as rescued at once, and those behind it can be canceled.
+    held, last = submit(c, b"block"), submit(c, b"x")
+    until(c, held, "RUNNING")
+    eventually(lambda: eqd.queue("p")["rescued"] == 21, "it counts while it runs")
+    tables = eqd.ok("dump").split("\n\n")
+    contains(tables[1], "MAYDAY  RESCUED")
+    equal(c.call("pool_show", "plugin")["rescuing"], 1)
+    equal(c.call("cancel", [last]), [0])
+    c.call("cancel", [held], running=True)
+    ended(c, held)
+    c.call("cancel", [block], running=True)
+    equal(ended(c, behind)["state"], "DONE")
+    equal(state(c, last), "CANCELED")
+
+
+@one_thread_test("worker:3+")
+def S11_a_queue_whose_rescuer_cannot_be_made_does_not_exist(eqd):
+    c = eqd.connect()
+    equal(ended(c, submit(c, b"x", "z"))["state"], "DONE")
+    queue_file(eqd, "p", "trial", "Rescuer=yes")
+    eqd.fails(75, "reload", says=["the thread that is to wait for queue p", "Resource temporarily unavailable"])
+    equal("p" in [line.split()[0] for line in eqd.ok("queue", "ls").splitlines()], False)
+    eqd.fails(75, "queue", "set", "z", "rescuer=shared", says="rescuer: the thread")
+    contains(eqd.queue("z")["set"], "rescuer=no")
+    equal(threads(eqd), [])
+
+
+@plugin_test()
+def a_full_pool_of_threads_is_a_reason_to_call_and_queues_can_share_the_rescuer(eqd):
+    eqd.configure("eqd.conf", CONF + "[Plugins]\nPluginThreads=1\n[Watchdog]\nRescueFullDelay=50ms\n")
+    queue_file(eqd, "r", "trial", "Rescuer=shared")
+    c = plugin_queue(eqd, "Rescuer=shared")
+    equal(threads(eqd), ["eqw/R-shared"])
+    block = block_z(eqd, c)
+    equal(ended(c, submit(c, b"x"))["state"], "DONE")
+    equal(ended(c, submit(c, b"x", "r"))["state"], "DONE")
+    eqd.has_logged("queue p: mayday, rescuer active (pool-full)")
+    equal((eqd.queue("p")["rescued"], eqd.queue("r")["rescued"], eqd.queue("z")["rescued"]), (1, 1, 0))
+    eqd.ok("queue", "set", "p", "rescuer=no")
+    equal(threads(eqd), ["eqw/R-shared"])
+    eqd.ok("queue", "set", "r", "rescuer=yes")
+    equal(threads(eqd), ["eqw/R-r"])
+    c.call("cancel", [block], running=True)
+    ended(c, block)
+
+
+def nice_of(eqd, name):
+    for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
+        if (thread / "comm").read_text().strip() == name:
+            return int((thread / "stat").read_text().rsplit(")", 1)[1].split()[16])
+    raise AssertionError(f"no thread {name}")
+
+
+@plugin_test()
+def a_rescuer_has_the_nice_level_of_the_settings(eqd):
+    own = os.getpriority(os.PRIO_PROCESS, eqd.pid)
+    eqd.configure("eqd.conf", CONF + f"[Watchdog]\nRescuerNice={min(own + 3, 19)}\n")
+    plugin_queue(eqd, "Rescuer=yes")
+    equal(nice_of(eqd, "eqw/R-p"), min(own + 3, 19))
+    eqd.ok("queue", "set", "p", "rescuer=no")
+    eqd.configure("eqd.conf", CONF + "[Watchdog]\nRescuerNice=-20\n")
+    eqd.ok("reload")
+    eqd.ok("queue", "set", "p", "rescuer=yes")
+    equal(nice_of(eqd, "eqw/R-p"), own) # a right that eqd has not
 
 
 if __name__ == "__main__":

@@ -113,6 +113,13 @@ def a_mistake_about_a_pool_names_file_and_line_and_changes_nothing(eqd):
         equal(pool(eqd, "video")["slots"], 2)
         (eqd.dir / "config" / name).unlink()
         eqd.configure("pools.d/video.pool", VIDEO)
+    for text, says in (("Kind=thread", "stays so"), ("Kind=thread\nMinWorkers=20", "more than max_workers")):
+        eqd.configure("pools.d/video.pool", f"[Pool]\n{text}\n")
+        eqd.fails(78, "reload", says=says)
+    eqd.configure("pools.d/video.pool", VIDEO)
+    eqd.configure("queues.d/q.queue", "[Queue]\nPool=plugin\n")
+    eqd.fails(78, "reload", says="name a pool with Kind=command")
+    (eqd.dir / "config/queues.d/q.queue").unlink()
     eqd.configure("pools.d/video.pool", "[Pool]\nSlots=65536\n")
     eqd.fails(78, "reload", says="65792; at most 65536")
 
@@ -124,7 +131,7 @@ def bad_arguments_are_refused_and_say_what_to_do(eqd):
     eqd.ok("pool", "create", "--if-not-exists", "p", "slots=2")
     equal(pool(eqd, "p")["slots"], 2)
     for text, says in (("slots=0", "1..65536 slots"), ("slots=x", "is no number"), ("nise=1", "did you mean nice"),
-                       ("kind=command", "only the pool's file can set it")):
+                       ("kind=thread", "stays so"), ("min_workers=17", "more than max_workers, which is 16")):
         eqd.fails(2, "pool", "set", "p", text, says=says)
     eqd.fails(2, "pool", "set", "p", "slots", says="eqd.pool(5)")
     eqd.fails(66, "pool", "set", "nosuch", "slots=1", says="eqctl pool ls")
@@ -135,6 +142,13 @@ def bad_arguments_are_refused_and_say_what_to_do(eqd):
     eqd.ok("queue", "rm", "q")
     eqd.ok("pool", "rm", "p")
     eqd.fails(66, "pool", "show", "p")
+    for name in ("default", "plugin"):
+        eqd.fails(1, "pool", "rm", name, says="always there")
+    eqd.ok("pool", "create", "t", "kind=thread", "max_workers=2")
+    eqd.fails(2, "queue", "create", "q", "pool=t", says="kind=command")
+    eqd.fails(2, "pool", "create", "plugin2", "kind=threads", says="thread")
+    eqd.ok("pool", "rm", "t")
+    eventually(lambda: pool(eqd, "t") is None, "pool t goes")
 
 
 @test(config={"pools.d/nice.pool": "[Pool]\nNice=7\n", "queues.d/n.queue": "[Queue]\nPool=nice\n"})

@@ -100,6 +100,32 @@ def a_removed_file_drains_its_queue(eqd):
     eqd.fails(66, "queue", "show", "encode")
 
 
+@test(config={"queues.d/encode.queue": "[Queue]\nDurable=no\n"})
+def a_removed_file_runs_all_of_a_long_queue(eqd):
+    events = eqd.events(events=["queue.removed"])
+    os.mkfifo(eqd.dir / "work/gate")
+    first = eqd.sh(": <work/gate", "-q", "encode")
+    eqd.until_state(first, "RUNNING")
+    eqd.ok("submit", "-q", "encode", "--each", "-", "--", "sh", "-c", "echo >>work/done", input=2000 * "x\n")
+    (eqd.dir / "config/queues.d/encode.queue").unlink()
+    eqd.ok("reload")
+    (eqd.dir / "work/gate").write_text("")
+    equal(events.note(lambda method, params: method == "event", seconds=60)[0]["queue"], "encode")
+    equal(len((eqd.dir / "work/done").read_text().split("\n")) - 1, 2000)
+
+
+@test(config={"queues.d/encode.queue": "[Queue]\nDurable=no\n"})
+def queue_rm_cancels_what_a_removed_file_left_to_be_run(eqd):
+    running, waits = (eqd.submit("-q", "encode", "--", "sleep", "1000") for _ in range(2))
+    eqd.until_state(running, "RUNNING")
+    (eqd.dir / "config/queues.d/encode.queue").unlink()
+    eqd.ok("reload")
+    events = eqd.events(events=["task.finished"])
+    eqd.ok("queue", "rm", "--yes", "encode")
+    ended = [events.note(lambda method, params: method == "event")[0] for _ in range(2)]
+    equal({e["state"] for e in ended}, {"CANCELED"}, str(waits))
+
+
 @test()
 def SIGHUP_reloads_as_well_and_survives_a_bad_file(eqd):
     events = eqd.events(events=["config."])

@@ -3,21 +3,15 @@
 """An orderly restart under a service manager that holds descriptors: queues and tasks go on where they were."""
 
 import os
+import select
 import signal
 
 from eqdtest import contains, equal, eventually, main, test
+from ends import crash, restart
 from workerkit import Worker, ended, submit, worker_queue
 
 
 VOLATILE = {"eqd.conf": "[Queue]\nDurable=no\n"} # else the store has them, see durable.py
-
-
-def restart(eqd):
-    kept = eqd.stop_and_keep()
-    if kept is None:
-        raise AssertionError(f"eqd gave nothing to hold\n{eqd.log_text()}")
-    eqd.start(kept=kept)
-    os.close(kept)
 
 
 @test(config=VOLATILE)
@@ -106,6 +100,55 @@ def eqctl_that_waits_goes_on_over_the_restart(eqd):
     equal(waiting.returncode, 7, f"what the task ended with; eqctl said {out}")
 
 
+@test()
+def eqctl_that_prints_events_goes_on_over_kill_9_and_says_so(eqd):
+    watching = eqd.start_ctl("events", "-f", "--json", "-q", "default")
+    with eqd.connect() as c:
+        eventually(lambda: c.call("stat")["clients"] == 2, "eqctl has connected")
+        def told():
+            eqd.wait(eqd.submit("--", "true"))
+            return select.select([watching.stdout], [], [], 0.1)[0]
+        eventually(told, "it has subscribed")
+    crash(eqd)
+    equal(watching.stderr.readline(), b"eqctl: lost the connection to eqd; trying again for 30 s\n")
+    equal(watching.stderr.readline(), b"eqctl: connected again; what happened in between is missing\n")
+    task = eqd.submit("--", "true")
+    seq = int(task.split("/")[1])
+    while f"default/{seq}" not in (line := watching.stdout.readline().decode()):
+        equal(bool(line), True, "it has ended")
+    watching.send_signal(signal.SIGTERM)
+    watching.communicate(timeout=60)
+
+
+@test()
+def eqctl_that_waits_goes_on_over_kill_9(eqd):
+    """For a task, and for a queue."""
+    task = eqd.sh("[ $EQD_ATTEMPT = 2 ] || exec sleep 1000; exit 7")
+    eqd.until_state(task, "RUNNING")
+    waiting = [eqd.start_ctl("wait", task), eqd.start_ctl("wait", "-q", "default")]
+    with eqd.connect() as c:
+        eventually(lambda: c.call("stat")["clients"] == 3, "both have connected")
+        c.call("ping")
+    crash(eqd)
+    for p in waiting:
+        out = p.communicate(timeout=60)
+        equal(p.returncode, 7 if p is waiting[0] else 0, f"eqctl said {out}")
+
+
+@test()
+def a_worker_of_eqctl_serves_again_after_kill_9(eqd):
+    c = worker_queue(eqd, "w", "max_crashes=10")
+    worker = eqd.start_ctl("worker", "run", "-q", "w", "-j", "2", "--", "sh", "-c", "[ $EQD_ATTEMPT = 2 ] || exec sleep 1000; cat")
+    task = submit(c, b"payload", "w")
+    eqd.until_state("w/1", "RUNNING")
+    crash(eqd)
+    shown = ended(eqd.connect(), "w/1")
+    equal((shown["state"], shown["result"], shown["attempt"]), ("DONE", b"payload", 2))
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=60)
+    equal(worker.returncode, 0)
+
+
 def tasks_of_workers_survive(eqd, queue):
     c = eqd.connect()
     tasks = [submit(c, b"%d" % i, queue) for i in range(4)]
@@ -165,11 +208,7 @@ def after_a_crash_nothing_old_runs_again(eqd):
     """What was kept is for one restart: it is given back as soon as it is taken over."""
     eqd.submit("--hold", "--", "true")
     restart(eqd)
-    eqd.close_connections()
-    os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(10, -signal.SIGKILL)
-    eqd.forget()
-    eqd.start()
+    crash(eqd)
     equal(eqd.ls(), [])
 
 

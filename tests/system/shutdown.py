@@ -52,6 +52,21 @@ def commands_that_ignore_TERM_are_killed_within_the_bound(eqd):
         raise AssertionError(f"took {seconds:.1f} s with StopTimeout=2s")
 
 
+@test(config={"eqd.conf": "[Daemon]\nStopTimeout=10m\n"}, notify=True)
+def while_commands_end_eqd_asks_for_time_again_and_again(eqd):
+    """For as long as it takes: the command ends when the service manager was asked often enough."""
+    gate = eqd.dir / "work/gate"
+    os.mkfifo(gate)
+    running(eqd, f"trap 'read -r go <{gate}; exit 0' TERM; echo ready; while :; do sleep 0.01; done", "--grace", "10m")
+    eqd.close_connections()
+    os.kill(eqd.pid, signal.SIGTERM)
+    eqd.until_notified(lambda m: m.get("STOPPING") == "1")
+    for _ in range(3): # each is good for twice the time to the next
+        equal(eqd.until_notified(lambda m: "EXTEND_TIMEOUT_USEC" in m), {"EXTEND_TIMEOUT_USEC": "10000000"})
+    gate.write_text("go\n")
+    eqd.expect_end(20, 0)
+
+
 @test(config=SHORT)
 def whole_trees_go_with_their_leader(eqd):
     running(eqd, "trap '' TERM; (trap '' TERM; setsid sh -c \"trap '' TERM; sleep 1000\" & sleep 1000) & echo ready; "

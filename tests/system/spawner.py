@@ -6,16 +6,8 @@ import json
 import os
 import signal
 
+from ends import spawners
 from eqdtest import USER_A, alive, comm, contains, descendants, equal, eventually, is_gone, main, proc_stat, test
-
-
-def spawners(eqd):
-    """(keeper, worker): the keeper is eqd's child, the worker the keeper's."""
-    found = [p for p in descendants(eqd.pid) if comm(p) == "eqd-spawner"]
-    keeper = [p for p in found if proc_stat(p)[1] == eqd.pid]
-    worker = [p for p in found if proc_stat(p)[1] in keeper]
-    equal((len(keeper), len(worker)), (1, 1), f"spawner processes {alive(found)}")
-    return keeper[0], worker[0]
 
 
 def waiting_processes(eqd):
@@ -58,7 +50,7 @@ def run_and_kill(eqd, victim):
 @test()
 def the_worker_dies(eqd):
     run_and_kill(eqd, spawners(eqd)[1])
-    contains(eqd.log_text(), "spawner")
+    eqd.has_logged("spawner")
 
 
 @test()
@@ -119,7 +111,7 @@ def an_eqd_that_lost_the_rights_to_run_others_commands_says_so_everywhere(eqd):
     r = eqd.ctl("ping")
     equal((r.rc, r.out), (0, ""))
     contains(r.err, "only commands of uid 0", "restart eqd")
-    contains(eqd.log_text(), "only commands of uid 0 run", "Restart eqd")
+    eqd.has_logged("only commands of uid 0 run", "Restart eqd")
     eqd.fails(77, "submit", "--", "true", uid=USER_A, says=("until it is restarted", str(USER_A)))
     eqd.ends_as(eqd.submit("--", "true"), "DONE")
 

@@ -65,12 +65,14 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     equal(end["stall_usec"] > 2_000_000, True, end)
     eqd.ends_as(waiting, "DONE")
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
-    log = eqd.log_text()
-    contains(log, "<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=0 stuck for 1s! (slots, queue default with 1 pending)",
-             "<5>eqd: workqueue lockup over - pool default was stuck for")
+    log = eqd.has_logged("<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=0 stuck for 1s! "
+                         "(slots, queue default with 1 pending)",
+                         "<6>eqd: pool default: workers=1 busy=1, 1 queues could start a task",
+                         "<5>eqd: workqueue lockup over - pool default was stuck for")
     equal(log.count("no forward progress"), 0, "the pool's report speaks for its queues")
     equal(log.count("Showing busy workqueues and worker pools:"), 1, "once, and not again with each report")
     contains(log, f"<6>eqd: in-flight {task} pid ")
+    equal(re.findall(r"<6>eqd: pool (\w+): ", log), ["default"], "the others have nothing to do")
 
 
 @test(config={"eqd.conf": FAST + "[Commands]\nSlots=300\n"}, seconds=300)
@@ -110,7 +112,11 @@ def a_serial_queue_behind_a_lifeless_head_names_it(eqd):
     shown = eqd.queue("line")
     equal((shown["stalls"], shown["queued"]), (1, 5))
     between(shown["stalled_usec"], 1_000_000, 10_000_000, "stalled_usec")
-    contains(eqd.log_text(), "<3>eqd: workqueue line: no forward progress for 1s (serial, oldest in-flight #1 for ")
+    row = next(line for line in eqd.ok("queue", "ls").splitlines() if line.startswith("line "))
+    equal(re.search(rf" STALLED [0-9.]+s, serial: {task} is running", row) is not None, True, row)
+    why = eqd.ok("why", "line/2")
+    equal(re.search(rf"serial: {task} is running, .*; the queue is stalled for [0-9.]+s, see eqctl dump$", why) is not None, True, why)
+    eqd.has_logged("<3>eqd: workqueue line: no forward progress for 1s (serial, oldest in-flight #1 for ")
     eqd.ok("cancel", task)
     stall(c, "stall.end", queue="line")
     equal("stalled_usec" in eqd.queue("line"), False)
@@ -175,6 +181,28 @@ def thresholds_change_while_eqd_runs(eqd):
     eqd.ok("queue", "set", "q", "stall_thresh=")
     equal("stall_thresh=500ms" in eqd.ok("queue", "show", "q"), True)
     stall(c, queue="q")
+    eqd.ok("param", "set", "watchdog_thresh=0")
+    stall(c, "stall.end", queue="q")
+    began = time.monotonic()
+    eqd.ok("param", "set", "workqueue.watchdog_thresh=1s")
+    between(stall(c, queue="q") and time.monotonic() - began, 0.99, 2.3, "seconds to the report")
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=0\n"})
+def a_pool_has_a_threshold_of_its_own(eqd):
+    """W5: switched on while it stands still; no sooner than the threshold from then."""
+    c = eqd.events(events=["stall."])
+    eqd.ok("pool", "create", "small", "slots=1")
+    blocker(eqd, "block", LIFELESS, "pool=small")
+    eqd.ok("queue", "create", "q", "pool=small")
+    eqd.submit("-q", "q", "--", "true")
+    nothing(c, 1)
+    began = time.monotonic()
+    eqd.ok("pool", "set", "small", "stall_thresh=700ms")
+    equal(stall(c, pool="small")["reason"], "slots")
+    between(time.monotonic() - began, 0.69, 2.0, "seconds to the report")
+    eqd.ok("pool", "set", "small", "stall_thresh=")
+    stall(c, "stall.end", pool="small")
 
 
 @test(config={"eqd.conf": FAST})
@@ -237,7 +265,27 @@ def stalls_of_tasks_and_of_the_spawner_do_not_stop_the_signs_of_life(eqd):
     finally:
         os.kill(eqd.spawner_pid, signal.SIGCONT)
     stall(c, "stall.end", part="eqd-spawner")
-    contains(eqd.log_text(), "eqd-spawner has not answered for 1s (spawn-failed)", "eqd-spawner answers again after")
+    eqd.has_logged("eqd-spawner has not answered for 1s (spawn-failed)", "eqd-spawner answers again after")
+
+
+@test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "disk:3"})
+def W9_a_disk_that_does_not_answer_is_told_and_no_reason_for_a_restart(eqd):
+    c = eqd.events(events=["stall."])
+    r = eqd.connect()
+    told = None
+    while told is None: # each is promised by a sync of its own, until one of them does not come back
+        msgid = r.send("submit", "default", b"", argv=["/bin/true"], hold=True)
+        while msgid not in r.replies and told is None:
+            r.receive(0.05)
+            c.receive(0)
+            told = next((p[0] for _, p in c.notes if p[0].get("part") == "store"), None)
+    equal(told["reason"], "persist")
+    eqd.until_notified(lambda m: m.get("STATUS", "").startswith("STALLED store"))
+    for _ in range(5):
+        eqd.until_notified(lambda m: m == {"WATCHDOG": "1"}, 5)
+    eqd.ok("queue", "ls")
+    eqd.has_logged("store has not answered for 1s (persist)")
+    eqd.kill()
 
 
 @test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "loop:8"})
@@ -252,9 +300,8 @@ def panics(eqd, want):
     """The datagram of the panic, and that eqd ends itself when nobody does it."""
     told = eqd.until_notified(lambda m: m.get("WATCHDOG") == "trigger")
     contains(told["STATUS"], want)
-    log = eqd.log_text()
-    contains(log, "<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool default: workers=",
-             "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
+    eqd.has_logged("<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool default: workers=",
+                   "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
     eqd.expect_end(20, -signal.SIGABRT)
 
 
@@ -305,9 +352,9 @@ def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
     equal(re.search(rf"^{task} +default +0 +[0-9.]+s .* {pid} +S.* sleep 1000$", tables[2], re.M) is not None, True, out)
     rows = [json.loads(line) for line in eqd.ok("dump", "--json").splitlines()]
     equal([(r.get("kind"), r.get("name"), r.get("pid")) for r in rows],
-          [("command", "default", None), ("remote", "remote", None), ("thread", "plugin", None), (None, "q", None),
+          [("command", "default", None), ("thread", "plugin", None), ("remote", "remote", None), (None, "q", None),
            (None, None, pid)])
-    equal((rows[0]["busy"], "slots" in rows[0], "slots" in rows[1]), (1, True, False))
+    equal((rows[0]["busy"], "slots" in rows[0], rows[1]["slots"], "slots" in rows[2]), (1, True, 16, False))
     equal((rows[4]["id"], rows[4]["process"], rows[4]["argv"]), (task, "S", ["sleep", "1000"]))
     between(rows[4]["run_usec"], 1_000_000, 60_000_000, "run_usec")
     eqd.fails(2, "dump", "--columns", "id", says="several tables")
@@ -326,7 +373,7 @@ def monitor_has_the_columns_of_the_kernel(eqd):
     head, row = (line.split() for line in eqd.ok("monitor", "-i", "0", "m*").splitlines())
     equal(head, ["NAME", "total", "infl", "CPUtime", "CPUitsv", "CMW/RPR", "mayday", "rescued", "pend", "inact", "oldest",
                  "stall"])
-    equal((row[:3], row[4:10]), (["mail", "1", "1"], ["-", "-", "-", "-", "1", "0"]))
+    equal((row[:3], row[4:10]), (["mail", "1", "1"], ["-", "-", "0", "0", "1", "0"]))
     equal(row[11].endswith("s"), True, row)
     equal(eqd.queue("mail")["cpu_usec"] > 0, True)
     twice = eqd.ok("monitor", "-i", "10ms", "-n", "2", "--json", "o*")

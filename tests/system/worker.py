@@ -5,6 +5,8 @@
 import os
 import resource
 import socket
+import time
+
 
 from eqdtest import USER_A, USER_B, RpcError, contains, equal, eventually, main, test
 import msgpack_mini
@@ -395,6 +397,26 @@ def time_that_a_task_waits_in_its_worker_does_not_count(eqd):
 
 
 # ---- signs of life ----
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=700ms\nHungTaskTimeoutSecs=1s\n"})
+def a_touch_is_the_sign_of_life_of_a_workers_task(eqd):
+    """Without one a long task is told, if others wait for it; and what its worker has not come to waits, too."""
+    c, events = worker_queue(eqd), eqd.events(events=["stall.", "task.hung"])
+    w = Worker(eqd, "w", credit=2)
+    task, behind = submit(c, b""), submit(c, b"")
+    run, end = w.next(), time.monotonic() + 2.5
+    while time.monotonic() < end:
+        w.rpc.call("worker_touch", task, run.attempt)
+        events.receive(0.2)
+    equal([p[0] for method, p in events.notes if method == "event"], [])
+    for kind in ("stall.begin", "task.hung"):
+        event = events.note(lambda method, p, kind=kind: method == "event" and p[0]["event"] == kind)[0]
+        equal((event["queue"], event["id"]), ("w", task))
+    w.done(run)
+    events.note(lambda method, p: method == "event" and p[0]["event"] == "stall.end")
+    w.done(w.next())
+    equal(ended(c, behind)["state"], "DONE")
+
 
 @test()
 def touch_shows_progress_and_needs_the_lease(eqd):

@@ -4,7 +4,10 @@
 
 import json
 import os
+import signal
+import socket
 import subprocess
+import time
 
 from eqdtest import BUILD, contains, equal, eventually, is_gone, main, test
 from workerkit import RESULT_MAX, ended, state, submit, worker_queue
@@ -165,6 +168,39 @@ def it_connects_again_when_eqd_kicks_it(eqd):
     contains(w.terminate(), "connected again")
 
 
+@test()
+def without_a_connection_it_ends_at_once_when_told(eqd):
+    worker_queue(eqd)
+    p = eqd.start_ctl("worker", "run", "-q", "w", "--", "cat")
+    eventually(lambda: eqd.ok("worker", "ls", "--json"), "it serves")
+    os.kill(eqd.pid, signal.SIGKILL)
+    eqd.expect_end(20, -signal.SIGKILL)
+    contains(p.stderr.readline().decode(), "lost the connection")
+    p.send_signal(signal.SIGTERM)
+    p.communicate(timeout=20)
+    equal(p.returncode, 75)
+
+
+@test()
+def a_connection_that_an_ending_eqd_still_took_is_tried_again(eqd):
+    c = worker_queue(eqd)
+    path = eqd.dir / "of-another"
+    with socket.socket(socket.AF_UNIX) as ending:
+        ending.bind(str(path))
+        ending.listen()
+        p = eqd.start_ctl("--socket", path, "worker", "run", "-q", "w", "--", "cat")
+        taken, _ = ending.accept()
+        with taken:
+            taken.recv(1)
+            path.unlink()
+            path.symlink_to(eqd.socket)
+    task = submit(c, b"payload")
+    equal(ended(c, task)["result"], b"payload")
+    p.send_signal(signal.SIGTERM)
+    contains(p.communicate(timeout=60)[1].decode(), "lost the connection", "connected again")
+    equal(p.returncode, 0)
+
+
 def start_example(eqd, name, queue):
     process = subprocess.Popen([BUILD / "client" / name, queue], env=eqd.environment(EQD_SOCKET=str(eqd.socket)),
                                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -185,9 +221,10 @@ def the_examples_of_libeq_are_workers(eqd):
     eqd.ends_as("naps/2", "CANCELED", error="woken up")
     blocking.terminate()
     equal((blocking.wait(60), blocking.communicate()[1]), (0, b""))
-    eqd.ok("worker", "kick", json.loads(eqd.ok("worker", "ls", "--json"))["worker"])
-    equal(loop.wait(60), 1)
-    contains(loop.communicate()[1].decode(), "connection lost")
+    eqd.ok("worker", "kick", json.loads(eqd.ok("worker", "ls", "--json"))["worker"]) # it comes back
+    equal(eqd.ctl("run", "-q", "naps", "--payload", "1").out, "slept")
+    loop.terminate()
+    equal(loop.communicate(timeout=60)[1], b"")
 
 
 @test()
@@ -208,6 +245,25 @@ def worker_verbs_say_what_is_wrong(eqd):
     eqd.fails(2, "submit", "-q", "w", "--payload", "x", "--", "cat", says="payload")
     eqd.fails(2, "submit", "-q", "w", "--payload", "x", "-C", "/", says="cwd")
     eqd.fails(1, "submit", "-q", "w", "--payload", "@/no/such/file", says="/no/such/file")
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=3s\nHungTaskTimeoutSecs=3s\n"})
+def a_command_of_a_worker_may_be_silent_for_long(eqd):
+    """That it is there is its life: eqctl says so every second."""
+    c, events = worker_queue(eqd), eqd.events(events=["stall.", "task.hung"])
+    w = Ctl(eqd, "--", "sleep", "1000")
+    running, _ = submit(c, b""), submit(c, b"")
+    signs, last = 0, 0
+    while signs < 4 or time.time() * 1e6 - c.call("show", [running])[0]["started_usec"] < 4e6: # beyond what is allowed without any
+        seen = c.call("worker_list")[0]["seen_usec"]
+        signs, last = signs + (seen < last), seen
+        events.receive(0.05)
+    equal([p[0] for method, p in events.notes if method == "event"], [])
+    os.kill(w.process.pid, signal.SIGSTOP) # then nobody tells of it
+    event = events.note(lambda method, p: method == "event" and p[0]["event"] == "stall.begin")[0]
+    equal((event["queue"], event["id"]), ("w", running))
+    w.process.kill()
+    w.process.wait()
 
 
 if __name__ == "__main__":

@@ -64,17 +64,19 @@ def event(connection, name):
 # ---- installation: the first case, which the others need ----
 
 @case()
-def what_is_installed_makes_user_group_and_directory():
-    ok("meson", "install", "-C", BUILD, "--no-rebuild", "--quiet", seconds=60)
-    ok("ldconfig")
-    ok("systemd-sysusers")
-    ok("systemd-tmpfiles", "--create", installed("tmpfiles.d/eqd.conf"))
-    systemctl("daemon-reload")
+def what_the_readme_says_installs_a_service_with_user_group_and_directory():
+    text = (Path(__file__).parents[2] / "README.md").read_text().partition("As a service of the machine, as root:\n\n```\n")[2]
+    commands = [line.partition("#")[0].strip() for line in text.partition("```")[0].splitlines()]
+    equal((commands[0], commands[-2]), ("meson install -C build", "systemctl enable --now eqd.service"))
+    commands[0] = f"meson install -C {BUILD} --no-rebuild --quiet"
+    for command in commands:
+        ok("sh", "-ec", command, seconds=60)
+    ok("eqctl", "run", "--", "true", user="alice")
+    systemctl("disable", "eqd.service", "eqd.socket")
     eqd = pwd.getpwnam("eqd")
     equal((grp.getgrgid(eqd.pw_gid).gr_name, eqd.pw_shell), ("eqd", "/usr/sbin/nologin"))
     is_member(SOCKET.parent, "root", "root", 0o755)
-    for user in ("alice", "bob"):
-        ok("usermod", "-aG", "eqd", user)
+    ok("usermod", "-aG", "eqd", "bob")
     for name in ("eqd.service", "eqd.socket"):
         equal(unit(name, "LoadState", "NeedDaemonReload"), {"LoadState": "loaded", "NeedDaemonReload": "no"})
 
@@ -250,6 +252,22 @@ def a_timeout_ends_the_whole_tree():
     tree = tree_of(id_)
     ends_as(id_, "TIMEOUT")
     all_gone(tree)
+
+
+@case()
+def a_command_that_takes_all_memory_of_the_service_does_not_end_it():
+    """systemd ends other services when the kernel kills one of their processes for want of memory."""
+    with_unit_lines("MemoryMax=100M\nMemorySwapMax=0\n")
+    equal(unit("eqd.service", "OOMPolicy"), "continue")
+    if not (cgroup() / "memory.max").exists():
+        raise Skip("OOMPolicy=continue is set, but there is no memory controller to try it with")
+    first = main_pid()
+    big = submit("--", "python3", "-c", "bytearray(400 << 20)")
+    ends_as(big, "FAILED", signal=9)
+    eventually(lambda: "oom" in messages("-u", "eqd.service").lower(), "systemd has not seen it")
+    ends_as(submit("--", "true"), "DONE")
+    equal((main_pid(), unit("eqd.service", "ActiveState", "Result", "NRestarts")),
+          (first, {"ActiveState": "active", "Result": "success", "NRestarts": "0"}))
 
 
 @case(start="eqd.socket")
@@ -500,6 +518,25 @@ def with_no_commands_eqd_is_one_process_and_still_knows_its_users():
     fails(None, "systemctl", "reload", "eqd.service")
 
 
+@case(start="eqd.socket", dropins=["no-commands"])
+def with_no_commands_plugins_and_workers_do_their_work():
+    plugin = installed("plugins/zlib.so")
+    (CONFIG / "queues.d").mkdir(parents=True, exist_ok=True)
+    (CONFIG / "queues.d/pack.queue").write_text(f"[Queue]\nExecutor=plugin\nPlugin={plugin}\nMaxActive=2\n")
+    (CONFIG / "queues.d/shout.queue").write_text("[Queue]\nExecutor=worker\nAllowServe=alice\n")
+    eqctl("ping")
+    packed = submit("-q", "pack", "--payload", "a" * 100)
+    shouted = submit("-q", "shout", "--payload", "hello", user="bob")
+    equal(task(shouted)["reason"], "no-worker")
+    with start_process("eqctl", "worker", "run", "-q", "shout", "--", "tr", "a-z", "A-Z", user="alice") as worker:
+        ends_as(shouted, "DONE", result="HELLO")
+        worker.terminate()
+    ends_as(packed, "DONE")
+    systemctl("restart", "eqd.service") # the sandbox lets it keep and find them
+    ends_as(submit("-q", "pack", "--payload", "b" * 100), "DONE")
+    equal((task(packed)["state"], task(shouted)["result"]), ("DONE", "HELLO"))
+
+
 @case(start="eqd.service", dropins=["setuid-programs"])
 def with_setuid_programs_they_work():
     program = Path("/usr/local/bin/whoever")
@@ -574,7 +611,7 @@ def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
     equal(500000 <= int(first["EQD_STALL_USEC"]) <= 1500000, True, first["EQD_STALL_USEC"])
     equal((len(first["EQD_EPISODE"]), last["EQD_EPISODE"]), (32, first["EQD_EPISODE"]))
     contains(ok(*query, "-x"), "Subject: eqd: queue-stall", "Tasks wait in queue letters", "Reason: serial",
-             "eqctl dump")
+             f"`eqctl why {waiting}` says", "eqctl dump", "eqctl queue set letters expected_runtime=")
 
 
 @case(config={"eqd.conf": FAST + "[Commands]\nSlots=2\n"})
@@ -611,7 +648,8 @@ def a_main_loop_that_stands_still_is_restarted():
 @case(start="eqd.service",
       config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1500ms\nPanicOnStall=2\nPanicScope=queue\n"})
 def an_eqd_that_gives_up_says_why_and_is_restarted():
-    head, _ = block("letters")
+    head, waiting = block("letters")
+    eqctl("queue", "set", "letters", "max_crashes=1")
     pid = eventually(lambda: task(head).get("pid"), "its process is not known")
     restarted()
     all_gone([pid])
@@ -620,7 +658,25 @@ def an_eqd_that_gives_up_says_why_and_is_restarted():
              "Showing busy workqueues and worker pools:", f"in-flight {head} pid {pid} for ",
              "workqueue: 2 stall(s) exceeded threshold 2")
     equal([r["PRIORITY"] for r in journal() if r.get("EQD_EVENT") == "panic"], ["0"])
+    ends_as(head, "DEAD", crashes=1) # else it would do the same to the next eqd
+    ends_as(waiting, "DONE", attempt=1)
     ends_as(submit("--", "true"), "DONE")
+
+
+@case(start="eqd.service", config={"eqd.conf": "[Store]\nSegmentSize=1M\n"})
+def a_start_may_take_as_long_as_its_store_needs():
+    """TimeoutStartSec= is shorter than the reading of the store, of which each file takes a second."""
+    eqctl("queue", "pause", "default", user="root")
+    with connect() as c:
+        for _ in range(18):
+            c.call("submit_many", "default", [{"argv": ["true"], "label": "x" * 200}] * 500)
+    systemctl("stop", "eqd.service")
+    files = len(list((STATE / "store").glob("log-*")))
+    equal(files >= 4, True, f"{files} files")
+    with_unit_lines("TimeoutStartSec=2s\nEnvironment=EQD_FAULT=slow:1+\n")
+    is_state("active")
+    equal(json.loads(eqctl("queue", "show", "--json", "default"))["queued"], 9000)
+    systemctl("stop", "eqd.service")
 
 
 @case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=6s\n"})

@@ -14,15 +14,22 @@ status=0
 plant() {
     local floor
     rm -rf "$tree"
-    mkdir -p "$tree"/{proto,client/eqctl,tests/unit} "$tree"/daemon/{base,engine,store,spawner,executor,manager,server}
+    mkdir -p "$tree"/{man,proto,client/eqctl,tests/unit} "$tree"/daemon/{base,engine,store,spawner,executor,manager,server}
     cp "$tools/../../.clang-format" "$tree"
     for floor in base engine store spawner executor manager server; do
         printf '#pragma once\nint %s(void);\n' "$floor" >"$tree/daemon/$floor/$floor.h"
     done
     printf '#pragma once\n#include "eq-types.h"\n' >"$tree/proto/codec.h"
     printf '#pragma once\n' >"$tree/proto/eq-types.h"
-    printf '#pragma once\n#include "eq-types.h"\n' >"$tree/client/eq.h"
+    printf '#pragma once\n#include "eq-types.h"\nint eq_go(int where);\n' >"$tree/client/eq.h"
+    printf 'LIBEQ_0 {\nglobal:\n        eq_go;\nlocal:\n        *;\n};\n' >"$tree/client/libeq.syms"
+    page 'int eq_go(int where);' 'goes.' >"$tree/man/libeq-way.3"
     printf '#include "engine/engine.h"\n\n#include "base/base.h"\n#include "proto/codec.h"\n' >"$tree/daemon/engine/engine.c"
+}
+
+# page PROTOTYPE TEXT: a page of libeq.
+page() {
+    printf '%s\n' '.SH NAME' 'eq_go \- go' '.SH SYNOPSIS' "$1" '.SH DESCRIPTION' '.TP' '.BR eq_go ()' "$2" '.SH "THREADS AND BLOCKING"' 'None.'
 }
 
 # claim WHAT GUARD [PATH TEXT]: with TEXT in PATH the guard fails and names PATH; without them it passes.
@@ -72,7 +79,11 @@ summed() {
     fi
 }
 
-echo 1..22
+echo 1..26
+claim "libeq-man: a good tree passes" libeq-man.py
+claim "libeq-man: a prototype that is not that of the header is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(long where);' goes.)\n"
+claim "libeq-man: a function without a paragraph is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(int where);' '')\n"
+claim "libeq-man: a function without a page is found" libeq-man.py client/libeq.syms 'global:\n        eq_go;\n        eq_stay;\n'
 claim "layers: a good tree passes" layers.py
 claim "layers: an include that goes up is found" layers.py daemon/engine/up.c '#include "manager/manager.h"\n'
 claim "layers: engine does not see store" layers.py daemon/engine/side.c '#include "store/store.h"\n'

@@ -18,6 +18,7 @@ FLOORS = {
     "daemon/engine": ["daemon/base", "proto"],
     "daemon/store": ["daemon/base", "proto"],
     "daemon/spawner": ["daemon/base"],
+    "daemon/storetool": ["daemon/store", "daemon/base", "proto", "daemon/manager/stored.h"],
     "daemon/executor": ["daemon/engine", "daemon/base", "proto", "daemon/spawner/wire.h"],
     "daemon/manager": ["daemon/executor", "daemon/engine", "daemon/store", "daemon/base", "proto"],
     "daemon/server": ["daemon/manager", "daemon/executor", "daemon/engine", "daemon/store", "daemon/base", "proto"],

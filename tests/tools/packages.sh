@@ -4,10 +4,10 @@
 
 # To build eqd, eqctl and libeq.
 PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config python3
-    libuv1-dev libmsgpack-dev libsystemd-dev libinih-dev uthash-dev zlib1g-dev)
+    libuv1-dev libmsgpack-dev libsystemd-dev libinih-dev uthash-dev zlib1g-dev musl-tools)
 
 # To test them in every way that ./check knows.
-PACKAGES_TEST=(check g++ relacy-dev spin liburcu-dev clang libclang-rt-dev clang-format groff-base util-linux
+PACKAGES_TEST=(check valgrind binutils g++ relacy-dev spin liburcu-dev clang libclang-rt-dev clang-format groff-base util-linux
     systemd systemd-container libpam-systemd dbus python3-msgpack python3-pynvim mypy)
 # Node may have come from elsewhere, with an npm of its own that Debian's would be in the way of.
 command -v node >/dev/null && command -v npm >/dev/null || PACKAGES_TEST+=(nodejs npm)

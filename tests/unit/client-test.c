@@ -7,6 +7,7 @@
 #include <poll.h>
 
 #include "fake-eqd.h"
+#include "proto/memfd.h"
 #include "test.h"
 
 typedef struct Got {
@@ -220,7 +221,7 @@ TEST(output_that_the_socket_does_not_take_is_sent_later) {
         FakeEqd e;
         eq_client *c = connect_fake(&e);
         enum { N = 40 };
-        static char payload[100000];
+        static char payload[EQ_PAYLOAD_FD_MIN];
         eq_task task = EQ_TASK_INIT;
         EqDecodeError error;
         EqMessage m;
@@ -291,6 +292,95 @@ TEST(descriptors_that_were_never_sent_are_closed) {
         ck_assert_int_eq(eq_client_call_start(c, "submit", NULL, 0, &e.listen_fd, 1, NULL, NULL, NULL), 0);
         eq_client_close(c);
         fake_done(&e); /* the frame counts */
+}
+
+TEST(what_is_pipelined_behind_a_message_with_descriptors_is_sent_apart) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        EqMessage m;
+
+        ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, NULL, NULL, NULL), 0);
+        ck_assert_int_eq(eq_client_call_start(c, "submit", NULL, 0, &e.listen_fd, 1, NULL, NULL, NULL), 0);
+        ck_assert_int_eq(eq_client_call_start(c, "stat", NULL, 0, NULL, 0, NULL, NULL, NULL), 0);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        while (e.n_passed == 0)
+                ck_assert_int_gt(fake_receive(&e), 0);
+        fake_expect(&e, "ping", NULL);
+        fake_expect(&e, "submit", &m);
+        ck_assert_uint_eq(e.in.len, e.taken); /* the last byte that came with it is its own */
+        fake_expect(&e, "stat", NULL);
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+static eq_task large_task(void) {
+        static char data[EQ_PAYLOAD_FD_MIN + 1];
+        eq_task task = EQ_TASK_INIT;
+        memset(data, 'x', sizeof(data));
+        task.payload = data;
+        task.n_payload = sizeof(data);
+        return task;
+}
+
+static void expect_submit(FakeEqd *e, size_t n_inline, bool by_fd) {
+        EqDecodeError error;
+        EqMessage m;
+        EqSubmit s;
+        size_t n;
+        fake_expect(e, "submit", &m);
+        ck_assert_int_eq(eq_decode_params(&eq_schema_Submit, m.params, &s, &error), 0);
+        ck_assert_uint_eq(s.payload.len, n_inline);
+        ck_assert(s.payload_fd == by_fd);
+        ck_assert_uint_eq(e->n_passed, by_fd ? 1 : 0);
+        if (!by_fd)
+                return;
+        ck_assert_int_eq(eq_memfd_size(e->passed[0], &n), 0);
+        ck_assert_uint_eq(n, EQ_PAYLOAD_FD_MIN + 1);
+        close(e->passed[--e->n_passed]);
+}
+
+/* A payload that is submitted before the answer to hello, which is given then: in the message, whatever its size. */
+static void submit_before_hello(FakeEqd *e, eq_client *c, const eq_task *task, Got *got, const EqHelloReply *hello) {
+        ck_assert_int_eq(eq_submit_start(c, "q", task, on_submit, got), 0);
+        ck_assert_int_ge(eq_client_flush(c), 0);
+        uint32_t msgid = fake_expect(e, "hello", NULL);
+        expect_submit(e, task->n_payload, false);
+        fake_reply_record(e, msgid, &eq_schema_HelloReply, hello);
+        ck_assert_int_ge(eq_client_dispatch(c, EQ_TIMEOUT_NEVER), 0);
+}
+
+TEST(large_payloads_go_as_descriptors_once_eqd_has_said_that_it_takes_them) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task task = large_task();
+        EqHelloReply hello = { 0 };
+        Got got = { 0 };
+
+        EQ_SET(&hello, HelloReply, payload_fd_min, EQ_PAYLOAD_FD_MIN);
+        submit_before_hello(&e, c, &task, &got, &hello);
+        ck_assert_int_eq(eq_submit_start(c, "q", &task, on_submit, &got), 0);
+        task.n_payload--; /* no more than the limit */
+        ck_assert_int_eq(eq_submit_start(c, "q", &task, on_submit, &got), 0);
+        ck_assert_int_ge(eq_client_flush(c), 0);
+        expect_submit(&e, 0, true);
+        expect_submit(&e, task.n_payload, false);
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+TEST(an_eqd_that_says_nothing_of_descriptors_is_sent_none) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task task = large_task();
+        EqHelloReply hello = { 0 };
+        Got got = { 0 };
+
+        submit_before_hello(&e, c, &task, &got, &hello);
+        ck_assert_int_eq(eq_submit_start(c, "q", &task, on_submit, &got), 0);
+        ck_assert_int_ge(eq_client_flush(c), 0);
+        expect_submit(&e, task.n_payload, false);
+        eq_client_close(c);
+        fake_done(&e);
 }
 
 /* ---- blocking ---- */
@@ -370,6 +460,49 @@ TEST(submitv_sends_one_message_and_returns_the_first_id) {
         script_join(&s);
         ck_assert_int_eq(eq_submitv(c, "q", tasks, 0, &first), -EINVAL);
         ck_assert_int_eq(eq_submitv(c, "q", tasks, EQ_BATCH_MAX + 1, &first), -EINVAL);
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+static void answer_keys(FakeEqd *e) {
+        EqSubmitManyReply reply = { 0 };
+        EqSubmitMany many = { 0 };
+        EqDecodeError error;
+        EqSubmit task = { 0 };
+        EqMessage m;
+        EqBytes raw;
+
+        uint32_t msgid = fake_expect(e, "submit_many", &m);
+        ck_assert_int_eq(eq_decode_params(&eq_schema_SubmitMany, m.params, &many, &error), 0);
+        ck_assert_int_eq(eq_next_raw(&many.tasks, &raw), 1);
+        ck_assert_int_eq(eq_decode_map(&eq_schema_Submit, raw, &task, &error), 0);
+        ck_assert(eq_bytes_eq(task.unique, eq_str("k")));
+        ck_assert(!EQ_HAS(&task, Submit, on_dup));
+        ck_assert_int_eq(eq_next_raw(&many.tasks, &raw), 1);
+        ck_assert_int_eq(eq_decode_map(&eq_schema_Submit, raw, &task, &error), 0);
+        ck_assert(eq_bytes_eq(task.on_dup, eq_str("replace")));
+        EQ_SET(&reply, SubmitManyReply, first, (EqIdRef) { .id = { 4, 9 } });
+        EQ_SET(&reply, SubmitManyReply, n, 2);
+        EQ_SET(&reply, SubmitManyReply, ids, (EqArray) { .raw = eq_bytes("\x92\x04\x09\x92\x04\x05", 6), .n = 2 });
+        fake_reply_record(e, msgid, &eq_schema_SubmitManyReply, &reply);
+}
+
+TEST(batches_with_keys_return_every_id) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task tasks[2] = { EQ_TASK_INIT, EQ_TASK_INIT };
+        eq_task_id ids[2];
+        Script s;
+
+        tasks[0].unique = "k";
+        tasks[1].unique = "other";
+        tasks[1].on_dup = EQ_DUP_REPLACE;
+        script_start(&s, &e, answer_keys);
+        ck_assert_int_eq(eq_submitv_ids(c, "q", tasks, 2, ids), 0);
+        ck_assert_uint_eq(ids[0].seq, 9);
+        ck_assert_uint_eq(ids[1].seq, 5);
+        script_join(&s);
+        ck_assert_int_eq(eq_submitv(c, "q", tasks, 2, ids), -EINVAL);
         eq_client_close(c);
         fake_done(&e);
 }
@@ -649,9 +782,13 @@ RUN_TESTS("client", 20, test_opening_a_socket_that_is_not_there_says_so,
           test_every_option_of_a_task_arrives, test_a_task_of_an_older_caller_has_defaults_behind_its_end,
           test_what_is_too_large_is_refused_and_leaves_the_stream_whole,
           test_output_that_the_socket_does_not_take_is_sent_later, test_descriptors_arrive_with_their_message,
-          test_descriptors_that_were_never_sent_are_closed, test_a_blocking_submit_returns_the_id,
+          test_descriptors_that_were_never_sent_are_closed,
+          test_what_is_pipelined_behind_a_message_with_descriptors_is_sent_apart,
+          test_large_payloads_go_as_descriptors_once_eqd_has_said_that_it_takes_them,
+          test_an_eqd_that_says_nothing_of_descriptors_is_sent_none, test_a_blocking_submit_returns_the_id,
           test_an_error_of_eqd_is_EREMOTEIO_with_code_and_text, test_submitv_sends_one_message_and_returns_the_first_id,
-          test_wait_and_status_tell_how_a_task_ended, test_the_other_calls_say_what_they_mean,
+          test_batches_with_keys_return_every_id, test_wait_and_status_tell_how_a_task_ended,
+          test_the_other_calls_say_what_they_mean,
           test_a_call_that_is_not_answered_times_out_and_its_late_answer_is_dropped,
           test_notifications_are_delivered_during_a_blocking_call_and_cannot_block_themselves,
           test_the_end_of_the_connection_answers_every_call, test_what_a_half_closed_peer_said_is_still_heard,

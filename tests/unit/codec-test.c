@@ -593,6 +593,44 @@ TEST(the_template_of_the_hottest_answer_is_what_the_packer_writes) {
         }
 }
 
+static void compare_run(uint32_t msgid, const EqRun *run) {
+        EqBuffer packed = EQ_BUFFER_NULL, put = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&packed);
+        eq_pack_request(&pk, msgid, "run");
+        eq_pack_params(&pk, &eq_schema_Run, run);
+        ck_assert_int_eq(eq_buffer_append(&put, "before", 6), 0);
+        ck_assert_int_eq(eq_buffer_reserve(&put, EQ_RUN_MAX + run->queue.len + run->payload.len), 0);
+        eq_put_run(&put, msgid, run);
+        ck_assert_uint_le(put.len, 6 + EQ_RUN_MAX + run->queue.len + run->payload.len);
+        pk = eq_packer(&put);
+        eq_pack_options(&pk, &eq_schema_Run, run);
+        ck_assert(eq_bytes_eq(eq_bytes(put.data + 6, put.len - 6), buffer_bytes(&packed)));
+        eq_buffer_done(&packed);
+        eq_buffer_done(&put);
+}
+
+TEST(the_template_of_what_a_worker_is_sent_is_what_the_packer_writes) {
+        static const uint32_t msgids[] = { 0, 127, 128, 255, 256, 65535, 65536, UINT32_MAX };
+        static const uint32_t sizes[] = { 0, 1, 100, 255, 256, 65535, 65536, 1048576 };
+        static const char name[] = "0123456789abcdef0123456789abcde";
+        char *payload = calloc(1, 1048576);
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+                for (uint32_t n = 1; n < sizeof(name); n++) {
+                        EqRun run = { .id.id = { EQ_SEQ_MAX - n, n },
+                                      .queue = eq_bytes(name, n),
+                                      .attempt = i % 2 ? n : msgids[i] & 0xffff,
+                                      .payload = eq_bytes(payload, sizes[i]) };
+                        compare_run(msgids[i], &run);
+                        EQ_SET(&run, Run, label, eq_str("label"));
+                        EQ_SET(&run, Run, uid, 1000);
+                        compare_run(msgids[i], &run);
+                }
+        EqRun none = { .queue = eq_str("q") }; /* a payload that comes as a descriptor */
+        EQ_SET(&none, Run, payload_fd, true);
+        compare_run(1, &none);
+        free(payload);
+}
+
 TEST(answers_and_notifications_are_read_back) {
         EqBuffer b = EQ_BUFFER_NULL;
         msgpack_packer pk = eq_packer(&b);
@@ -855,6 +893,7 @@ RUN_TESTS("codec", 60, test_every_record_comes_back_as_it_was_packed, test_msgpa
           test_cut_parameters_are_never_accepted, test_spoilt_bytes_never_lead_outside, test_messages_are_taken_apart,
           test_what_is_no_message_is_refused_and_can_be_answered_if_the_id_was_there,
           test_the_template_of_the_hottest_answer_is_what_the_packer_writes,
+          test_the_template_of_what_a_worker_is_sent_is_what_the_packer_writes,
           test_answers_and_notifications_are_read_back, test_walking_an_array_ends_or_fails_but_never_leaves_it,
           test_single_values_are_read_if_they_are_just_that, test_errors_are_read_only_if_they_have_a_code_and_a_text,
           test_ids_are_written_queue_slash_seq, test_names_of_queues_are_plain,

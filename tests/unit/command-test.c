@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/fault.h"
+#include "base/procfs.h"
 #include "engine/pool.h"
 #include "fake-spawner.h"
 
@@ -28,7 +29,7 @@ typedef struct Rig {
         Identity *identity;
         OutputLog log;
         uint64_t timeout_usec, grace_usec;
-        unsigned n_blocked, n_unblocked, n_output, n_running;
+        unsigned n_blocked, n_unblocked, n_output, n_running, n_unprepared;
         eq_reason blocked_for;
         pid_t pid;
         bool clog;
@@ -83,9 +84,10 @@ static int on_prepare(void *host, Task *t, CommandSetup *ret) {
         return 0;
 }
 
-static void on_running(void *host, Task *t, pid_t pid) {
+static void on_running(void *host, Task *t, pid_t pid, uint64_t start_ticks) {
         rig.n_running++;
         rig.pid = pid;
+        ck_assert_uint_eq(start_ticks, procfs_start_ticks(pid));
 }
 
 static bool on_output(void *host, Task *t, uint8_t stream, const char *data, size_t n) {
@@ -99,7 +101,12 @@ static void on_spawner_ready(void *host, const SpawnReady *m) {
 static void on_spawner_lost(void *host) {
 }
 
+static void on_unprepare(void *host, Task *t) {
+        rig.n_unprepared++;
+}
+
 static const CommandHooks hooks = { .prepare = on_prepare,
+                                    .unprepare = on_unprepare,
                                     .running = on_running,
                                     .output = on_output,
                                     .spawner_ready = on_spawner_ready,
@@ -503,6 +510,7 @@ TEST(without_descriptors_nothing_is_sent_and_nothing_leaks) {
                 fault_set(FAULT_PIPE, i, false);
                 ck_assert_int_eq(start(), -EMFILE);
                 ck_assert_int_eq(test_count_fds(), n_fds);
+                ck_assert_uint_eq(rig.n_unprepared, (unsigned)i);
         }
         ck_assert_int_eq(start(), 0);
         Request q = fake_take(&rig.fake, rig.inbox, SPAWN_START);

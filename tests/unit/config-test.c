@@ -86,6 +86,7 @@ TEST(nothing_at_all_is_a_good_configuration) {
         _cleanup_(config_freep) Config *c = load();
         ck_assert_uint_eq(c->n_queues, 0);
         ck_assert_uint_eq(c->daemon.slots, 256);
+        ck_assert_uint_eq(c->daemon.panic_on_stall, strtoul(EQD_PANIC_ON_STALL, NULL, 10)); /* an option of the build */
         strcat(dir, "/no-such");
         _cleanup_(config_freep) Config *d = load();
         ck_assert_uint_eq(d->queue_defaults.engine.max_active, 1);
@@ -365,9 +366,9 @@ TEST(pools_are_read_before_what_names_them_and_take_their_default_from_the_daemo
 TEST(a_mistake_about_pools_names_file_and_line) {
         DIRECTORY();
         put("queues.d/a.queue", "[Queue]\nMaxActive=1\nPool=nosuch\n");
-        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default, and those");
+        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default plugin, and those");
         put("pools.d/video.pool", "");
-        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default video, and those");
+        refused("queues.d/a.queue:3: Pool: there is no pool \"nosuch\"; there are default plugin video, and those");
         put("eqd.conf", "[Queue]\nPool=-x\n");
         refused("eqd.conf:2: Pool: there is no pool \"-x\"");
         put("eqd.conf", "");
@@ -379,8 +380,8 @@ TEST(a_mistake_about_pools_names_file_and_line) {
         refused("pools.d/video.pool:1: section \"Queue\" is not known here; there is [Pool]");
         put("pools.d/video.pool", "Slots=1\n");
         refused("pools.d/video.pool:1: there is no section above; put [Pool] first");
-        put("pools.d/video.pool", "[Pool]\nKind=thread\n");
-        refused("pools.d/video.pool:2: Kind: \"thread\" is none of the words; command");
+        put("pools.d/video.pool", "[Pool]\nKind=threads\n");
+        refused("pools.d/video.pool:2: Kind: \"threads\" is none of the words; command or thread");
         put("pools.d/video.pool", "");
         put("pools.d/-video.pool", "");
         refused("pools.d/-video.pool: \"-video\" cannot be the name of a pool");

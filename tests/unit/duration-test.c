@@ -49,6 +49,7 @@ static void check_format(uint64_t usec, const char *text) {
 
 TEST(durations_are_shown_with_two_units_at_most) {
         check_format(0, "0s");
+        check_format(639, "639us");
         check_format(5000, "5ms");
         check_format(800000, "0.8s");
         check_format(2 * SEC, "2s");

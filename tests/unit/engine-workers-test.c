@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdatomic.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fault.h"
@@ -23,7 +25,7 @@ typedef struct Job {
 } Job;
 
 static Job jobs[N];
-static sem_t created, failed, culled;
+static sem_t created, failed, culled, all_busy;
 
 static void run_at_gate(Runnable *r) {
         Job *j = (Job *)r;
@@ -40,7 +42,11 @@ static void wait_for(sem_t *s) {
 }
 
 static void on_event(void *host, WorkersEvent ev, int error) {
-        sem_post(ev == WORKERS_CREATED ? &created : ev == WORKERS_CULLED ? &culled : &failed);
+        sem_t *const sems[] = { [WORKERS_CREATED] = &created,
+                                [WORKERS_CREATE_FAILED] = &failed,
+                                [WORKERS_CULLED] = &culled,
+                                [WORKERS_ALL_BUSY] = &all_busy };
+        sem_post(sems[ev]);
 }
 
 static Workers *start(unsigned min, unsigned max, void (*adjust)(WorkersParams *p)) {
@@ -54,6 +60,7 @@ static Workers *start(unsigned min, unsigned max, void (*adjust)(WorkersParams *
         sem_init(&created, 0, 0);
         sem_init(&failed, 0, 0);
         sem_init(&culled, 0, 0);
+        sem_init(&all_busy, 0, 0);
         for (size_t i = 0; i < N; i++) {
                 jobs[i].runnable.run = run_at_gate;
                 sem_init(&jobs[i].began, 0, 0);
@@ -114,6 +121,33 @@ TEST(a_worker_knows_that_it_is_one) {
         workers_free(w);
 }
 
+/* More than any sanitizer asks of a stack, and not what the system gives by itself. */
+enum { STACK_WANTED = 3 * 1024 * 1024 };
+
+static size_t stack_seen;
+
+static void see_stack(Runnable *r) {
+        pthread_attr_t attr;
+        if (pthread_getattr_np(pthread_self(), &attr) == 0) {
+                (void)pthread_attr_getstacksize(&attr, &stack_seen);
+                (void)pthread_attr_destroy(&attr);
+        }
+        sem_post(&((Job *)r)->ended);
+}
+
+static void stacks_wanted(WorkersParams *p) {
+        p->stack_bytes = STACK_WANTED;
+}
+
+TEST(a_worker_has_the_stack_of_the_settings) {
+        Workers *w = start(1, 1, stacks_wanted);
+        jobs[0].runnable.run = see_stack;
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&jobs[0].ended);
+        ck_assert_uint_eq(stack_seen, STACK_WANTED);
+        ck_assert_ptr_null(workers_free(w));
+}
+
 TEST(first_come_first_served) {
         Workers *w = start(1, 1, NULL);
         workers_put(w, &jobs[0].runnable);
@@ -131,6 +165,61 @@ TEST(first_come_first_served) {
         }
         ck_assert(!workers_has_waiting(w));
         workers_free(w);
+}
+
+static void look_out_for_ever(WorkersParams *p) {
+        p->spin_usec = 3600 * USEC_PER_SEC;
+}
+
+static void cool_down_for_ever(WorkersParams *p) {
+        p->create_cooldown_usec = 3600 * USEC_PER_SEC;
+}
+
+static int hold_pipe[2];
+static sem_t held;
+
+static void hold_still(int signal) {
+        char c;
+        sem_post(&held);
+        (void)!read(hold_pipe[0], &c, 1);
+}
+
+static void run_holdable(Runnable *r) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR1);
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+        run_at_gate(r);
+}
+
+/* A worker that looks out is kept from its CPU; another one comes for the next, collects two, and is busy with the first of
+ * them. The second one is in the line then and not in the inbox, and nobody is at the bell that could be rung. */
+TEST(who_looks_out_finds_what_another_worker_has_collected) {
+        Workers *w = start(2, 2, look_out_for_ever);
+        ck_assert_int_eq(pipe(hold_pipe), 0);
+        sem_init(&held, 0, 0);
+        signal(SIGUSR1, hold_still);
+        for (size_t i = 0; i < 2; i++) {
+                jobs[i].runnable.run = run_holdable;
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        sem_post(&jobs[0].gate);
+        while (stats_of(w).n_idle != 1)
+                sched_yield();
+        pthread_kill(jobs[0].thread, SIGUSR1);
+        wait_for(&held);
+        workers_put(w, &jobs[2].runnable);
+        workers_put(w, &jobs[3].runnable);
+        sem_post(&jobs[1].gate);
+        wait_for(&jobs[2].began);
+        ck_assert_int_eq(write(hold_pipe[1], "x", 1), 1);
+        wait_for(&jobs[3].began); /* while the other one is at its gate */
+        sem_post(&jobs[2].gate);
+        sem_post(&jobs[3].gate);
+        workers_free(w);
+        close(hold_pipe[0]);
+        close(hold_pipe[1]);
 }
 
 TEST(E15_workers_are_added_while_all_are_blocked_and_work_waits) {
@@ -323,6 +412,23 @@ TEST(min_workers_stay_and_shrink_sends_the_others_away_at_once) {
         workers_free(w);
 }
 
+TEST(T_PSI_without_growth_there_is_no_worker_above_min_and_with_it_again_there_is) {
+        Workers *w = start(1, 4, NULL);
+        workers_set_growth(w, false);
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&jobs[0].began);
+        workers_put(w, &jobs[1].runnable); /* waits: nobody else may be made */
+        ck_assert(workers_has_waiting(w));
+        ck_assert_uint_eq(stats_of(w).n_workers, 1);
+        workers_set_growth(w, true);
+        wait_for(&jobs[1].began);
+        for (size_t i = 0; i < 2; i++) {
+                sem_post(&jobs[i].gate);
+                wait_for(&jobs[i].ended);
+        }
+        workers_free(w);
+}
+
 static void never_look_out(WorkersParams *p) {
         p->spin_usec = 0;
 }
@@ -434,16 +540,122 @@ TEST(an_idle_pool_gives_the_memory_of_gone_tasks_back) {
         slab_destroy(s);
 }
 
+static WorkersNeed need_of(Workers *w) {
+        uint64_t n;
+        return workers_need(w, &n);
+}
+
+TEST(need_is_a_refused_thread_or_a_full_pool_and_that_all_are_busy_is_told_once) {
+        Workers *w = start(1, 2, cool_down_for_ever);
+        wait_for(&created);
+        settle(w);
+        ck_assert_int_eq(need_of(w), WORKERS_NO_NEED);
+        fault_set(FAULT_WORKER, 1, true);
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&all_busy);
+        wait_for(&failed);
+        ck_assert_int_eq(need_of(w), WORKERS_REFUSED);
+        workers_set_growth(w, false);
+        ck_assert_int_eq(need_of(w), WORKERS_FULL);
+        workers_set_growth(w, true);
+        ck_assert_int_eq(workers_set_limits(w, 1, 1), 0);
+        ck_assert_int_eq(need_of(w), WORKERS_FULL);
+        uint64_t before, after;
+        ck_assert_int_eq(workers_need(w, &before), WORKERS_FULL);
+        workers_put(w, &jobs[1].runnable);
+        sem_post(&jobs[0].gate);
+        wait_for(&jobs[1].began);
+        ck_assert_int_eq(workers_need(w, &after), WORKERS_FULL);
+        ck_assert_uint_eq(after, before + 1);
+        sem_post(&jobs[1].gate);
+        settle(w);
+        ck_assert_int_eq(need_of(w), WORKERS_NO_NEED);
+        workers_free(w);
+        ck_assert_int_eq(sem_trywait(&all_busy), -1); /* it was asked for when there was no need, and only then */
+        fault_set(FAULT_WORKER, 0, false);
+}
+
+typedef struct Lent {
+        size_t n;
+        bool stays;
+} Lent;
+
+static bool on_lend(Runnable *r, void *arg) {
+        Lent *lent = arg;
+        lent->n++;
+        return lent->stays;
+}
+
+/* Out of the beginning, the middle and the end of the line, and left in it. */
+TEST(what_waits_can_be_lent_and_keeps_its_place_or_leaves) {
+        Workers *w = start(1, 1, NULL);
+        Lent lent = { .stays = true };
+        workers_put(w, &jobs[0].runnable);
+        wait_for(&jobs[0].began);
+        ck_assert(!workers_lend(w, &jobs[0].runnable, on_lend, &lent)); /* it is being run */
+        ck_assert(!workers_lend(w, &jobs[1].runnable, on_lend, &lent)); /* it was not put */
+        ck_assert_uint_eq(lent.n, 0);
+        for (size_t i = 1; i <= 6; i++)
+                workers_put(w, &jobs[i].runnable);
+        ck_assert(workers_lend(w, &jobs[2].runnable, on_lend, &lent));
+        lent.stays = false;
+        static const size_t taken[] = { 1, 4, 6 };
+        for (size_t i = 0; i < ELEMENTSOF(taken); i++) {
+                ck_assert(workers_lend(w, &jobs[taken[i]].runnable, on_lend, &lent));
+                ck_assert(!workers_lend(w, &jobs[taken[i]].runnable, on_lend, &lent));
+        }
+        ck_assert_uint_eq(lent.n, 4);
+        workers_put(w, &jobs[7].runnable); /* behind those that are left */
+        workers_put(w, &jobs[4].runnable);
+        sem_post(&jobs[0].gate);
+        static const size_t order[] = { 2, 3, 5, 7, 4 };
+        for (size_t i = 0; i < ELEMENTSOF(order); i++) {
+                wait_for(&jobs[order[i]].began);
+                sem_post(&jobs[order[i]].gate);
+        }
+        ck_assert_uint_eq(jobs[1].n_runs + jobs[6].n_runs, 0);
+        lent.stays = false;
+        workers_put(w, &jobs[0].runnable); /* and out of a line of one */
+        wait_for(&jobs[0].began);
+        workers_put(w, &jobs[1].runnable);
+        ck_assert(workers_lend(w, &jobs[1].runnable, on_lend, &lent));
+        ck_assert(!workers_has_waiting(w));
+        sem_post(&jobs[0].gate);
+        workers_free(w);
+        ck_assert_uint_eq(jobs[1].n_runs, 0);
+}
+
+/* Who takes it out and puts it anew while workers come by: it runs as often as it was left in. */
+TEST(what_is_lent_while_workers_take_it_runs_once_or_is_lent) {
+        Workers *w = start(2, 2, NULL);
+        jobs[0].runnable.run = ask_who;
+        atomic_store(&the_workers, w);
+        Lent lent = { 0 };
+        for (size_t i = 0; i < 20000; i++) {
+                workers_put(w, &jobs[0].runnable);
+                if (i % 3)
+                        sched_yield();
+                if (!workers_lend(w, &jobs[0].runnable, on_lend, &lent))
+                        wait_for(&jobs[0].ended);
+        }
+        workers_free(w);
+}
+
 RUN_TESTS("engine-workers", 60, test_what_is_put_runs_on_a_worker_once, test_a_worker_knows_that_it_is_one,
-          test_first_come_first_served, test_E15_workers_are_added_while_all_are_blocked_and_work_waits,
-          test_E16_blocked_ones_up_to_max_and_no_more, test_limits_take_effect_while_they_work,
-          test_a_refused_thread_is_asked_for_again_and_nothing_is_lost,
+          test_a_worker_has_the_stack_of_the_settings, test_first_come_first_served,
+          test_who_looks_out_finds_what_another_worker_has_collected,
+          test_need_is_a_refused_thread_or_a_full_pool_and_that_all_are_busy_is_told_once,
+          test_what_waits_can_be_lent_and_keeps_its_place_or_leaves,
+          test_what_is_lent_while_workers_take_it_runs_once_or_is_lent,
+          test_E15_workers_are_added_while_all_are_blocked_and_work_waits, test_E16_blocked_ones_up_to_max_and_no_more,
+          test_limits_take_effect_while_they_work, test_a_refused_thread_is_asked_for_again_and_nothing_is_lost,
           test_without_any_worker_what_is_put_waits_for_the_first,
           test_without_any_worker_to_the_end_who_frees_runs_the_rest,
           test_without_a_manager_or_memory_there_are_no_workers,
           test_memory_that_is_refused_for_a_worker_is_asked_for_again, test_E2_a_single_worker_is_alone,
           test_idle_workers_go_after_the_time_out_and_two_stay,
           test_min_workers_stay_and_shrink_sends_the_others_away_at_once,
+          test_T_PSI_without_growth_there_is_no_worker_above_min_and_with_it_again_there_is,
           test_the_last_to_become_idle_is_the_first_to_be_woken,
           test_one_wakeup_is_in_flight_and_the_woken_wakes_the_next, test_nothing_is_lost_while_workers_come_and_go,
           test_an_idle_pool_gives_the_memory_of_gone_tasks_back)

@@ -539,6 +539,7 @@ TEST(a_lost_connection_is_taken_up_again) {
         fake_expect(&e, "wait", NULL);
         fake_hangup(&e);
         fake_accept(&e);
+        fake_take_hello(&e);
         fake_reply_list(&e, fake_expect(&e, "wait", NULL), &eq_schema_Task, &end, 1);
         ck_assert_int_eq(finish(&r), 0);
         expect_text(r.stderr_text, "connected again");
@@ -562,6 +563,7 @@ TEST(output_goes_on_after_a_reconnect_without_repeating_itself) {
         fake_output(&e, 5, 42, 1, "one two ");
         fake_hangup(&e);
         fake_accept(&e);
+        fake_take_hello(&e);
         uint32_t wait = fake_expect(&e, "wait", NULL), msgid = fake_expect(&e, "logs", &m);
         msgpack_pack_array(&pk, 2);
         msgpack_pack_int(&pk, 1);

@@ -167,6 +167,12 @@ static inline void fake_reply_record(FakeEqd *e, uint32_t msgid, const EqSchema 
         fake_send(e, &b);
 }
 
+/* The first call of a client that has come back. */
+static inline void fake_take_hello(FakeEqd *e) {
+        EqHelloReply reply = { 0 };
+        fake_reply_record(e, fake_expect(e, "hello", NULL), &eq_schema_HelloReply, &reply);
+}
+
 /* A list of n records that lie one after the other. */
 static inline void fake_reply_list(FakeEqd *e, uint32_t msgid, const EqSchema *schema, const void *recs, size_t n) {
         EqBuffer b = EQ_BUFFER_NULL;

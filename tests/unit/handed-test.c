@@ -101,7 +101,7 @@ TEST(looking_tells_what_has_begun) {
         ck_assert_uint_eq(r->queue->n_running, 1);
         ck_assert_uint_eq(r->queue->n_queued, 1);
         ck_assert_uint_eq(r->pool->n_handed, 1);
-        ck_assert_reason(r, r->tasks[1], EQ_REASON_SERIAL, r->tasks[0]);
+        ck_assert_waits(r->tasks[1], EQ_REASON_SERIAL, r->tasks[0]);
         ck_assert_uint_eq(engine_task_stop(&r->engine, r->tasks[0], 0, 0), 0);
         ck_assert_uint_eq(r->n_cancels, 1);
 }
@@ -110,9 +110,9 @@ TEST(reasons_count_what_was_handed_over) {
         RIG;
         for (int i = 0; i < 5; i++)
                 rig_submit(r);
-        ck_assert_reason(r, r->tasks[0], EQ_REASON_POOL_FULL, NULL);
-        ck_assert_reason(r, r->tasks[2], EQ_REASON_PRIO, r->tasks[0]);
-        ck_assert_reason(r, r->tasks[4], EQ_REASON_PRIO, r->tasks[0]);
+        ck_assert_waits(r->tasks[0], EQ_REASON_POOL_FULL, NULL);
+        ck_assert_waits(r->tasks[2], EQ_REASON_PRIO, r->tasks[0]);
+        ck_assert_waits(r->tasks[4], EQ_REASON_PRIO, r->tasks[0]);
         ck_assert_uint_eq(queue_n_ahead(r->queue, r->tasks[4]), 4);
         ck_assert_uint_eq(queue_n_ahead(r->queue, r->tasks[2]), 2);
         ck_assert_ptr_eq(queue_oldest(r->queue), r->tasks[0]);
@@ -127,7 +127,7 @@ TEST(a_pause_takes_back_what_has_not_begun_and_a_resume_hands_it_over_in_order) 
         queue_pause(r->queue);
         ck_assert_str_eq(r->starts, "3back 2back");
         ck_assert_uint_eq(r->queue->n_running, 1);
-        ck_assert_reason(r, r->tasks[1], EQ_REASON_PAUSED, NULL);
+        ck_assert_waits(r->tasks[1], EQ_REASON_PAUSED, NULL);
         forget_starts(r);
         queue_resume(r->queue);
         ck_assert_str_eq(r->starts, "2 3");
@@ -165,7 +165,7 @@ TEST(a_back_off_of_a_serial_queue_keeps_the_later_ones_back) {
         rig_retry_in(r, 10 * USEC_PER_SEC);
         rig_end(r, r->tasks[0], TASK_BAD);
         ck_assert_str_eq(r->starts, "3back 2back");
-        ck_assert_reason(r, r->tasks[1], EQ_REASON_BACKOFF, r->tasks[0]);
+        ck_assert_waits(r->tasks[1], EQ_REASON_BACKOFF, r->tasks[0]);
         forget_starts(r);
         rig_advance(r, 10 * USEC_PER_SEC);
         ck_assert_str_eq(r->starts, "1 2 3");
@@ -194,7 +194,7 @@ TEST(one_that_the_executor_refuses_is_at_its_place_again) {
         ck_assert_str_eq(r->starts, "");
         ck_assert_uint_eq(r->queue->n_queued, 2);
         ck_assert_uint_eq(r->pool->n_busy, 0);
-        ck_assert_reason(r, r->tasks[0], EQ_REASON_CREATE_FAILURE, NULL);
+        ck_assert_waits(r->tasks[0], EQ_REASON_CREATE_FAILURE, NULL);
         r->refuse = 0;
         rig_advance(r, POOL_COOLDOWN_USEC);
         ck_assert_str_eq(r->starts, "1 2");
@@ -206,7 +206,7 @@ TEST(a_queue_that_nobody_serves_gets_everything_back) {
         forget_starts(r);
         queue_set_unserved(r->queue, EQ_REASON_NO_WORKER);
         ck_assert_str_eq(r->starts, "1back");
-        ck_assert_reason(r, r->tasks[0], EQ_REASON_NO_WORKER, NULL);
+        ck_assert_waits(r->tasks[0], EQ_REASON_NO_WORKER, NULL);
         queue_set_unserved(r->queue, EQ_REASON_NONE);
         ck_assert_str_eq(r->starts, "1back 1");
 }

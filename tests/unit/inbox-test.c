@@ -79,7 +79,7 @@ static InboxNode *half_a_push(Inbox *in, Item *item) {
         return exchange_seq_cst(&in->head, &item->node);
 }
 
-TEST(a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins) {
+TEST(E4_a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins) {
         Inbox in = {};
         Collected c = { 0 };
         inbox_push(&in, &items[0].node);
@@ -176,6 +176,6 @@ TEST(ownership_passes_between_threads_and_each_node_comes_once_in_order) {
 RUN_TESTS("inbox", 60, test_nodes_come_out_in_the_order_of_their_pushes,
           test_the_first_pusher_becomes_the_owner_and_no_other, test_a_dead_inbox_has_no_owner_to_become,
           test_without_an_owner_each_first_push_after_a_collect_says_so,
-          test_a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins,
+          test_E4_a_stopped_pusher_holds_up_its_own_node_and_older_ones_and_nobody_spins,
           test_a_node_put_back_is_the_first_again,
           test_ownership_passes_between_threads_and_each_node_comes_once_in_order)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/fault.h"
 #include "manager/manager.h"
@@ -26,6 +27,7 @@ struct CommandExecutor {
         bool no_spawner;
         bool refuse; /* start() fails as if no process could be made */
         int last_signal;
+        unsigned stock;
         CommandSetup last_setup; /* of the last start */
 };
 
@@ -84,8 +86,16 @@ Executor *command_executor(CommandExecutor *x) {
         return &x->executor;
 }
 
+pid_t command_executor_keeper(const CommandExecutor *x) {
+        return getpid(); /* a process that is there */
+}
+
 const SpawnReady *command_executor_spawner(const CommandExecutor *x) {
         return x->no_spawner ? NULL : &x->ready;
+}
+
+void command_executor_set_stock(CommandExecutor *x, unsigned n) {
+        x->stock = n;
 }
 
 void command_executor_resume(CommandExecutor *x, Task *t) {
@@ -117,6 +127,8 @@ typedef struct Host {
         Refusal refusal;
         EqBuffer options; /* of the last submit */
         unsigned n_events;
+        uint64_t ticket; /* the last one that was told */
+        bool stopped;
 } Host;
 
 static inline void host_event(void *userdata, const EqEvent *e, bool has_owner, uid_t owner) {
@@ -125,7 +137,13 @@ static inline void host_event(void *userdata, const EqEvent *e, bool has_owner, 
 static inline void host_ready(void *userdata) {
         (void)userdata;
 }
-static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready };
+static inline void host_stopped(void *userdata) {
+        ((Host *)userdata)->stopped = true;
+}
+static inline void host_read(void *userdata, uint64_t ticket) {
+        ((Host *)userdata)->ticket = ticket;
+}
+static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready, .read = host_read };
 
 /* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. kept_fd: of a
  * manager before this one, -1: there was none. */
@@ -216,7 +234,9 @@ static inline int host_submit(Host *h, Caller c, const char *queue, EqSubmit s, 
         h->options.len = 0;
         msgpack_packer pk = eq_packer(&h->options);
         eq_pack_record(&pk, &eq_schema_Submit, &s);
-        SubmitArgs args = { .submit = &s, .options = eq_bytes(h->options.data, h->options.len), .stdin_fd = -1 };
+        SubmitArgs args = {
+                .submit = &s, .payload = s.payload, .options = eq_bytes(h->options.data, h->options.len), .stdin_fd = -1
+        };
         return manager_submit(h->m, &c, s.queue, &args, 1, ret, &id, &h->refusal);
 }
 
@@ -236,3 +256,17 @@ static inline void host_end(Host *h, TaskRecord *t, TaskVerdict verdict) {
 }
 
 #define ck_assert_state(t, STATE) ck_assert_str_eq(eq_state_name((t)->task.state), #STATE)
+
+/* The manager ends as at a stop, running tasks are stopped: what it keeps for the next one, a descriptor of the caller's. */
+static inline int host_keep(Host *h) {
+        int fd = memfd_create("manager-test", MFD_CLOEXEC);
+        ck_assert_int_ge(fd, 0);
+        manager_stop(h->m, true, host_stopped);
+        while (h->m->commands->n_running > 0)
+                fake_end(h->m->commands, h->m->commands->running[0], TASK_STOPPED, -1, 15);
+        host_advance(h, 0);
+        ck_assert(h->stopped);
+        ck_assert_int_eq(manager_keep(h->m, fd), 0);
+        host_done(h);
+        return fd;
+}

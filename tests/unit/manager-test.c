@@ -40,6 +40,21 @@ TEST(retries_wait_longer_each_time_and_end_dead) {
         host_done(&h);
 }
 
+TEST(a_task_that_runs_names_its_process_as_soon_as_that_is_known) {
+        Host h;
+        WhyView why;
+        host_init(&h);
+        TaskRecord *t = host_task(&h, "default", (EqSubmit) { 0 });
+        ck_assert_state(t, RUNNING);
+        view_why(h.m, t, &why);
+        ck_assert_str_eq(why.detail, "its process is being started");
+        t->run->pid = 77;
+        view_why(h.m, t, &why);
+        ck_assert_str_eq(why.detail, "runs as process 77");
+        host_end(&h, t, TASK_OK);
+        host_done(&h);
+}
+
 TEST(a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass) {
         Host h;
         host_init(&h);
@@ -336,6 +351,156 @@ TEST(blocked_submits_get_in_first_come_first_served_or_time_out) {
         host_done(&h);
 }
 
+/* ---- over several queues ---- */
+
+static EqSubmit over(const char *also) {
+        static char name[64];
+        EqSubmit s = { 0 };
+        size_t n = strlen(also);
+        name[0] = (char)(0xa0 | n);
+        memcpy(name + 1, also, n);
+        EQ_SET(&s, Submit, also, (EqArray) { .raw = eq_bytes(name, n + 1), .n = 1 });
+        return s;
+}
+
+TEST(a_task_over_several_queues_is_dropped_by_any_of_them) {
+        Host h;
+        host_init(&h);
+        QueueRecord *a = host_queue(&h, "a", NULL);
+        QueueRecord *b = host_queue(&h, "b", (const char *const[]) { "max_tasks=1", "on_full=drop-oldest", NULL });
+        queue_pause(a->queue);
+        queue_pause(b->queue);
+        TaskRecord *both = host_task(&h, "a", over("b")), *next = host_task(&h, "b", (EqSubmit) { 0 });
+        ck_assert_state(both, CANCELED);
+        ck_assert_uint_eq(both->end_note, TASK_NOTE_DROPPED);
+        ck_assert_state(next, QUEUED);
+        ck_assert(queue_is_empty(a->queue));
+        host_done(&h);
+}
+
+static EqSubmit over_b_with(size_t n_payload) {
+        static const char bytes[1024];
+        EqSubmit s = over("b");
+        s.payload = eq_bytes(bytes, n_payload);
+        return s;
+}
+
+/* Retried while the other one takes its places, if anything were. */
+static void large_over(SpaceWaiter *w, bool ok) {
+        Waiting *x = (Waiting *)w;
+        TaskRecord *t;
+        ck_assert(ok);
+        x->id = host_submit(x->host, anna(x->host), "a", over_b_with(900), &t);
+}
+
+TEST(two_tasks_over_the_same_queues_have_their_places_in_the_same_order_whatever_falls_free_between) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        QueueRecord *a = host_queue(&h, "a", (const char *const[]) { "max_bytes=1024", NULL });
+        QueueRecord *b = host_queue(&h, "b", (const char *const[]) { "max_tasks=2", "on_full=drop-oldest", NULL });
+        queue_pause(a->queue);
+        queue_pause(b->queue);
+        TaskRecord *oldest =
+                host_task(&h, "a", over_b_with(900)); /* what the small one drops in b, and is bytes in a */
+        (void)host_task(&h, "b", (EqSubmit) { 0 });
+        Waiting large = { .waiter = { .retry = large_over }, .host = &h, .id = 1 };
+        list_init(&large.waiter.link);
+        EqSubmit patient = over_b_with(900);
+        EQ_SET(&patient, Submit, block_usec, 10 * USEC_PER_SEC);
+        ck_assert_int_eq(host_submit(&h, anna(&h), "a", patient, &t), MANAGER_E_WAIT);
+        ck_assert_int_eq(manager_wait_space(h.m, a, &large.waiter, 10 * USEC_PER_SEC), 0);
+        TaskRecord *small = host_task(&h, "a", over("b"));
+        ck_assert_state(oldest, CANCELED);
+        ck_assert_int_eq(large.id, 0);
+        queue_resume(a->queue);
+        queue_resume(b->queue);
+        ck_assert_state(small, RUNNING);
+        host_end(&h, small, TASK_OK);
+        ck_assert_uint_eq(h.m->commands->n_running, 1);
+        host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert(queue_is_empty(a->queue) && queue_is_empty(b->queue));
+        host_done(&h);
+}
+
+static void waiting_over(SpaceWaiter *w, bool ok) {
+        Waiting *x = (Waiting *)w;
+        TaskRecord *t;
+        ck_assert(ok);
+        n_order++;
+        int r = host_submit(x->host, anna(x->host), "a", over("b"), &t);
+        if (r == MANAGER_E_WAIT)
+                ck_assert_int_eq(manager_wait_space(x->host->m, x->host->refusal.full, w, 0), 0);
+        else
+                x->id = r;
+}
+
+TEST(a_task_over_two_full_queues_waits_for_one_and_then_the_other) {
+        Host h;
+        TaskRecord *t, *first[2];
+        host_init(&h);
+        static const char *const one[] = { "max_tasks=1", "on_full=block", NULL };
+        QueueRecord *q[] = { host_queue(&h, "a", one), host_queue(&h, "b", one) };
+        for (size_t i = 0; i < 2; i++) {
+                queue_pause(q[i]->queue);
+                first[i] = host_task(&h, q[i]->queue->name, (EqSubmit) { 0 });
+        }
+        Waiting w = { .waiter = { .retry = waiting_over }, .host = &h, .id = 1 };
+        list_init(&w.waiter.link);
+        ck_assert_int_eq(host_submit(&h, anna(&h), "a", over("b"), &t), MANAGER_E_WAIT);
+        ck_assert_ptr_eq(h.refusal.full, q[0]);
+        ck_assert_int_eq(manager_wait_space(h.m, q[0], &w.waiter, 10 * USEC_PER_SEC), 0);
+        ck_assert_int_eq(queue_cancel(q[0]->queue, &first[0]->task), 0);
+        ck_assert_ptr_eq(w.waiter.queue, q[1]);
+        ck_assert_uint_eq(q[0]->queue->n_reserved, 0);
+        ck_assert_int_eq(queue_cancel(q[1]->queue, &first[1]->task), 0);
+        ck_assert_int_eq(w.id, 0);
+        ck_assert_int_eq(n_order, 2);
+        host_done(&h);
+}
+
+TEST(a_retry_by_hand_that_finds_no_room_costs_nothing) {
+        Host h;
+        host_init(&h);
+        QueueRecord *a = host_queue(&h, "a", NULL),
+                    *b = host_queue(&h, "b", (const char *const[]) { "max_tasks=1", NULL });
+        TaskRecord *both = host_task(&h, "a", over("b"));
+        host_end(&h, both, TASK_BAD);
+        uint64_t tasks = h.anna_user->used[USER_TASKS], bytes = h.anna_user->used[USER_TASK_BYTES];
+        queue_pause(b->queue);
+        TaskRecord *full = host_task(&h, "b", (EqSubmit) { 0 });
+        ck_assert_int_eq(manager_retry(h.m, both, false), 1);
+        ck_assert_int_eq(queue_cancel(b->queue, &full->task), 0);
+        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], tasks);
+        ck_assert_uint_eq(h.anna_user->used[USER_TASK_BYTES], bytes);
+        ck_assert(queue_is_empty(a->queue));
+        queue_resume(b->queue);
+        ck_assert_int_eq(manager_retry(h.m, both, false), 0);
+        ck_assert_state(both, RUNNING);
+        host_end(&h, both, TASK_OK);
+        host_done(&h);
+}
+
+TEST(without_memory_a_task_over_several_queues_leaves_nothing) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        QueueRecord *q[] = { host_queue(&h, "a", NULL), host_queue(&h, "b", NULL) };
+        long nth = 0;
+        int r;
+        do {
+                fault_set(FAULT_ALLOC, ++nth, false);
+                r = host_submit(&h, anna(&h), "a", over("b"), &t);
+                fault_set(FAULT_ALLOC, 0, false);
+                ck_assert(r == 0 || r == -ENOMEM);
+                ck_assert_uint_eq(h.anna_user->used[USER_TASKS], r == 0);
+                for (size_t i = 0; i < 2; i++)
+                        ck_assert(queue_is_empty(q[i]->queue) == (r != 0));
+        } while (r != 0);
+        ck_assert_int_gt(nth, 4);
+        host_done(&h);
+}
+
 /* ---- names, ids, history ---- */
 
 static void removed(RemoveWaiter *w) {
@@ -358,6 +523,7 @@ TEST(a_queue_made_again_counts_on_and_old_ids_are_stale) {
         host_advance(&h, 1);
         ck_assert_int_eq(n_order, 1);
         ck_assert_ptr_null(manager_queue(h.m, eq_str("q")));
+        ck_assert_int_eq(host_submit(&h, anna(&h), "q", (EqSubmit) { 0 }, &t), -ENOENT); /* nor is it remembered */
         host_queue(&h, "q", NULL);
         ck_assert_uint_eq(host_task(&h, "q", (EqSubmit) { 0 })->task.seq, 2);
         Caller a = anna(&h);
@@ -366,8 +532,8 @@ TEST(a_queue_made_again_counts_on_and_old_ids_are_stale) {
         host_done(&h);
 }
 
-static void wait_done(TaskWait *w, bool timed_out) {
-        ck_assert(!timed_out);
+static void wait_done(TaskWait *w, TaskWaitEnd end) {
+        ck_assert_int_eq(end, TASK_WAIT_OVER);
         n_order++;
 }
 
@@ -526,6 +692,7 @@ TEST(a_task_that_cannot_be_started_keeps_its_place_and_is_tried_again) {
 RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out_is_timeout,
           test_retries_wait_longer_each_time_and_end_dead,
           test_a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass,
+          test_a_task_that_runs_names_its_process_as_soon_as_that_is_known,
           test_crashes_are_counted_apart_and_end_a_task_before_its_retries,
           test_a_running_task_that_is_canceled_ends_canceled_unless_it_was_quicker,
           test_a_task_that_could_not_start_after_its_cancel_is_canceled_whatever_its_retries,
@@ -534,12 +701,16 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_another_users_task_is_out_of_reach_and_an_administrator_reaches_all,
           test_an_eqd_without_the_capabilities_refuses_other_users_clearly,
           test_without_commands_there_is_no_spawner_and_every_command_is_refused, test_limits_are_per_user,
-          test_descriptors_are_limited_per_user_and_given_back,
-          test_a_task_that_somebody_waits_for_survives_the_removal_of_its_queue,
-          test_a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out, test_output_null_keeps_none,
-          test_drop_oldest_makes_room_by_canceling_the_oldest,
+          test_descriptors_are_limited_per_user_and_given_back, test_drop_oldest_makes_room_by_canceling_the_oldest,
           test_blocked_submits_get_in_first_come_first_served_or_time_out,
+          test_a_task_over_several_queues_is_dropped_by_any_of_them,
+          test_two_tasks_over_the_same_queues_have_their_places_in_the_same_order_whatever_falls_free_between,
+          test_a_task_over_two_full_queues_waits_for_one_and_then_the_other,
+          test_a_retry_by_hand_that_finds_no_room_costs_nothing,
+          test_without_memory_a_task_over_several_queues_leaves_nothing,
           test_a_queue_made_again_counts_on_and_old_ids_are_stale,
+          test_a_task_that_somebody_waits_for_survives_the_removal_of_its_queue,
+          test_a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out,
           test_history_keeps_the_latest_and_what_somebody_waits_for, test_retry_by_hand_runs_it_again_under_its_id,
-          test_a_submit_without_memory_is_refused_and_leaves_nothing,
+          test_output_null_keeps_none, test_a_submit_without_memory_is_refused_and_leaves_nothing,
           test_a_task_that_cannot_be_started_keeps_its_place_and_is_tried_again)

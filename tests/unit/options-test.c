@@ -2,10 +2,13 @@
 #include "eqctl/options.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/util.h"
+#include "eqctl/ctl.h"
 #include "test.h"
 
 enum { ARGS_MAX = 16 };
@@ -113,6 +116,35 @@ TEST(queue_takes_its_verb_along) {
                 options_deinit(&o_);                                                                                   \
         } while (0)
 
+TEST(kill_takes_a_signal_as_kill_1_does) {
+        static const char *const signals[] = { "-9", "-KILL", "-SIGUSR1" };
+        Options o;
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++) {
+                ck_assert_int_eq(parse(&o, "kill", signals[i], "q/1", NULL), 0);
+                ck_assert_str_eq(options_get(&o, FLAG_kill_signal), signals[i] + 1);
+                ck_assert_uint_eq(o.n_operands, 1);
+                options_deinit(&o);
+        }
+        ck_assert_int_eq(parse(&o, "kill", "-s", "USR1", "q/1", NULL), 0);
+        ck_assert_str_eq(options_get(&o, FLAG_kill_signal), "USR1");
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "kill", "-S", "sock", "-HUP", "q/1", NULL), 0); /* not the letters h, u, p */
+        ck_assert_str_eq(options_get(&o, FLAG_kill_signal), "HUP");
+        ck_assert_str_eq(options_get(&o, FLAG_socket), "sock");
+        options_deinit(&o);
+}
+
+/* Its table stands for a function of glibc's, with which eqctl need not be linked. */
+TEST(signals_have_the_names_that_the_c_library_knows) {
+        for (int sig = 0; sig <= SIGRTMAX; sig++) {
+                const char *want = sig > 0 ? sigabbrev_np(sig) : NULL, *name = signal_name(sig);
+                uint64_t parsed = 0;
+                ck_assert_msg((name && want) ? strcmp(name, want) == 0 : name == want, "%d: %s, not %s", sig,
+                              name ?: "nothing", want ?: "nothing");
+                ck_assert(!name || (signal_parse(name, &parsed) == 0 && parsed == (uint64_t)sig));
+        }
+}
+
 TEST(what_is_wrong_is_said_with_the_nearest_that_is_right) {
         REFUSED("did you mean `submit`?", "sumbit", "x");
         REFUSED("did you mean `queue create`?", "queue", "craete");
@@ -120,6 +152,8 @@ TEST(what_is_wrong_is_said_with_the_nearest_that_is_right) {
         REFUSED("did you mean --timeout?", "submit", "--timout", "5", "x");
         REFUSED("no option --frobnicate", "ls", "--frobnicate");
         REFUSED("no option -Z", "ls", "-Z");
+        REFUSED("did you mean --label?", "ls", "-J", "batch");
+        REFUSED("an attribute goes without --: max_active=VALUE", "queue", "create", "q", "--max-active", "4");
         REFUSED("needs an argument: QUEUE", "ls", "-q");
         REFUSED("needs an argument: PATH", "ls", "--socket");
         REFUSED("takes no argument", "ls", "--json=1");
@@ -172,5 +206,6 @@ RUN_TESTS("options", 10, test_without_a_verb_it_is_ls, test_options_of_every_ver
           test_options_of_submit_end_at_the_command, test_options_of_other_verbs_stand_anywhere,
           test_one_letter_means_what_the_verb_says, test_queue_takes_its_verb_along,
           test_what_is_wrong_is_said_with_the_nearest_that_is_right, test_help_needs_no_operands,
+          test_kill_takes_a_signal_as_kill_1_does, test_signals_have_the_names_that_the_c_library_knows,
           test_the_last_of_an_option_counts_and_all_are_kept_in_order, test_no_verb_has_two_flags_of_one_letter_or_name,
           test_every_flag_belongs_to_a_verb_and_says_what_it_is_for)

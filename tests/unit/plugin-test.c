@@ -4,10 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/fault.h"
+#include "executor/pluginrun.h"
 #include "proto/schema.h"
 #include "test.h"
 
@@ -19,7 +21,7 @@ typedef struct Bench {
         uv_timer_t keep; /* the loop runs as long as there is this */
         Engine engine;
         PluginExecutor *x;
-        Pool *pool;
+        Pool *pool, *other;
         Queue *queue;
         PluginLibrary *library;
         char text[64];
@@ -33,7 +35,7 @@ typedef struct Bench {
         char ends[65536]; /* "1DONE:result 2FAILED:error" */
         bool retries;
         TaskFate fate;
-        size_t n_started, n_opened, n_queue_ended;
+        size_t n_started, n_opened, n_queue_ended, n_left;
         char error[256]; /* of the last opening */
         char submitted[64];
 } Bench;
@@ -99,8 +101,13 @@ static void on_queue_ended(void *host, Queue *q) {
         ((Bench *)host)->n_queue_ended++;
 }
 
+static void on_left(void *host, Pool *p) {
+        ((Bench *)host)->n_left++;
+        ck_assert(!plugin_pool_is_used(p));
+}
+
 static const PluginHooks plugin_hooks = {
-        .prepare = on_prepare, .submit = on_submit, .opened = on_opened, .ended = on_queue_ended
+        .prepare = on_prepare, .submit = on_submit, .opened = on_opened, .ended = on_queue_ended, .left = on_left
 };
 
 /* ---- the bench ---- */
@@ -142,8 +149,13 @@ static Bench *bench_new(const char *plugin, const char *text, uint64_t max_activ
         uv_timer_init(&b->loop, &b->keep);
         uv_timer_start(&b->keep, never, 20000, 0);
         ck_assert_int_eq(engine_init(&b->engine, &b->clock.clock, &engine_hooks, b), 0);
-        ck_assert_int_eq(plugin_executor_new(&b->loop, &b->engine, 4, &plugin_hooks, b, &b->x), 0);
-        ck_assert_int_eq(pool_new(&b->engine, "plugin", POOL_THREAD, plugin_executor(b->x), SIZE_MAX, &b->pool), 0);
+        ck_assert_int_eq(plugin_executor_new(&b->loop, &b->engine, &plugin_hooks, b, &b->x), 0);
+        for (size_t i = 0; i < 2; i++) {
+                ck_assert_int_eq(pool_new(&b->engine, i ? "other" : "plugin", POOL_THREAD, plugin_executor(b->x),
+                                          SIZE_MAX, i ? &b->other : &b->pool),
+                                 0);
+                ck_assert_int_eq(plugin_pool_new(i ? b->other : b->pool, &WORKERS_PARAMS_DEFAULT), 0);
+        }
         QueueParams params = { .max_active = max_active, .max_tasks = 1000000, .max_bytes = 1 << 30 };
         ck_assert_int_eq(queue_new(&b->engine, b->pool, "q", &params, 0, &b->queue), 0);
         library(b, plugin);
@@ -168,6 +180,8 @@ static void bench_free(Bench *b) {
                 if (task_is_pending(&b->tasks[i]))
                         (void)queue_cancel(b->queue, &b->tasks[i]);
         plugin_executor_close(b->x);
+        plugin_pool_free(b->pool);
+        plugin_pool_free(b->other);
         engine_deinit(&b->engine);
         b->x = plugin_executor_free(b->x);
         plugin_library_unref(b->library);
@@ -221,6 +235,25 @@ static void until_heard(Bench *b, const char *text) {
 
 static void open_gate(Bench *b) {
         ck_assert_int_eq(write(b->gate, "x", 1), 1);
+}
+
+/* The longest batch that the plugin has said since then. */
+static unsigned longest_batch(Bench *b, size_t since) {
+        unsigned longest = 0;
+        for (const char *at = heard(b) + since; (at = strstr(at, "batch ")); at++) {
+                unsigned n = (unsigned)strtoul(at + 6, NULL, 10);
+                longest = n > longest ? n : longest;
+        }
+        return longest;
+}
+
+static void run_batches(Bench *b, unsigned n) {
+        size_t ended = b->n_ended + n + 1;
+        submit(b, "wait"); /* so that the others are there when it ends */
+        for (unsigned i = 0; i < n; i++)
+                submit(b, "together");
+        open_gate(b);
+        UNTIL(b, b->n_ended == ended);
 }
 
 /* libuv keeps two descriptors from the first loop on, which are no leak of a test. */
@@ -296,6 +329,56 @@ TEST(a_running_task_that_is_stopped_and_fails_is_canceled) {
         ck_assert_int_eq(engine_task_stop(&b->engine, t, 0, 0), 0);
         UNTIL(b, b->n_ended == 1);
         ck_assert_int_eq(t->state, EQ_STATE_CANCELED);
+}
+
+/* Those whose results come at the end of the call are a batch as long as it may be. */
+TEST(T_PSI_under_pressure_batches_are_half_as_long) {
+        _cleanup_(bench_freep) Bench *b = bench_new("trial-plain", NULL, 1);
+        plugin_executor_set_pressed(b->x, true); /* before there is any thread */
+        add_queue(b);
+        UNTIL(b, b->n_opened);
+        run_batches(b, 40);
+        ck_assert_uint_eq(longest_batch(b, 0), 8);
+        size_t since = b->n_heard;
+        plugin_executor_set_pressed(b->x, false);
+        run_batches(b, 40);
+        ck_assert_uint_eq(longest_batch(b, since), 16);
+}
+
+/* Tasks may have ended a moment before the call that they were taken in returns, of which the loop is not told. */
+#define AFTER_THE_CALL(condition)                                                                                      \
+        while (!(condition))                                                                                           \
+        sched_yield()
+
+TEST(T_CPU_those_that_burn_are_counted_and_told_as_the_kernel_does) {
+        char told[64] = "";
+        size_t len = 0;
+        for (uint64_t n = 1; n <= 40; n++)
+                if (plugin_hog_is_told(4, n - 1, n))
+                        len += (size_t)snprintf(told + len, sizeof(told) - len, "%u ", (unsigned)n);
+        ck_assert_str_eq(told, "4 5 7 11 19 35 ");
+        ck_assert(plugin_hog_is_told(4, 0, 40) && plugin_hog_is_told(4, 20, 40) && !plugin_hog_is_told(4, 35, 66));
+        ck_assert(!plugin_hog_is_told(0, 0, 40));
+
+        BENCH("trial-plain", NULL, 1);
+        plugin_executor_set_hogs(b->x, 1000, 4);
+        for (int i = 0; i < 40; i++)
+                submit(b, "burn");
+        UNTIL(b, b->n_ended == 40);
+        AFTER_THE_CALL(plugin_executor_cpu(b->queue).n_hogs == 40);
+        ck_assert_uint_ge(plugin_executor_cpu(b->queue).cpu_usec, 40 * 3000);
+        for (int i = 0; i < 10; i++)
+                submit(b, "nap");
+        UNTIL(b, b->n_ended == 50);
+        plugin_executor_set_hogs(b->x, 0, 4);
+        submit(b, "burn");
+        UNTIL(b, b->n_ended == 51);
+        AFTER_THE_CALL(plugin_executor_cpu(b->queue).cpu_usec >= 41 * 3000);
+        plugin_executor_set_hogs(b->x, 1000, 4);
+        submit(b, "burn");
+        UNTIL(b, b->n_ended == 52);
+        AFTER_THE_CALL(plugin_executor_cpu(b->queue).n_hogs >= 41);
+        ck_assert_uint_eq(plugin_executor_cpu(b->queue).n_hogs, 41);
 }
 
 TEST(a_pause_keeps_back_what_was_handed_over) {
@@ -481,19 +564,44 @@ TEST(a_refused_worker_is_the_reason_until_there_is_one) {
         fault_set(FAULT_WORKER, 2, false); /* the first one makes the others */
         add_queue(b);
         Task *t = submit(b, "x");
-        UNTIL(b, plugin_executor_thread_error(b->x));
+        UNTIL(b, plugin_pool_has_none(b->pool));
+        ck_assert_str_eq(plugin_pool_thread_error(b->pool), "Resource temporarily unavailable");
         ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_CREATE_FAILURE);
         UNTIL(b, b->n_ended == 1); /* it is asked for again a second later */
-        ck_assert_ptr_null(plugin_executor_thread_error(b->x));
+        ck_assert_ptr_null(plugin_pool_thread_error(b->pool));
+}
+
+/* Its instance is closed on the threads of the one pool and opened on those of the other; what was running ends in between. */
+TEST(a_queue_that_moves_is_opened_on_the_threads_of_its_new_pool) {
+        BENCH("trial", NULL, 1);
+        PluginSetup s = setup(b);
+        Task *running = submit(b, "wait"), *waits = submit(b, "x");
+        until_heard(b, "task 1\n");
+        ck_assert_uint_eq(plugin_pool_stats(b->other).n_workers, 0);
+        queue_set_pool(b->queue, b->other);
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        ck_assert(plugin_pool_is_used(b->pool));
+        ck_assert_uint_eq(b->pool->n_busy, 1);
+        ck_assert_int_eq(running->state, EQ_STATE_RUNNING);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 2);
+        ck_assert_int_eq(running->state, EQ_STATE_DONE);
+        ck_assert_int_eq(waits->state, EQ_STATE_DONE);
+        ck_assert_uint_eq(b->n_left, 1);
+        ck_assert(!plugin_pool_is_used(b->pool) && plugin_pool_is_used(b->other));
+        ck_assert_uint_ge(plugin_pool_stats(b->other).n_workers, 1);
 }
 
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
           test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
+          test_T_PSI_under_pressure_batches_are_half_as_long,
+          test_T_CPU_those_that_burn_are_counted_and_told_as_the_kernel_does,
           test_a_pause_keeps_back_what_was_handed_over,
           test_a_stop_calls_once_with_stopped_after_everything_and_the_join_comes_after_that,
           test_no_more_than_max_active_run_at_once, test_nonsense_is_answered_and_ends_as_a_failed_task,
           test_without_its_flag_a_plugin_may_not_defer, test_a_failure_that_is_tried_again_holds_back_those_behind_it,
+          test_a_queue_that_moves_is_opened_on_the_threads_of_its_new_pool,
           test_a_plugin_that_takes_nothing_stands_still_and_can_be_replaced,
           test_a_plugin_that_cannot_be_opened_says_why_and_is_tried_again,
           test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,

@@ -81,7 +81,7 @@ TEST(a_blocked_pool_starts_nothing_until_its_time_or_until_unblocked) {
         pool_block(r->pool, EQ_REASON_PRESSURE, engine_now(&r->engine) + 10);
         ck_assert_uint_eq(r->armed_usec, engine_now(&r->engine) + 10);
         Task *t = rig_submit(r);
-        ck_assert_reason(r, t, EQ_REASON_PRESSURE, NULL);
+        ck_assert_waits(t, EQ_REASON_PRESSURE, NULL);
         rig_advance(r, 10);
         ck_assert_str_eq(r->starts, "1");
         rig_end(r, t, TASK_OK);
@@ -103,7 +103,7 @@ TEST(a_task_that_the_executor_refuses_keeps_its_place_uncounted_and_is_tried_aga
         ck_assert_int_eq(first->attempt, 0);
         ck_assert_uint_eq(r->n_started_hook, 0);
         ck_assert_uint_eq(r->pool->n_busy, 0);
-        ck_assert_reason(r, second, EQ_REASON_CREATE_FAILURE, NULL);
+        ck_assert_waits(second, EQ_REASON_CREATE_FAILURE, NULL);
         r->refuse = 0;
         rig_advance(r, POOL_COOLDOWN_USEC - 1);
         ck_assert_str_eq(r->starts, "");
@@ -117,7 +117,7 @@ TEST(a_refusal_does_not_shorten_a_longer_block) {
         pool_block(r->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
         rig_end(r, t, TASK_NOT_STARTED);
         ck_assert_uint_eq(r->pool->blocked_until_usec, USEC_NEVER);
-        ck_assert_reason(r, t, EQ_REASON_SPAWN_FAILED, NULL);
+        ck_assert_waits(t, EQ_REASON_SPAWN_FAILED, NULL);
 }
 
 TEST(an_executor_that_refuses_and_says_for_how_long_is_believed) {
@@ -125,7 +125,7 @@ TEST(an_executor_that_refuses_and_says_for_how_long_is_believed) {
         r->refuse = -EAGAIN;
         r->block_usec = 20;
         Task *t = rig_submit(r);
-        ck_assert_reason(r, t, EQ_REASON_SPAWN_FAILED, NULL);
+        ck_assert_waits(t, EQ_REASON_SPAWN_FAILED, NULL);
         ck_assert_uint_eq(engine_next_usec(&r->engine), engine_now(&r->engine) + 20);
         r->refuse = 0;
         rig_advance(r, 19);
@@ -145,7 +145,7 @@ TEST(without_memory_for_a_slot_the_pool_waits_and_says_create_failure) {
                 Task *t = rig_submit(r);
                 fault_set(FAULT_ALLOC, nth, false);
                 queue_resume(r->queue);
-                ck_assert_reason(r, t, EQ_REASON_CREATE_FAILURE, NULL);
+                ck_assert_waits(t, EQ_REASON_CREATE_FAILURE, NULL);
                 ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
                 queue_cancel(r->queue, t);
                 rig_advance(r, POOL_COOLDOWN_USEC);

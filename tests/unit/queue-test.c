@@ -225,17 +225,17 @@ TEST(reason_of_a_waiting_task_is_what_it_waits_for) {
         Task *after = rig_submit_to(r, r->queue, TASK_LANE_NORMAL, TASK_WAIT_AFTER, 0);
         Task *at = rig_submit_in(r, 10);
         queue_pause(r->queue); /* what holds the task itself comes first */
-        ck_assert_reason(r, held, EQ_REASON_HELD, NULL);
-        ck_assert_reason(r, after, EQ_REASON_AFTER, NULL);
-        ck_assert_reason(r, at, EQ_REASON_AT, NULL);
+        ck_assert_waits(held, EQ_REASON_HELD, NULL);
+        ck_assert_waits(after, EQ_REASON_AFTER, NULL);
+        ck_assert_waits(at, EQ_REASON_AT, NULL);
 }
 
 TEST(reason_is_serial_by_the_running_task) {
         RIG(r, 4);
         Task *first = rig_submit(r), *second = rig_submit(r), *third = rig_submit(r);
-        ck_assert_reason(r, first, EQ_REASON_NONE, NULL);
-        ck_assert_reason(r, second, EQ_REASON_SERIAL, first);
-        ck_assert_reason(r, third, EQ_REASON_SERIAL, first);
+        ck_assert_waits(first, EQ_REASON_NONE, NULL);
+        ck_assert_waits(second, EQ_REASON_SERIAL, first);
+        ck_assert_waits(third, EQ_REASON_SERIAL, first);
 }
 
 TEST(reason_is_max_active_on_a_parallel_queue) {
@@ -243,18 +243,18 @@ TEST(reason_is_max_active_on_a_parallel_queue) {
         rig_set_max_active(r, 2);
         rig_submit(r);
         rig_submit(r);
-        ck_assert_reason(r, rig_submit(r), EQ_REASON_MAX_ACTIVE, NULL);
+        ck_assert_waits(rig_submit(r), EQ_REASON_MAX_ACTIVE, NULL);
 }
 
 TEST(reason_of_the_head_is_slots_and_of_those_behind_it_prio) {
         RIG(r, 0);
         Task *first = rig_submit(r), *second = rig_submit(r), *third = rig_submit(r);
-        ck_assert_reason(r, first, EQ_REASON_SLOTS, NULL);
-        ck_assert_reason(r, second, EQ_REASON_PRIO, first);
-        ck_assert_reason(r, third, EQ_REASON_PRIO, first);
+        ck_assert_waits(first, EQ_REASON_SLOTS, NULL);
+        ck_assert_waits(second, EQ_REASON_PRIO, first);
+        ck_assert_waits(third, EQ_REASON_PRIO, first);
         Task *urgent = rig_submit_urgent(r);
-        ck_assert_reason(r, urgent, EQ_REASON_SLOTS, NULL);
-        ck_assert_reason(r, first, EQ_REASON_PRIO, urgent);
+        ck_assert_waits(urgent, EQ_REASON_SLOTS, NULL);
+        ck_assert_waits(first, EQ_REASON_PRIO, urgent);
         ck_assert_uint_eq(queue_n_ahead(r->queue, urgent), 0);
         ck_assert_uint_eq(queue_n_ahead(r->queue, third), 3);
 }
@@ -264,8 +264,8 @@ TEST(reason_is_backoff_for_the_task_and_for_those_that_it_blocks) {
         Task *first = rig_submit(r), *second = rig_submit(r);
         rig_retry_in(r, 100);
         rig_end(r, first, TASK_BAD);
-        ck_assert_reason(r, first, EQ_REASON_BACKOFF, NULL);
-        ck_assert_reason(r, second, EQ_REASON_BACKOFF, first);
+        ck_assert_waits(first, EQ_REASON_BACKOFF, NULL);
+        ck_assert_waits(second, EQ_REASON_BACKOFF, first);
         ck_assert_uint_eq(queue_n_ahead(r->queue, second), 1);
         const Task *next, *by;
         ck_assert_int_eq(queue_head_reason(r->queue, &next, &by), EQ_REASON_BACKOFF);
@@ -277,9 +277,9 @@ TEST(reason_is_paused_before_the_pool_and_the_pool_before_the_queue) {
         rig_submit(r);
         Task *second = rig_submit(r);
         pool_block(r->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
-        ck_assert_reason(r, second, EQ_REASON_SPAWN_FAILED, NULL);
+        ck_assert_waits(second, EQ_REASON_SPAWN_FAILED, NULL);
         queue_pause(r->queue);
-        ck_assert_reason(r, second, EQ_REASON_PAUSED, NULL);
+        ck_assert_waits(second, EQ_REASON_PAUSED, NULL);
 }
 
 TEST(a_draining_or_stopping_queue_runs_what_is_pending) {
@@ -287,9 +287,9 @@ TEST(a_draining_or_stopping_queue_runs_what_is_pending) {
         RigWaiter w = RIG_WAITER;
         Task *first = rig_submit(r), *second = rig_submit(r);
         queue_drain(r->queue, &w.waiter);
-        ck_assert_reason(r, second, EQ_REASON_SERIAL, first);
+        ck_assert_waits(second, EQ_REASON_SERIAL, first);
         queue_stop(r->queue);
-        ck_assert_reason(r, second, EQ_REASON_SERIAL, first);
+        ck_assert_waits(second, EQ_REASON_SERIAL, first);
         rig_run_all(r);
         ck_assert_str_eq(r->ends, "1DONE 2DONE");
 }
@@ -678,7 +678,7 @@ TEST(attempts_count_starts_and_not_what_was_not_started) {
         rig_end(r, t, TASK_NOT_STARTED);
         ck_assert_int_eq(t->attempt, 0);
         ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
-        ck_assert_reason(r, t, EQ_REASON_CREATE_FAILURE, NULL);
+        ck_assert_waits(t, EQ_REASON_CREATE_FAILURE, NULL);
         rig_advance(r, POOL_COOLDOWN_USEC);
         ck_assert_int_eq(t->attempt, 1);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/barrier.h"
 #include "engine/engine.h"
 #include "proto/schema.h"
 #include "test.h"
@@ -147,8 +148,10 @@ static inline void rig_free(Rig *r) {
         for (size_t i = 0; i < r->n_tasks; i++)
                 if (r->tasks[i]->where != TASK_NOWHERE && queue_cancel(r->tasks[i]->queue, r->tasks[i]) == 1)
                         rig_end(r, r->tasks[i], TASK_OK);
-        for (size_t i = 0; i < r->n_tasks; i++)
+        for (size_t i = 0; i < r->n_tasks; i++) {
+                barrier_forget(&r->engine, r->tasks[i]);
                 free(r->tasks[i]);
+        }
         engine_deinit(&r->engine);
         free(r);
 }
@@ -228,10 +231,10 @@ static inline void rig_waiter_done(QueueWaiter *w) {
                 .waiter = {.done = rig_waiter_done }                                                                   \
         }
 
-#define ck_assert_reason(r, task, expected_reason, expected_by)                                                        \
+#define ck_assert_waits(task, expected_reason, expected_by)                                                            \
         do {                                                                                                           \
                 const Task *by_ = NULL;                                                                                \
-                ck_assert_str_eq(eq_reason_name(queue_reason((r)->queue, task, &by_)),                                 \
+                ck_assert_str_eq(eq_reason_name(queue_reason((task)->queue, task, &by_)),                              \
                                  eq_reason_name(expected_reason));                                                     \
                 ck_assert_ptr_eq(by_, expected_by);                                                                    \
         } while (0)

@@ -108,7 +108,10 @@ TEST(errors_have_a_code_a_name_and_an_exit_status_of_their_own) {
                         ck_assert_msg(errors[i].code != errors[j].code && !same(errors[i].name, errors[j].name), "%s",
                                       errors[i].name);
         }
-        static const int unknown[] = { -1, 0, 27, 4711, INT32_MAX };
+        int behind = 0; /* the first code after the last */
+        for (size_t i = 0; i < n; i++)
+                behind = errors[i].code >= behind ? errors[i].code + 1 : behind;
+        const int unknown[] = { -1, 0, behind, 4711, INT32_MAX };
         for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++) {
                 ck_assert_str_eq(eq_error_name((eq_error)unknown[i]), "unknown");
                 ck_assert_int_eq(eq_error_exit_status((eq_error)unknown[i]), 1);

@@ -6,6 +6,7 @@
 
 #include "eq.h"
 #include "fake-eqd.h"
+#include "proto/memfd.h"
 #include "test.h"
 
 typedef struct Fixture {
@@ -62,6 +63,30 @@ static void send_run(Fixture *f, uint32_t msgid, uint64_t seq, const char *paylo
         eq_pack_request(&pk, msgid, "run");
         eq_pack_params(&pk, &eq_schema_Run, &rec);
         fake_send(&f->e, &b);
+}
+
+/* A run whose payload is said to come as a descriptor; fd -1: none does. */
+static void send_run_fd(Fixture *f, uint32_t msgid, uint64_t seq, int fd) {
+        union {
+                struct cmsghdr header;
+                char space[CMSG_SPACE(sizeof(int))];
+        } control = { .header = {
+                              .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) } };
+        EqBuffer b = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&b);
+        EqRun rec = { .id.id = { 7, seq }, .queue = eq_str("mail"), .attempt = 3 };
+        EQ_SET(&rec, Run, payload_fd, true);
+        eq_pack_request(&pk, msgid, "run");
+        eq_pack_params(&pk, &eq_schema_Run, &rec);
+        memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+        struct iovec iov = { .iov_base = b.data, .iov_len = b.len };
+        struct msghdr mh = { .msg_iov = &iov, .msg_iovlen = 1 };
+        if (fd >= 0) {
+                mh.msg_control = &control;
+                mh.msg_controllen = CMSG_SPACE(sizeof(int));
+        }
+        ck_assert_int_eq(sendmsg(f->e.fd, &mh, MSG_NOSIGNAL), b.len);
+        eq_buffer_done(&b);
 }
 
 static void send_cancel(Fixture *f, uint64_t seq) {
@@ -380,7 +405,58 @@ TEST(who_submitted_gets_the_result) {
         close_fixture(&f);
 }
 
-RUN_TESTS("serve", 30, test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
+static void expect_payload(eq_run *run, const char *want) {
+        size_t n;
+        const void *payload = eq_run_get_payload(run, &n);
+        ck_assert_uint_eq(n, strlen(want));
+        ck_assert_int_eq(memcmp(payload ?: "", want, n), 0);
+}
+
+TEST(payloads_that_come_as_descriptors_are_mapped_in_their_order) {
+        static const char *const payloads[] = { "first", "", "third" };
+        Fixture f;
+        eq_run *run;
+        open_fixture(&f);
+        serve(&f, 8, 8);
+        for (uint32_t i = 0; i < 3; i++) {
+                int fd;
+                ck_assert_int_eq(eq_memfd_new(eq_str(payloads[i]), &fd), 0);
+                send_run(&f, 0x20000 + i, 10 + i, "inline", NULL);
+                send_run_fd(&f, 0x10000 + i, 1 + i, fd);
+                close(fd);
+        }
+        for (uint32_t i = 0; i < 3; i++) {
+                ck_assert_int_eq(eq_worker_next(f.c, EQ_TIMEOUT_NEVER, &run), 1);
+                expect_payload(run, "inline");
+                ck_assert_int_eq(eq_worker_next(f.c, EQ_TIMEOUT_NEVER, &run), 1);
+                expect_payload(run, payloads[i]);
+                if (i == 0)
+                        ck_assert_int_eq(eq_run_complete(run, NULL, 0), 0);
+        }
+        close_fixture(&f); /* with those that were not ended */
+}
+
+TEST(a_run_whose_descriptor_is_missing_or_no_payload_is_given_back) {
+        Fixture f;
+        eq_run *run;
+        bool failed;
+        open_fixture(&f);
+        serve(&f, 8, 8);
+        send_run_fd(&f, 0x10000, 1, -1);
+        send_run_fd(&f, 0x10001, 2, f.e.listen_fd);
+        send_run(&f, 0x10002, 3, "good", NULL);
+        ck_assert_int_eq(eq_worker_next(f.c, EQ_TIMEOUT_NEVER, &run), 1);
+        ck_assert_uint_eq(eq_run_get_id(run).seq, 3);
+        for (uint32_t i = 0; i < 2; i++) {
+                EqRunAnswer a = expect_answer(&f, 0x10000 + i, &failed);
+                ck_assert(failed && a.give_back);
+        }
+        close_fixture(&f);
+}
+
+RUN_TESTS("serve", 30, test_payloads_that_come_as_descriptors_are_mapped_in_their_order,
+          test_a_run_whose_descriptor_is_missing_or_no_payload_is_given_back,
+          test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
           test_an_answer_does_not_wait_for_the_run_behind_it, test_an_outcome_says_everything_and_is_checked,
           test_callbacks_may_end_runs_later_and_in_any_order,
           test_what_is_canceled_before_it_was_handed_out_is_answered_here,

@@ -34,12 +34,18 @@ typedef struct TestHost {
         unsigned n_turns, n_submits, n_closed, n_unclogged, n_gone, n_fds_taken, n_responses;
         bool fd_with[4096]; /* submit number n had a descriptor */
         PendingRequest *pending[TEST_PENDING_MAX];
-        unsigned n_pending;
+        unsigned n_pending, n_parked;
+        uint64_t park_until; /* submits are parked for this ticket; 0: they are not */
         Session *subscriber;
 } TestHost;
 
 static inline void test_handle_submit(void *host, const Request *rq, const void *params) {
         TestHost *h = host;
+        if (h->park_until > 0) {
+                h->n_parked++;
+                request_park(rq, h->park_until);
+                return;
+        }
         int fd = session_take_fd(rq->session);
 
         if (fd >= 0) {

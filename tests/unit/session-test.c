@@ -7,16 +7,28 @@
 /* ---- what the server asks of the kernel; linked with --wrap ---- */
 
 static unsigned n_sends, n_receives;
-static bool counting; /* the server's turn, not a client's call */
+static int sent_to[8]; /* the first ones, in order */
+static bool counting;  /* the server's turn, not a client's call */
 
 ssize_t __real_send(int fd, const void *data, size_t n, int flags);
 ssize_t __wrap_send(int fd, const void *data, size_t n, int flags);
 ssize_t __real_recvmsg(int fd, struct msghdr *m, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *m, int flags);
 
+/* A client that shares the CPU: it runs as soon as the server has written to it. */
+static void (*on_sent)(void);
+
 ssize_t __wrap_send(int fd, const void *data, size_t n, int flags) {
+        if (counting && n_sends < ELEMENTSOF(sent_to))
+                sent_to[n_sends] = fd;
         n_sends += counting;
-        return __real_send(fd, data, n, flags);
+        ssize_t sent = __real_send(fd, data, n, flags);
+        if (counting && on_sent) {
+                counting = false;
+                on_sent();
+                counting = true;
+        }
+        return sent;
 }
 
 ssize_t __wrap_recvmsg(int fd, struct msghdr *m, int flags) {
@@ -67,6 +79,50 @@ TEST(pipelined_requests_are_answered_in_order_by_one_receive_and_one_send) {
         }
         ck_assert_uint_eq(n_sends, 1);
         ck_assert_uint_eq(n_receives, 1);
+        stop();
+}
+
+/* ---- the time ---- */
+
+static unsigned n_read[2];
+
+static uint64_t tick_monotonic(const Clock *c) {
+        return 100 + ++n_read[0];
+}
+
+static uint64_t tick_realtime(const Clock *c) {
+        return 1000 + ++n_read[1];
+}
+
+static const Clock ticking = { .monotonic = tick_monotonic, .realtime = tick_realtime };
+static HeldClock held;
+
+/* As a handler of the manager does: it looks at the clocks more than once. */
+static void submit_looks(void *host, const Request *rq, const void *params) {
+        uint64_t monotonic = clock_monotonic(&held.clock), realtime = clock_realtime(&held.clock);
+        ck_assert_uint_eq(clock_monotonic(&held.clock), monotonic);
+        ck_assert_uint_eq(clock_realtime(&held.clock), realtime);
+        test_handle_submit(host, rq, params);
+}
+
+TEST(requests_of_one_read_share_a_time_and_it_goes_on_with_every_sixteenth) {
+        start();
+        held_clock_init(&held, &ticking);
+        h.server->clock = &held;
+        h.handlers[EQ_METHOD_SUBMIT] = submit_looks;
+        for (uint32_t i = 1; i <= 40; i++)
+                test_client_submit(&a, i, 100);
+        test_client_send_all(&h, &a);
+        TURN_UNTIL(&h, h.n_submits == 40);
+        ck_assert_uint_eq(n_read[0], 3);
+        ck_assert_uint_eq(n_read[1], 3);
+        (void)clock_monotonic(&held.clock); /* outside of that it is not held */
+        (void)clock_monotonic(&held.clock);
+        ck_assert_uint_eq(n_read[0], 5);
+        test_client_submit(&a, 41, 100);
+        test_client_send_all(&h, &a);
+        TURN_UNTIL(&h, h.n_submits == 41);
+        ck_assert_uint_eq(n_read[0], 6); /* another read, another time */
         stop();
 }
 
@@ -625,7 +681,111 @@ TEST(deferred_answers_of_one_turn_go_out_in_one_send) {
         stop();
 }
 
+/* ---- parked ---- */
+
+static void park_first(void) {
+        h.park_until = 7;
+        test_client_submit(&a, 1, 10);
+        send_with_fds(&a, 1);
+        test_client_call(&a, 2, "ping");
+        test_client_submit(&a, 3, 10);
+        test_client_send(&a);
+        TURN_UNTIL(&h, h.n_parked == 1);
+        for (unsigned i = 0; i < 10; i++)
+                test_host_turn(&h);
+        ck_assert_uint_eq(h.n_parked, 1);
+        ck_assert(!uv_is_active((uv_handle_t *)&h.server->turn)); /* nor is the loop kept busy */
+}
+
+TEST(a_parked_request_keeps_its_descriptor_and_its_place) {
+        start();
+        park_first();
+        server_read(h.server, 6); /* not yet */
+        test_host_turn(&h);
+        ck_assert_uint_eq(h.n_parked, 1);
+        h.park_until = 0;
+        server_read(h.server, 7);
+        for (uint32_t i = 1; i <= 3; i++) /* in this order */
+                ck_assert_int_eq(test_client_expect(&h, &a, i, NULL), 0);
+        ck_assert_uint_eq(h.n_fds_taken, 1);
+        ck_assert(h.fd_with[0]);
+        ck_assert_uint_eq(h.server->n_requests, 3);
+        stop();
+}
+
+TEST(who_leaves_with_a_parked_request_has_it_served_and_is_closed_then) {
+        start();
+        park_first();
+        test_client_close(&a);
+        for (unsigned i = 0; i < 10; i++)
+                test_host_turn(&h);
+        ck_assert_uint_eq(h.n_closed, 0);
+        ck_assert(!uv_is_active((uv_handle_t *)&h.server->turn));
+        h.park_until = 0;
+        server_read(h.server, 100);
+        TURN_UNTIL(&h, h.n_closed == 1);
+        ck_assert_uint_eq(h.n_submits, 2);
+        stop();
+}
+
+TEST(what_is_parked_again_and_again_is_answered_with_an_error) {
+        start();
+        park_first();
+        for (unsigned n = 1; n < SESSION_PARKS_MAX; n++) {
+                server_read(h.server, 7);
+                TURN_UNTIL(&h, h.n_parked == n + 1);
+        }
+        server_read(h.server, 7);
+        TURN_UNTIL(&h, h.n_parked == SESSION_PARKS_MAX + 2); /* once too often; and the next submit */
+        h.park_until = 0;
+        server_read(h.server, 7);
+        ck_assert_int_eq(test_client_expect(&h, &a, 1, NULL), EQ_E_NO_MEMORY);
+        ck_assert_int_eq(test_client_expect(&h, &a, 2, NULL), 0);
+        stop();
+}
+
 /* ---- replies and notifications ---- */
+
+/* As a submit that a sleeping worker gets; `prompt` as its handler says. */
+static bool prompt;
+
+static void submit_tells(void *host, const Request *rq, const void *params) {
+        NotifyWriter w;
+        session_notify_begin(h.subscriber, "event", true, &w);
+        msgpack_pack_array(&w.packer, 0);
+        session_notify_end(h.subscriber, &w);
+        if (prompt)
+                session_send_promptly(h.subscriber);
+        test_handle_submit(host, rq, params);
+}
+
+TEST(what_somebody_sleeps_for_is_sent_before_the_reply_to_who_caused_it_and_only_once) {
+        EqMessage m;
+        start_two();
+        h.handlers[EQ_METHOD_SUBMIT] = submit_tells;
+        test_client_call(&b, 1, "subscribe");
+        test_client_send_all(&h, &b);
+        TURN_UNTIL(&h, test_client_next(&b, &m));
+        for (int i = 0; i < 2; i++) {
+                prompt = i == 1;
+                n_sends = 0;
+                for (uint32_t k = 0; k < 3; k++)
+                        test_client_submit(&a, k, 100);
+                test_client_send(&a);
+                ck_assert_uint_eq(a.out.len, 0);
+                counting = true;
+                TURN_UNTIL(&h, n_sends == 2);
+                counting = false;
+                ck_assert_int_eq(sent_to[prompt ? 0 : 1], h.subscriber->fd);
+                for (uint32_t k = 0; k < 3; k++) {
+                        TURN_UNTIL(&h, test_client_next(&a, &m));
+                        TURN_UNTIL(&h, test_client_next(&b, &m));
+                }
+                ck_assert_uint_eq(n_sends, 2);
+                ck_assert(list_is_empty(&h.server->prompt));
+        }
+        stop();
+}
 
 TEST(a_reply_over_the_limit_is_replaced_by_an_error) {
         start();
@@ -787,7 +947,112 @@ TEST(whenever_memory_runs_out_the_client_gets_an_error_or_the_end_and_nothing_br
         }
 }
 
+/* ---- who asks again while it is answered ---- */
+
+static uint32_t n_asked, n_to_ask;
+static size_t size_asked, n_at_once;
+
+static void ask_again(void) {
+        if (n_asked >= n_to_ask)
+                return;
+        for (size_t i = 0; i < n_at_once; i++)
+                if (size_asked == 0)
+                        test_client_call(&a, ++n_asked, "ping");
+                else
+                        test_client_submit(&a, ++n_asked, size_asked);
+        test_client_send(&a);
+        ck_assert_uint_eq(a.out.len, 0);
+}
+
+/* One turn of the loop, with a first request; how many were served in it. */
+static uint64_t ask_in_a_turn(uint32_t n_most, size_t size, size_t at_once) {
+        uint64_t before = h.server->n_requests;
+        n_asked = 0;
+        n_to_ask = n_most;
+        size_asked = size;
+        n_at_once = at_once;
+        on_sent = ask_again;
+        ask_again();
+        n_sends = n_receives = 0;
+        counting = true;
+        test_host_turn(&h);
+        counting = false;
+        on_sent = NULL;
+        return h.server->n_requests - before;
+}
+
+static void finish_asking(void) {
+        EqMessage m;
+        for (uint32_t i = 1; i <= n_asked; i++)
+                ck_assert_int_eq(test_client_expect(&h, &a, i, &m), 0);
+}
+
+TEST(who_asks_again_while_it_is_answered_is_answered_in_the_same_turn) {
+        start();
+        ck_assert_uint_eq(ask_in_a_turn(5, 100, 1), 5);
+        ck_assert_uint_eq(n_sends, 5);
+        ck_assert_uint_eq(n_receives, 6); /* the last one finds nothing */
+        finish_asking();
+        stop();
+}
+
+TEST(who_always_asks_again_leaves_the_turn_to_others_after_a_bounded_time) {
+        start_two();
+        test_client_submit(&b, 1, 100);
+        test_client_send(&b);
+        ck_assert_uint_eq(ask_in_a_turn(1000, 100, 1), 1 + SESSION_AHEAD_MAX + 1);
+        ck_assert_int_eq(test_client_expect(&h, &b, 1, NULL), 0);
+        finish_asking();
+        ck_assert_uint_eq(ask_in_a_turn(1000, SESSION_AHEAD_BYTES, 1), 1); /* what is larger has no part in it */
+        finish_asking();
+        size_t small = 18;
+        ck_assert_uint_gt((1 + SESSION_AHEAD_MAX) * small, EQ_QUANTUM_REQUESTS + small);
+        uint64_t n = ask_in_a_turn(1000, 0, small);
+        ck_assert_uint_ge(n, EQ_QUANTUM_REQUESTS);
+        ck_assert_uint_lt(n, EQ_QUANTUM_REQUESTS + small);
+        finish_asking();
+        stop();
+}
+
+TEST(where_nobody_asks_again_it_is_looked_for_ever_more_seldom_and_found_all_the_same) {
+        start();
+        for (unsigned i = 0; i < 300; i++)
+                ck_assert_uint_eq(ask_in_a_turn(1, 100, 1), 1);
+        unsigned n_looks = 0;
+        for (unsigned i = 0; i < 2 * (SESSION_AHEAD_SKIP_MAX + 1); i++) {
+                ck_assert_uint_eq(ask_in_a_turn(1, 100, 1), 1);
+                n_looks += n_receives - 1;
+                ck_assert_int_eq(test_client_expect(&h, &a, 1, NULL), 0);
+        }
+        ck_assert_uint_eq(n_looks, 2);
+        do
+                ck_assert_uint_eq(ask_in_a_turn(1, 100, 1), 1);
+        while (n_receives == 1);
+        for (unsigned i = 0; i < SESSION_AHEAD_SKIP_MAX; i++) {
+                ck_assert_uint_eq(ask_in_a_turn(1, 100, 1), 1);
+                ck_assert_uint_eq(n_receives, 1);
+        }
+        for (unsigned i = 0; i < 3; i++) /* from the look that finds something on */
+                ck_assert_uint_eq(ask_in_a_turn(4, 100, 1), 4);
+        stop();
+}
+
+static void submit_owes_another(void *host, const Request *rq, const void *params) {
+        session_schedule_flush(LIST_ENTRY(h.server->sessions.prev, Session, link));
+        test_handle_submit(host, rq, params);
+}
+
+TEST(nobody_is_looked_after_while_others_wait_for_what_was_written_to_them) {
+        start_two();
+        h.handlers[EQ_METHOD_SUBMIT] = submit_owes_another;
+        ck_assert_ptr_ne(LIST_ENTRY(h.server->sessions.prev, Session, link), test_first_session(&h));
+        ck_assert_uint_eq(ask_in_a_turn(5, 100, 1), 1);
+        finish_asking();
+        stop();
+}
+
 RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_receive_and_one_send,
+          test_requests_of_one_read_share_a_time_and_it_goes_on_with_every_sixteenth,
           test_a_message_may_arrive_cut_at_every_byte,
           test_a_payload_of_the_largest_size_goes_through_and_leaves_no_memory_behind,
           test_an_idle_session_costs_less_than_2_kib, test_garbage_is_answered_with_an_error_and_the_connection_closed,
@@ -809,9 +1074,18 @@ RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_re
           test_what_a_client_sent_is_served_also_when_it_left_answers_unread,
           test_pending_requests_of_a_client_that_left_are_forgotten,
           test_an_answer_after_the_client_left_but_before_that_was_seen_is_harmless,
-          test_deferred_answers_of_one_turn_go_out_in_one_send, test_a_reply_over_the_limit_is_replaced_by_an_error,
+          test_deferred_answers_of_one_turn_go_out_in_one_send,
+          test_what_somebody_sleeps_for_is_sent_before_the_reply_to_who_caused_it_and_only_once,
+          test_a_parked_request_keeps_its_descriptor_and_its_place,
+          test_who_leaves_with_a_parked_request_has_it_served_and_is_closed_then,
+          test_what_is_parked_again_and_again_is_answered_with_an_error,
+          test_a_reply_over_the_limit_is_replaced_by_an_error,
           test_a_slow_subscriber_loses_notifications_and_is_told_how_many,
           test_a_notification_that_must_arrive_is_queued_and_its_producer_told_when_to_go_on,
           test_notifications_for_which_the_user_has_no_memory_left_are_dropped_and_counted,
           test_what_is_written_while_flushing_does_not_wait_for_the_next_event,
+          test_who_asks_again_while_it_is_answered_is_answered_in_the_same_turn,
+          test_who_always_asks_again_leaves_the_turn_to_others_after_a_bounded_time,
+          test_where_nobody_asks_again_it_is_looked_for_ever_more_seldom_and_found_all_the_same,
+          test_nobody_is_looked_after_while_others_wait_for_what_was_written_to_them,
           test_whenever_memory_runs_out_the_client_gets_an_error_or_the_end_and_nothing_breaks)

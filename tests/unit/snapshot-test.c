@@ -8,28 +8,9 @@
 #include "manager-host.h"
 
 static Host h;
-static bool stopped;
-
-static void on_stopped(void *host) {
-        stopped = true;
-}
-
-/* The manager ends as at a stop and the next one begins with what it kept. Running tasks are stopped. */
-static int keep(void) {
-        int fd = memfd_create("snapshot-test", MFD_CLOEXEC);
-        ck_assert_int_ge(fd, 0);
-        manager_stop(h.m, true, on_stopped);
-        while (h.m->commands->n_running > 0)
-                fake_end(h.m->commands, h.m->commands->running[0], TASK_STOPPED, -1, 15);
-        host_advance(&h, 0);
-        ck_assert(stopped);
-        ck_assert_int_eq(manager_keep(h.m, fd), 0);
-        host_done(&h);
-        return fd;
-}
 
 static void restart(void) {
-        int fd = keep();
+        int fd = host_keep(&h);
         host_init_from(&h, NULL, NULL, fd);
         close_fd(fd);
         for (QueueRecord *q = h.m->queues; q;
@@ -134,11 +115,11 @@ TEST(what_ran_runs_again_at_its_place_with_its_attempt_counted) {
 TEST(without_keeping_what_ran_is_canceled) {
         host_init(&h);
         TaskRecord *t = host_task(&h, "default", (EqSubmit) { 0 });
-        manager_stop(h.m, false, on_stopped);
+        manager_stop(h.m, false, host_stopped);
         host_end(&h, t, TASK_STOPPED);
         ck_assert_state(t, CANCELED);
         host_advance(&h, 0);
-        ck_assert(stopped);
+        ck_assert(h.stopped);
         host_done(&h);
 }
 
@@ -327,7 +308,7 @@ static int sample(void) {
         TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
         host_task(&h, "q", with_after((EqSubmit) { 0 }, 0, t));
         host_queue(&h, "empty", NULL);
-        return keep();
+        return host_keep(&h);
 }
 
 TEST(a_file_that_ends_early_gives_what_is_in_it) {

@@ -140,6 +140,26 @@ TEST(a_signal_names_slot_run_and_epoch) {
         rig_close(&g);
 }
 
+TEST(the_size_of_the_stock_is_told_at_once_and_to_each_new_worker) {
+        Rig g;
+        rig_open(&g);
+        ck_assert_int_eq(spawner_link_set_stock(g.link, 7), -EAGAIN);
+        rig_ready(&g);
+        (void)fake_take(&g.fake, g.inbox, SPAWN_STOCK);
+        ck_assert_uint_eq(g.inbox->stock.n, 7);
+        ck_assert_uint_eq(g.inbox->stock.header.epoch, g.fake.epoch);
+        ck_assert_int_eq(spawner_link_set_stock(g.link, 0), 0);
+        (void)fake_take(&g.fake, g.inbox, SPAWN_STOCK);
+        ck_assert_uint_eq(g.inbox->stock.n, 0);
+        fake_ready(&g.fake, true);
+        spawner_link_dispatch(g.link);
+        (void)fake_take(&g.fake, g.inbox, SPAWN_STOCK);
+        ck_assert_uint_eq(g.inbox->stock.n, 0);
+        ck_assert_int_eq(spawner_link_set_stock(g.link, 3), 0);
+        (void)fake_take(&g.fake, g.inbox, SPAWN_STOCK);
+        rig_close(&g);
+}
+
 TEST(what_comes_is_handed_on) {
         Rig g;
         rig_open(&g);
@@ -256,8 +276,8 @@ TEST(a_program_that_is_not_there_is_an_error) {
 
 RUN_TESTS("spawner_link", 30, test_the_program_is_told_what_was_configured, test_nothing_is_sent_before_it_is_ready,
           test_a_request_goes_out_whole_with_the_epoch_of_the_worker_and_its_descriptors,
-          test_a_signal_names_slot_run_and_epoch, test_what_comes_is_handed_on,
-          test_what_is_of_another_version_worker_or_size_is_dropped,
+          test_a_signal_names_slot_run_and_epoch, test_the_size_of_the_stock_is_told_at_once_and_to_each_new_worker,
+          test_what_comes_is_handed_on, test_what_is_of_another_version_worker_or_size_is_dropped,
           test_a_lost_worker_is_told_once_and_takes_no_requests, test_a_new_worker_means_that_the_old_one_is_lost,
           test_a_full_line_is_said_and_not_waited_for,
           test_a_spawner_that_ends_is_lost_and_closed_and_can_be_started_again,

@@ -371,6 +371,18 @@ TEST(w5_a_threshold_of_0_is_off_and_a_new_one_holds_at_once) {
         ck_assert_n(s, STALL_POOL, STALL_END, 1, 1);
 }
 
+TEST(w5_what_stood_still_before_the_watch_was_switched_on_is_told_a_threshold_later) {
+        SCENE(s, 1, 0, 1);
+        scene_set(s, 0, 0, 0, 1);
+        submit_n(s, 2);
+        until(s, 10);
+        scene_set(s, 2 * SEC, 2 * SEC, 0, 1);
+        until(s, 11.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 13);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+}
+
 /* ---- W6 ---- */
 
 TEST(w6_paused_future_and_empty_queues_are_not_stalled) {
@@ -461,6 +473,88 @@ TEST(a_command_that_was_killed_and_stays_is_past_helping) {
         ck_assert_str_eq(s->text, "");
         until(s, 108);
         ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+}
+
+/* ---- W10, and tasks that tell of themselves ---- */
+
+/* As an executor does whose tasks are claimed ahead: the first has begun. */
+static void hand_over(Scene *s, WatchLife *life, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                atomic_store(&s->rig->pool->slots[i]->watch->life, &life[i]);
+        WATCH_SET(life[0].begun_usec, engine_now(&s->rig->engine));
+}
+
+TEST(w10_what_a_batch_has_claimed_behind_a_task_that_blocks_is_a_stall_although_no_task_is_in_the_queue) {
+        WatchLife life[16] = { 0 };
+        SCENE(s, 16, 0, 256);
+        WATCH_SET(s->rig->pool->watch->n_threads_max, 1);
+        submit_n(s, 16);
+        hand_over(s, life, 16);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 0);
+        until(s, 1.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 2.8);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->last.reason, EQ_REASON_POOL_FULL);
+        ck_assert_uint_eq(s->last.n_ready, 15);
+        ck_assert_uint_eq(s->last.n_running, 1);
+        ck_assert_uint_eq(s->last.n_slots, 1);
+        WATCH_SET(life[1].begun_usec, engine_now(&s->rig->engine)); /* the next begins: progress */
+        until(s, 3.2);
+        ck_assert_n(s, STALL_POOL, STALL_END, 1, 1);
+}
+
+TEST(w10_with_threads_to_spare_it_is_one_all_the_same) {
+        WatchLife life[16] = { 0 };
+        SCENE(s, 16, 0, 256);
+        WATCH_SET(s->rig->pool->watch->n_threads_max, 4);
+        submit_n(s, 16);
+        hand_over(s, life, 16);
+        for (double at = 0; at < 2.8; at += 0.1) {
+                until(s, at);
+                WATCH_SET(life[0].seen_usec, engine_now(&s->rig->engine)); /* its life does not excuse it */
+        }
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
+}
+
+TEST(what_a_task_tells_of_itself_is_life_until_it_falls_silent) {
+        WatchLife life[16] = { 0 };
+        SCENE(s, 16, 0, 1);
+        config(s, hung_after_3);
+        set_hung(s, HUNG_TASK_LIFE);
+        submit_n(s, 2); /* the second waits in the queue, which is serial */
+        hand_over(s, life, 1);
+        for (double at = 0; at <= 20; at += 0.5) {
+                until(s, at);
+                WATCH_SET(life[0].seen_usec, engine_now(&s->rig->engine));
+        }
+        ck_assert_str_eq(s->text, "");
+        until(s, 21.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 22.8);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->last.reason, EQ_REASON_SERIAL);
+        ck_assert_between((double)s->last.task_usec / SEC, 22.0, 22.8);
+        until(s, 24);
+        ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 1, 1);
+        ck_assert_uint_eq(s->n_cpu_looks, 0);
+}
+
+TEST(a_task_that_was_handed_over_hangs_no_sooner_than_it_begins) {
+        WatchLife life[1] = { 0 };
+        SCENE(s, 1, 0, 1);
+        config(s, hung_after_3);
+        set_hung(s, HUNG_TASK_WALL);
+        scene_set(s, 0, 0, 0, 1);
+        submit_n(s, 1);
+        atomic_store(&s->rig->pool->slots[0]->watch->life, &life[0]);
+        until(s, 10);
+        ck_assert_str_eq(s->text, "");
+        WATCH_SET(life[0].begun_usec, engine_now(&s->rig->engine));
+        until(s, 12.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 14);
+        ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 1, 1);
 }
 
 /* ---- W7 ---- */
@@ -653,11 +747,16 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_w4_the_third_report_panics, test_w4_a_stall_that_lasts_panics,
           test_w4_two_short_stalls_panic_only_if_two_are_enough, test_w4_queues_count_only_in_their_scope,
           test_so_many_hung_tasks_at_once_panic, test_w5_a_threshold_of_0_is_off_and_a_new_one_holds_at_once,
+          test_w5_what_stood_still_before_the_watch_was_switched_on_is_told_a_threshold_later,
           test_w6_paused_future_and_empty_queues_are_not_stalled, test_w6_tasks_behind_a_back_off_are_not_stalled,
           test_w6_a_one_hour_conversion_with_38_waiting_is_no_stall, test_w6_a_full_pool_of_long_commands_is_no_stall,
           test_w6_beyond_the_expected_runtime_it_is_one_and_not_before,
           test_cpu_time_is_life_and_the_want_of_it_a_stall, test_a_little_cpu_time_now_and_then_adds_up_to_life,
-          test_a_command_that_was_killed_and_stays_is_past_helping, test_w7_a_pause_of_eqd_is_forgiven,
+          test_a_command_that_was_killed_and_stays_is_past_helping,
+          test_w10_what_a_batch_has_claimed_behind_a_task_that_blocks_is_a_stall_although_no_task_is_in_the_queue,
+          test_w10_with_threads_to_spare_it_is_one_all_the_same,
+          test_what_a_task_tells_of_itself_is_life_until_it_falls_silent,
+          test_a_task_that_was_handed_over_hangs_no_sooner_than_it_begins, test_w7_a_pause_of_eqd_is_forgiven,
           test_w7_a_sleep_of_the_machine_is_forgiven, test_touch_puts_off_what_is_about_to_be_told,
           test_w8_after_the_last_warning_one_says_that_more_are_left_out, test_w9_a_part_that_does_not_answer_is_told,
           test_a_removed_queue_ends_its_stall_and_the_next_of_its_cell_begins_anew,

@@ -128,6 +128,7 @@ static void set_watchdog(Config *c) {
         c->daemon.hung_task_warnings = PARAM_INFINITY;
         c->daemon.panic_on_stall = 3;
         c->daemon.panic_scope = PANIC_SCOPE_QUEUE;
+        ck_assert_int_eq(config_settle_pool_defaults(c), 0);
 }
 
 TEST(infinite_settings_switch_off_or_never_end) {

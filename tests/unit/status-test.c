@@ -30,6 +30,12 @@ bool manager_lost_others(const Manager *m) {
         return lost_others;
 }
 
+static bool pressed;
+
+bool manager_is_pressed(const Manager *m) {
+        return pressed;
+}
+
 /* ---- */
 
 typedef struct Rig {
@@ -122,6 +128,23 @@ TEST(a_loss_is_a_change) {
         rig_close(g);
 }
 
+TEST(memory_pressure_is_said_as_long_as_it_lasts) {
+        char text[STATUS_MAX];
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        pressed = true;
+        status_text(&g->manager, text, sizeof(text));
+        ck_assert_str_eq(text, "1 queues, 0 running, 0 pending; memory pressure");
+        while (told.n == 0)
+                turn(g, 50);
+        ck_assert_str_eq(told.last, text);
+        pressed = false;
+        while (told.n == 1)
+                turn(g, 50);
+        ck_assert_str_eq(told.last, "1 queues, 0 running, 0 pending");
+        rig_close(g);
+}
+
 TEST(a_change_that_is_undone_is_not_told) {
         Rig *g = rig_open();
         status_start(&g->status, &g->loop, &g->manager);
@@ -176,5 +199,6 @@ TEST(the_worst_stall_comes_first_and_goes_when_it_ends) {
 
 RUN_TESTS("status", 30, test_the_worst_stall_comes_first_and_goes_when_it_ends, test_the_line_has_the_numbers,
           test_the_line_says_what_is_lost, test_a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then,
-          test_a_loss_is_a_change, test_a_change_that_is_undone_is_not_told,
-          test_without_a_service_manager_nothing_is_watched, test_what_is_watched_keeps_no_loop_running)
+          test_a_loss_is_a_change, test_memory_pressure_is_said_as_long_as_it_lasts,
+          test_a_change_that_is_undone_is_not_told, test_without_a_service_manager_nothing_is_watched,
+          test_what_is_watched_keeps_no_loop_running)

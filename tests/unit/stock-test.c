@@ -122,6 +122,33 @@ TEST(without_a_stock_a_process_is_made_for_the_command) {
         rig_close(&g);
 }
 
+static unsigned n_spare(const Rig *g) {
+        unsigned n = 0;
+        LIST_FOREACH (l, &g->stock.spare)
+                n++;
+        return n;
+}
+
+/* Memory of the worker's own is not given back: what stands for a process is used again. */
+TEST(many_commands_need_no_more_memory_than_wait_at_once) {
+        Rig g;
+        rig_open(&g, 2);
+        fill(&g, 2);
+        for (int i = 0; i < 20; i++) {
+                ck_assert_int_eq(run(&g, "exit 0"), 0);
+                ck_assert_uint_eq(n_spare(&g), 1);
+                fill(&g, 1);
+                ck_assert_uint_eq(n_spare(&g), 0);
+        }
+        fault_set(FAULT_SPAWN, 1, true);
+        ck_assert_int_eq(run(&g, "exit 0"), 0);
+        ck_assert_int_eq(stock_fill(&g.stock, 1), -EAGAIN);
+        ck_assert_uint_eq(n_spare(&g), 1);
+        fault_set(FAULT_SPAWN, 0, false);
+        rig_close(&g);
+        ck_assert_uint_eq(n_spare(&g), 2);
+}
+
 TEST(what_waits_starts_while_no_process_can_be_made) {
         Rig g;
         StartRequest q = start_request_sh("exit 4");
@@ -258,6 +285,26 @@ TEST(a_failure_before_exec_comes_back_with_its_stage) {
         rig_close(&g);
 }
 
+TEST(a_stock_that_gets_smaller_sends_the_oldest_away_and_knows_them_until_they_are_gone) {
+        Rig g;
+        int status;
+        rig_open(&g, 3);
+        fill(&g, 3);
+        pid_t oldest = first_waiting(&g)->pid;
+        stock_set_size(&g.stock, 2);
+        ck_assert_uint_eq(g.stock.n_waiting, 2);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        ck_assert(stock_has(&g.stock, oldest)); /* no stray */
+        ck_assert_int_eq(waitpid(oldest, &status, 0), oldest);
+        ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT);
+        stock_forget(&g.stock, oldest);
+        ck_assert(!stock_has(&g.stock, oldest));
+        ck_assert_uint_eq(g.stock.n_waiting, 2);
+        stock_set_size(&g.stock, 3);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), 0);
+        rig_close(&g);
+}
+
 TEST(a_stock_is_bounded) {
         Rig g;
         rig_open(&g, 1000000);
@@ -266,9 +313,11 @@ TEST(a_stock_is_bounded) {
 }
 
 RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
-          test_without_a_stock_a_process_is_made_for_the_command, test_what_waits_starts_while_no_process_can_be_made,
+          test_without_a_stock_a_process_is_made_for_the_command,
+          test_many_commands_need_no_more_memory_than_wait_at_once, test_what_waits_starts_while_no_process_can_be_made,
           test_a_refused_fork_is_due_again_a_little_later, test_one_that_was_killed_gets_no_command,
           test_one_that_is_known_to_be_dead_is_made_up_for, test_what_waits_holds_no_descriptor_of_others,
           test_a_command_has_its_three_descriptors_and_no_more, test_what_waits_does_not_see_earlier_requests,
           test_what_waits_ends_with_the_process_that_made_it, test_a_failure_before_exec_comes_back_with_its_stage,
+          test_a_stock_that_gets_smaller_sends_the_oldest_away_and_knows_them_until_they_are_gone,
           test_a_stock_is_bounded)

@@ -27,7 +27,7 @@ static void only_the_whole(EqBuffer *b, int (*unpack)(EqBytes raw, void *ret), v
         ck_assert_int_eq(unpack(bytes_of(b), ret), 0);
         ck_assert_int_eq(eq_buffer_append(b, "x", 1), 0);
         ck_assert_int_eq(unpack(bytes_of(b), ret), -EBADMSG);
-        b->data[0] = 2;
+        b->data[0] = 99;
         ck_assert_int_eq(unpack(bytes_of(b), ret), -EPROTONOSUPPORT);
         b->data[0] = 0;
         ck_assert_int_eq(unpack(bytes_of(b), ret), -EBADMSG);
@@ -80,6 +80,35 @@ TEST(a_task_comes_back_as_it_was) {
         same(got.options, eq_str("own"));
         only_the_whole(&b, unpack_task, &got);
         eq_buffer_done(&b);
+}
+
+TEST(a_task_over_several_queues_comes_back_with_its_places) {
+        EqBuffer b = EQ_BUFFER_NULL, others = EQ_BUFFER_NULL;
+        StoredTask got;
+        uint64_t queue, seq;
+        stored_other_pack(UINT64_MAX, 1, &others);
+        stored_other_pack(7, UINT64_MAX, &others);
+        stored_task_pack(&(StoredTask) { .options = eq_str("own"), .others = bytes_of(&others) }, &b);
+        ck_assert_int_eq(stored_task_unpack(bytes_of(&b), &got), 0);
+        same(got.options, eq_str("own"));
+        ck_assert(stored_other_next(&got.others, &queue, &seq));
+        ck_assert(queue == UINT64_MAX && seq == 1);
+        ck_assert(stored_other_next(&got.others, &queue, &seq));
+        ck_assert(queue == 7 && seq == UINT64_MAX);
+        ck_assert(!stored_other_next(&got.others, &queue, &seq));
+        only_the_whole(&b, unpack_task, &got);
+
+        b.len = 0; /* half a place is none */
+        stored_task_pack(&(StoredTask) { .others = eq_bytes(others.data, others.len - 1) }, &b);
+        ck_assert_int_eq(stored_task_unpack(bytes_of(&b), &got), -EBADMSG);
+
+        b.len = 0; /* and a task with no others is never written with an empty list of them */
+        stored_task_pack(&(StoredTask) { .others = bytes_of(&others) }, &b);
+        b.len -= others.len;
+        memset(b.data + b.len - sizeof(uint32_t), 0, sizeof(uint32_t));
+        ck_assert_int_eq(stored_task_unpack(bytes_of(&b), &got), -EBADMSG);
+        eq_buffer_done(&b);
+        eq_buffer_done(&others);
 }
 
 TEST(a_task_with_more_groups_than_there_can_be_is_refused) {
@@ -197,7 +226,7 @@ TEST(a_queue_whose_list_has_another_length_is_refused) {
         eq_buffer_done(&b);
 }
 
-RUN_TESTS("stored", 10, test_a_task_comes_back_as_it_was, test_a_task_with_more_groups_than_there_can_be_is_refused,
-          test_a_state_comes_back_as_it_was, test_an_end_comes_back_as_it_was_with_its_output,
-          test_an_end_that_is_none_is_refused, test_a_queue_comes_back_as_it_was,
-          test_a_queue_whose_list_has_another_length_is_refused)
+RUN_TESTS("stored", 10, test_a_task_comes_back_as_it_was, test_a_task_over_several_queues_comes_back_with_its_places,
+          test_a_task_with_more_groups_than_there_can_be_is_refused, test_a_state_comes_back_as_it_was,
+          test_an_end_comes_back_as_it_was_with_its_output, test_an_end_that_is_none_is_refused,
+          test_a_queue_comes_back_as_it_was, test_a_queue_whose_list_has_another_length_is_refused)

@@ -33,6 +33,7 @@ TEST(each_event_moves_the_states_that_the_drawing_shows) {
                 { EQ_STATE_WAITING, TASK_EV_CANCEL, EQ_STATE_CANCELED },
                 { EQ_STATE_QUEUED, TASK_EV_EXPIRE, EQ_STATE_EXPIRED },
                 { EQ_STATE_WAITING, TASK_EV_EXPIRE, EQ_STATE_EXPIRED },
+                { EQ_STATE_QUEUED, TASK_EV_LOSE, EQ_STATE_FAILED },
                 { EQ_STATE_DONE, TASK_EV_AGAIN, EQ_STATE_WAITING },
                 { EQ_STATE_FAILED, TASK_EV_AGAIN, EQ_STATE_WAITING },
                 { EQ_STATE_TIMEOUT, TASK_EV_AGAIN, EQ_STATE_WAITING },

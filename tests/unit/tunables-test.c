@@ -75,6 +75,8 @@ TEST(what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing
                 { "commands.slots", "\n", -EINVAL, EQ_E_INVALID, "UTF-8 without control characters" },
                 { "daemon.socket_mode", "0600", -EPERM, EQ_E_STATE, "restart eqd" },
                 { "queue.user", "0", -EPERM, EQ_E_STATE, "[Queue] of eqd.conf and reload" },
+                { "watchdog.memory_pressure", "often", -EINVAL, EQ_E_INVALID,
+                  "neither auto nor off nor an absolute path" },
                 { "queue.pool", "nosuch", -ENOENT, EQ_E_NO_POOL, "no pool nosuch" },
         };
         Host h;
@@ -86,6 +88,34 @@ TEST(what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing
         }
         ck_assert_uint_eq(h.m->config->daemon_set | h.m->config->queue_defaults_set, 0);
         ck_assert_param(&h, "queue.pool", "default", false);
+        host_done(&h);
+}
+
+TEST(the_watchdogs_threshold_is_that_of_pools_and_queues_that_have_none_of_their_own) {
+        Host h;
+        EqBuffer packed = { 0 };
+        PoolRecord *p, *own;
+        host_init(&h);
+        EqArray none = { 0 };
+        ck_assert_int_eq(manager_pool_create(h.m, eq_str("p"), &none, false, &p, &h.refusal), 0);
+        ck_assert_int_eq(manager_pool_create(h.m, eq_str("own"), &none, false, &own, &h.refusal), 0);
+        msgpack_packer packer = eq_packer(&packed);
+        eq_pack_cstr(&packer, "stall_thresh=7s");
+        EqArray mine = { .raw = eq_bytes(packed.data, packed.len), .n = 1 };
+        ck_assert_int_eq(manager_pool_set(h.m, own, &mine, &h.refusal), 0);
+        const QueueRecord *q = host_queue(&h, "q", NULL);
+        const QueueRecord *q_own = host_queue(&h, "q_own", (const char *const[]) { "stall_thresh=3s", NULL });
+        ck_assert_int_eq(set(&h, "watchdog.watchdog_thresh", "2s"), 0);
+        ck_assert_uint_eq(WATCH_GET(p->pool->watch->stall_usec), 2 * USEC_PER_SEC);
+        ck_assert_uint_eq(WATCH_GET(own->pool->watch->stall_usec), 7 * USEC_PER_SEC);
+        ck_assert_uint_eq(WATCH_GET(h.m->threads->watch->stall_usec), 2 * USEC_PER_SEC);
+        ck_assert_uint_eq(WATCH_GET(q->queue->watch->stall_usec), 2 * USEC_PER_SEC);
+        ck_assert_uint_eq(WATCH_GET(q_own->queue->watch->stall_usec), 3 * USEC_PER_SEC);
+        ck_assert_int_eq(set(&h, "watchdog_thresh", "infinity"), 0);
+        ck_assert_uint_eq(WATCH_GET(p->pool->watch->stall_usec), 0);
+        ck_assert_int_eq(manager_reload(h.m, &h.refusal), 0);
+        ck_assert_uint_eq(WATCH_GET(q->queue->watch->stall_usec), 30 * USEC_PER_SEC);
+        eq_buffer_done(&packed);
         host_done(&h);
 }
 
@@ -105,4 +135,5 @@ TEST(more_slots_than_all_pools_may_have_are_refused_and_taken_back) {
 RUN_TESTS("tunables", 30, test_each_row_of_the_tables_is_found_by_the_name_that_it_is_listed_with,
           test_what_is_set_is_in_force_at_once_and_lost_at_a_reload,
           test_what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing,
+          test_the_watchdogs_threshold_is_that_of_pools_and_queues_that_have_none_of_their_own,
           test_more_slots_than_all_pools_may_have_are_refused_and_taken_back)

@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include "engine/rescuer.h"
 #include "rig.h"
 
 enum { N_CLIENTS = 4, N_SENT = 64 };
@@ -28,7 +29,9 @@ typedef struct Bench {
         Pool *pool;
         Queue *queue;
         Client clients[N_CLIENTS];
+        Rescuer *rescuer;
         uint64_t timeout_usec, grace_usec;
+        unsigned n_unprepared;
         char text[WORKER_TEXT_MAX + 1]; /* of the last attempt that ended */
 } Bench;
 
@@ -74,7 +77,10 @@ static int on_prepare(void *host, Task *t, const RemoteWorker *w, WorkerOrder *r
                                .grace_usec = b->grace_usec };
         return 0;
 }
-static const WorkerHooks hooks = { .prepare = on_prepare };
+static void on_unprepare(void *host, Task *t) {
+        ((Bench *)host)->n_unprepared++;
+}
+static const WorkerHooks hooks = { .prepare = on_prepare, .unprepare = on_unprepare };
 
 /* Attempts that are lost or given back return; others fail. */
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
@@ -118,6 +124,8 @@ static void bench_free(Bench *b) {
                 remote_worker_free(b->clients[i].worker, false);
         for (size_t i = 0; i < b->rig->n_tasks; i++)
                 (void)queue_cancel(b->rig->tasks[i]->queue, b->rig->tasks[i]);
+        queue_set_rescuer(b->queue, NULL);
+        rescuer_free(b->rescuer);
         worker_executor_remove_queue(b->x, b->queue);
         worker_executor_free(b->x);
         rig_free(b->rig);
@@ -130,16 +138,21 @@ static void bench_freep(Bench **b) {
 }
 #define _bench_ __attribute__((cleanup(bench_freep))) Bench
 
-static Client *join(Bench *b, int i, uint32_t credit, uint32_t parallel) {
+static Client *join_as(Bench *b, int i, uint32_t credit, uint32_t parallel, bool reserved) {
         Client *c = &b->clients[i];
         Identity *id;
         ck_assert_int_eq(identity_new(1000, 1000, NULL, 0, &id), 0);
         WorkerSetup setup = { .number = (uint64_t)i + 1, .identity = id, .ops = &client_ops, .client = c };
         ck_assert_int_eq(remote_worker_new(b->x, &setup, &c->worker), 0);
         identity_unref(id);
+        c->worker->reserved = reserved;
         ck_assert_int_eq(remote_worker_serve(c->worker, &b->queue, 1), 0);
         remote_worker_set_credit(c->worker, credit, parallel);
         return c;
+}
+
+static Client *join(Bench *b, int i, uint32_t credit, uint32_t parallel) {
+        return join_as(b, i, credit, parallel, false);
 }
 
 static void vanish(Client *c) {
@@ -207,6 +220,137 @@ TEST(a_worker_that_does_not_read_gets_no_more_until_it_has) {
         c->result = WORKER_SENT;
         remote_worker_unclogged(c->worker);
         ck_assert_uint_eq(c->n_sent, 2);
+}
+
+/* ---- the rescuer ---- */
+
+static Bench *bench_with_rescuer(uint64_t max_active, RescueOn on) {
+        Bench *b = bench_new(max_active);
+        b->queue->params.rescue_on = on;
+        ck_assert_int_eq(rescuer_new(&b->rig->engine, POOL_REMOTE, &b->x->executor, "r", &b->rescuer), 0);
+        queue_set_rescuer(b->queue, b->rescuer);
+        return b;
+}
+
+static void engine_pass(Bench *b, uint64_t usec) {
+        fake_clock_advance(&b->rig->clock, usec);
+        (void)engine_run_due(&b->rig->engine);
+}
+
+static void submit_n(Bench *b, int n) {
+        for (int i = 0; i < n; i++)
+                submit(b);
+}
+
+TEST(reserved_workers_get_one_task_at_a_time_while_the_others_are_stuck) {
+        _bench_ *b = bench_with_rescuer(100, RESCUE_ON_AUTO);
+        Client *regular = join(b, 0, 1, 1), *one = join_as(b, 1, 8, 8, true), *two = join_as(b, 2, 8, 8, true);
+        submit_n(b, 6);
+        ck_assert_uint_eq(regular->n_sent, 1);
+        engine_pass(b, USEC_PER_SEC / 2);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 0); /* busy is not stuck */
+        engine_pass(b, USEC_PER_SEC / 2);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 1);
+        ck_assert_uint_eq(one->n_sent ? one->sent[0].seq : two->sent[0].seq, 2); /* the next one, in order */
+        engine_pass(b, USEC_PER_SEC);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 1);
+        answer_well(one->n_sent ? one : two, 0);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 2); /* no pause between them */
+        ck_assert(queue_is_rescued(b->queue));
+        answer_well(regular, 0); /* takes the next ones itself: relief */
+        ck_assert_uint_eq(regular->n_sent, 2);
+        Client *busy = remote_worker_in_flight(one->worker) > 0 ? one : two;
+        answer_well(busy, busy->n_sent - 1);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 2);
+        ck_assert(!queue_is_rescued(b->queue));
+        ck_assert_uint_eq(b->queue->n_rescued, 2);
+        ck_assert_uint_ge(b->queue->n_mayday, 1);
+        while (remote_worker_in_flight(regular->worker) > 0)
+                answer_well(regular, regular->n_sent - 1);
+        ck_assert_uint_eq(regular->n_sent, 4);
+        engine_pass(b, 10 * USEC_PER_SEC);
+        ck_assert_uint_eq(one->n_sent + two->n_sent, 2);
+}
+
+TEST(without_regular_workers_the_reserve_comes_after_the_first_mayday) {
+        _bench_ *b = bench_with_rescuer(100, RESCUE_ON_AUTO);
+        Client *reserve = join_as(b, 1, 1, 1, true);
+        const Task *t = submit(b);
+        submit_n(b, 2);
+        ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_NO_WORKER);
+        ck_assert_uint_eq(worker_executor_n_serving(b->queue), 0);
+        ck_assert_uint_eq(worker_executor_n_reserved(b->queue), 1);
+        engine_pass(b, 9 * USEC_PER_MSEC);
+        ck_assert_uint_eq(reserve->n_sent, 0);
+        engine_pass(b, USEC_PER_MSEC);
+        ck_assert_uint_eq(reserve->n_sent, 1);
+        Client *regular = join(b, 0, 10, 10);
+        ck_assert_uint_eq(regular->n_sent, 2); /* what it had not claimed */
+        answer_well(reserve, 0);
+        ck_assert_uint_eq(reserve->n_sent, 1);
+        ck_assert_uint_eq(b->queue->n_rescued, 1);
+}
+
+TEST(a_rescuer_without_reserved_workers_pretends_nothing) {
+        _bench_ *b = bench_with_rescuer(100, RESCUE_ON_AUTO);
+        const Task *t = submit(b);
+        engine_pass(b, 10 * USEC_PER_SEC);
+        ck_assert(b->queue->n_mayday == 0 && !queue_is_rescued(b->queue));
+        ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_NO_WORKER);
+        Client *reserve = join_as(b, 1, 1, 1, true);
+        engine_pass(b, 10 * USEC_PER_MSEC);
+        ck_assert_uint_eq(reserve->n_sent, 1);
+        vanish(reserve); /* with it: to its place, for the next */
+        engine_pass(b, 10 * USEC_PER_SEC);
+        reserve = join_as(b, 2, 1, 1, true);
+        engine_pass(b, 10 * USEC_PER_MSEC);
+        ck_assert_uint_eq(reserve->n_sent, 1);
+        ck_assert_uint_eq(reserve->sent[0].attempt, 2);
+}
+
+TEST(reserved_workers_wait_where_there_is_no_rescuer_and_for_serial_queues) {
+        _bench_ *b = bench_new(1);
+        Client *reserve = join_as(b, 1, 1, 1, true);
+        submit_n(b, 2);
+        engine_pass(b, 10 * USEC_PER_SEC);
+        ck_assert_uint_eq(reserve->n_sent, 0);
+        ck_assert_int_eq(rescuer_new(&b->rig->engine, POOL_REMOTE, &b->x->executor, "r", &b->rescuer), 0);
+        Client *regular = join(b, 0, 1, 1);
+        queue_set_rescuer(b->queue, b->rescuer);
+        engine_pass(b, 10 * USEC_PER_SEC);
+        ck_assert_uint_eq(regular->n_sent, 1); /* holds the queue, however long */
+        ck_assert_uint_eq(reserve->n_sent, 0);
+}
+
+TEST(rescue_on_tells_missing_workers_from_full_ones) {
+        _bench_ *missing = bench_with_rescuer(100, RESCUE_ON_CREATE_FAILURE);
+        _bench_ *full = bench_with_rescuer(100, RESCUE_ON_POOL_FULL);
+        Bench *both[] = { missing, full };
+        for (int i = 0; i < 2; i++) {
+                Bench *b = both[i];
+                Client *reserve = join_as(b, 1, 8, 8, true);
+                submit_n(b, 3);
+                engine_pass(b, USEC_PER_SEC * 5);
+                ck_assert_uint_eq(reserve->n_sent, b == missing);
+                Client *regular = join(b, 0, 1, 1);
+                ck_assert_uint_eq(regular->n_sent, 1);
+                if (b == missing)
+                        answer_well(reserve, 0);
+                engine_pass(b, USEC_PER_SEC * 5);
+                ck_assert_uint_eq(reserve->n_sent, 1);
+        }
+}
+
+TEST(a_queue_whose_workers_are_busy_and_go_on_is_not_rescued) {
+        _bench_ *b = bench_with_rescuer(100, RESCUE_ON_AUTO);
+        Client *regular = join(b, 0, 1, 1), *reserve = join_as(b, 1, 1, 1, true);
+        submit_n(b, 20);
+        for (size_t i = 0; i < 20; i++) {
+                engine_pass(b, USEC_PER_SEC * 9 / 10);
+                answer_well(regular, i);
+        }
+        ck_assert_uint_eq(reserve->n_sent, 0);
+        ck_assert_uint_eq(b->queue->n_mayday, 0);
 }
 
 /* ---- ends ---- */
@@ -356,6 +500,7 @@ TEST(what_cannot_be_sent_for_want_of_memory_is_tried_again) {
         ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
         ck_assert_uint_eq(t->attempt, 0);
         ck_assert_uint_eq(remote_worker_in_flight(c->worker), 0);
+        ck_assert_uint_eq(b->n_unprepared, 1);
         c->result = 0;
         rig_advance(b->rig, POOL_COOLDOWN_USEC);
         ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
@@ -450,6 +595,12 @@ TEST(nothing_is_lost_or_leased_twice_whatever_happens) {
 RUN_TESTS("worker", 60, test_a_queue_tells_why_nobody_takes_its_tasks,
           test_idle_workers_come_before_those_that_would_let_it_wait,
           test_a_worker_that_does_not_read_gets_no_more_until_it_has,
+          test_reserved_workers_get_one_task_at_a_time_while_the_others_are_stuck,
+          test_without_regular_workers_the_reserve_comes_after_the_first_mayday,
+          test_a_rescuer_without_reserved_workers_pretends_nothing,
+          test_reserved_workers_wait_where_there_is_no_rescuer_and_for_serial_queues,
+          test_rescue_on_tells_missing_workers_from_full_ones,
+          test_a_queue_whose_workers_are_busy_and_go_on_is_not_rescued,
           test_lost_tasks_are_all_back_before_the_first_starts_again,
           test_the_first_to_start_again_is_the_first_of_the_queue_not_the_first_that_was_sent,
           test_what_was_not_sent_any_more_is_no_crash,

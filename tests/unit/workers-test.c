@@ -58,7 +58,7 @@ static void leave(Host *h, Client *c) {
 
 static TaskRecord *submit(Host *h, Caller who, const char *queue, const char *payload) {
         EqSubmit s = { .queue = eq_str(queue) };
-        SubmitArgs args = { .submit = &s, .stdin_fd = -1 };
+        SubmitArgs args = { .submit = &s, .payload = eq_str(payload), .stdin_fd = -1 };
         TaskRecord *t;
         eq_task_id id;
         EQ_SET(&s, Submit, payload, eq_str(payload));

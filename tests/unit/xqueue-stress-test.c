@@ -88,6 +88,7 @@ typedef struct Stress {
 } Stress;
 
 static Stress *stress;
+static atomic_uint stress_rescued;
 
 static bool submit(Life *l, unsigned producer, uint32_t number, unsigned flags, XTaskRef *ret, uint32_t *ret_index);
 
@@ -253,6 +254,11 @@ static void *control(void *arg) {
                         MUST(workers_set_limits(stress->workers, 1, 1 + (r >> 26) % 8) == 0);
                 if ((r >> 22) % 16 == 1)
                         slab_trim(stress->slab);
+                if ((r >> 27) % 2 == 0) {
+                        e = xqueue_rescue(&stress->xs, l->id);
+                        MUST(e == 0 || e == -EAGAIN || e == -ENOENT);
+                        atomic_fetch_add(&stress_rescued, e == 0);
+                }
                 sched_yield();
         }
         return NULL;
@@ -333,6 +339,7 @@ static void run(unsigned n_producers, unsigned n_queues, uint32_t n_operations) 
         atomic_store(&stress->done, true);
         for (size_t i = 0; i < ELEMENTSOF(controllers); i++)
                 pthread_join(controllers[i], NULL);
+        printf("# %u times rescued\n", atomic_load(&stress_rescued));
         tear_down();
 }
 

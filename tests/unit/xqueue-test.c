@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The execution queue, row by row: E1..E16 are what it promises, D1, D2 and D4 the drawbacks it must answer. */
+/* The execution queue, row by row: E1..E16 are what it promises, D1, D2 and D4 the drawbacks it must answer. More rows of E2,
+ * E15 and E16 are in engine-workers-test.c, of E4 in inbox-test.c; D3, tasks over several queues, is in barrier-test.c. */
 #include "engine/xqueue.h"
 
 #include <errno.h>
@@ -1124,6 +1125,240 @@ TEST(a_turn_ends_by_time_as_well) {
         tear_down();
 }
 
+/* ---- lots: a thread that submits much has charges in advance ---- */
+
+typedef struct Hoarder {
+        Log *log;
+        pthread_t thread;
+        sem_t done, leave;
+} Hoarder;
+
+enum { HOARDED = 20 };
+
+static void *hoard(void *arg) {
+        Hoarder *h = arg;
+        for (unsigned i = 0; i < HOARDED; i++)
+                put(h->log, 1, 0);
+        sem_post(&h->done);
+        wait_for(&h->leave);
+        return NULL;
+}
+
+/* A thread has a lot of this queue, and does nothing. */
+static void start_hoarder(Hoarder *h, Log *l) {
+        *h = (Hoarder) { .log = l };
+        sem_init(&h->done, 0, 0);
+        sem_init(&h->leave, 0, 0);
+        ck_assert_int_eq(pthread_create(&h->thread, NULL, hoard, h), 0);
+        wait_for(&h->done);
+}
+
+static void end_hoarder(Hoarder *h) {
+        sem_post(&h->leave);
+        ck_assert_int_eq(pthread_join(h->thread, NULL), 0);
+}
+
+TEST(what_is_in_lots_is_not_pending) {
+        set_up(1);
+        Log l;
+        Hoarder h;
+        open_log(&l, NULL, &plain_ops);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        start_hoarder(&h, &l);
+        ck_assert_uint_eq(stats_of(&l).n_tasks, HOARDED);
+        ck_assert_uint_eq(stats_of(&l).n_bytes, HOARDED * 112);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        end_hoarder(&h);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, HOARDED);
+        tear_down();
+}
+
+TEST(a_stop_does_not_wait_for_threads_that_have_lots) {
+        set_up(1);
+        Log l, other;
+        Hoarder h;
+        open_log(&l, NULL, &plain_ops);
+        start_hoarder(&h, &l);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, HOARDED);
+        end_hoarder(&h);
+        open_log(&other, NULL, &plain_ops); /* in the same memory */
+        start_hoarder(&h, &other);
+        end_hoarder(&h);
+        close_log(&other);
+        ck_assert_uint_eq(other.n, HOARDED);
+        tear_down();
+}
+
+TEST(D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it) {
+        enum { LIMIT = 5000 };
+        set_up(1);
+        Log l;
+        Hoarder h[2];
+        XQueueOptions o = options();
+        o.max_tasks = LIMIT;
+        open_log(&l, &o, &plain_ops);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        for (size_t i = 0; i < ELEMENTSOF(h); i++)
+                start_hoarder(&h[i], &l);
+        for (unsigned i = 2 * HOARDED; i < LIMIT; i++)
+                put(&l, 1, 0);
+        ck_assert_int_eq(try_put(l.id, 1, 0, NULL), -ENOSPC);
+        ck_assert_uint_eq(stats_of(&l).n_tasks, LIMIT);
+        for (size_t i = 0; i < ELEMENTSOF(h); i++)
+                end_hoarder(&h[i]);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, LIMIT);
+        tear_down();
+}
+
+TEST(a_lingering_queue_gives_no_lots) {
+        set_up(1);
+        Log l;
+        XQueueOptions o = options();
+        o.batch_linger_usec = 3600 * UINT64_C(1000000);
+        o.batch_max = 40;
+        open_log(&l, &o, &plain_ops);
+        for (unsigned i = 0; i < 39; i++)
+                put(&l, 1, 0);
+        block(&l); /* the last one that fits: the holder is told, or waits for an hour */
+        unblock(&l);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, 40);
+        tear_down();
+}
+
+/* ---- rescue: a thread of its own takes one task at a time ---- */
+
+/* All workers are at the gate of another queue. */
+static void fill_workers(Log *blocker, unsigned n) {
+        XQueueOptions o = options();
+        o.max_active = n;
+        open_log(blocker, &o, &plain_ops);
+        for (unsigned i = 0; i < n; i++)
+                block(blocker);
+}
+
+static void unfill_workers(Log *blocker, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                unblock(blocker);
+        close_log(blocker);
+}
+
+TEST(one_rescued_task_of_a_serial_queue_leaves_the_others_where_they_are) {
+        set_up(1);
+        Log l, blocker;
+        XTaskRef refs[4];
+        fill_workers(&blocker, 1);
+        open_log(&l, NULL, &telling_ops);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN); /* there is nothing */
+        for (unsigned i = 1; i <= 3; i++)
+                refs[i] = put(&l, i, 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        LOG_IS(&l, 1);
+        ck_assert(pthread_equal(l.thread, pthread_self()));
+        ck_assert_int_eq(xqueue_cancel(refs[1]), -1);
+        ck_assert_int_eq(xqueue_cancel(refs[2]), 0);
+        put(&l, 4, XSUBMIT_URGENT);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        LOG_IS(&l, 1, 4);
+        unfill_workers(&blocker, 1);
+        close_log(&l);
+        LOG_IS(&l, 1, 4, 3);
+        ck_assert_uint_eq(l.n_released, 4);
+        tear_down();
+}
+
+static void *rescue_main(void *arg) {
+        ck_assert_int_eq(xqueue_rescue(&xs, ((Log *)arg)->id), 0);
+        return NULL;
+}
+
+TEST(a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line) {
+        set_up(1);
+        Log l, blocker, behind;
+        pthread_t rescuers[2];
+        XQueueOptions o = options();
+        o.max_active = 2;
+        fill_workers(&blocker, 1);
+        open_log(&l, &o, &plain_ops);
+        open_log(&behind, NULL, &plain_ops);
+        for (unsigned i = 0; i < 4; i++)
+                put(&l, i < 2 ? 0 : i, 0);
+        put(&behind, 7, 0);
+        for (unsigned i = 0; i < 2; i++) { /* both block */
+                ck_assert_int_eq(pthread_create(&rescuers[i], NULL, rescue_main, &l), 0);
+                wait_for(&l.began);
+        }
+        ck_assert_uint_eq(stats_of(&l).n_active, 2);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN);
+        unblock(&l);
+        unblock(&l);
+        for (unsigned i = 0; i < 2; i++)
+                pthread_join(rescuers[i], NULL);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        LOG_IS(&l, 0, 0, 2);
+        ck_assert_uint_eq(behind.n, 0);
+        unfill_workers(&blocker, 1);
+        close_log(&l);
+        close_log(&behind);
+        LOG_IS(&l, 0, 0, 2, 3);
+        tear_down();
+}
+
+/* Two queues wait, the first has room for more: it is served before the second all the same. */
+static atomic_uint n_ranks;
+static void note_rank(Log *l, unsigned number) {
+        if (number == 9)
+                l->numbers[100] = atomic_fetch_add(&n_ranks, 1);
+}
+
+TEST(a_rescue_costs_a_parallel_queue_no_place_in_the_line) {
+        set_up(1);
+        Log l, behind, blocker;
+        XQueueOptions o = options();
+        o.max_active = 2;
+        fill_workers(&blocker, 1);
+        open_log(&l, &o, &plain_ops);
+        open_log(&behind, NULL, &plain_ops);
+        l.hook = behind.hook = note_rank;
+        put(&l, 1, 0);
+        put(&l, 9, 0);
+        put(&behind, 9, 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        unfill_workers(&blocker, 1);
+        close_log(&l);
+        close_log(&behind);
+        ck_assert_uint_lt(l.numbers[100], behind.numbers[100]);
+        tear_down();
+}
+
+TEST(a_rescue_minds_pauses_stops_and_stale_ids) {
+        set_up(1);
+        Log l, blocker;
+        fill_workers(&blocker, 1);
+        open_log(&l, NULL, &plain_ops);
+        put(&l, 1, 0);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        put(&l, 2, 0);
+        ck_assert_int_eq(xqueue_stop(&xs, l.id), 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0);
+        ck_assert_uint_eq(l.n_stopped, 0);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), 0); /* the last call */
+        ck_assert_uint_eq(l.n_stopped, 1);
+        LOG_IS(&l, 1, 2);
+        ck_assert_int_eq(xqueue_rescue(&xs, l.id), -ENOENT);
+        ck_assert_int_eq(xqueue_join(&xs, l.id), 0);
+        unfill_workers(&blocker, 1);
+        tear_down();
+}
+
 RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_E1_start_without_memory_or_thread_leaves_nothing_behind,
           test_E2_a_dedicated_queue_has_a_thread_of_its_own, test_E3_tasks_run_in_order_one_at_a_time_elsewhere,
@@ -1155,4 +1390,9 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread,
           test_pause_lets_the_running_task_end_and_starts_no_other,
           test_pause_holds_a_parallel_queue_and_a_stop_waits_for_the_resume,
-          test_a_fed_queue_gives_way_to_others_after_its_turn, test_a_turn_ends_by_time_as_well)
+          test_a_fed_queue_gives_way_to_others_after_its_turn, test_a_turn_ends_by_time_as_well,
+          test_what_is_in_lots_is_not_pending, test_a_stop_does_not_wait_for_threads_that_have_lots,
+          test_D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it, test_a_lingering_queue_gives_no_lots,
+          test_one_rescued_task_of_a_serial_queue_leaves_the_others_where_they_are,
+          test_a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line,
+          test_a_rescue_costs_a_parallel_queue_no_place_in_the_line, test_a_rescue_minds_pauses_stops_and_stale_ids)

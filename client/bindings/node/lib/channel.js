@@ -121,6 +121,7 @@ export class Channel {
 
   /** A connection that nothing is awaited from does not keep the program alive. */
   #hold() {
+    if (this.lost) return; // a socket that was destroyed would wait for its next connect to do it
     if (this.#waiting.size || this.keepAlive) this.socket.ref();
     else this.socket.unref();
   }

@@ -3,9 +3,11 @@
 //
 // When the connection has ended, requests that only read are sent once more on a new one; any other rejects with
 // ConnectionLost, for it may have been carried out. The next request connects again by itself. Iterators throw ConnectionLost.
+// With the option `reconnect` (reconnect.js) requests and events go on.
 import { FINISHED, LIMITS, METHODS, READING, WAITING } from './api.js';
 import { Channel, defaultPath } from './channel.js';
 import { ConnectionLost, TaskError, taskErrors } from './errors.js';
+import { Tries, mayTryAgain, policyOf, prepare } from './reconnect.js';
 import { wireId, wireParams, withIds } from './values.js';
 
 const DEFAULT_TIMEOUT_MS = 30000;
@@ -68,9 +70,11 @@ function notesOf(channel) {
 export class Client {
   #channel = null;
   #closed = false;
+  #away = false; // as last told
 
-  constructor({ path, timeoutMs = DEFAULT_TIMEOUT_MS } = {}) {
+  constructor({ path, timeoutMs = DEFAULT_TIMEOUT_MS, reconnect } = {}) {
     this.path = defaultPath(path);
+    this.policy = policyOf(reconnect);
     this.timeoutMs = timeoutMs;
   }
 
@@ -99,6 +103,7 @@ export class Client {
     const map = params.at(-1);
     const waits = WAITING.includes(name) || map?.block_usec !== undefined;
     const options = { signal, timeout: waits ? undefined : this.timeoutMs };
+    if (this.policy) return withIds(await this.#patiently(name, params, options));
     try {
       return withIds(await (await this.#connected()).exchange(name, params, options));
     } catch (e) {
@@ -107,13 +112,39 @@ export class Client {
     return withIds(await (await this.#connected()).exchange(name, params, options));
   }
 
+  #tell(away) {
+    if (away === this.#away) return;
+    this.#away = away;
+    this.policy.onChange(away ? 'lost' : 'back');
+  }
+
+  async #patiently(name, params, options) {
+    const [sending, repeatable] = prepare(this.policy, name, params);
+    let tries = null;
+    for (;;) {
+      let sent = false;
+      try {
+        const channel = await this.#connected();
+        sent = !channel.lost;
+        const answer = await channel.exchange(name, sending, options);
+        this.#tell(false);
+        return answer;
+      } catch (e) {
+        if (this.#closed || !mayTryAgain(e, repeatable, sent)) throw e;
+        this.#tell(true);
+        tries ??= new Tries(this.policy);
+        await tries.pause(e, options.signal);
+      }
+    }
+  }
+
   /** Submits any number of payloads, or objects with wire options and `payload`; a Task for each. */
   async map(queue, payloads, options = {}) {
     const tasks = [];
     for (let at = 0; at < payloads.length; at += LIMITS.BATCH_MAX) {
       const part = payloads.slice(at, at + LIMITS.BATCH_MAX);
-      const { first } = await this.submitMany(queue, part, options);
-      part.forEach((_, i) => tasks.push(new Task(this, [first[0], first[1] + i], queue)));
+      const { first, ids } = await this.submitMany(queue, part, options);
+      part.forEach((_, i) => tasks.push(new Task(this, ids?.[i] ?? [first[0], first[1] + i], queue)));
     }
     return tasks;
   }
@@ -145,16 +176,39 @@ export class Client {
     }
   }
 
-  /** Events as they come. {event: 'lost', n}: n were dropped, for we read too slowly. */
-  events({ queue, events, ready, signal } = {}) {
-    return this.#beside('subscribe', [{ queue, events }], signal, async function* (next) {
-      ready?.();
-      for (;;) {
-        const [method, params] = await next();
-        if (method === 'event') yield withIds(params[0]);
-        else if (method === 'lost') yield { event: 'lost', n: params[0] };
+  /** Events as they come. {event: 'lost', n}: n were dropped, for we read too slowly. With `reconnect` {event: 'reconnected'} comes
+   * where the connection was made again: events in between are missed. */
+  async *events({ queue, events, ready, signal } = {}) {
+    let tries = null;
+    let connected = false;
+    let subscribed = false;
+    const begin = () => {
+      if (!subscribed) ready?.();
+      const again = subscribed;
+      subscribed = true;
+      tries = null;
+      this.#tell(false);
+      return again;
+    };
+    for (;;) {
+      try {
+        yield* this.#beside('subscribe', [{ queue, events }], signal, async function* (next) {
+          if (begin()) yield { event: 'reconnected' };
+          for (;;) {
+            const [method, params] = await next();
+            if (method === 'event') yield withIds(params[0]);
+            else if (method === 'lost') yield { event: 'lost', n: params[0] };
+          }
+        });
+        return;
+      } catch (e) {
+        connected ||= subscribed || e instanceof ConnectionLost;
+        if (!this.policy || !connected || this.#closed || signal?.aborted || !mayTryAgain(e, true, false)) throw e;
+        this.#tell(true);
+        tries ??= new Tries(this.policy);
+        await tries.pause(e, signal);
       }
-    });
+    }
   }
 
   /** {stream, data} of the output of a task: what is kept, then what comes, until it has ended. */

@@ -68,7 +68,21 @@ export interface EventOptions {
   ready?: () => void;
   signal?: AbortSignal;
 }
+/** What is done when the connection ends; see README.md. Milliseconds. */
+export interface Reconnect {
+  /** The first try is made at once; pauses begin with this and double, less a random half. Default 20. */
+  firstMs?: number;
+  /** Longest pause. Default 2000. */
+  maxMs?: number;
+  /** After so long without an answer what was waiting rejects; Infinity: never. Default 60000. */
+  giveUpMs?: number;
+  /** false: submits without a key get none, and are not sent again. */
+  keys?: boolean;
+  onChange?: (what: 'lost' | 'back') => void;
+}
 export interface ClientOptions {
+  /** true: with the defaults. Default: none. */
+  reconnect?: boolean | Reconnect;
   /** Default: EQD_SOCKET, else as eqctl finds eqd. */
   path?: string;
   /** Time that an answer may take; requests that wait for tasks have limits of their own. 0: none. Default 30000. */
@@ -116,10 +130,16 @@ export interface WorkerOptions {
   credit?: number;
   name?: string;
   path?: string;
+  /** A reserve: gets tasks of queues with a rescuer, while their other workers are stuck. */
+  rescue?: boolean;
+  /** Serve again when the connection has ended. Default: the iterator throws ConnectionLost. */
+  reconnect?: boolean | Reconnect;
 }
 export class Worker implements AsyncIterable<Run> {
   /** As in `eqctl worker ls`. */
   readonly number: number;
+  /** Runs that were ended after their lease. */
+  readonly late: number;
   [Symbol.asyncIterator](): AsyncGenerator<Run, void, void>;
   serve(handler: (run: Run) => Bytes | null | void | Promise<Bytes | null | void>): Promise<void>;
   close(): Promise<void>;

@@ -2,6 +2,7 @@
 // Serving queues: eqd sends tasks, the program ends each with complete() or fail().
 import { LIMITS } from './api.js';
 import { Channel, defaultPath } from './channel.js';
+import { Tries, mayTryAgain, policyOf } from './reconnect.js';
 
 const TEXT_MAX = 256;
 const SERVE_TIMEOUT_MS = 30000;
@@ -68,17 +69,40 @@ export class Run {
 }
 
 /** Serves queues: `for await (const run of worker)`, or worker.serve(handler). concurrency: runs handed out and not ended at
- * once; credit: tasks that eqd may send ahead, default concurrency. The iterator throws ConnectionLost when eqd is gone: what
- * was not ended is somebody else's then. */
+ * once; credit: tasks that eqd may send ahead, default concurrency. When eqd is gone what was not ended is somebody else's: its
+ * signal is aborted, ending it says nothing to anybody and is counted in `late`. The iterator throws ConnectionLost then, or with
+ * `reconnect` serves again and goes on. */
 export class Worker {
   #ready = []; // came, not handed out yet
   #out = new Set(); // handed out and not ended
   #runs = new Map(); // both, by task and attempt
   #wake = () => {};
   #stopping = false;
+  #stop = new AbortController();
 
-  constructor(queues, { concurrency = 1, credit = concurrency, name, path } = {}) {
-    Object.assign(this, { queues, concurrency, credit, name, path: defaultPath(path), number: undefined });
+  constructor(queues, { concurrency = 1, credit = concurrency, name, path, reconnect, rescue } = {}) {
+    Object.assign(this, { queues, concurrency, credit, name, rescue, path: defaultPath(path), number: undefined, late: 0 });
+    this.policy = policyOf(reconnect);
+  }
+
+  /** Serves again, unless close() comes first. */
+  async #startAgain() {
+    const tries = new Tries(this.policy);
+    let lost = this.channel.lost;
+    this.#ready = [];
+    this.policy.onChange('lost');
+    while (!this.#stopping) {
+      try {
+        await tries.pause(lost, this.#stop.signal);
+        await this.start();
+        this.policy.onChange('back');
+        return;
+      } catch (e) {
+        if (this.#stopping) return;
+        if (e === lost || !mayTryAgain(e, true, false)) throw e;
+        lost = e;
+      }
+    }
   }
 
   /** Connects and begins to serve. Rejects with errors of eqd, such as errors.DeniedError. */
@@ -91,7 +115,7 @@ export class Worker {
     };
     this.channel.ended.then(() => this.#wake());
     try {
-      const options = { credit: this.credit, parallel: this.concurrency, name: this.name };
+      const options = { credit: this.credit, parallel: this.concurrency, name: this.name, rescue: this.rescue };
       const reply = await this.channel.exchange('worker_serve', [this.queues, options], { timeout: SERVE_TIMEOUT_MS });
       this.number = reply.worker;
     } catch (e) {
@@ -104,7 +128,9 @@ export class Worker {
   #take(params) {
     return new Promise((resolve) => {
       const key = `${params[0]}:${params[2]}`;
-      const run = new Run(this.channel, params, (answer) => {
+      const { channel } = this;
+      const run = new Run(channel, params, (answer) => {
+        if (channel.lost) this.late++;
         this.#runs.delete(key);
         this.#out.delete(run);
         resolve(answer);
@@ -127,7 +153,8 @@ export class Worker {
         this.#out.add(run);
         yield run;
       } else if (this.channel.lost) {
-        throw this.channel.lost;
+        if (!this.policy) throw this.channel.lost;
+        await this.#startAgain();
       } else {
         await new Promise((resolve) => { this.#wake = resolve; });
       }
@@ -146,6 +173,7 @@ export class Worker {
   /** Takes no more tasks, gives back what was not handed out, and waits until all others are ended. */
   async close() {
     this.#stopping = true;
+    this.#stop.abort();
     for (const run of this.#ready.splice(0)) if (!run.ended) run.giveBack();
     this.#wake();
     try {

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The package without an eqd: bytes, values, and clients against a server of the test's own.
 import assert from 'node:assert/strict';
-import { mkdtempSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
 import { decodeMultiStream, encode } from '@msgpack/msgpack';
 import { Client, ConnectionLost, EqdError, LIMITS, ProtocolViolation, RequestTimeout, connect, defaultPath, errors } from 'eqd';
+import { Tries, policyOf } from '../lib/reconnect.js';
 import { METHODS } from '../lib/api.js';
 import { Channel, messages, pack } from '../lib/channel.js';
 import { errorFromWire } from '../lib/errors.js';
@@ -127,6 +128,93 @@ test('a submit is not sent twice', async () => {
     assert.equal((await client.submit('q', null, { argv: ['true'] })).id, 'q/2');
     await client.close();
   });
+});
+
+const QUICK = { firstMs: 1, maxMs: 2 };
+const noting = (requests, step) => async (socket, incoming) => {
+  requests.push(await next(incoming));
+  await step(socket, requests.at(-1));
+};
+
+test('with a policy a submit is sent again with the key that it was given', async () => {
+  const requests = [], changes = [];
+  const steps = [noting(requests, async (socket) => { socket.destroy(); }), noting(requests, async (socket, r) => { send(socket, [1, r[1], null, [1, 2]]); })];
+  await withFake(steps, async (path) => {
+    const client = await connect({ path, reconnect: { ...QUICK, onChange: (what) => changes.push(what) } });
+    assert.equal((await client.submit('q')).id, 'q/2');
+    assert.deepEqual(requests[0][3], requests[1][3]);
+    assert.match(requests[0][3][2].unique, /^node-[0-9a-f]{16}-[0-9]+$/);
+    assert.deepEqual(changes, ['lost', 'back']);
+    await client.close();
+  });
+});
+
+test('with a policy what cannot be repeated is not', async () => {
+  for (const options of [{ unique: 'k', onDup: 'replace' }, { unique: 'k', onDup: 'error' }]) {
+    await withFake([hangUp, answer([1, 2])], async (path) => {
+      const client = await connect({ path, reconnect: QUICK });
+      await assert.rejects(client.submit('q', null, options), ConnectionLost);
+      await client.ping();
+      await client.close();
+    });
+  }
+  await withFake([hangUp, answer(null)], async (path) => {
+    const client = await connect({ path, reconnect: { ...QUICK, keys: false } });
+    await assert.rejects(client.submit('q'), ConnectionLost);
+    await client.ping();
+    await client.close();
+  });
+});
+
+test('with a policy what an eqd that stops refuses is for the next one', async () => {
+  const refuse = async (socket, incoming) => {
+    send(socket, [1, (await next(incoming))[1], [21, 'eqd is stopping'], null]);
+    socket.end();
+  };
+  await withFake([refuse, answer(null)], async (path) => {
+    const client = await connect({ path, reconnect: QUICK });
+    await client.queuePause('q');
+    await client.close();
+  });
+});
+
+test('with a policy events come although eqd ended before they were subscribed, and was away for a while', async (t) => {
+  const away = async (socket, incoming) => {
+    await next(incoming);
+    renameSync(path, `${path}.away`);
+    socket.destroy();
+  };
+  let path;
+  const subscribed = async (socket, incoming) => send(socket, [1, (await next(incoming))[1], null, {}], [2, 'event', [{ event: 'x' }]]);
+  await withFake([away, subscribed], async (path_) => {
+    path = path_;
+    const open = Channel.open;
+    t.after(() => { Channel.open = open; });
+    let opened = 0;
+    Channel.open = (...args) => {
+      if (++opened === 4) renameSync(`${path}.away`, path); // twice nobody was there
+      return open(...args);
+    };
+    const changes = [];
+    const client = new Client({ path, reconnect: { ...QUICK, onChange: (what) => changes.push(what) } });
+    for await (const event of client.events()) {
+      assert.equal(event.event, 'x');
+      break;
+    }
+    assert.deepEqual([opened, changes], [4, ['lost', 'back']]);
+    await client.close();
+  });
+});
+
+test('pauses double up to the longest and end with the time', () => {
+  let now = 100;
+  const tries = new Tries(policyOf({ firstMs: 1, maxMs: 4, giveUpMs: 20 }), () => now);
+  const pauses = [];
+  for (let ms; (ms = tries.next()) !== null; now += ms) pauses.push(ms);
+  assert.equal(pauses[0], 0);
+  assert.ok(Math.abs(now - 120) < 1e-6);
+  [1, 2, 4, 4].forEach((want, i) => assert.ok(pauses[i + 1] >= want / 2 && pauses[i + 1] <= want, `${pauses}`));
+  for (const wrong of [{ firstMs: 0 }, { firstMs: 3, maxMs: 2 }, { giveUpMs: 0 }]) assert.throws(() => policyOf(wrong), RangeError);
 });
 
 test('an answer that does not come is a timeout, or ends with the signal', async () => {

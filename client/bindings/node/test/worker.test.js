@@ -35,6 +35,16 @@ test('an iterator hands out runs, many at once', async () => {
   await serving;
 });
 
+test('a reserved worker comes where no other does', async () => {
+  const q = await queue({ rescuer: 'yes' });
+  const w = await worker(q, { rescue: true });
+  const serving = w.serve(() => 'rescued');
+  assert.equal(String(Buffer.from((await (await client.submit(q)).result()).result)), 'rescued');
+  assert.equal((await client.queueShow(q)).rescued, 1);
+  await w.close();
+  await serving;
+});
+
 test('what a handler throws fails the attempt, and what it ends itself stays', async () => {
   const q = await queue();
   const w = await worker(q);

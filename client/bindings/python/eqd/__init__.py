@@ -22,10 +22,11 @@ from .client import Client, Task, connect
 from .core import default_path
 from .errors import (ConnectionLost, EqdError, EqdException, ProtocolViolation, RequestTimeout, TaskCanceled, TaskError,
                      TaskExpired, TaskFailed, TaskTimeout)
+from .reconnect import Reconnect
 from .tasks import TaskFunction, task, use_client
 from .values import TaskId
 
-__all__ = ["Client", "ConnectionLost", "EqdError", "EqdException", "ProtocolViolation", "RequestTimeout", "Task",
+__all__ = ["Client", "ConnectionLost", "EqdError", "EqdException", "ProtocolViolation", "Reconnect", "RequestTimeout", "Task",
            "TaskCanceled", "TaskError", "TaskExpired", "TaskFailed", "TaskFunction", "TaskId", "TaskTimeout", "aio",
            "connect", "default_path", "task", "testing", "use_client", "worker"]
 __all__ += [error.__name__ for error in _api.ERRORS.values()]

@@ -14,6 +14,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, List,
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire
 from .errors import ConnectionLost, EqdException, RequestTimeout
+from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, wire_id, wire_params, with_ids
 
 T = TypeVar("T")
@@ -169,8 +170,10 @@ class AsyncTask(Generic[T]):
 class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
     """A connection to eqd with its methods. Use it in an `async with` statement, or close() it."""
 
-    def __init__(self, path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT) -> None:
-        self.path, self.timeout = default_path(path), timeout
+    def __init__(self, path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT,
+                 reconnect: Optional[Reconnect] = None) -> None:
+        self.path, self.timeout, self.reconnect = default_path(path), timeout, reconnect
+        self._away = False  # as last told
         self._connecting = asyncio.Lock()
         self._channel: Optional[Channel] = None
         self._closed = False
@@ -215,12 +218,44 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
 
     async def _exchange(self, method: str, params: List[Any]) -> Any:
         timeout = shared.allowed_time(method, params, self.timeout)
+        if self.reconnect:
+            return with_ids(await self._patiently(self.reconnect, method, params, timeout))
         try:
             return with_ids(await (await self._connected()).exchange(method, params, timeout))
         except ConnectionLost:
             if method not in _api.READING or self._closed:
                 raise
         return with_ids(await (await self._connected()).exchange(method, params, timeout))
+
+    async def _patiently(self, policy: Reconnect, method: str, params: List[Any], timeout: Optional[float]) -> Any:
+        params, repeatable = prepare(policy, method, params)
+        tries: Optional[Tries] = None
+        while True:
+            sent = False
+            try:
+                channel = await self._connected()
+                sent = not channel.lost
+                answer = await channel.exchange(method, params, timeout)
+                self._tell(policy, False)
+                return answer
+            except Exception as e:
+                if self._closed or not may_try_again(e, repeatable, sent):
+                    raise
+                tries = await self._pause(policy, tries, e)
+
+    def _tell(self, policy: Reconnect, away: bool) -> None:
+        if away != self._away:
+            self._away = away
+            policy.changed("lost" if away else "back")
+
+    async def _pause(self, policy: Reconnect, tries: Optional[Tries], error: Exception) -> Tries:
+        self._tell(policy, True)
+        tries = tries or Tries(policy)
+        seconds = tries.next()
+        if seconds is None:
+            raise error
+        await asyncio.sleep(seconds)
+        return tries
 
     def _handle(self, task: Any, queue: str) -> "AsyncTask[_api.TaskRecord]":
         return AsyncTask(self, TaskId(*task), queue, lambda record: cast(_api.TaskRecord, record))
@@ -230,8 +265,8 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         handles: List[AsyncTask[_api.TaskRecord]] = []
         for at in range(0, len(payloads), _api.BATCH_MAX):
             part = payloads[at:at + _api.BATCH_MAX]
-            first = (await self.submit_many(queue, part, common=common or None))["first"]
-            handles += [self._handle((first[0], first[1] + i), queue) for i in range(len(part))]
+            reply = await self.submit_many(queue, part, common=common or None)
+            handles += [self._handle(task, queue) for task in shared.ids_of(reply)]
         return handles
 
     async def _beside(self, method: str, params: List[Any]) -> Tuple[Channel, "asyncio.Queue[Notification]", Any]:
@@ -263,16 +298,42 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
                      ready: Optional[Callable[[], None]] = None) -> AsyncIterator[_api.EventRecord]:
         """Events as they come, for ever; `ready` is called once eqd sends them. See eqd.Client.events."""
         options = {k: v for k, v in (("queue", queue), ("events", list(events))) if v}
-        channel, notes, _ = await self._beside("subscribe", [options])
+        try:
+            channel, notes, _ = await self._beside("subscribe", [options])
+        except ConnectionLost as e:
+            if not self.reconnect:
+                raise
+            channel, notes = await self._subscribe_again(self.reconnect, options, e)
         try:
             if ready:
                 ready()
             while True:
-                event = shared.event_of(await self._next(channel, notes))
+                try:
+                    event = shared.event_of(await self._next(channel, notes))
+                except ConnectionLost as e:
+                    if not self.reconnect:
+                        raise
+                    await channel.close()
+                    channel, notes = await self._subscribe_again(self.reconnect, options, e)
+                    event = {"event": "reconnected"}
                 if event:
                     yield cast(_api.EventRecord, event)
         finally:
             await channel.close()
+
+    async def _subscribe_again(self, policy: Reconnect, options: Dict[str, Any],
+                               error: Exception) -> "Tuple[Channel, asyncio.Queue[Notification]]":
+        tries: Optional[Tries] = None
+        while True:
+            tries = await self._pause(policy, tries, error)
+            try:
+                channel, notes, _ = await self._beside("subscribe", [options])
+                self._tell(policy, False)
+                return channel, notes
+            except Exception as e:
+                if self._closed or not may_try_again(e, True, False):
+                    raise
+                error = e
 
     async def follow(self, task: AnyId, streams: int = 3) -> AsyncIterator[Tuple[int, bytes]]:
         """(stream, bytes) of the output of a task: what is kept, then what comes, until it has ended."""
@@ -289,6 +350,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
             await channel.close()
 
 
-def connect(path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT) -> AsyncClient:
-    """An AsyncClient for `async with`. path None: EQD_SOCKET, else as eqctl finds eqd."""
-    return AsyncClient(path, timeout)
+def connect(path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT,
+            reconnect: Optional[Reconnect] = None) -> AsyncClient:
+    """An AsyncClient for `async with`. path None: EQD_SOCKET, else as eqctl finds eqd. reconnect: see eqd.Reconnect."""
+    return AsyncClient(path, timeout, reconnect)

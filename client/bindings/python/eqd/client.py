@@ -5,7 +5,7 @@ Threads may share a Client; their requests follow one another. An iterator of ev
 
 When the connection has ended, the request at work raises ConnectionLost, or is sent once more on a new connection if it
 only reads (_api.READING). Others never are: a `submit` whose answer got lost may have been accepted. The next request
-connects again by itself. Iterators raise ConnectionLost and end.
+connects again by itself. Iterators raise ConnectionLost and end. With a policy, see eqd.reconnect, requests and events go on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any, Callable, Deque, Dict, Generic, Iterator, List, Mapping,
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Notification, Request, Response, default_path, error_from_wire
 from .errors import ConnectionLost, ProtocolViolation, RequestTimeout
+from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, duration_usec, wire_id, wire_params, with_ids
 
 T = TypeVar("T")
@@ -149,8 +150,9 @@ class Task(Generic[T]):
 class Client(_api.Api["Task[_api.TaskRecord]"]):
     """A connection to eqd with its methods. Use it in a `with` statement, or close() it."""
 
-    def __init__(self, path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT) -> None:
-        self.path, self.timeout = default_path(path), timeout
+    def __init__(self, path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT,
+                 reconnect: Optional[Reconnect] = None) -> None:
+        self.path, self.timeout, self.reconnect = default_path(path), timeout, reconnect
         self._lock = threading.Lock()
         self._channel: Optional[Channel] = None
         self._closed = False
@@ -194,6 +196,8 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
 
     def _exchange(self, method: str, params: List[Any]) -> Any:
         timeout = shared.allowed_time(method, params, self.timeout)
+        if self.reconnect:
+            return with_ids(self._patiently(self.reconnect, method, params, timeout))
         with self._lock:
             try:
                 return with_ids(self._once(method, params, timeout))
@@ -201,6 +205,36 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
                 if method not in _api.READING or self._closed:
                     raise
             return with_ids(self._once(method, params, timeout))
+
+    def _patiently(self, policy: Reconnect, method: str, params: List[Any], timeout: Optional[float]) -> Any:
+        params, repeatable = prepare(policy, method, params)
+        tries: Optional[Tries] = None
+        with self._lock:
+            while True:
+                sent = False
+                try:
+                    self._connected()
+                    sent = True
+                    answer = self._once(method, params, timeout)
+                    if tries:
+                        policy.changed("back")
+                    return answer
+                except Exception as e:
+                    if self._closed or not may_try_again(e, repeatable, sent):
+                        raise
+                    self._drop()
+                    tries = self._pause(policy, tries, e)
+
+    @staticmethod
+    def _pause(policy: Reconnect, tries: Optional[Tries], error: Exception) -> Tries:
+        if not tries:
+            policy.changed("lost")
+        tries = tries or Tries(policy)
+        seconds = tries.next()
+        if seconds is None:
+            raise error
+        time.sleep(seconds)
+        return tries
 
     def _once(self, method: str, params: List[Any], timeout: Optional[float]) -> Any:
         channel = self._connected()
@@ -219,8 +253,8 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
         handles: List[Task[_api.TaskRecord]] = []
         for at in range(0, len(payloads), _api.BATCH_MAX):
             part = payloads[at:at + _api.BATCH_MAX]
-            first = self.submit_many(queue, part, common=common or None)["first"]
-            handles += [self._handle((first[0], first[1] + i), queue) for i in range(len(part))]
+            reply = self.submit_many(queue, part, common=common or None)
+            handles += [self._handle(task, queue) for task in shared.ids_of(reply)]
         return handles
 
     def all_tasks(self, **which: Any) -> Iterator[_api.TaskRecord]:
@@ -243,10 +277,40 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
     def events(self, queue: Optional[str] = None, events: Sequence[str] = (),
                ready: Optional[Callable[[], None]] = None) -> Iterator[_api.EventRecord]:
         """Events as they come, for ever; kinds or prefixes such as "task.". Subscribed before `ready` is called or the
-        first event is waited for. {"event": "lost", "n": N}: N were dropped, for we read too slowly."""
+        first event is waited for. {"event": "lost", "n": N}: N were dropped, for we read too slowly. With a policy
+        {"event": "reconnected"} comes where the connection was made again: events in between are missed."""
         options = {k: v for k, v in (("queue", queue), ("events", list(events))) if v}
-        channel, _ = self._beside("subscribe", [options])
-        return self._events(channel, ready)
+        try:
+            channel, _ = self._beside("subscribe", [options])
+        except ConnectionLost as e:
+            if not self.reconnect:
+                raise
+            channel = self._subscribe_again(self.reconnect, options, e)
+        return self._all_events(channel, options, ready)
+
+    def _all_events(self, channel: Channel, options: Dict[str, Any],
+                    ready: Optional[Callable[[], None]]) -> Iterator[_api.EventRecord]:
+        while True:
+            try:
+                yield from self._events(channel, ready)
+            except ConnectionLost as e:
+                if not self.reconnect:
+                    raise
+                channel, ready = self._subscribe_again(self.reconnect, options, e), None
+                yield cast(_api.EventRecord, {"event": "reconnected"})
+
+    def _subscribe_again(self, policy: Reconnect, options: Dict[str, Any], error: Exception) -> Channel:
+        tries: Optional[Tries] = None
+        while True:
+            tries = self._pause(policy, tries, error)
+            try:
+                channel, _ = self._beside("subscribe", [options])
+                policy.changed("back")
+                return channel
+            except Exception as e:
+                if self._closed or not may_try_again(e, True, False):
+                    raise
+                error = e
 
     @staticmethod
     def _events(channel: Channel, ready: Optional[Callable[[], None]]) -> Iterator[_api.EventRecord]:
@@ -279,9 +343,11 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
             channel.close()
 
 
-def connect(path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT) -> Client:
+def connect(path: Optional[str] = None, timeout: Optional[float] = shared.DEFAULT_TIMEOUT,
+            reconnect: Optional[Reconnect] = None) -> Client:
     """A connected Client. path None: EQD_SOCKET, else as eqctl finds eqd. timeout: seconds that an answer may take, None for
-    ever; requests that wait for tasks have limits of their own. OSError: eqd is not there."""
-    client = Client(path, timeout)
+    ever; requests that wait for tasks have limits of their own. reconnect: what is done when the connection ends. OSError: eqd
+    is not there."""
+    client = Client(path, timeout, reconnect)
     client.connect()
     return client

@@ -22,6 +22,12 @@ def allowed_time(method: str, params: List[Any], default: Optional[float]) -> Op
     return default
 
 
+def ids_of(reply: Mapping[str, Any]) -> List[TaskId]:
+    """The ids in a reply of `submit_many`, in the order of its tasks."""
+    first = reply["first"]
+    return [TaskId(*i) for i in reply.get("ids") or ((first[0], first[1] + i) for i in range(reply["n"]))]
+
+
 def outcome(record: Mapping[str, Any]) -> Any:
     """The record of a task that ended as DONE; raises a TaskError for another."""
     if record.get("state") != "DONE":

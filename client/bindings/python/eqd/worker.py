@@ -23,12 +23,12 @@ from . import _api
 from .aio import Channel
 from .core import Notification, Request, default_path
 from .errors import ConnectionLost
+from .reconnect import Reconnect, Tries
 from .shared import DEFAULT_TIMEOUT
 from .values import TaskId
 
 TEXT_MAX = 256
-RECONNECT_SECONDS = 0.1
-RECONNECT_MAX_SECONDS = 5.0
+RECONNECT = Reconnect(first=0.1, max=5.0, give_up=None)
 
 
 class Final(Exception):
@@ -77,10 +77,12 @@ def run_of(params: Sequence[Any], channel: Channel) -> Run:
 
 
 class Worker:
-    """Serves queues by handlers. parallel: handlers at work at once; credit: tasks that eqd may send ahead, default parallel."""
+    """Serves queues by handlers. parallel: handlers at work at once; credit: tasks that eqd may send ahead, default parallel.
+    rescue: a reserve, which gets tasks of queues with a rescuer while their other workers are stuck."""
 
     def __init__(self, handlers: Mapping[str, Handler], parallel: int = 1, credit: Optional[int] = None,
-                 name: Optional[str] = None, path: Optional[str] = None) -> None:
+                 name: Optional[str] = None, path: Optional[str] = None, rescue: bool = False) -> None:
+        self.rescue = rescue
         self.handlers, self.parallel, self.credit, self.name = dict(handlers), parallel, credit or parallel, name
         self.path = default_path(path)
         self.number: Optional[int] = None  # as in `eqctl worker ls`, once it serves
@@ -93,19 +95,26 @@ class Worker:
         """Takes no more tasks, and lets run() return when those that have begun have ended. From the loop's thread."""
         self._stopping.set()
 
-    async def run(self, reconnect: bool = True) -> None:
-        """Serves until stop(). Errors of eqd to `worker_serve` are raised. reconnect=False: ConnectionLost is raised as well."""
-        delay = RECONNECT_SECONDS
+    async def run(self, reconnect: Union[bool, Reconnect] = True) -> None:
+        """Serves until stop(). Errors of eqd to `worker_serve` are raised. reconnect: the policy; True: for ever; False:
+        ConnectionLost is raised as well."""
+        policy = RECONNECT if reconnect is True else reconnect
+        tries: Optional[Tries] = None
         while not self._stopping.is_set():
             try:
-                await self._serve_once()
+                await self._serve_once(policy if policy and tries else None)
                 return
-            except (ConnectionLost, OSError):
-                if not reconnect:
+            except (ConnectionLost, OSError, _api.StoppingError):
+                if not policy:
                     raise
-                delay = RECONNECT_SECONDS if self.serving.is_set() else min(2 * delay, RECONNECT_MAX_SECONDS)
+                if self.serving.is_set() or not tries:
+                    policy.changed("lost")
+                    tries = Tries(policy)
                 self.serving.clear()
-                await self._pause(delay)
+                seconds = tries.next()
+                if seconds is None:
+                    raise
+                await self._pause(seconds)
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -113,7 +122,7 @@ class Worker:
         except asyncio.TimeoutError:
             pass
 
-    async def _serve_once(self) -> None:
+    async def _serve_once(self, again: Optional[Reconnect]) -> None:
         channel = await Channel.open(self.path)
         try:
             channel.handlers["run"] = lambda request: self._answer(request, channel)
@@ -121,9 +130,13 @@ class Worker:
             options: Dict[str, Any] = {"credit": self.credit, "parallel": self.parallel}
             if self.name:
                 options["name"] = self.name
+            if self.rescue:
+                options["rescue"] = True
             reply = await channel.exchange("worker_serve", [list(self.handlers), options], DEFAULT_TIMEOUT)
             self.number = reply["worker"]
             self.serving.set()
+            if again:
+                again.changed("back")
             stopping = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait([stopping, channel.ended], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+#include "eqctl/storetool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <spawn.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "proto/scan.h"
+
+enum { STATUS_UNREAD = 2, ARGS_MAX = 16, READ_BYTES = 64 * 1024, ROW_MAX = 64 << 20 };
+
+/* It lies in the tree of an uninstalled eqctl (build/client/ and build/daemon/storetool/), else in the libexec directory. */
+static const char *find_tool(char buf[static PATH_MAX]) {
+        static const char installed[] = EQD_LIBEXECDIR "/eqd-store";
+        ssize_t n = readlink("/proc/self/exe", buf, PATH_MAX - 64);
+        if (n <= 0)
+                return installed;
+        buf[n] = '\0';
+        char *slash = strrchr(buf, '/');
+        strcpy(slash, "/../daemon/storetool/eqd-store");
+        return access(buf, X_OK) == 0 ? buf : installed;
+}
+
+/* *ret_fd: what it writes. */
+static int start(Ctl *ctl, char *const *argv, pid_t *ret_pid, int *ret_fd) {
+        posix_spawn_file_actions_t actions;
+        int fds[2];
+        if (pipe2(fds, O_CLOEXEC) < 0) {
+                ctl_error(ctl, "cannot make a pipe: %m");
+                return EXIT_FAILURE;
+        }
+        int r = posix_spawn_file_actions_init(&actions);
+        if (r == 0) {
+                r = posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
+                if (r == 0)
+                        r = posix_spawn(ret_pid, argv[0], &actions, NULL, argv, environ);
+                (void)posix_spawn_file_actions_destroy(&actions); /* cannot fail for what was made */
+        }
+        (void)close(fds[1]); /* Linux frees the number whatever it returns; here and below */
+        if (r == 0) {
+                *ret_fd = fds[0];
+                return 0;
+        }
+        (void)close(fds[0]);
+        ctl_error(ctl, "cannot run %s: %s; it comes with eqd: install that", argv[0], strerror(r));
+        return EXIT_FAILURE;
+}
+
+static const EqSchema *find_schema(EqBytes name) {
+        for (int i = 0; i < _EQ_SCHEMA_MAX; i++)
+                if (eq_bytes_eq(eq_str(eq_schemas[i]->name), name))
+                        return eq_schemas[i];
+        return NULL;
+}
+
+static int take_row(Ctl *ctl, EqBytes raw, StoreRowFn fn, void *userdata) {
+        EqArray it;
+        EqBytes name, row, text;
+        if (eq_get_array(raw, &it) < 0 || eq_next_bytes(&it, &name) != 1 || eq_next_raw(&it, &row) != 1)
+                return ctl_fail(ctl, -EBADMSG);
+        if (eq_bytes_eq(name, eq_str("failed"))) {
+                if (eq_get_bytes(row, &text) >= 0)
+                        ctl_error(ctl, "%.*s", (int)text.len, text.data);
+                return 0; /* its exit status says so */
+        }
+        const EqSchema *schema = find_schema(name);
+        return schema ? fn(ctl, schema, row, userdata) : 0; /* of another version */
+}
+
+/* The whole rows at the front of b; they go. */
+static int take_rows(Ctl *ctl, EqBuffer *b, StoreRowFn fn, void *userdata) {
+        size_t done = 0;
+        int status = 0;
+        while (!status && done < b->len) {
+                EqScan scan = EQ_SCAN_NULL;
+                int r = eq_scan(&scan, b->data + done, b->len - done, ROW_MAX);
+                if (r == EQ_SCAN_MORE)
+                        break;
+                status = r < 0 ? ctl_fail(ctl, r) : take_row(ctl, eq_bytes(b->data + done, scan.pos), fn, userdata);
+                done += r < 0 ? 0 : scan.pos;
+        }
+        eq_buffer_consume(b, done);
+        return status;
+}
+
+static int read_rows(Ctl *ctl, int fd, StoreRowFn fn, void *userdata) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        for (int status = 0;;) {
+                if (eq_buffer_reserve(&b, READ_BYTES) < 0)
+                        return ctl_no_memory(ctl);
+                ssize_t n = read(fd, b.data + b.len, READ_BYTES);
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return 0;
+                b.len += (size_t)n;
+                status = take_rows(ctl, &b, fn, userdata);
+                if (status)
+                        return status;
+        }
+}
+
+int store_tool(Ctl *ctl, const char *verb, const char *dir, const char *const *args, StoreRowFn fn, void *userdata) {
+        char path[PATH_MAX];
+        const char *argv[ARGS_MAX + 5] = { find_tool(path) };
+        size_t n = 1;
+        pid_t pid;
+        int fd, wstatus;
+        for (; *args && n < ARGS_MAX; args++)
+                argv[n++] = *args;
+        argv[n++] = "--";
+        argv[n++] = verb;
+        argv[n++] = dir;
+        int status = start(ctl, (char *const *)argv, &pid, &fd);
+        if (status)
+                return status;
+        status = read_rows(ctl, fd, fn, userdata);
+        (void)close(fd); /* what it has not written goes nowhere: then it ends */
+        while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
+                ;
+        if (status)
+                return status;
+        if (WIFEXITED(wstatus))
+                return WEXITSTATUS(wstatus);
+        ctl_error(ctl, "%s was ended by signal %d", argv[0], WTERMSIG(wstatus));
+        return STATUS_UNREAD;
+}

@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: MIT */
+/* The reader thread: bodies that the loop wants, and hints that the store thread has made, since their sync must not delay a
+ * batch.
+ *
+ * Where a body is, the index knows, which is the store thread's: it is asked under index_lock. By the time the segment is
+ * opened it may have been compacted away; then the index knows the new place. No segment is held open between two fetches,
+ * so that what was removed gives its space back. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fault.h"
+#include "base/util.h"
+#include "store/parts.h"
+
+/* ---- damage ---- */
+
+static bool is_kept(int dir_fd, const char *kept, const char *data, size_t n) {
+        struct stat st;
+        _cleanup_close_ int fd = openat(dir_fd, kept, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size != (off_t)n)
+                return false;
+        _cleanup_free_ char *there = fault_malloc(n + 1);
+        const Segment file = { .fd = fd };
+        return there && segment_read(&file, 0, there, n) >= 0 && memcmp(there, data, n) == 0;
+}
+
+/* -EEXIST: something else has that name. */
+static int write_kept(int dir_fd, const char *kept, const char *data, size_t n) {
+        _cleanup_close_ int fd = openat(dir_fd, kept, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return errno == EEXIST && is_kept(dir_fd, kept, data, n) ? 0 : -errno;
+        const Segment file = { .fd = fd };
+        int e = segment_write(&file, 0, data, n);
+        if (e >= 0)
+                e = segment_sync(&file);
+        if (e < 0)
+                (void)unlinkat(dir_fd, kept, 0); /* a part of it; the bytes are where they were */
+        return e < 0 ? e : segment_sync_dir(dir_fd);
+}
+
+int damage_keep(int dir_fd, uint64_t segment, uint32_t at, const char *data, size_t n, StoreDamage *ret) {
+        enum { NAMES = 100 };
+        int e = -EEXIST;
+        *ret = (StoreDamage) { .at = at, .n_bytes = n };
+        segment_name(segment, ret->file);
+        for (unsigned i = 0; i < NAMES && e == -EEXIST; i++) {
+                int len = snprintf(ret->kept, sizeof(ret->kept), "damaged-%016" PRIx64 "-%08x", segment, at);
+                if (i > 0)
+                        snprintf(ret->kept + len, sizeof(ret->kept) - (size_t)len, "-%u", i + 1);
+                e = write_kept(dir_fd, ret->kept, data, n);
+        }
+        return e;
+}
+
+void damage_note(Store *s, const StoreDamage *d) {
+        (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind; here and below */
+        if (s->n_damages < DAMAGES_MAX)
+                s->damages[s->n_damages++] = *d;
+        s->stats.n_damaged++;
+        (void)pthread_mutex_unlock(&s->lock);
+        store_ring(s);
+}
+
+bool store_next_damage(Store *s, StoreDamage *ret) {
+        (void)pthread_mutex_lock(&s->lock);
+        bool some = s->n_damages > 0;
+        if (some)
+                *ret = s->damages[--s->n_damages];
+        (void)pthread_mutex_unlock(&s->lock);
+        return some;
+}
+
+/* ---- one record ---- */
+
+int place_open(int dir_fd, Segment *s, uint32_t number) {
+        if (s->fd >= 0 && s->number == number)
+                return 0;
+        segment_close(s);
+        return segment_open(dir_fd, number, s);
+}
+
+static StoreKind kind_of_place(StoreKind kind) {
+        return kind == STORE_GONE ? STORE_QUEUE : kind == STORE_END ? STORE_STATE : kind;
+}
+
+static bool is_wanted(const Record *r, const Record *want) {
+        StoreKind kind = kind_of_place(r->kind);
+        return kind == kind_of_place(want->kind) && r->queue == want->queue &&
+               (kind == STORE_QUEUE || r->seq == want->seq);
+}
+
+static int check_record(const char *data, const IndexPlace *place, uint32_t salt, const Record *want, Record *ret) {
+        bool good = record_read(data, place->size, salt, ret) == (long)place->size && is_wanted(ret, want);
+        return good ? 0 : -EBADMSG;
+}
+
+int place_read(int dir_fd, Segment *segment, const IndexPlace *place, const Record *want, char **buf, size_t *cap,
+               Record *ret) {
+        int e = place_open(dir_fd, segment, place->segment);
+        if (e < 0)
+                return e;
+        if (place->size > *cap) {
+                char *more = fault_realloc(*buf, place->size);
+                if (!more)
+                        return -ENOMEM;
+                *buf = more;
+                *cap = place->size;
+        }
+        e = segment_read(segment, place->at, *buf, place->size);
+        if (e < 0)
+                return e;
+        return check_record(*buf, place, segment->salt, want, ret);
+}
+
+/* ---- fetches ---- */
+
+/* What one fetch uses. Tasks that were submitted one behind the other mostly lie so: then what follows is read with them. */
+typedef struct Reading {
+        Store *store;
+        Segment segment;
+        char *buf;
+        size_t cap;
+        SegmentWindow window;
+        uint32_t next; /* in `segment`: behind the record that was read last */
+} Reading;
+
+/* As place_read(). *ret_data: the record as it is there, if it was read. */
+static int read_place(Reading *g, const IndexPlace *p, const Record *want, Record *ret, const char **ret_data) {
+        bool follows = g->segment.fd >= 0 && g->segment.number == p->segment && g->next == p->at;
+        g->next = p->at + p->size;
+        if (follows && segment_window(&g->window, &g->segment, p->at, p->size, ret_data) >= 0 &&
+            check_record(*ret_data, p, g->segment.salt, want, ret) >= 0)
+                return 0;
+        g->window.len = 0; /* of another place; or it was read before compaction put the record there */
+        int e = place_read(g->store->dir_fd, &g->segment, p, want, &g->buf, &g->cap, ret);
+        *ret_data = g->buf;
+        return e;
+}
+
+static bool find_place(Store *s, uint64_t queue, uint64_t seq, IndexPlace *ret) {
+        (void)pthread_mutex_lock(&s->index_lock);
+        const IndexQueue *q = index_queue(&s->index, queue);
+        const IndexPlace *p = q ? seq_table_get(&q->tasks, seq) : NULL;
+        if (p)
+                *ret = *p;
+        (void)pthread_mutex_unlock(&s->index_lock);
+        return p;
+}
+
+static void keep_unreadable(Reading *g, const IndexPlace *p, const char *data, int e) {
+        StoreDamage d;
+        if (damage_keep(g->store->dir_fd, p->segment, p->at, data, e == -EBADMSG ? p->size : 0, &d) < 0)
+                strcpy(d.kept, "nowhere"); /* for now: compaction lets it not go without */
+        d.n_bytes = p->size;
+        damage_note(g->store, &d);
+}
+
+static int read_task(Reading *g, uint64_t queue, uint64_t seq, Record *ret) {
+        const Record want = { .kind = STORE_TASK, .queue = queue, .seq = seq };
+        IndexPlace place = { 0 };
+        const char *data = "";
+        int e = -ENOENT;
+        for (int tries = 0; tries < 8 && e == -ENOENT; tries++) {
+                if (!find_place(g->store, queue, seq, &place))
+                        return -ENOENT;
+                e = read_place(g, &place, &want, ret, &data);
+        }
+        if (e == -EBADMSG || e == -EIO)
+                keep_unreadable(g, &place, data, e);
+        return e;
+}
+
+static int keep_body(StoreFetch *f, StoreBytes body) {
+        if (f->len + body.len > f->cap) {
+                size_t cap = MAX(f->cap * 2, f->len + body.len);
+                char *data = fault_realloc(f->data, cap);
+                if (!data)
+                        return -ENOMEM;
+                f->data = data;
+                f->cap = cap;
+        }
+        if (body.len)
+                memcpy(f->data + f->len, body.data, body.len);
+        f->len += body.len;
+        return 0;
+}
+
+void store_fetch_now(Store *s, StoreFetch *f) {
+        Reading g = { .store = s, .segment = SEGMENT_NULL };
+        for (size_t i = 0; i < f->n; i++) {
+                StoreFetched *t = &f->tasks[i];
+                Record r;
+                t->result = read_task(&g, f->queue, t->seq, &r);
+                t->at = f->len;
+                if (t->result >= 0)
+                        t->result = keep_body(f, r.body);
+                if (t->result >= 0) {
+                        t->lane = r.lane;
+                        t->len = r.body.len;
+                }
+        }
+        segment_close(&g.segment);
+        segment_window_done(&g.window);
+        free(g.buf);
+}
+
+static void put_last(StoreFetch ***end, StoreFetch *f) {
+        f->next = NULL;
+        **end = f;
+        *end = &f->next;
+}
+
+static StoreFetch *take_first(StoreFetch **list, StoreFetch ***end) {
+        StoreFetch *f = *list;
+        if (f)
+                *list = f->next;
+        if (!*list)
+                *end = list;
+        return f;
+}
+
+void store_fetch(Store *s, StoreFetch *f) {
+        (void)pthread_mutex_lock(&s->reader_lock);
+        put_last(&s->wanted_end, f);
+        (void)pthread_cond_signal(&s->reader_wake);
+        (void)pthread_mutex_unlock(&s->reader_lock);
+}
+
+void reader_call_done(Store *s) {
+        for (;;) {
+                (void)pthread_mutex_lock(&s->reader_lock);
+                StoreFetch *f = take_first(&s->fetched, &s->fetched_end);
+                (void)pthread_mutex_unlock(&s->reader_lock);
+                if (!f)
+                        return;
+                f->done(f);
+        }
+}
+
+/* ---- hints ---- */
+
+bool reader_is_writing(Store *s) {
+        (void)pthread_mutex_lock(&s->reader_lock);
+        bool busy = s->hint_data != NULL;
+        (void)pthread_mutex_unlock(&s->reader_lock);
+        return busy;
+}
+
+void reader_write_hint(Store *s, uint64_t number, char *data, size_t size) {
+        (void)pthread_mutex_lock(&s->reader_lock);
+        s->hint_data = data; /* there was none: hints_are_wanted() */
+        s->hint_size = size;
+        s->hint_number = number;
+        (void)pthread_cond_signal(&s->reader_wake);
+        (void)pthread_mutex_unlock(&s->reader_lock);
+}
+
+/* Has the segment gone meanwhile, the next start removes what is written here. */
+static void write_hint(Store *s) {
+        int e = hint_write(s->dir_fd, s->hint_number, s->hint_data, s->hint_size);
+        (void)pthread_mutex_lock(&s->reader_lock);
+        free(s->hint_data);
+        s->hint_data = NULL;
+        (void)pthread_mutex_unlock(&s->reader_lock);
+        (void)pthread_mutex_lock(&s->lock);
+        s->stats.n_hints += e >= 0;
+        (void)pthread_cond_signal(&s->wake); /* the next one can be made */
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- the thread ---- */
+
+static void *reader_thread(void *userdata) {
+        Store *s = userdata;
+        (void)pthread_setname_np(pthread_self(), "eqd/reader");
+        (void)pthread_mutex_lock(&s->reader_lock);
+        for (;;) {
+                StoreFetch *f = s->reader_stop ? NULL : take_first(&s->wanted, &s->wanted_end);
+                bool hint = !f && s->hint_data;
+                if (!f && !hint) {
+                        if (s->reader_stop)
+                                break;
+                        (void)pthread_cond_wait(&s->reader_wake, &s->reader_lock);
+                        continue;
+                }
+                (void)pthread_mutex_unlock(&s->reader_lock);
+                if (f)
+                        store_fetch_now(s, f);
+                else
+                        write_hint(s);
+                (void)pthread_mutex_lock(&s->reader_lock);
+                if (f)
+                        put_last(&s->fetched_end, f);
+                if (f)
+                        store_ring(s);
+        }
+        (void)pthread_mutex_unlock(&s->reader_lock);
+        return NULL;
+}
+
+int reader_init(Store *s) {
+        s->wanted_end = &s->wanted;
+        s->fetched_end = &s->fetched;
+        int r = pthread_mutex_init(&s->reader_lock, NULL);
+        if (r == 0)
+                r = pthread_cond_init(&s->reader_wake, NULL);
+        if (r == 0)
+                r = pthread_mutex_init(&s->index_lock, NULL);
+        return -r;
+}
+
+int reader_start(Store *s) {
+        int r = pthread_create(&s->reader, NULL, reader_thread, s);
+        s->has_reader = r == 0;
+        return -r;
+}
+
+void reader_stop(Store *s) {
+        if (!s->has_reader)
+                return;
+        (void)pthread_mutex_lock(&s->reader_lock);
+        s->reader_stop = true;
+        (void)pthread_cond_signal(&s->reader_wake);
+        (void)pthread_mutex_unlock(&s->reader_lock);
+        (void)pthread_join(s->reader, NULL); /* cannot fail: joined once */
+        s->has_reader = false;
+        reader_call_done(s);
+        for (StoreFetch *f; (f = take_first(&s->wanted, &s->wanted_end));) {
+                for (size_t i = 0; i < f->n; i++)
+                        f->tasks[i].result = -ECANCELED;
+                f->done(f);
+        }
+}
+
+void reader_deinit(Store *s) {
+        free(s->hint_data);
+        s->hint_data = NULL;
+}

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""What clients of an eqd were told, held against what has run. Two queues: `one` runs one task at a time, `some` four."""
+
+import collections
+import random
+import struct
+import sys
+import threading
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+from eqdtest import Closed, RpcError, equal, eventually
+
+QUEUES = ("one", "some")
+CLIENTS = 4
+
+
+class History:
+    def __init__(self, eqd):
+        self.eqd, self.lock = eqd, threading.Lock()
+        self.accepted, self.ended = set(), {} # names; name: state
+        self.refused = []                     # texts of errors
+        self.may_repeat = set()               # what was running at some crash
+        self.ran_file = eqd.dir / "work/ran"
+        self.ran_file.touch()
+        self.read, self.counts, self.firsts = 0, collections.Counter(), [] # firsts: names in the order of their first runs
+        for name, options in zip(QUEUES, ([], ["max_active=4"])):
+            eqd.ok("queue", "create", name, "history=1000000", "max_crashes=1000", *options)
+        self.ids = {eqd.queue(name)["id"]: name for name in QUEUES}
+
+    def client(self, number, stop, bytes_each):
+        rng = random.Random(number)
+        try:
+            with self.eqd.connect() as c:
+                while not stop.is_set():
+                    names = []
+                    for _ in range(rng.randrange(1, 6)):
+                        queue = rng.choice(QUEUES)
+                        _, seq = c.call("submit", queue, bytes(bytes_each),
+                                        argv=["/bin/sh", "-c", f"echo $EQD_TASK $EQD_ATTEMPT >>{self.ran_file}"])
+                        names.append(f"{queue}/{seq}")
+                        with self.lock:
+                            self.accepted.add(names[-1])
+                    for row, name in zip(c.call("wait", names), names):
+                        with self.lock:
+                            self.ended[name] = row["state"]
+        except RpcError as e:
+            with self.lock:
+                self.refused.append((e.code, e.text))
+        except (Closed, OSError):
+            pass
+
+    def load(self, seed, bytes_each=0):
+        """Clients at work; to be called when they are to end."""
+        rng, stop = random.Random(seed), threading.Event()
+        clients = [threading.Thread(target=self.client, args=(rng.random(), stop, bytes_each)) for _ in range(CLIENTS)]
+        for t in clients:
+            t.start()
+
+        def end():
+            stop.set()
+            for t in clients:
+                t.join()
+        end.alive = lambda: any(t.is_alive() for t in clients)
+        return end
+
+    def until_accepted(self, n_more, end, or_else=lambda: False):
+        """False: there are no clients left, or or_else() has become true."""
+        enough = len(self.accepted) + n_more
+        eventually(lambda: len(self.accepted) >= enough or not end.alive() or or_else(), "tasks are accepted", 100)
+        return len(self.accepted) >= enough
+
+    def note_marks(self):
+        """After the end of an eqd, before the next one: what it had running, as its store has it (eqd-store(5))."""
+        data = (self.eqd.dir / "state/store/running").read_bytes()[128:]
+        for queue, seq, _, check, *_ in struct.iter_unpack("=8Q", data):
+            if check and queue in self.ids:
+                self.may_repeat.add(f"{self.ids[queue]}/{seq}")
+
+    def check(self):
+        """When everything has run."""
+        with open(self.ran_file) as f:
+            f.seek(self.read)
+            names = [line.split()[0] for line in f]
+            self.read = f.tell()
+        self.firsts += [name for name in dict.fromkeys(names) if name not in self.counts]
+        self.counts.update(names)
+        equal(sorted(self.accepted - self.counts.keys()), [], "accepted and lost")
+        repeated = {name for name in names if self.counts[name] > 1}
+        equal(sorted(repeated & self.ended.keys()), [], "told as ended and run again")
+        equal(sorted(repeated - self.may_repeat), [], "run again, and was not running")
+        first = [int(name.split("/")[1]) for name in self.firsts if name.startswith("one/")]
+        equal(first, sorted(first), "order of the first attempts")
+
+    def summary(self):
+        return (f"{len(self.accepted)} tasks accepted, {len(self.ended)} told as ended, "
+                f"{sum(n - 1 for n in self.counts.values())} run again")
