@@ -70,7 +70,7 @@ struct XQueue {
 
         /* The holder's; with members, under group_lock. */
         alignas(64) Runnable runnable;
-        ATOMIC(uint64_t) n_executed;
+        ATOMIC(uint64_t) n_executed, n_lingered;
         unsigned n_stuck;
         Collected normal, urgent;
 
@@ -236,20 +236,35 @@ static bool linger_is_over(XQueue *q) {
                xhead_is_paused(&q->head);
 }
 
-/* Waits for as many tasks as the batch still takes. False: it has waited already. */
+/* A pusher was stopped in the middle: let it go on. */
+static void let_others_go_on(XQueue *q) {
+        if (++q->n_stuck < STUCK_YIELDS)
+                sched_yield();
+        else /* it may have less priority than this thread */
+                (void)usleep(STUCK_SLEEP_USEC);
+}
+
+/* Waits for as many tasks as the batch still takes; all that it has taken are done and known to be. False: it has waited already.
+ * What is charged by now and not yet in the lane is among what it waits for: the goal counts from what is gone. Who gives something
+ * back later makes the goal come too early, and the caller comes again. */
 static bool linger(XBatch *b) {
         XQueue *q = b->queue;
+        XHead *h = &q->head;
         uint64_t now = now_usec();
         if (b->linger_until_usec == 0)
                 b->linger_until_usec = now + q->batch_linger_usec;
-        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(&q->head) || xhead_is_paused(&q->head))
+        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(h) || xhead_is_paused(h))
                 return false;
-        store_relaxed(&q->head.linger_goal, (uint32_t)load_relaxed(&q->head.charged) + q->batch_max - b->n);
-        (void)fetch_or_seq_cst(&q->head.life, XHEAD_LINGER);
+        uint64_t gone = load_relaxed(&h->done) + load_acquire(&h->canceled) + load_acquire(&h->refunded);
+        store_relaxed(&h->linger_goal, (uint32_t)gone + q->batch_max - b->n);
+        (void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);
+        store_relaxed(&q->n_lingered, load_relaxed(&q->n_lingered) + 1);
+        if (linger_is_over(q)) /* and yet nothing was there: it will be in a moment */
+                let_others_go_on(q);
         uint32_t seen = load_seq_cst(&q->lingered);
         for (; !linger_is_over(q) && now < b->linger_until_usec; now = now_usec(), seen = load_seq_cst(&q->lingered))
                 futex_wait(&q->lingered, seen, b->linger_until_usec - now);
-        (void)fetch_and_seq_cst(&q->head.life, ~XHEAD_LINGER);
+        (void)fetch_and_seq_cst(&h->life, ~XHEAD_LINGER);
         return true;
 }
 
@@ -402,12 +417,8 @@ typedef enum Outcome {
         TOKEN_KEPT,  /* the caller has it and goes on */
 } Outcome;
 
-/* A pusher was stopped in the middle: let it go on. */
 static Outcome stuck(XQueue *q) {
-        if (++q->n_stuck < STUCK_YIELDS)
-                sched_yield();
-        else /* it may have less priority than this thread */
-                (void)usleep(STUCK_SLEEP_USEC);
+        let_others_go_on(q);
         return TOKEN_AGAIN;
 }
 
@@ -943,6 +954,7 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 .n_canceled = xcharge_tasks(canceled - q->canceled_before),
                 .n_refused = load_relaxed(&q->n_refused),
                 .n_active = load_relaxed(&q->active),
+                .n_lingered = load_relaxed(&q->n_lingered),
                 .n_woken = load_relaxed(&q->runnable.n_woken),
                 .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
                 .stopped = xhead_is_closed(h),
@@ -979,6 +991,7 @@ static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps
         q->runnable = (Runnable) { .run = run_on_worker };
         q->normal = q->urgent = (Collected) { 0 };
         store_relaxed(&q->n_executed, 0);
+        store_relaxed(&q->n_lingered, 0);
         q->n_stuck = 0;
         q->set = xs;
         q->ops = ops;

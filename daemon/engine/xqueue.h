@@ -129,8 +129,9 @@ int xqueue_set_limits(XQueues *xs, uint64_t id, uint64_t max_tasks, uint64_t max
 typedef struct XQueueStats {
         uint64_t n_tasks, n_bytes; /* pending and running; bytes in units of XCHARGE_UNIT */
         uint64_t n_executed, n_canceled, n_refused;
-        uint64_t n_woken;  /* threads that were woken because a worker came to this queue and something else waited */
-        unsigned n_active; /* executions at this moment; a serial one is not counted */
+        uint64_t n_lingered; /* times that a batch waited for more */
+        uint64_t n_woken;    /* threads that were woken because a worker came to this queue and something else waited */
+        unsigned n_active;   /* executions at this moment; a serial one is not counted */
         unsigned pauses;
         bool stopped;
 } XQueueStats;

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,7 +46,29 @@ static uint64_t next_random(uint64_t *state) {
         return *state >> 33;
 }
 
+/* A thread that has set this is stopped at the first place where is_counted(), until it is let go. */
+static _Thread_local bool stop_when_counted;
+static bool is_counted(void);
+static sem_t stopped_there, go_on;
+
+static void wait_for(sem_t *s) {
+        while (sem_wait(s) != 0)
+                ;
+}
+
+static void stop_if_counted(void) {
+        stop_when_counted = false; /* is_counted() comes by such places, too */
+        if (!is_counted()) {
+                stop_when_counted = true;
+                return;
+        }
+        sem_post(&stopped_there);
+        wait_for(&go_on);
+}
+
 void preempt_here(void) {
+        if (stop_when_counted)
+                stop_if_counted();
         if (preempt_random == 0)
                 preempt_random = (uint64_t)(uintptr_t)&preempt_random ^ (uint64_t)pthread_self();
         uint64_t r = next_random(&preempt_random);
@@ -343,6 +366,73 @@ static void run(unsigned n_producers, unsigned n_queues, uint32_t n_operations) 
         tear_down();
 }
 
+/* ---- lingering ---- */
+
+static uint64_t lingering;
+static sem_t first_runs, first_may_end, task_ended;
+
+static bool is_counted(void) {
+        XQueueStats stats;
+        MUST(xqueue_get_stats(&stress->xs, lingering, &stats) == 0);
+        return stats.n_tasks == 2;
+}
+
+static void execute_pairs(void *meta, XBatch *b) {
+        (void)meta;
+        for (XTask *t; (t = xbatch_next(b));) {
+                if (((Item *)t)->number == 1) {
+                        sem_post(&first_runs);
+                        wait_for(&first_may_end);
+                }
+                sem_post(&task_ended);
+        }
+}
+
+static void put_number(uint32_t number) {
+        Item *item = slab_alloc(stress->slab);
+        MUST(item);
+        item->number = number;
+        MUST(xqueue_submit(&stress->xs, lingering, &item->task, 0, 0, NULL) == 0);
+}
+
+static void *put_second(void *arg) {
+        stop_when_counted = true;
+        put_number(2);
+        return arg;
+}
+
+/* The second task is counted, and not yet in the lane, when the holder of the first one begins to wait for it. */
+TEST(a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
+        static const XQueueOps ops = { .execute = execute_pairs };
+        XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
+        pthread_t thread;
+        set_up(1, 0, 0);
+        sem_t *all[] = { &first_runs, &first_may_end, &task_ended, &stopped_there, &go_on };
+        for (size_t i = 0; i < ELEMENTSOF(all); i++)
+                sem_init(all[i], 0, 0);
+        o.workers = stress->workers;
+        o.slab = stress->slab;
+        o.batch_max = 2;
+        o.batch_linger_usec = 3600 * UINT64_C(1000000);
+        MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &lingering) == 0);
+        put_number(1);
+        wait_for(&first_runs);
+        MUST(pthread_create(&thread, NULL, put_second, NULL) == 0);
+        wait_for(&stopped_there);
+        sem_post(&first_may_end);
+        wait_for(&task_ended);
+        XQueueStats stats;
+        do /* until the holder knows that it has done the first one: it begins to wait then */
+                MUST(xqueue_get_stats(&stress->xs, lingering, &stats) == 0);
+        while (stats.n_lingered < 1);
+        sem_post(&go_on);
+        wait_for(&task_ended);
+        pthread_join(thread, NULL);
+        MUST(xqueue_stop(&stress->xs, lingering) == 0);
+        MUST(xqueue_join(&stress->xs, lingering) == 0);
+        tear_down();
+}
+
 TEST(one_producer_one_queue) {
         run(1, 1, 200000);
 }
@@ -363,6 +453,6 @@ TEST(two_producers_four_thousand_queues) {
         run(2, QUEUES_MAX, 200000);
 }
 
-RUN_TESTS("xqueue-stress", 120, test_one_producer_one_queue, test_sixteen_producers_one_queue,
-          test_four_producers_three_queues, test_eight_producers_sixty_four_queues,
-          test_two_producers_four_thousand_queues)
+RUN_TESTS("xqueue-stress", 120, test_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way,
+          test_one_producer_one_queue, test_sixteen_producers_one_queue, test_four_producers_three_queues,
+          test_eight_producers_sixty_four_queues, test_two_producers_four_thousand_queues)
