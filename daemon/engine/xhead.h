@@ -219,13 +219,13 @@ static inline bool xhead_park(XHead *h) {
         return false;
 }
 
-/* One pause more. False: there are too many. */
+/* One pause more, in one order with what is read of a lingering holder then. False: there are too many. */
 static inline bool xhead_pause(XHead *h) {
         uint64_t gate = load_relaxed(&h->gate);
         do {
                 if ((gate & UINT16_MAX) == UINT16_MAX)
                         return false;
-        } while (!cas_acq_rel(&h->gate, &gate, gate + 1));
+        } while (!cas_seq_cst(&h->gate, &gate, gate + 1));
         return true;
 }
 

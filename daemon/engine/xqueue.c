@@ -223,7 +223,7 @@ static bool linger_goal_is_reached(XQueue *q) {
         return (int32_t)(n_more << (32 - XCHARGE_TASK_BITS)) >= 0;
 }
 
-/* Submitters and stop: a lingering holder should look. The queue may be another one by now; then a holder looks in vain. */
+/* Submitters, stop and pause: a lingering holder should look. The queue may be another one by now; then a holder looks in vain. */
 static void call_lingering(XQueue *q, bool whatever) {
         if ((load_seq_cst(&q->head.life) & XHEAD_LINGER) == 0 || (!whatever && !linger_goal_is_reached(q)))
                 return;
@@ -233,7 +233,7 @@ static void call_lingering(XQueue *q, bool whatever) {
 
 static bool linger_is_over(XQueue *q) {
         return linger_goal_is_reached(q) || inbox_has_new(&q->head.urgent) || xhead_is_closed(&q->head) ||
-               xhead_is_paused(&q->head);
+               load_seq_cst(&q->head.gate) != 0;
 }
 
 /* A pusher was stopped in the middle: let it go on. */
@@ -885,6 +885,8 @@ int xqueue_pause(XQueues *xs, uint64_t id) {
         if (!q)
                 return -ENOENT;
         int r = xhead_pause(&q->head) ? 0 : -EOVERFLOW;
+        if (r == 0)
+                call_lingering(q, true);
         unpin(q);
         return r;
 }
@@ -972,9 +974,11 @@ static bool options_are_valid(const XQueueOptions *o, const XQueueOps *ops) {
                o->budget_tasks >= 1 && limits_are_valid(o->max_tasks, o->max_bytes);
 }
 
-static int make_own(XOwn **ret) {
+static int make_own(Workers *like, XOwn **ret) {
         WorkersParams params = WORKERS_PARAMS_DEFAULT;
         params.name = "queue";
+        if (like)
+                workers_get_threads(like, &params.stack_bytes, &params.nice);
         XOwn *own = fault_calloc(1, sizeof(*own));
         if (!own)
                 return -ENOMEM;
@@ -1022,7 +1026,7 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
         if (r < 0)
                 return r;
         XQueue *q = slab_alloc(xs->slab);
-        r = q ? (o.dedicated ? make_own(&own) : 0) : -ENOMEM;
+        r = q ? (o.dedicated ? make_own(o.workers, &own) : 0) : -ENOMEM;
         if (r < 0) {
                 if (q)
                         slab_free(xs->slab, q);

@@ -49,12 +49,12 @@ struct XExecutor {
 };
 
 typedef struct XQueueOptions {
-        Workers *workers;           /* borrowed; these run it, unless one of the next two is set */
-        bool dedicated;             /* a thread of its own */
-        XExecutor *executor;        /* borrowed */
-        Slab *slab;                 /* borrowed; see XQueueOps::release */
-        uint32_t max_active;        /* tasks that run at once; 1: serial. Started in order */
-        uint32_t batch_max;         /* tasks per call of execute() */
+        Workers *workers;    /* borrowed; these run it, unless one of the next two is set */
+        bool dedicated;      /* a thread of its own, with stack and priority as those of workers, if there are any */
+        XExecutor *executor; /* borrowed */
+        Slab *slab;          /* borrowed; see XQueueOps::release */
+        uint32_t max_active; /* tasks that run at once; 1: serial. Started in order */
+        uint32_t batch_max;  /* tasks per call of execute() */
         uint64_t batch_linger_usec; /* so long xbatch_next() waits for a batch to fill; serial queues. 0: not at all */
         uint32_t budget_tasks;      /* then it is another one's turn, if another one waits */
         uint64_t budget_usec;       /* the same, in time */

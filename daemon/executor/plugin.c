@@ -64,7 +64,9 @@ static int start_instance(PluginExecutor *x, PluginQueue *p) {
                 return r;
         options.workers = pool->workers;
         options.max_active = load_relaxed(&p->max_active);
-        options.batch_max = p->batch_max;
+        options.batch_max = p->calls.batch_max;
+        options.batch_linger_usec = p->calls.batch_linger_usec;
+        options.dedicated = p->calls.dedicated;
         options.max_tasks = XQUEUE_TASKS_MAX; /* the engine's queue has the limits that count */
         options.max_bytes = XQUEUE_BYTES_MAX;
         r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
@@ -107,7 +109,7 @@ static void free_queue(PluginQueue *p) {
 static size_t n_ahead(const PluginQueue *p) {
         if (p->library->entry->flags & EQ_PLUGIN_DEFERS)
                 return 1; /* max_active is the engine's to keep: what is deferred is not in the execution queue any more */
-        return MAX((size_t)AHEAD_BATCHES * p->batch_max, (size_t)AHEAD_MIN);
+        return MAX((size_t)AHEAD_BATCHES * p->calls.batch_max, (size_t)AHEAD_MIN);
 }
 
 static void opened(PluginQueue *p) {
@@ -153,7 +155,7 @@ static void open_again(PluginQueue *p) {
         free(p->text);
         p->library = TAKE_PTR(p->next_library);
         p->text = TAKE_PTR(p->next_text);
-        p->batch_max = p->next_batch_max;
+        p->calls = p->next_calls;
         int r = start_instance(p->executor, p);
         if (r < 0) {
                 snprintf(p->error, sizeof(p->error), "%s", strerror(-r));
@@ -588,7 +590,7 @@ static PluginQueue *make_queue(PluginExecutor *x, Queue *q, const PluginSetup *s
         p->executor = x;
         p->queue = q;
         p->text = strcpy(text, setup->text);
-        p->batch_max = setup->batch_max;
+        p->calls = setup->calls;
         strcpy(p->name, q->name);
         store_relaxed(&p->max_active, (uint32_t)q->params.max_active);
         p->library = plugin_library_ref(setup->library);
@@ -621,6 +623,11 @@ void plugin_executor_remove_queue(PluginExecutor *x, Queue *q) {
                 free_queue(p);
 }
 
+static bool calls_are_same(const PluginCalls *a, const PluginCalls *b) {
+        return a->batch_max == b->batch_max && a->batch_linger_usec == b->batch_linger_usec &&
+               a->dedicated == b->dedicated;
+}
+
 int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
         PluginQueue *p = plugin_queue(q);
         uint32_t max_active = (uint32_t)q->params.max_active;
@@ -630,9 +637,9 @@ int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup 
         }
         const PluginLibrary *library = p->next_library ? p->next_library : p->library;
         const char *text = p->next_text ? p->next_text : p->text;
-        unsigned batch_max = p->next_library ? p->next_batch_max : p->batch_max;
+        const PluginCalls *calls = p->next_library ? &p->next_calls : &p->calls;
         bool same = library->entry == setup->library->entry && strcmp(text, setup->text) == 0 &&
-                    batch_max == setup->batch_max && (!p->pool || p->pool == plugin_pool(q->pool));
+                    calls_are_same(calls, &setup->calls) && (!p->pool || p->pool == plugin_pool(q->pool));
         if (q->stopping || (same && p->state != PLUGIN_FAILED && (p->state != PLUGIN_CLOSED || p->next_library)))
                 return 0;
         char *copy = fault_malloc(strlen(setup->text) + 1);
@@ -642,7 +649,7 @@ int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup 
         plugin_library_unref(p->next_library);
         p->next_text = strcpy(copy, setup->text);
         p->next_library = plugin_library_ref(setup->library);
-        p->next_batch_max = setup->batch_max;
+        p->next_calls = setup->calls;
         if (p->state == PLUGIN_CLOSED)
                 open_again(p);
         else

@@ -88,10 +88,17 @@ typedef struct PluginCpu {
 } PluginCpu;
 PluginCpu plugin_executor_cpu(const Queue *q);
 
+/* How a plugin is called. */
+typedef struct PluginCalls {
+        unsigned batch_max;
+        uint64_t batch_linger_usec;
+        bool dedicated; /* a thread of its own. With max_active 1 only */
+} PluginCalls;
+
 typedef struct PluginSetup {
         PluginLibrary *library; /* counted */
         const char *text;       /* plugin_config= */
-        unsigned batch_max;
+        PluginCalls calls;
 } PluginSetup;
 
 /* A queue of the pool of this executor, before it has tasks: its plugin is opened, and until then it is unserved, with reason

@@ -195,7 +195,7 @@ static unsigned batch_max(const eq_plugin_batch *b) {
         const PluginQueue *q = b->queue;
         if (b->reserve)
                 return 1;
-        return load_relaxed(&q->executor->pressed) ? MAX(q->batch_max / 2, 1U) : q->batch_max;
+        return load_relaxed(&q->executor->pressed) ? MAX(q->calls.batch_max / 2, 1U) : q->calls.batch_max;
 }
 
 static const eq_plugin_task *api_next(eq_plugin_batch *b) {

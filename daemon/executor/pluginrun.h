@@ -108,7 +108,7 @@ struct PluginQueue {
         PluginLibrary *library;      /* counted */
         PluginLibrary *next_library; /* to be opened once it is closed; NULL: none */
         char *text, *next_text;
-        unsigned batch_max, next_batch_max;
+        PluginCalls calls, next_calls;
         uint64_t id; /* of the execution queue */
         ATOMIC(uint32_t) max_active;
         char name[EQ_NAME_MAX + 1];

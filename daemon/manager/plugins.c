@@ -91,7 +91,9 @@ PluginSetup plugins_setup(const QueueRecord *q, const QueueAttributes *a) {
         return (PluginSetup) {
                 .library = q->library,
                 .text = a->plugin_config ? a->plugin_config : "",
-                .batch_max = (unsigned)a->batch_max,
+                .calls = { .batch_max = (unsigned)a->batch_max,
+                           .batch_linger_usec = a->batch_linger_usec,
+                           .dedicated = a->dedicated && a->engine.max_active == 1 },
         };
 }
 

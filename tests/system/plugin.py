@@ -301,6 +301,34 @@ def a_plugins_queue_moves_to_another_pool_and_the_empty_one_goes(eqd):
 
 
 @plugin_test()
+def a_call_lingers_for_more_tasks(eqd):
+    c = plugin_queue(eqd, "BatchMax=4", "BatchLinger=10s", plugin="trial-plain") # in less than that the four are there
+    tasks = [submit(c, b"batch")] # those have their results when all have been taken
+    until(c, tasks[0], "RUNNING")
+    tasks += [submit(c, b"batch") for _ in range(2)]
+    equal([state(c, t) for t in tasks], ["RUNNING", "QUEUED", "QUEUED"])
+    tasks.append(submit(c, b"batch"))
+    equal([ended(c, t)["state"] for t in tasks], 4 * ["DONE"])
+
+
+@plugin_test()
+def a_dedicated_queue_has_a_thread_of_its_own(eqd):
+    eqd.configure("pools.d/one.pool", "[Pool]\nKind=thread\nMaxWorkers=1\n")
+    queue_file(eqd, "other", "trial", "Pool=one")
+    c = plugin_queue(eqd, "Pool=one", "Dedicated=yes")
+    blocks = submit(c, b"block", "other") # the only thread of the pool
+    until(c, blocks, "RUNNING")
+    equal(ended(c, submit(c, b"x"))["state"], "DONE")
+    queue_file(eqd, "p", "trial", "Pool=one") # and is no longer
+    eqd.ok("reload")
+    waits = submit(c, b"x")
+    c.call("cancel", [blocks], running=True)
+    equal(ended(c, waits)["state"], "DONE")
+    threads = [Path(t, "comm").read_text() for t in Path(f"/proc/{eqd.pid}/task").iterdir()]
+    equal([t for t in threads if t.startswith("eqw/queue")], [])
+
+
+@plugin_test()
 def a_queue_of_a_plugin_names_a_pool_of_threads(eqd):
     plugin_queue(eqd)
     queue_file(eqd, "p", "trial", "Pool=video")

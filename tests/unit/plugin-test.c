@@ -131,7 +131,7 @@ static void library(Bench *b, const char *name) {
 }
 
 static PluginSetup setup(Bench *b) {
-        return (PluginSetup) { .library = b->library, .text = b->text, .batch_max = 16 };
+        return (PluginSetup) { .library = b->library, .text = b->text, .calls.batch_max = 16 };
 }
 
 static Bench *bench_new(const char *plugin, const char *text, uint64_t max_active) {

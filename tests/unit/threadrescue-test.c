@@ -254,7 +254,7 @@ static void never(uv_timer_t *timer) {
 
 static Queue *add_queue(World *w, const char *name, uint64_t max_active) {
         QueueParams p = { .max_active = max_active, .max_tasks = 1000000, .max_bytes = 1 << 30 };
-        PluginSetup setup = { .library = w->library, .text = "", .batch_max = batch_max };
+        PluginSetup setup = { .library = w->library, .text = "", .calls.batch_max = batch_max };
         Queue *q;
         ck_assert_int_eq(queue_new(&w->engine, w->pool, name, &p, 0, &q), 0);
         ck_assert_int_eq(plugin_executor_add_queue(w->x, q, &setup), 0);
@@ -699,7 +699,7 @@ TEST(the_pool_stays_until_a_rescuer_that_helped_there_is_through) {
         Job *first = submit(w, w->a, SEC), *second = submit(w, w->a, MSEC);
         run_until(w, 500 * MSEC);
         ck_assert(first->by_rescuer);
-        PluginSetup again = { .library = w->library, .text = "other", .batch_max = 64 };
+        PluginSetup again = { .library = w->library, .text = "other", .calls.batch_max = 64 };
         ck_assert_int_eq(plugin_executor_change_queue(w->x, w->a, &again), 0);
         ck_assert(plugin_pool_is_used(w->pool));
         run_until(w, 5 * SEC);

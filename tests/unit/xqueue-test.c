@@ -23,7 +23,7 @@ typedef struct Item {
 typedef struct Log {
         uint64_t id;
         unsigned numbers[LOG_MAX];
-        atomic_uint n, n_calls, n_stopped, n_canceled, n_released;
+        atomic_uint n, n_calls, n_returned, n_stopped, n_canceled, n_released;
         atomic_int n_inside, n_inside_max;
         unsigned n_per_call; /* tasks to take; 0: all */
         _Atomic(pthread_t) thread;
@@ -67,6 +67,7 @@ static void log_execute(void *meta, XBatch *b) {
         }
         for (XTask *t; (l->n_per_call == 0 || n < l->n_per_call) && (t = xbatch_next(b)); n++)
                 run_item(l, (Item *)t);
+        atomic_fetch_add(&l->n_returned, 1);
 }
 
 static void log_canceled(void *meta, XTask *t) {
@@ -196,8 +197,7 @@ TEST(E1_start_without_memory_or_thread_leaves_nothing_behind) {
         Log l = { 0 };
         uint64_t id;
         XQueueOptions o = options();
-        o.workers = NULL;
-        o.dedicated = true;
+        o.dedicated = true; /* with a stack as the workers have */
         fault_set(FAULT_WORKER, 1, false);
         ck_assert_int_eq(xqueue_start(&xs, &o, &plain_ops, &l, &id), -EAGAIN);
         ck_assert_uint_eq(xs.registry.n_used, 0);
@@ -386,6 +386,39 @@ TEST(E6_a_batch_lingers_for_more_and_stops_when_it_is_full) {
         while (atomic_load(&l.n) < 13)
                 sched_yield();
         ck_assert_uint_eq(l.n_calls, 4); /* the last one lingers, and stop ends that */
+        close_log(&l);
+        tear_down();
+}
+
+TEST(E6_the_time_ends_the_lingering) {
+        set_up(1);
+        Log l;
+        XQueueOptions o = options();
+        o.batch_linger_usec = 1000;
+        open_log(&l, &o, &plain_ops);
+        put(&l, 1, 0);
+        while (atomic_load(&l.n_returned) < 1)
+                sched_yield();
+        LOG_IS(&l, 1);
+        close_log(&l);
+        tear_down();
+}
+
+TEST(E6_a_pause_ends_the_lingering) {
+        set_up(1);
+        Log l;
+        XQueueOptions o = options();
+        XQueueStats stats;
+        o.batch_linger_usec = 3600 * UINT64_C(1000000);
+        open_log(&l, &o, &plain_ops);
+        put(&l, 1, 0);
+        do
+                ck_assert_int_eq(xqueue_get_stats(&xs, l.id, &stats), 0);
+        while (stats.n_lingered < 1);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        while (atomic_load(&l.n_returned) < 1)
+                sched_yield();
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
         close_log(&l);
         tear_down();
 }
@@ -1367,6 +1400,7 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_E6_one_call_gets_all_there_is_up_to_batch_max,
           test_E6_what_a_batch_has_not_taken_is_pending_and_keeps_its_place,
           test_E6_a_batch_that_takes_nothing_loses_nothing, test_E6_a_batch_lingers_for_more_and_stops_when_it_is_full,
+          test_E6_the_time_ends_the_lingering, test_E6_a_pause_ends_the_lingering,
           test_E6_an_urgent_task_ends_the_lingering, test_E7_urgent_tasks_go_first_in_their_own_order,
           test_E7_an_urgent_task_goes_before_the_rest_of_a_batch, test_E7_an_urgent_task_wakes_an_idle_queue,
           test_E8_in_place_runs_inside_the_submit_on_a_worker_only,
