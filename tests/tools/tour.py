@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""tour.py TOP [--keep]: the second half of ./quickstart. Starts the eqd in TOP/build, gives it work and looks at it.
+"""tour.py [--keep] [--build DIR] [--few] TOP: the second half of ./quickstart. Starts the eqd in TOP/build, gives it work and looks at it.
 
 Two queues: `archive` is serial and packs documentation directories strictly in order, `compile` compiles this project's
 own sources, as many at a time as there are CPUs. Everything goes through eqctl, as a person would do it. What the tasks
-did is checked against the files that they leave, not only against what eqd says.
+did is checked against the files that they leave, not only against what eqd says. --few: some of the work, for a test.
 """
 
+import argparse
 import json
 import os
 import shlex
@@ -46,11 +47,11 @@ def expect(condition, text):
 
 
 class Tour:
-    def __init__(self, top):
-        self.top, self.eqd = top, None
+    def __init__(self, top, build, few):
+        self.top, self.build, self.few, self.eqd = top, build, few, None
         self.dir = Path(tempfile.mkdtemp(prefix="eqd-quickstart-"))
         self.socket = self.dir / "eqd.sock"
-        self.eqctl = top / "build/client/eqctl"
+        self.eqctl = build / "client/eqctl"
         self.failed = self.slow = None
         self.sources = self.directories = ()
 
@@ -62,7 +63,7 @@ class Tour:
         with open(self.dir / "eqd.log", "wb") as log:
             # A session of its own: ^C is for this script, which then stops eqd.
             self.eqd = subprocess.Popen(
-                [self.top / "build/daemon/eqd", "--socket", self.socket, "--state", self.dir / "state", "--config",
+                [self.build / "daemon/eqd", "--socket", self.socket, "--state", self.dir / "state", "--config",
                  self.dir / "config"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         ping = self.ctl("ping", "--wait", "10s", check=False)
         if ping.returncode or self.eqd.poll() is not None:
@@ -103,12 +104,12 @@ class Tour:
             shutil.copytree(self.top / name, self.dir / "src" / name)
         (self.dir / "archive").mkdir()
         (self.dir / "manifest").touch()
-        self.sources = sorted(str(p.relative_to(self.dir / "src")) for part in ("proto", "daemon")
+        self.sources = sorted(str(p.relative_to(self.dir / "src")) for part in (("proto",) if self.few else ("proto", "daemon"))
                               for p in (self.dir / "src" / part).rglob("*.c"))
         for source in self.sources:
             (self.dir / "obj" / source).parent.mkdir(parents=True, exist_ok=True)
         self.directories = sorted(str(p) for p in Path("/usr/share/doc").iterdir()
-                                  if p.is_dir() and not p.is_symlink())[:DIRECTORIES]
+                                  if p.is_dir() and not p.is_symlink())[:DIRECTORIES // 10 if self.few else DIRECTORIES]
         expect(self.sources and self.directories, "nothing to do: no sources, or nothing in /usr/share/doc")
         (self.dir / "sources.txt").write_text("\n".join(self.sources) + "\n")
         (self.dir / "directories.txt").write_text("\n".join(self.directories) + "\n")
@@ -116,7 +117,7 @@ class Tour:
 
     def compiler(self):
         """gcc with the project's include paths and definitions, as the build has them."""
-        commands = json.loads((self.top / "build/compile_commands.json").read_text())
+        commands = json.loads((self.build / "compile_commands.json").read_text())
         words = [w for c in commands for w in shlex.split(c["command"])]
         definitions = sorted({w for w in words if w.startswith("-D") and not w.startswith("-DEQD_TESTS")})
         external = sorted({w for w in words if w.startswith("-I/")})
@@ -198,11 +199,16 @@ class Tour:
 
 
 def main():
-    top, keep = Path(sys.argv[1]), "--keep" in sys.argv[2:]
+    parser = argparse.ArgumentParser(description="Shows eqd at work.")
+    parser.add_argument("top", type=Path)
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--build", type=Path)
+    parser.add_argument("--few", action="store_true")
+    args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler) # also where the caller had it ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
-    tour = Tour(top)
+    tour = Tour(args.top, args.build or args.top / "build", args.few)
     done = False
     try:
         tour.start()
@@ -211,7 +217,7 @@ def main():
         tour.progress()
         tour.look()
         tour.verify()
-        tour.farewell(keep)
+        tour.farewell(args.keep)
         done = True
     except Trouble as e:
         print(f"\nquickstart: {e}", file=sys.stderr)
@@ -220,7 +226,7 @@ def main():
         print("\nquickstart: interrupted", file=sys.stderr)
         sys.exit(130)
     finally:
-        if not (keep and done):
+        if not (args.keep and done):
             tour.stop()
 
 
