@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* The bell of daemon/engine/workers.c: two workers and two who put, every interleaving, sequentially consistent (the orders
- * are relacy's business). Claim: what was put is run, whoever sleeps. spin.py checks it, and with -DM_... mutants that it
- * must catch. `line` stands for inbox and line: a number of things to run. */
+ * are relacy's business). Claim: what was put is run, whoever sleeps, even if each runs until all have begun. spin.py checks
+ * it, and with -DM_... mutants that it must catch. `line` stands for inbox and line: a number of things to run. */
 
 #define N_PUTS 2
 
 #define NOBODY 255
 #define RUNG 254
 
-byte line = 0, n_run = 0;
+byte line = 0, n_begun = 0, n_run = 0;
 byte bell = NOBODY;
 bool lock = false;
 bool woken[2], in_list[2];
@@ -80,6 +80,8 @@ proctype Worker(byte me) {
                         :: else
                         fi;
 #endif
+                        n_begun++;
+                        end_runs: n_begun == N_PUTS;
                         n_run++
                 :: line == 0 ->
                         insert(me);

@@ -11,7 +11,8 @@ from pathlib import Path
 
 MODELS = {
     "barrier": ["M_NOT_AT_ITS_PLACE", "M_ONE_AFTER_THE_OTHER"],
-    "bell": ["M_NO_SECOND_LOOK", "M_STAY_AT_BELL"],
+    "bell": ["M_NO_SECOND_LOOK", "M_STAY_AT_BELL", "M_NO_RING"],
+    "join": ["M_COUNT_AFTER_LOOK", "M_WAKE_BEFORE_END", "M_NO_WAKE", "M_END_BEFORE_CALL"],
     "token": ["M_LOOK_FIRST", "M_REFUND_NO_KICK", "M_URGENT_NO_KICK", "M_STOP_NO_KICK", "M_RESUME_LEAVES",
               "M_NO_SECOND_LOOK", "M_PARK_BLINDLY"],
 }
