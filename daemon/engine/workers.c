@@ -42,7 +42,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -53,13 +52,14 @@
 
 #include "base/clock.h"
 #include "base/fault.h"
+#include "base/futex.h"
 #include "base/list.h"
 #include "base/slab.h"
 #include "base/util.h"
 #include "engine/reserve.h"
 
 enum {
-        TRIM_AFTER_MSEC = 100, /* asleep for so long: memory goes back */
+        TRIM_AFTER_USEC = 100000, /* asleep for so long: memory goes back */
         SCORE_MAX = 8,
         SPIN_RELAX = 32, /* instructions between two looks */
         SPIN_YIELD = 4,  /* looks between two yields */
@@ -122,18 +122,11 @@ static uint64_t now_usec(void) {
 
 /* ---- sleeping and waking ---- */
 
-static void futex_wait(ATOMIC(uint32_t) * word, uint32_t value, uint64_t timeout_msec) {
-        struct timespec ts = { .tv_sec = (time_t)(timeout_msec / 1000),
-                               .tv_nsec = (long)(timeout_msec % 1000) * 1000000 };
-        /* Whatever it returns, the caller looks at the word again. */
-        (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, timeout_msec ? &ts : NULL, NULL, 0);
-}
-
 static void wake(Worker *w) {
         /* w may be up already, and its thread even gone: then this wakes nobody, or whoever has w next, for nothing. That is
          * why workers are not freed before the pool is. */
         store_release(&w->woken, 1);
-        (void)syscall(SYS_futex, &w->woken, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        futex_wake(&w->woken, 1);
 }
 
 /* True: it has woken somebody. */
@@ -287,7 +280,7 @@ static bool all_are_idle(Workers *ws) {
 /* Until woken. No lock. The last one to fall asleep sees to the memory; while others work it would be in their way. */
 static void sleep_until_woken(Worker *w) {
         if (!load_acquire(&w->woken)) {
-                futex_wait(&w->woken, 0, TRIM_AFTER_MSEC);
+                futex_wait(&w->woken, 0, TRIM_AFTER_USEC);
                 if (!load_acquire(&w->woken) && all_are_idle(w->pool))
                         (void)slab_trim_all();
         }

@@ -2,7 +2,7 @@
 #pragma once
 
 /* The law of an execution queue: everything about it that threads share without a lock, and every step they take on it.
- * xqueue.c is built on this; the models in tests/model check it as it stands here.
+ * xqueue.c and xholder.c are built on this; the models in tests/model check it as it stands here.
  *
  * WHO OWNS. A queue has one token. Who holds it may collect from the lanes and start tasks. It is made from nothing by the
  * push (or kick) that finds the normal lane EMPTY, handed on by scheduling the queue, laid down at the gate while the queue

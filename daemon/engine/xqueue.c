@@ -1,374 +1,47 @@
 /* SPDX-License-Identifier: MIT */
-/* What the holder of a queue's token does with it. Who holds it, what is pending, and why nothing is lost, is the law in
- * xhead.h; the states of a task are in xtask.h; the order of nodes is in inbox.h. Here nothing is atomic that is not there.
- *
- * SERIAL (max_active 1). The holder drains alone: it claims a task, calls execute(), which takes more through the iterator,
- * and so on until the lanes are empty or its turn is over. No lock anywhere.
- *
- * PARALLEL. The executions at one moment are the group. A member has no token: it joined while it had it, and passed it on
- * at once. All that the holder owns alone (lanes, sums) is under group_lock while there are members; only a holder lets one
- * in, so a holder that finds `active` 0 is alone as above. Where the token of a queue with members is:
- *
- *    group full                      with the group (token_held): who goes next takes it along
- *    more to start, room for one     scheduled: another worker joins
- *    nothing to start                given up: the next push makes it anew
- *    stopped, nothing to start       with the group: the last one takes it and ends the queue
- *
- * THE END. A holder that finds the queue stopped and drained, and no members, calls execute() with `stopped`. After that
- * nobody finds the id, joiners are told, and the memory goes back when nobody has it pinned.
- *
- * A TURN is budget_tasks or budget_usec. When it is over and somebody else waits for the worker, the queue goes to the end
- * of the line, with what it has collected. The clock is read for each task that took long, for one in 64 of those that
- * did not. */
+/* Everybody's side of an execution queue: start, submit, cancel, stop, join, attributes. What the holder of the token does is in
+ * xholder.c; the law is in xhead.h. Here nothing is atomic that is not there. */
 
 #include "engine/xqueue.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
-#include <linux/futex.h>
-#include <sched.h>
-#include <stdalign.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
 
-#include "base/clock.h"
 #include "base/fault.h"
+#include "base/futex.h"
 #include "base/util.h"
 #include "engine/submitter.h"
-#include "engine/xhead.h"
+#include "engine/xholder.h"
 
 enum {
         TICKETS = 1 << 16,    /* that a thread takes at a time */
         LOTS_OF_ROOM = 32,    /* as many lots, or a queue gives none */
         LOT_UNITS_MAX = 4096, /* of a task; larger ones cost more than a locked instruction anyway */
-        CHECK_MAX = 64,       /* tasks between two looks at the clock */
-        SHORT_USEC = 2,       /* a task that takes less need not be timed each time */
-        STUCK_YIELDS = 64,    /* times in a row that a pusher has not finished; then sleep instead of yield */
-        STUCK_SLEEP_USEC = 50,
 };
-
-/* The thread of a dedicated queue. */
-typedef struct XOwn {
-        Workers *workers;
-        struct XOwn *next; /* XQueues::retired */
-} XOwn;
-
-struct XQueue {
-        SlabObject slab_words; /* the slab's while nobody has this memory */
-
-        /* These do not change while the queue lives. */
-        const XQueueOps *ops;
-        void *meta;
-        Slab *slab;
-        Workers *workers; /* NULL: executor */
-        XExecutor *executor;
-        uint64_t id;
-
-        XHead head;
-
-        /* The holder's; with members, under group_lock. */
-        alignas(64) Runnable runnable;
-        ATOMIC(uint64_t) n_executed, n_lingered;
-        unsigned n_stuck;
-        Collected normal, urgent;
-
-        ATOMIC(uint32_t) max_active;
-        ATOMIC(uint32_t) active; /* members; written under group_lock */
-        bool token_held;
-        pthread_mutex_t group_lock; /* made with the memory, zeros; see above */
-
-        /* As those above. */
-        uint32_t batch_max, budget_tasks;
-        uint64_t batch_linger_usec, budget_usec;
-        uint64_t canceled_before; /* XHead::canceled when it began */
-        XQueues *set;
-        XOwn *own;        /* until its end */
-        bool is_lendable; /* its workers are others', too */
-
-        ATOMIC(uint64_t) n_refused;
-        ATOMIC(uint32_t) ended;    /* futex; counts the queues that ended in this memory */
-        ATOMIC(uint32_t) lingered; /* futex; counts calls to a lingering holder */
-};
-
-typedef struct Turn {
-        uint64_t end_usec, checked_usec;
-        uint32_t n_left;               /* tasks */
-        uint32_t check_in, check_each; /* tasks */
-        bool strict;                   /* over even if nobody waits */
-} Turn;
-
-struct XBatch {
-        XQueue *queue;
-        Turn *turn;
-        XTask *task;        /* being executed */
-        uint64_t done;      /* charges of those that were, and that the queue does not know yet */
-        uint32_t n_flushed; /* of n, in its counter */
-        XTask *first;       /* claimed, not yet taken */
-        Collected *origin;  /* of first */
-        uint32_t n;         /* taken */
-        uint32_t n_looked;  /* of those, for the turn */
-        uint32_t n_quick;   /* that may be taken before batch_must_end() is asked */
-        bool parallel, stopped;
-        uint64_t linger_until_usec; /* 0: has not begun to */
-};
-
-/* Queues that run on this thread, the innermost first. */
-typedef struct Frame {
-        XQueue *queue;
-        struct Frame *outer;
-} Frame;
-static _Thread_local Frame *frames;
-static _Thread_local unsigned depth;
-static _Thread_local Collected deferred; /* Runnables of queues that have to wait for the outermost one */
 
 static ATOMIC(uint64_t) last_ticket;
 
-static uint64_t now_usec(void) {
-        return clock_monotonic(&clock_system);
+XQueue *xqueue_pin(XQueues *xs, uint64_t id) {
+        XQueue *q = registry_find(&xs->registry, id);
+        bool to_free = false;
+        if (q && xhead_pin(&q->head, id, &to_free))
+                return q;
+        if (to_free)
+                slab_free(xs->slab, q);
+        return NULL;
 }
 
-static void futex_wake_all(ATOMIC(uint32_t) * word) {
-        (void)syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+void xqueue_unpin(XQueue *q) {
+        XQueues *xs = q->set;
+        if (xhead_unpin(&q->head))
+                slab_free(xs->slab, q);
 }
 
-/* Until *word is not value, a wake, or so long; 0: for ever. The caller looks again. */
-static void futex_wait(ATOMIC(uint32_t) * word, uint32_t value, uint64_t usec) {
-        struct timespec ts = { .tv_sec = (time_t)(usec / USEC_PER_SEC), .tv_nsec = (long)(usec % USEC_PER_SEC) * 1000 };
-        (void)syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, usec ? &ts : NULL, NULL, 0);
-}
+/* ---- threads of dedicated queues ---- */
 
-/* The caller has the token: somebody will drain the queue. */
-static void schedule(XQueue *q) {
-        if (q->executor)
-                q->executor->run(q->executor, q);
-        else
-                workers_put(q->workers, &q->runnable);
-}
-
-/* ---- turns ---- */
-
-static void turn_begin(const XQueue *q, Turn *turn, uint64_t now) {
-        turn->n_left = q->budget_tasks;
-        turn->checked_usec = now;
-        turn->end_usec = now + q->budget_usec;
-}
-
-/* After n tasks more, for which it was told to look. How many until the next look; 0: the turn is over. */
-static uint32_t turn_look(const XQueue *q, Turn *turn, uint32_t n) {
-        uint64_t now = now_usec();
-        bool is_short = now - turn->checked_usec <= (uint64_t)SHORT_USEC * n;
-        turn->check_each = is_short ? MIN(2 * turn->check_each, (uint32_t)CHECK_MAX) : 1;
-        turn->checked_usec = now;
-        turn->n_left = now >= turn->end_usec ? 0 : turn->n_left - MIN(n, turn->n_left);
-        if (turn->n_left == 0 && (turn->strict || workers_has_waiting(q->workers)))
-                return 0;
-        return turn->n_left == 0 ? 1 : MIN(turn->check_each, turn->n_left);
-}
-
-/* ---- tasks; the holder, with members under group_lock ---- */
-
-static uint64_t xtask_charge(XTask *t) {
-        return xcharge(load_relaxed(&t->node.value));
-}
-
-static void release(XQueue *q, XTask *t) {
-        if (q->ops->release)
-                q->ops->release(q->meta, t);
-        else
-                slab_free(q->slab, t);
-}
-
-/* The holder has met a task that was canceled. */
-static void pass(XQueue *q, XTask *t, uint64_t charge, bool to_release) {
-        if (to_release)
-                release(q, t);
-        xhead_passed(&q->head, charge);
-}
-
-static bool urgent_is_there(XQueue *q) {
-        return q->urgent.first || q->urgent.walk || inbox_is_node(load_relaxed(&q->head.urgent.head));
-}
-
-/* Takes the next task that was not canceled and makes it run. */
-static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
-        for (;;) {
-                if (urgent_is_there(q) && !q->urgent.first &&
-                    inbox_collect(&q->head.urgent, &q->urgent, INBOX_EMPTY) == INBOX_STUCK)
-                        return INBOX_STUCK;
-                Collected *origin = q->urgent.first ? &q->urgent : &q->normal;
-                XTask *t = (XTask *)collected_pop(origin);
-                if (!t) {
-                        InboxState s = inbox_collect(&q->head.normal, &q->normal, INBOX_TAKEN);
-                        if (s != INBOX_SOME)
-                                return s;
-                        continue;
-                }
-                uint64_t charge = xtask_charge(t);
-                bool to_release;
-                if (xtask_claim(t, &to_release)) {
-                        *ret = t;
-                        *ret_origin = origin;
-                        return INBOX_SOME;
-                }
-                pass(q, t, charge, to_release);
-        }
-}
-
-/* ---- lingering ---- */
-
-static bool linger_goal_is_reached(XQueue *q) {
-        uint32_t n_more = (uint32_t)load_seq_cst(&q->head.charged) - load_relaxed(&q->head.linger_goal);
-        return (int32_t)(n_more << (32 - XCHARGE_TASK_BITS)) >= 0;
-}
-
-/* Submitters, stop and pause: a lingering holder should look. The queue may be another one by now; then a holder looks in vain. */
-static void call_lingering(XQueue *q, bool whatever) {
-        if ((load_seq_cst(&q->head.life) & XHEAD_LINGER) == 0 || (!whatever && !linger_goal_is_reached(q)))
-                return;
-        (void)fetch_add_seq_cst(&q->lingered, 1);
-        futex_wake_all(&q->lingered);
-}
-
-static bool linger_is_over(XQueue *q) {
-        return linger_goal_is_reached(q) || inbox_has_new(&q->head.urgent) || xhead_is_closed(&q->head) ||
-               load_seq_cst(&q->head.gate) != 0;
-}
-
-/* A pusher was stopped in the middle: let it go on. */
-static void let_others_go_on(XQueue *q) {
-        if (++q->n_stuck < STUCK_YIELDS)
-                sched_yield();
-        else /* it may have less priority than this thread */
-                (void)usleep(STUCK_SLEEP_USEC);
-}
-
-/* Waits for as many tasks as the batch still takes; all that it has taken are done and known to be. False: it has waited already.
- * What is charged by now and not yet in the lane is among what it waits for: the goal counts from what is gone. Who gives something
- * back later makes the goal come too early, and the caller comes again. */
-static bool linger(XBatch *b) {
-        XQueue *q = b->queue;
-        XHead *h = &q->head;
-        uint64_t now = now_usec();
-        if (b->linger_until_usec == 0)
-                b->linger_until_usec = now + q->batch_linger_usec;
-        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(h) || xhead_is_paused(h))
-                return false;
-        uint64_t gone = load_relaxed(&h->done) + load_acquire(&h->canceled) + load_acquire(&h->refunded);
-        store_relaxed(&h->linger_goal, (uint32_t)gone + q->batch_max - b->n);
-        (void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);
-        store_relaxed(&q->n_lingered, load_relaxed(&q->n_lingered) + 1);
-        if (linger_is_over(q)) /* and yet nothing was there: it will be in a moment */
-                let_others_go_on(q);
-        uint32_t seen = load_seq_cst(&q->lingered);
-        for (; !linger_is_over(q) && now < b->linger_until_usec; now = now_usec(), seen = load_seq_cst(&q->lingered))
-                futex_wait(&q->lingered, seen, b->linger_until_usec - now);
-        (void)fetch_and_seq_cst(&h->life, ~XHEAD_LINGER);
-        return true;
-}
-
-/* ---- batches ---- */
-
-static inline void finish(XBatch *b) {
-        XQueue *q = b->queue;
-        XTask *t = TAKE_PTR(b->task);
-        b->done += xtask_charge(t);
-        xtask_finish(t);
-        release(q, t);
-}
-
-/* Makes known what was finished. */
-static void flush(XBatch *b) {
-        if (b->done == 0)
-                return;
-        xhead_done(&b->queue->head, b->done);
-        b->done = 0;
-        store_relaxed(&b->queue->n_executed, load_relaxed(&b->queue->n_executed) + b->n - b->n_flushed);
-        b->n_flushed = b->n;
-}
-
-/* The quick ones are taken. False: there may be more, so many. */
-static bool batch_must_end(XBatch *b) {
-        XQueue *q = b->queue;
-        uint32_t n = turn_look(q, b->turn, b->n - b->n_looked);
-        b->n_looked = b->n;
-        b->n_quick = MIN(n, q->batch_max - b->n);
-        return b->n_quick == 0 || (!b->parallel && load_relaxed(&q->max_active) > 1);
-}
-
-/* With group_lock if parallel. */
-static XTask *take(XBatch *b) {
-        XQueue *q = b->queue;
-        Collected *origin;
-        XTask *t;
-        if (b->task)
-                finish(b);
-        flush(b);
-        if (b->first)
-                return TAKE_PTR(b->first);
-        if (b->stopped || xhead_is_paused(&q->head) || (b->n_quick == 0 && batch_must_end(b)))
-                return NULL;
-        while (claim(q, &t, &origin) != INBOX_SOME)
-                if (q->batch_linger_usec == 0 || !linger(b))
-                        return NULL;
-        b->n_quick = b->parallel ? 0 : b->n_quick - 1;
-        return t;
-}
-
-static __attribute__((noinline)) XTask *take_slowly(XBatch *b) {
-        if (b->parallel)
-                pthread_mutex_lock(&b->queue->group_lock);
-        XTask *t = take(b);
-        if (b->parallel)
-                pthread_mutex_unlock(&b->queue->group_lock);
-        b->task = t;
-        b->n += t != NULL;
-        return t;
-}
-
-/* The short way: a serial queue, nothing to look at but the next task of the normal lane. */
-XTask *xbatch_next(XBatch *b) {
-        XQueue *q = b->queue;
-        if (b->n_quick == 0 || !b->task)
-                return take_slowly(b);
-        finish(b);
-        XTask *t = (XTask *)q->normal.first;
-        if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
-                return take_slowly(b);
-        (void)collected_pop(&q->normal);
-        inbox_prefetch(&t->node);
-        uint64_t charge = xtask_charge(t);
-        bool to_release;
-        if (!xtask_claim(t, &to_release)) {
-                pass(q, t, charge, to_release);
-                return take_slowly(b);
-        }
-        b->task = t;
-        b->n++;
-        b->n_quick--;
-        return t;
-}
-
-bool xbatch_is_stopped(const XBatch *b) {
-        return b->stopped;
-}
-
-/* execute() has returned: what it was doing is done, what it has not taken goes back. */
-static void batch_close(XBatch *b) {
-        if (b->task)
-                finish(b);
-        flush(b);
-        if (b->first) {
-                xtask_unclaim(b->first);
-                collected_unpop(b->origin, &TAKE_PTR(b->first)->node);
-        }
-        b->turn->n_left -= MIN(b->turn->n_left, b->n - b->n_looked);
-}
-
-/* ---- the end ---- */
-
-static void retire(XQueues *xs, XOwn *own) {
+void xqueue_retire(XQueues *xs, XOwn *own) {
         if (!own)
                 return;
         pthread_mutex_lock(&xs->lock);
@@ -386,282 +59,12 @@ static void reap(XQueues *xs) {
                 XOwn *own = list;
                 list = own->next;
                 if (workers_is_self(own->workers)) {
-                        retire(xs, own);
+                        xqueue_retire(xs, own);
                         continue;
                 }
                 workers_free(own->workers);
                 free(own);
         }
-}
-
-/* The holder; the token and the queue are gone after that. */
-static void end(XQueue *q) {
-        XQueues *xs = q->set;
-        XBatch b = { .queue = q, .stopped = true };
-        XOwn *own = TAKE_PTR(q->own);
-        q->ops->execute(q->meta, &b);
-        retire(xs, own); /* who joins waits for this thread, too */
-        registry_remove(&xs->registry, q->id);
-        xhead_end(&q->head);
-        (void)fetch_add_seq_cst(&q->ended, 1);
-        futex_wake_all(&q->ended);
-        if (xhead_let_go(&q->head))
-                slab_free(xs->slab, q);
-}
-
-/* ---- draining ---- */
-
-typedef enum Outcome {
-        TOKEN_GONE,  /* given up, parked, with the group, or somebody else's */
-        TOKEN_AGAIN, /* the caller has it; it is another one's turn */
-        TOKEN_KEPT,  /* the caller has it and goes on */
-} Outcome;
-
-static Outcome stuck(XQueue *q) {
-        let_others_go_on(q);
-        return TOKEN_AGAIN;
-}
-
-/* Nothing to start and no members. */
-static Outcome settle(XQueue *q) {
-        if (xhead_is_over(&q->head)) {
-                end(q);
-                return TOKEN_GONE;
-        }
-        return xhead_leave(&q->head) ? TOKEN_GONE : TOKEN_KEPT;
-}
-
-static Outcome drain_serial(XQueue *q, Turn *turn) {
-        XBatch b = { .queue = q, .turn = turn };
-        InboxState s = claim(q, &b.first, &b.origin);
-        if (s == INBOX_STUCK)
-                return stuck(q);
-        if (s == INBOX_NONE)
-                return settle(q);
-        q->n_stuck = 0;
-        q->ops->execute(q->meta, &b);
-        batch_close(&b);
-        if (b.n == 0)
-                return stuck(q); /* it did not want it; others first */
-        return turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
-}
-
-/* The caller has joined, and has the token and group_lock. True: it has to schedule the queue. */
-static bool pass_on(XQueue *q) {
-        if (load_relaxed(&q->active) >= load_relaxed(&q->max_active)) {
-                q->token_held = true;
-                return false;
-        }
-        if (q->normal.first || q->urgent.first || q->normal.walk || q->urgent.walk)
-                return true;
-        return !xhead_leave(&q->head);
-}
-
-/* A holder at a queue with members. True: it has joined. group_lock is held; *ret says what about the token, if not. */
-static bool join_group(XQueue *q, XBatch *b, bool *ret_schedule, Outcome *ret) {
-        uint32_t active = load_relaxed(&q->active);
-        *ret = TOKEN_GONE;
-        if (active >= load_relaxed(&q->max_active)) {
-                q->token_held = true;
-                return false;
-        }
-        InboxState s = claim(q, &b->first, &b->origin);
-        if (s == INBOX_SOME) {
-                store_relaxed(&q->active, active + 1);
-                *ret_schedule = pass_on(q);
-                return true;
-        }
-        if (s == INBOX_STUCK)
-                *ret = TOKEN_AGAIN;
-        else if (active > 0 && xhead_is_closed(&q->head))
-                q->token_held = true;
-        else if (active > 0)
-                *ret = xhead_leave(&q->head) ? TOKEN_GONE : TOKEN_KEPT;
-        else
-                *ret = TOKEN_KEPT; /* alone: the caller settles it */
-        return false;
-}
-
-/* True: the member that goes has the token now. */
-static bool leave_group(XQueue *q, XBatch *b) {
-        pthread_mutex_lock(&q->group_lock);
-        batch_close(b);
-        uint32_t active = load_relaxed(&q->active) - 1;
-        bool token = q->token_held;
-        q->token_held = false;
-        store_release(&q->active, active);
-        /* Without members a holder may end the queue, at once. Then this is a kick at a stranger. */
-        if (!token && active == 0 && xhead_is_closed(&q->head))
-                token = xhead_kick(&q->head);
-        pthread_mutex_unlock(&q->group_lock);
-        return token;
-}
-
-/* b has joined. */
-static Outcome run_member(XQueue *q, XBatch *b) {
-        q->ops->execute(q->meta, b);
-        uint32_t n = b->n;
-        if (!leave_group(q, b))
-                return TOKEN_GONE;
-        return n == 0 ? stuck(q) : b->turn->n_left == 0 ? TOKEN_AGAIN : TOKEN_KEPT;
-}
-
-static Outcome drain_parallel(XQueue *q, Turn *turn) {
-        XBatch b = { .queue = q, .turn = turn, .parallel = true };
-        Outcome out;
-        bool to_schedule;
-        pthread_mutex_lock(&q->group_lock);
-        bool joined = join_group(q, &b, &to_schedule, &out);
-        bool alone = load_relaxed(&q->active) == 0;
-        pthread_mutex_unlock(&q->group_lock);
-        if (!joined)
-                return out == TOKEN_KEPT && alone ? settle(q) : out == TOKEN_AGAIN ? stuck(q) : out;
-        if (to_schedule)
-                schedule(q);
-        return run_member(q, &b);
-}
-
-static bool is_parallel(XQueue *q) {
-        return load_relaxed(&q->max_active) > 1 || load_acquire(&q->active) > 0;
-}
-
-/* The caller has the token. True: it has it still, and it is another queue's turn. */
-static bool drain(XQueue *q, bool strict) {
-        Turn turn = { .strict = strict, .check_each = 1 };
-        turn_begin(q, &turn, now_usec());
-        for (;;) {
-                if (xhead_is_paused(&q->head) && xhead_park(&q->head))
-                        return false;
-                Outcome out = is_parallel(q) ? drain_parallel(q, &turn) : drain_serial(q, &turn);
-                if (out == TOKEN_GONE)
-                        return false;
-                if (out == TOKEN_AGAIN && (strict || workers_has_waiting(q->workers)))
-                        return true;
-                if (out == TOKEN_AGAIN)
-                        turn_begin(q, &turn, turn.checked_usec); /* a moment ago */
-        }
-}
-
-static void run_framed(XQueue *q, bool in_place) {
-        Frame frame = { q, frames };
-        frames = &frame;
-        depth++;
-        if (q->executor) /* it has no line to go to the end of */
-                while (drain(q, true))
-                        ;
-        else if (drain(q, in_place)) {
-                if (in_place)
-                        workers_put(q->workers, &q->runnable);
-                else
-                        workers_put_back(q->workers, &q->runnable);
-        }
-        depth--;
-        frames = frame.outer;
-}
-
-static XQueue *queue_of_head(XHead *h) {
-        return (XQueue *)((char *)h - offsetof(XQueue, head));
-}
-
-static XQueue *queue_of(const void *runnable) {
-        return (XQueue *)((char *)runnable - offsetof(XQueue, runnable));
-}
-
-static void run_on_worker(Runnable *r) {
-        run_framed(queue_of(r), false);
-}
-
-static void run_deferred(void) {
-        for (InboxNode *n; (n = collected_pop(&deferred));)
-                run_framed(queue_of(n), false);
-}
-
-static void defer(XQueue *q) {
-        InboxNode *n = &q->runnable.node;
-        store_relaxed(&n->next, NULL);
-        if (deferred.first)
-                store_relaxed(&deferred.last->next, n);
-        else
-                deferred.first = n;
-        deferred.last = n;
-}
-
-void xqueue_run(XQueue *q) {
-        if (depth >= XQUEUE_DEPTH_MAX) {
-                defer(q);
-                return;
-        }
-        run_framed(q, false);
-        if (depth == 0)
-                run_deferred();
-}
-
-/* ---- rescue ---- */
-
-/* The queue, which stays where it is until unpin(). NULL: there is none. */
-static XQueue *pin(XQueues *xs, uint64_t id) {
-        XQueue *q = registry_find(&xs->registry, id);
-        bool to_free = false;
-        if (q && xhead_pin(&q->head, id, &to_free))
-                return q;
-        if (to_free)
-                slab_free(xs->slab, q);
-        return NULL;
-}
-
-static void unpin(XQueue *q) {
-        XQueues *xs = q->set;
-        if (xhead_unpin(&q->head))
-                slab_free(xs->slab, q);
-}
-
-typedef struct Rescue {
-        XBatch batch;
-        Turn turn; /* one task */
-        bool has_joined, has_token;
-} Rescue;
-
-/* The queue stands in the line, and we have its token. A parallel one is joined where it stands, and stays there for others; a
- * serial one has nothing for others meanwhile. Under the lock of the workers, then group_lock. */
-static bool lend(Runnable *r, void *arg) {
-        Rescue *x = arg;
-        XQueue *q = queue_of(r);
-        Outcome out;
-        bool stays = true;
-        if (xhead_is_paused(&q->head) && xhead_park(&q->head))
-                return false;
-        if (!is_parallel(q)) {
-                x->has_token = true;
-                return false;
-        }
-        x->batch.parallel = true;
-        pthread_mutex_lock(&q->group_lock);
-        x->has_joined = join_group(q, &x->batch, &stays, &out);
-        pthread_mutex_unlock(&q->group_lock);
-        return x->has_joined ? stays : out != TOKEN_GONE;
-}
-
-int xqueue_rescue(XQueues *xs, uint64_t id) {
-        XQueue *q = pin(xs, id);
-        if (!q)
-                return -ENOENT;
-        Rescue x = { .turn = { .n_left = 1, .check_each = 1, .strict = true } };
-        Frame frame = { q, frames };
-        Outcome out = TOKEN_GONE;
-        x.batch.queue = q;
-        x.batch.turn = &x.turn;
-        if (q->is_lendable)
-                (void)workers_lend(q->workers, &q->runnable, lend, &x);
-        frames = &frame;
-        if (x.has_joined)
-                out = run_member(q, &x.batch);
-        else if (x.has_token)
-                out = drain_serial(q, &x.turn);
-        frames = frame.outer;
-        if (out != TOKEN_GONE)
-                workers_put(q->workers, &q->runnable);
-        unpin(q);
-        return x.has_joined || x.has_token ? 0 : -EAGAIN;
 }
 
 /* ---- submit and cancel ---- */
@@ -676,22 +79,25 @@ static uint64_t next_ticket(void) {
 }
 
 static bool runs_in_place(const XQueue *q, unsigned flags) {
-        return (flags & XSUBMIT_IN_PLACE) != 0 && q->workers && !q->own && workers_is_self(NULL) &&
-               depth < XQUEUE_DEPTH_MAX;
+        return (flags & XSUBMIT_IN_PLACE) != 0 && q->workers && !q->own && workers_is_self(NULL) && xholder_may_nest();
 }
 
 static int refuse(XQueue *q, XHeadVerdict v, bool token) {
         if (v == XHEAD_FULL)
                 (void)fetch_add_relaxed(&q->n_refused, 1);
         if (token)
-                schedule(q);
+                xqueue_schedule(q);
         return v == XHEAD_FULL ? -ENOSPC : v == XHEAD_STOPPED ? -ESHUTDOWN : -ENOENT;
+}
+
+static XQueue *queue_of_head(XHead *h) {
+        return (XQueue *)((char *)h - offsetof(XQueue, head));
 }
 
 /* Gives back a charge that was not used. */
 static void refund(XHead *h, uint64_t charge) {
         if (xhead_refund(h, charge))
-                schedule(queue_of_head(h));
+                xqueue_schedule(queue_of_head(h));
 }
 
 static size_t number_of(const XQueue *q) {
@@ -812,11 +218,11 @@ int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned f
                 *ret_ref = (XTaskRef) { t, ticket };
         token = urgent ? xhead_push_urgent(&q->head, &t->node) : xhead_push(&q->head, &t->node);
         if (!token)
-                call_lingering(q, urgent);
+                xholder_call(q, urgent);
         else if (runs_in_place(q, flags))
-                run_framed(q, true);
+                xholder_run_in_place(q);
         else
-                schedule(q);
+                xqueue_schedule(q);
         return 0;
 }
 
@@ -831,10 +237,10 @@ int xqueue_cancel(XTaskRef ref) {
         if (xtask_is_told(ref)) {
                 q->ops->canceled(q->meta, ref.task);
                 if (xtask_canceled(ref.task, ref.ticket))
-                        release(q, ref.task);
+                        xqueue_release(q, ref.task);
         }
         if (xhead_canceled(&q->head, xcharge(units)))
-                schedule(q);
+                xqueue_schedule(q);
         return 0;
 }
 
@@ -851,22 +257,15 @@ int xqueue_stop(XQueues *xs, uint64_t id) {
         if (left != 0)
                 refund(&q->head, left);
         if (token)
-                schedule(q);
+                xqueue_schedule(q);
         else
-                call_lingering(q, true);
+                xholder_call(q, true);
         return 0;
-}
-
-static bool is_running_here(uint64_t id) {
-        for (const Frame *f = frames; f; f = f->outer)
-                if (f->queue->id == id)
-                        return true;
-        return false;
 }
 
 int xqueue_join(XQueues *xs, uint64_t id) {
         XQueue *q;
-        if (is_running_here(id))
+        if (xholder_is_running_here(id))
                 return -EDEADLK;
         while ((q = registry_find(&xs->registry, id))) {
                 uint32_t ended = load_seq_cst(&q->ended); /* counted after `life` has changed */
@@ -881,32 +280,32 @@ int xqueue_join(XQueues *xs, uint64_t id) {
 /* ---- attributes ---- */
 
 int xqueue_pause(XQueues *xs, uint64_t id) {
-        XQueue *q = pin(xs, id);
+        XQueue *q = xqueue_pin(xs, id);
         if (!q)
                 return -ENOENT;
         int r = xhead_pause(&q->head) ? 0 : -EOVERFLOW;
         if (r == 0)
-                call_lingering(q, true);
-        unpin(q);
+                xholder_call(q, true);
+        xqueue_unpin(q);
         return r;
 }
 
 int xqueue_resume(XQueues *xs, uint64_t id) {
-        XQueue *q = pin(xs, id);
+        XQueue *q = xqueue_pin(xs, id);
         bool token;
         if (!q)
                 return -ENOENT;
         int r = xhead_resume(&q->head, &token) ? 0 : -EALREADY;
         if (token)
-                schedule(q);
-        unpin(q);
+                xqueue_schedule(q);
+        xqueue_unpin(q);
         return r;
 }
 
 int xqueue_set_max_active(XQueues *xs, uint64_t id, uint32_t max_active) {
         if (max_active < 1 || max_active > XQUEUE_ACTIVE_MAX)
                 return -EINVAL;
-        XQueue *q = pin(xs, id);
+        XQueue *q = xqueue_pin(xs, id);
         if (!q)
                 return -ENOENT;
         bool serial_only = q->executor && max_active > 1, token = false;
@@ -918,8 +317,8 @@ int xqueue_set_max_active(XQueues *xs, uint64_t id, uint32_t max_active) {
         }
         pthread_mutex_unlock(&q->group_lock);
         if (token)
-                schedule(q);
-        unpin(q);
+                xqueue_schedule(q);
+        xqueue_unpin(q);
         return serial_only ? -EINVAL : 0;
 }
 
@@ -930,17 +329,17 @@ static bool limits_are_valid(uint64_t max_tasks, uint64_t max_bytes) {
 int xqueue_set_limits(XQueues *xs, uint64_t id, uint64_t max_tasks, uint64_t max_bytes) {
         if (!limits_are_valid(max_tasks, max_bytes))
                 return -EINVAL;
-        XQueue *q = pin(xs, id);
+        XQueue *q = xqueue_pin(xs, id);
         if (!q)
                 return -ENOENT;
         store_relaxed(&q->head.max_tasks, max_tasks);
         store_relaxed(&q->head.max_units, max_bytes / XCHARGE_UNIT);
-        unpin(q);
+        xqueue_unpin(q);
         return 0;
 }
 
 int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
-        XQueue *q = pin(xs, id);
+        XQueue *q = xqueue_pin(xs, id);
         if (!q)
                 return -ENOENT;
         XHead *h = &q->head;
@@ -961,7 +360,7 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
                 .stopped = xhead_is_closed(h),
         };
-        unpin(q);
+        xqueue_unpin(q);
         return 0;
 }
 
@@ -992,7 +391,7 @@ static int make_own(Workers *like, XOwn **ret) {
 }
 
 static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps *ops, void *meta, XOwn *own) {
-        q->runnable = (Runnable) { .run = run_on_worker };
+        q->runnable = (Runnable) { .run = xholder_run_on_worker };
         q->normal = q->urgent = (Collected) { 0 };
         store_relaxed(&q->n_executed, 0);
         store_relaxed(&q->n_lingered, 0);

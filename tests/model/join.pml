@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Who joins an execution queue, of daemon/engine/xqueue.c: two that join, the holder that ends the queue, and a start that takes the
+/* Who joins an execution queue, of daemon/engine/xqueue.c and xholder.c: two that join, the holder that ends the queue, and a start that takes the
  * memory for the next queue, which may end as well; every interleaving, sequentially consistent. Claims: who joins returns, and not
  * before the last call has; a queue that is there later in the same memory keeps nobody. spin.py checks it, and with -DM_... mutants
  * that it must catch. A futex is a number: to wait is atomic with a look at it, and a wake lets go all that wait. */

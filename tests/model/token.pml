@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The token of daemon/engine/xhead.h and xqueue.c: a normal submitter, an urgent one, a stop, a pause with its resume, and two
+/* The token of daemon/engine/xhead.h and xholder.c: a normal submitter, an urgent one, a stop, a pause with its resume, and two
  * workers that run the queue; every interleaving, sequentially consistent. Claims: one holder at a time; every accepted task is
  * executed once; the end comes once, after all of them; when nothing moves any more, nothing is left. spin.py checks it,
  * and with -DM_... mutants that it must catch. */
