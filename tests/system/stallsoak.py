@@ -23,6 +23,7 @@ import time
 from eqdtest import LONG, equal, eventually, main, test
 
 SECONDS = int(os.environ.get("EQD_SECONDS", 3600 if LONG else 30))
+WATCHDOG = 4 # seconds, as in W9; the unit has 60
 THRESHOLD = 2 # a machine under load keeps the spawner from answering for a while
 BOUND = THRESHOLD + 1
 HEALTHY, VICTIMS = 8, 12
@@ -91,7 +92,7 @@ def healthy_load(rpc, rng):
 
 
 @test(config={"eqd.conf": f"[Watchdog]\nWatchdogThresh={THRESHOLD}s\n[Commands]\nSlots=64\n"}, seconds=SECONDS + 120, notify=True,
-      env={"WATCHDOG_USEC": "2000000"})
+      env={"WATCHDOG_USEC": str(WATCHDOG * 1_000_000)})
 def what_gets_stuck_is_told_and_nothing_else(eqd):
     rng = random.Random(int(os.environ.get("EQD_SEED", "1")))
     rpc, events = eqd.connect(), eqd.events(events=["stall."])
@@ -116,7 +117,7 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
         healthy_load(rpc, rng)
         while (told := eqd.notified(0)) is not None:
             if told.get("WATCHDOG"):
-                n_alive, n_gaps, last_alive = n_alive + 1, n_gaps + (time.monotonic() - last_alive > 2), time.monotonic()
+                n_alive, n_gaps, last_alive = n_alive + 1, n_gaps + (time.monotonic() - last_alive > WATCHDOG), time.monotonic()
         if memory is None and time.monotonic() > began + SECONDS / 3:
             memory = rpc.call("stat")["rss_kib"]
         for v in victims:
@@ -145,7 +146,7 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
     print(f"# {n_alive} signs of life in {time.monotonic() - began:.0f} s, {n_gaps} gaps; {memory} KiB after a third, "
           f"{stat['rss_kib']} at the end")
     equal(n_gaps, 0, "times that WATCHDOG=1 did not come within WATCHDOG_USEC")
-    equal(n_alive >= SECONDS / 2, True, f"{n_alive} signs of life")
+    equal(n_alive >= SECONDS / WATCHDOG, True, f"{n_alive} signs of life")
     equal(stat["rss_kib"] <= 1.2 * memory + 2048, True, "memory at the end, beside that after a third of the time")
     eqd.ok("queue", "flush", *(f"h{i}" for i in range(HEALTHY)))
     told = [m for m in iter(lambda: eqd.notified(0), None) if "STATUS" in m]
