@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* Tasks over two of three serial queues, as in daemon/engine/barrier.h, among tasks of one queue; each becomes eligible when it
- * likes, and is urgent or not. Claims: what runs holds its queues alone; nothing with an earlier place in any of its queues is
- * eligible when a task starts; when nothing moves any more, all have ended. spin.py checks it, and with -DM_... mutants that
- * it must catch: the second is the plain idea of taking the queues one after the other in the order of their numbers. */
+ * likes, and is urgent or not; one may be canceled before it runs, and one queue may be paused and resumed. (A stop is nothing to
+ * those that wait: they run.) Claims: what runs holds its queues alone; nothing with an earlier place in any of its queues is
+ * eligible when a task starts, and none of them is paused; when nothing moves any more, all have ended. spin.py checks it, and
+ * with -DM_... mutants that it must catch: M_ONE_AFTER_THE_OTHER is the plain idea of taking the queues one after the other in the
+ * order of their numbers. */
 
-#define TASKS 5
+#ifndef TASKS
+#define TASKS 4
+#endif
 #define QUEUES 3
 
 #define WAITING 0
@@ -16,7 +20,8 @@ byte state[TASKS];
 bool urgent[TASKS];
 bool in_queue[TASKS * QUEUES]; /* a number is a place: all are given in one go */
 byte holder[QUEUES];           /* task + 1 */
-byte n_ended;
+byte n_begun, n_ended;
+bool canceled, paused, resumed; /* the queue in the midst */
 
 #define IN(t, q) in_queue[(t) * QUEUES + (q)]
 
@@ -38,7 +43,11 @@ inline is_next(t, q, good) {
 
 /* One turn of the loop for task t: it starts, if it may. */
 inline try(t) {
-        all = true;
+#ifdef M_PAUSED_AT_HOME_ONLY
+        all = !(paused && IN(t, 1) && !IN(t, 0));
+#else
+        all = !(paused && IN(t, 1));
+#endif
         q = 0;
         do
         :: q < QUEUES ->
@@ -65,7 +74,9 @@ inline try(t) {
         od;
         if
         :: all ->
+                assert(!(paused && IN(t, 1)));
                 state[t] = RUNNING;
+                n_begun++;
                 q = 0;
                 do
                 :: q < QUEUES ->
@@ -124,9 +135,22 @@ inline choose(t) {
         fi
 }
 
+inline cancel(t) {
+        canceled = true;
+        state[t] = ENDED;
+        n_ended++;
+#ifndef M_CANCEL_STARTS_NOBODY
+        start_all();
+#endif
+        n = n_begun;
+        start_all();
+        assert(n == n_begun) /* nobody is left that might have started */
+}
+
 #define TURN(t)                                                                                                        \
         :: d_step { state[t] == WAITING -> state[t] = ELIGIBLE; start_all(); skip }                                    \
-        :: d_step { state[t] == RUNNING -> finish(t); start_all(); skip }
+        :: d_step { state[t] == RUNNING -> finish(t); start_all(); skip }                                              \
+        :: d_step { state[t] < RUNNING && !canceled -> cancel(t); skip }
 
 init {
         byte q, o, i, n;
@@ -144,7 +168,11 @@ init {
         TURN(1)
         TURN(2)
         TURN(3)
+#if TASKS > 4
         TURN(4)
+#endif
+        :: d_step { !paused && !resumed -> paused = true; skip }
+        :: d_step { paused -> paused = false; resumed = true; start_all(); skip }
         od
 }
 
