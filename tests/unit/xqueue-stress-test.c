@@ -47,8 +47,8 @@ static uint64_t next_random(uint64_t *state) {
         return *state >> 33;
 }
 
-/* A thread that has set this is stopped at the first place where is_counted(), until it is let go. */
-static _Thread_local bool stop_when_counted;
+/* A thread that has set this is stopped at the so-manieth place where is_counted(), until it is let go. */
+static _Thread_local unsigned stop_at;
 static bool is_counted(void);
 static sem_t stopped_there, go_on;
 
@@ -58,17 +58,17 @@ static void wait_for(sem_t *s) {
 }
 
 static void stop_if_counted(void) {
-        stop_when_counted = false; /* is_counted() comes by such places, too */
-        if (!is_counted()) {
-                stop_when_counted = true;
-                return;
+        unsigned at = stop_at;
+        stop_at = 0; /* is_counted() comes by such places, too */
+        if (is_counted() && --at == 0) {
+                sem_post(&stopped_there);
+                wait_for(&go_on);
         }
-        sem_post(&stopped_there);
-        wait_for(&go_on);
+        stop_at = at;
 }
 
 void preempt_here(void) {
-        if (stop_when_counted)
+        if (stop_at > 0)
                 stop_if_counted();
         if (preempt_random == 0)
                 preempt_random = (uint64_t)(uintptr_t)&preempt_random ^ (uint64_t)pthread_self();
@@ -373,18 +373,19 @@ static void run(unsigned n_producers, unsigned n_queues, uint32_t n_operations) 
         tear_down();
 }
 
-/* ---- lingering ---- */
+/* ---- a submitter that is stopped in the middle ---- */
 
-static uint64_t lingering;
+static uint64_t trial;
 static sem_t first_runs, first_may_end, task_ended;
 
+/* The second task is charged, while the first one runs. */
 static bool is_counted(void) {
         XQueueStats stats;
-        MUST(xqueue_get_stats(&stress->xs, lingering, &stats) == 0);
+        MUST(xqueue_get_stats(&stress->xs, trial, &stats) == 0);
         return stats.n_tasks == 2;
 }
 
-static void execute_pairs(void *meta, XBatch *b) {
+static void execute_trial(void *meta, XBatch *b) {
         (void)meta;
         for (XTask *t; (t = xbatch_next(b));) {
                 if (((Item *)t)->number == 1) {
@@ -399,18 +400,18 @@ static void put_number(uint32_t number) {
         Item *item = slab_alloc(stress->slab);
         MUST(item);
         item->number = number;
-        MUST(xqueue_submit(&stress->xs, lingering, &item->task, 0, 0, NULL) == 0);
+        MUST(xqueue_submit(&stress->xs, trial, &item->task, 0, 0, NULL) == 0);
 }
 
 static void *put_second(void *arg) {
-        stop_when_counted = true;
+        stop_at = (unsigned)(uintptr_t)arg;
         put_number(2);
-        return arg;
+        return NULL;
 }
 
-/* The second task is counted, and not yet in the lane, when the holder of the first one begins to wait for it. */
-TEST(a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
-        static const XQueueOps ops = { .execute = execute_pairs };
+/* The first task runs, and who submits the second one is stopped at the at-th place after it was charged. */
+static pthread_t begin_trial(uint32_t batch_max, uint64_t linger_usec, unsigned at) {
+        static const XQueueOps ops = { .execute = execute_trial };
         XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
         pthread_t thread;
         set_up(1, 0, 0);
@@ -419,25 +420,51 @@ TEST(a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
                 sem_init(all[i], 0, 0);
         o.workers = stress->workers;
         o.slab = stress->slab;
-        o.batch_max = 2;
-        o.batch_linger_usec = 3600 * UINT64_C(1000000);
-        MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &lingering) == 0);
+        o.batch_max = batch_max;
+        o.batch_linger_usec = linger_usec;
+        MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &trial) == 0);
         put_number(1);
         wait_for(&first_runs);
-        MUST(pthread_create(&thread, NULL, put_second, NULL) == 0);
+        MUST(pthread_create(&thread, NULL, put_second, (void *)(uintptr_t)at) == 0);
         wait_for(&stopped_there);
+        return thread;
+}
+
+static void end_trial(pthread_t thread) {
+        pthread_join(thread, NULL);
+        MUST(xqueue_stop(&stress->xs, trial) == 0);
+        MUST(xqueue_join(&stress->xs, trial) == 0);
+        tear_down();
+}
+
+/* Where it is counted, and not in the lane, they even run meanwhile; where it has a place, and the way there is not known, they come
+ * behind it. */
+TEST(E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting) {
+        for (unsigned at = 1; at <= 2; at++) {
+                pthread_t thread = begin_trial(64, 0, at);
+                for (uint32_t i = 3; i <= 20; i++)
+                        put_number(i);
+                sem_post(&first_may_end);
+                for (unsigned i = 1; i <= 20; i++) {
+                        if (i == (at == 1 ? 20 : 2))
+                                sem_post(&go_on);
+                        wait_for(&task_ended);
+                }
+                end_trial(thread);
+        }
+}
+
+TEST(E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
+        pthread_t thread = begin_trial(2, 3600 * UINT64_C(1000000), 1);
+        XQueueStats stats;
         sem_post(&first_may_end);
         wait_for(&task_ended);
-        XQueueStats stats;
-        do /* until the holder knows that it has done the first one: it begins to wait then */
-                MUST(xqueue_get_stats(&stress->xs, lingering, &stats) == 0);
+        do /* until the holder begins to wait for the second */
+                MUST(xqueue_get_stats(&stress->xs, trial, &stats) == 0);
         while (stats.n_lingered < 1);
         sem_post(&go_on);
         wait_for(&task_ended);
-        pthread_join(thread, NULL);
-        MUST(xqueue_stop(&stress->xs, lingering) == 0);
-        MUST(xqueue_join(&stress->xs, lingering) == 0);
-        tear_down();
+        end_trial(thread);
 }
 
 TEST(one_producer_one_queue) {
@@ -460,6 +487,7 @@ TEST(two_producers_four_thousand_queues) {
         run(2, QUEUES_MAX, 200000);
 }
 
-RUN_TESTS("xqueue-stress", 120, test_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way,
-          test_one_producer_one_queue, test_sixteen_producers_one_queue, test_four_producers_three_queues,
-          test_eight_producers_sixty_four_queues, test_two_producers_four_thousand_queues)
+RUN_TESTS("xqueue-stress", 120, test_E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting,
+          test_E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way, test_one_producer_one_queue,
+          test_sixteen_producers_one_queue, test_four_producers_three_queues, test_eight_producers_sixty_four_queues,
+          test_two_producers_four_thousand_queues)
