@@ -398,6 +398,8 @@ static void watch_pressure(Daemon *d) {
 
 static void on_configured(void *host) {
         Daemon *d = host;
+        if (d->server)
+                server_rights_changed(d->server);
         if (!d->watchdog) /* it is not started yet, and gets the configuration then */
                 return;
         watch_pressure(d);
