@@ -39,7 +39,8 @@ void follow_begin(Follow *f);
 /* Closes the connection at the end. Returns the exit status: that of the task, the highest of several, that of the first with `any`. */
 int follow_run(Follow *f);
 
-/* Exit status of `run` and `wait` for a failure of eqctl or eqd: 2 and 66 stay, all else is 125. */
+/* Exit status of `run` and `wait` for a failure of eqctl or eqd: 2 and 66 stay, all else is 125; but a connection that was lost
+ * for good is 75. */
 static inline int follow_failure(int status) {
         return status == 0 || status == EXIT_USAGE || status == EXIT_NOT_FOUND ? status : EXIT_NOT_RUN;
 }
