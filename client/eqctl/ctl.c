@@ -187,7 +187,15 @@ static int choose(const Ctl *ctl, const char *text, const char *flag, const char
                         *ret = i;
                         return 0;
                 }
-        ctl_error(ctl, "--%s: `%s` is none of those it takes; see eqctl help", flag, text);
+        char list[80];
+        int len = 0;
+        for (int i = 0; i < n && len < (int)sizeof(list); i++)
+                len += snprintf(list + len, sizeof(list) - (size_t)len, "%s%s",
+                                i == 0      ? ""
+                                : i < n - 1 ? ", "
+                                            : " or ",
+                                words[i]);
+        ctl_error(ctl, "--%s: `%s`; it is %s", flag, text, list);
         return EXIT_USAGE;
 }
 

@@ -59,6 +59,10 @@ void ctl_note(const Ctl *ctl, const char *format, ...) __attribute__((format(pri
 void ctl_verbose(const Ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3))); /* with --verbose */
 int ctl_no_memory(const Ctl *ctl); /* says so; exit status */
 
+/* What is not a list of rows comes as a line of JSON each, for -o json as well. */
+static inline bool ctl_wants_json(const Ctl *ctl) {
+        return ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL;
+}
 bool ctl_has(const Ctl *ctl, FlagId flag);
 const char *ctl_get(const Ctl *ctl, FlagId flag);
 /* The value of a flag; ret is left alone where it was not given. 0, or the exit status. */

@@ -70,7 +70,8 @@ int follow_options(Follow *f) {
         int64_t fd = -1;
         int status = ctl_get_number(f->ctl, FLAG_status_fd, 0, 1 << 20, &fd);
 
-        f->status_fd = (int)fd;
+        f->json = ctl_wants_json(f->ctl) && !f->output;
+        f->status_fd = fd < 0 && f->json ? STDOUT_FILENO : (int)fd;
         f->kill_on_int = ctl_has(f->ctl, FLAG_kill_on_int);
         return status;
 }
@@ -113,12 +114,11 @@ static void say_cut_short(const Follow *f, const char *id, const EqTask *t) {
 
 static void write_status(const Follow *f, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        const char *id = f->n_tasks > 1 ? "id" : NULL;
 
         if (f->status_fd < 0)
                 return;
         text_cstr(&b, "{");
-        if (id) {
+        if (f->n_tasks > 1 || f->json) {
                 text_cstr(&b, "\"id\":\"");
                 ctl_id(&b, t->id, t->queue, f->ctl);
                 text_cstr(&b, "\",");
