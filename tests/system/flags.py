@@ -151,6 +151,18 @@ def ls_since_leaves_out_what_is_older_and_limit_all_but_the_last(eqd):
 
 
 @test()
+def ls_sorts_by_any_field_either_way(eqd):
+    tasks = [eqd.submit("--hold", "-J", label, *more, "--", "true") for label, *more in
+             (("b", "-r", "10"), ("a", "-r", "9"), ("c",), ("a", "-r", "100"))]
+    sort = lambda by, *args: [tasks.index(t["id"]) for t in eqd.ls("--sort", by, *args)]
+    equal([sort("label"), sort("-label"), sort("retries"), sort("-retries"), sort("age"), sort("-age")],
+          [[1, 3, 0, 2], [2, 0, 3, 1], [2, 1, 0, 3], [3, 0, 1, 2], [0, 1, 2, 3], [3, 2, 1, 0]])
+    equal(sort("label", "-n", "2"), [3, 2]) # of the last two
+    equal(sort("-age", tasks[2], tasks[0]), [2, 0])
+    eqd.fails(2, "ls", "--sort", "beauty", says=["beauty", "age"])
+
+
+@test()
 def retry_counts_on_unless_it_is_reset(eqd):
     task = eqd.sh("echo $EQD_ATTEMPT; exit 1", "-r", "1", "--backoff", "1ms")
     equal(eqd.ends_as(task, "DEAD")["attempt"], 2)
