@@ -398,6 +398,8 @@ static void watch_pressure(Daemon *d) {
 
 static void on_configured(void *host) {
         Daemon *d = host;
+        if (d->server)
+                server_rights_changed(d->server);
         if (!d->watchdog) /* it is not started yet, and gets the configuration then */
                 return;
         watch_pressure(d);
@@ -586,10 +588,11 @@ static void keep_queues(const Manager *m) {
         int r = fd < 0 ? -errno : manager_keep(m, fd);
         if (r >= 0)
                 r = notify_keep(fd, KEPT_NAME);
+        size_t n = manager_n_unended(m, false); /* the store has the others */
         if (r < 0)
-                log_event(NOT_KEPT, (.pending = m->n_pending, .error = strerror(-r)), m->n_pending, strerror(-r));
-        else if (m->n_pending > 0)
-                log_event(KEPT, (.pending = m->n_pending), m->n_pending);
+                log_event(NOT_KEPT, (.pending = n, .error = strerror(-r)), n, strerror(-r));
+        else if (n > 0)
+                log_event(KEPT, (.pending = n), n);
 }
 
 static void finish(Daemon *d) {

@@ -3,9 +3,11 @@
 /* Build-time program: prints a page of the manual, FILE.in, with what the tables of parameters say. A line @Limits@ stands
  * for the settings of that section, @Queue@ for the attributes of queues, @Pool@ for those of pools, @events@ and @fields@ for
  * what the journal gets, @problems@ for what can be wrong with the files of the store; @VERSION@ is replaced anywhere. Keys are printed
- * as configuration files have them by custom, MaxActive for max_active. */
+ * as configuration files have them by custom, MaxActive for max_active. With --check: does each of these have its line in one of
+ * the pages? */
 
 #include <ctype.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,29 +112,32 @@ static bool is(const char *section, size_t len, const char *name) {
         return strlen(name) == len && memcmp(name, section, len) == 0;
 }
 
+static const struct {
+        const ParamTable *table;
+        const char *unless_settable;
+} tables[] = {
+        { &daemon_settings_table, "A change takes effect when eqd is restarted." },
+        { &queue_attributes_table, "Only files can set it." },
+        { &pool_attributes_table, "Only files can set it." },
+};
+
+static const struct {
+        const char *name;
+        void (*print)(void);
+} others[] = {
+        { "events", print_events },
+        { "fields", print_fields },
+        { "problems", print_problems },
+};
+
 static bool print_section(const char *section, size_t len) {
-        static const struct {
-                const ParamTable *table;
-                const char *unless_settable;
-        } tables[] = {
-                { &daemon_settings_table, "A change takes effect when eqd is restarted." },
-                { &queue_attributes_table, "Only files can set it." },
-                { &pool_attributes_table, "Only files can set it." },
-        };
         bool found = false;
 
-        if (is(section, len, "events")) {
-                print_events();
-                return true;
-        }
-        if (is(section, len, "problems")) {
-                print_problems();
-                return true;
-        }
-        if (is(section, len, "fields")) {
-                print_fields();
-                return true;
-        }
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                if (is(section, len, others[i].name)) {
+                        others[i].print();
+                        return true;
+                }
         for (size_t t = 0; t < ELEMENTSOF(tables); t++)
                 for (size_t i = 0; i < tables[t].table->n; i++) {
                         const Param *p = &tables[t].table->rows[i];
@@ -144,12 +149,60 @@ static bool print_section(const char *section, size_t len) {
         return found;
 }
 
+/* ---- does each section have its page? ---- */
+
+static bool page_takes(const char *path, const char *section) {
+        char line[1024];
+        bool takes = false;
+        FILE *f = fopen(path, "re");
+
+        if (!f) {
+                fprintf(stderr, "eqd-params: %s: %s\n", path, strerror(errno));
+                return false;
+        }
+        while (!takes && fgets(line, sizeof(line), f)) {
+                size_t n = strcspn(line, "\n");
+                takes = n > 2 && line[0] == '@' && line[n - 1] == '@' && is(line + 1, n - 2, section);
+        }
+        fclose(f);
+        return takes;
+}
+
+/* Says on standard output which page takes the section; false, with what to do, if none does. */
+static bool check_section(const char *section, char *pages[]) {
+        for (char **page = pages; *page; page++)
+                if (page_takes(*page, section)) {
+                        printf("%s %s\n", section, *page);
+                        return true;
+                }
+        fprintf(stderr, "eqd-params: no page of the manual has a line @%s@; add one, so that what is in that table is told\n", section);
+        return false;
+}
+
+static bool check_sections(char *pages[]) {
+        bool good = true;
+
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                good = check_section(others[i].name, pages) && good;
+        for (size_t t = 0; t < ELEMENTSOF(tables); t++) {
+                const Param *rows = tables[t].table->rows;
+                for (size_t i = 0; i < tables[t].table->n; i++)
+                        if (i == 0 || strcmp(rows[i].section, rows[i - 1].section) != 0)
+                                good = check_section(rows[i].section, pages) && good;
+        }
+        return good;
+}
+
 int main(int argc, char *argv[]) {
-        if (argc != 2) {
-                fprintf(stderr, "usage: eqd-params FILE\n");
+        bool good;
+
+        if (argc > 2 && strcmp(argv[1], "--check") == 0)
+                good = check_sections(argv + 2);
+        else if (argc == 2)
+                good = page_print("eqd-params", argv[1], print_section) == 0;
+        else {
+                fprintf(stderr, "usage: eqd-params FILE\n       eqd-params --check FILE...\n");
                 return EXIT_FAILURE;
         }
-        return page_print("eqd-params", argv[1], print_section) == 0 && fflush(stdout) == 0 && !ferror(stdout)
-                       ? EXIT_SUCCESS
-                       : EXIT_FAILURE;
+        return good && fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

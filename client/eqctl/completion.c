@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Completion for bash, zsh and fish, made from verbs.def: a flag's argument says what completes it (QUEUE, STATE, ...),
- * and so does the argument list of a verb. Queues and ids are asked from eqd at the moment of completion; where it does not
- * answer nothing is offered. */
+ * and so does the argument list of a verb. Queues, ids, pools, workers and parameters are asked from eqd at the moment of
+ * completion; where it does not answer nothing is offered. */
 
 #include <string.h>
 
@@ -19,6 +19,10 @@ typedef enum Kind {
         KIND_FORMAT,
         KIND_WHEN,
         KIND_SHELL,
+        KIND_POOL,
+        KIND_WORKER,
+        KIND_PARAM,   /* its name */
+        KIND_SETTING, /* the name and =, after which its value comes */
         _KIND_MAX
 } Kind;
 
@@ -27,10 +31,12 @@ static const struct {
         const char *argument;
         Kind kind;
 } kinds[] = {
-        { "QUEUE", KIND_QUEUE },     { "ID", KIND_ID },         { "[ID", KIND_ID },        { "HOW:ID", KIND_ID },
-        { "STATE", KIND_STATE },     { "SIGNAL", KIND_SIGNAL }, { "USER", KIND_USER },     { "FILE", KIND_FILE },
-        { "PATH", KIND_FILE },       { "DIR", KIND_FILE },      { "FORMAT", KIND_FORMAT }, { "WHEN", KIND_WHEN },
-        { "[OPTION", KIND_COMMAND }, { "bash|", KIND_SHELL },
+        { "QUEUE", KIND_QUEUE },     { "ID", KIND_ID },         { "[ID", KIND_ID },
+        { "HOW:ID", KIND_ID },       { "STATE", KIND_STATE },   { "SIGNAL", KIND_SIGNAL },
+        { "USER", KIND_USER },       { "FILE", KIND_FILE },     { "PATH", KIND_FILE },
+        { "DIR", KIND_FILE },        { "FORMAT", KIND_FORMAT }, { "WHEN", KIND_WHEN },
+        { "[OPTION", KIND_COMMAND }, { "bash|", KIND_SHELL },   { "POOL", KIND_POOL },
+        { "WORKER", KIND_WORKER },   { "NAME...", KIND_PARAM }, { "NAME=VALUE", KIND_SETTING },
 };
 
 static Kind kind_of(const char *argument) {
@@ -131,6 +137,10 @@ static const char *const offers[_KIND_MAX] = {
         [KIND_FORMAT] = "_eqctl_formats",
         [KIND_WHEN] = "_eqctl_when",
         [KIND_SHELL] = "_eqctl_shells",
+        [KIND_POOL] = "_eqctl_pools",
+        [KIND_WORKER] = "_eqctl_workers",
+        [KIND_PARAM] = "_eqctl_params",
+        [KIND_SETTING] = "_eqctl_settings",
 };
 
 static void print_cases(void) {
@@ -164,7 +174,11 @@ static void print_word_functions(void) {
         print_signals();
         printf("'; }\n_eqctl_formats() { _eqctl_words 'table wide json jsonl tsv id'; }\n"
                "_eqctl_when() { _eqctl_words 'auto always never'; }\n"
-               "_eqctl_shells() { _eqctl_words 'bash zsh fish'; }\n");
+               "_eqctl_shells() { _eqctl_words 'bash zsh fish'; }\n"
+               "_eqctl_queues() { _eqctl_names queue; }\n"
+               "_eqctl_pools() { _eqctl_names pool; }\n"
+               "_eqctl_workers() { _eqctl_names worker; }\n"
+               "_eqctl_params() { _eqctl_names param; }\n");
 }
 
 /* Finds the verb among the words before the cursor: $1 is their number, the rest the words. Sets `verb`. */
@@ -213,7 +227,12 @@ static void print_body(void) {
 static void print_bash(void) {
         printf("# bash completion for eqctl\n"
                "_eqctl_words() { COMPREPLY=($(compgen -W \"$1\" -- \"$cur\")); }\n"
-               "_eqctl_queues() { _eqctl_words \"$(eqctl queue ls -o id 2>/dev/null)\"; }\n"
+               "_eqctl_names() { _eqctl_words \"$(eqctl \"$1\" ls -o id 2>/dev/null)\"; }\n"
+               "_eqctl_settings() {\n"
+               "        [[ $cur == = || $prev == = ]] && return\n"
+               "        compopt -o nospace 2>/dev/null\n"
+               "        _eqctl_words \"$(eqctl param ls -o id 2>/dev/null | sed 's/$/=/')\"\n"
+               "}\n"
                "_eqctl_ids() { _eqctl_words \"$(eqctl ls -o id 2>/dev/null)\"; }\n"
                "_eqctl_users() { COMPREPLY=($(compgen -u -- \"$cur\")); }\n"
                "_eqctl_files() { compopt -o filenames 2>/dev/null; COMPREPLY=($(compgen -f -- \"$cur\")); }\n"
@@ -231,7 +250,8 @@ static void print_bash(void) {
 static void print_zsh(void) {
         printf("#compdef eqctl\n"
                "_eqctl_words() { compadd -- ${=1}; }\n"
-               "_eqctl_queues() { compadd -- ${(f)\"$(eqctl queue ls -o id 2>/dev/null)\"}; }\n"
+               "_eqctl_names() { compadd -- ${(f)\"$(eqctl $1 ls -o id 2>/dev/null)\"}; }\n"
+               "_eqctl_settings() { compadd -S = -- ${(f)\"$(eqctl param ls -o id 2>/dev/null)\"}; }\n"
                "_eqctl_ids() {\n"
                "        local -a ids shown\n"
                "        local id label\n"
@@ -256,7 +276,7 @@ static void print_zsh(void) {
 
 static const char *const fish_offers[_KIND_MAX] = {
         [KIND_NONE] = "-x",
-        [KIND_QUEUE] = "-x -a '(__eqctl_queues)'",
+        [KIND_QUEUE] = "-x -a '(__eqctl_names queue)'",
         [KIND_ID] = "-x -a '(__eqctl_ids)'",
         [KIND_STATE] = "-x -a '(__eqctl_states)'",
         [KIND_SIGNAL] = "-x -a '(__eqctl_signals)'",
@@ -266,6 +286,10 @@ static const char *const fish_offers[_KIND_MAX] = {
         [KIND_FORMAT] = "-x -a 'table wide json jsonl tsv id'",
         [KIND_WHEN] = "-x -a 'auto always never'",
         [KIND_SHELL] = "-x -a 'bash zsh fish'",
+        [KIND_POOL] = "-x -a '(__eqctl_names pool)'",
+        [KIND_WORKER] = "-x -a '(__eqctl_names worker)'",
+        [KIND_PARAM] = "-x -a '(__eqctl_names param)'",
+        [KIND_SETTING] = "-x -a '(__eqctl_names param)='",
 };
 
 static void fish_text(const char *s) {
@@ -329,7 +353,7 @@ static void print_fish(void) {
                "    end\n"
                "    test \"$verb\" = \"$argv[1]\"\n"
                "end\n"
-               "function __eqctl_queues\n    eqctl queue ls -o id 2>/dev/null\nend\n"
+               "function __eqctl_names\n    eqctl $argv[1] ls -o id 2>/dev/null\nend\n"
                "function __eqctl_ids\n"
                "    eqctl ls -o tsv --no-headers --columns id,label 2>/dev/null\n"
                "end\n"

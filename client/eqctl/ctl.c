@@ -21,7 +21,6 @@
 #include "eqctl/text.h"
 
 static const char SYSTEM_SOCKET[] = "/run/eqd/eqd.sock";
-enum { RECONNECT_USEC = 30000000 };
 
 /* ---- time ---- */
 
@@ -188,7 +187,15 @@ static int choose(const Ctl *ctl, const char *text, const char *flag, const char
                         *ret = i;
                         return 0;
                 }
-        ctl_error(ctl, "--%s: `%s` is none of those it takes; see eqctl help", flag, text);
+        char list[80];
+        int len = 0;
+        for (int i = 0; i < n && len < (int)sizeof(list); i++)
+                len += snprintf(list + len, sizeof(list) - (size_t)len, "%s%s",
+                                i == 0      ? ""
+                                : i < n - 1 ? ", "
+                                            : " or ",
+                                words[i]);
+        ctl_error(ctl, "--%s: `%s`; it is %s", flag, text, list);
         return EXIT_USAGE;
 }
 
@@ -309,7 +316,7 @@ void ctl_on_link(eq_client *c, eq_link event, int r, void *userdata) {
         Ctl *ctl = userdata;
         ctl->broken = event == EQ_LINK_BROKEN;
         if (event == EQ_LINK_LOST)
-                ctl_note(ctl, "lost the connection to eqd; trying again for 30 s");
+                ctl_note(ctl, "lost the connection to eqd; trying again for %d s", (int)(ctl->give_up_usec / 1000000));
         else if (event == EQ_LINK_BACK)
                 ctl_note(ctl, "%s", ctl->back);
 }
@@ -320,14 +327,14 @@ int ctl_connect_lasting(Ctl *ctl, const char *back) {
         if (status)
                 return status;
         ctl->back = back;
-        policy.give_up_usec = RECONNECT_USEC;
+        policy.give_up_usec = ctl->give_up_usec;
         eq_client_set_link(ctl->client, ctl_on_link, ctl);
         int r = eq_client_set_reconnect(ctl->client, &policy);
         return r < 0 ? ctl_fail(ctl, r) : 0;
 }
 
 int ctl_lasting_fail(Ctl *ctl, int r) {
-        if (r == -EREMOTEIO || r == -EBADMSG || r == -ENOMEM)
+        if (!ctl_is_lost(r))
                 return ctl_fail(ctl, r);
         ctl_error(ctl, "eqd did not come back at %s", ctl->socket);
         return EXIT_TEMPORARY;

@@ -4,6 +4,7 @@
 /* What every verb of eqctl works with: the options, the connection, and how to say something. Verbs return the exit
  * status of the process; so do the functions here that are said to. */
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "eq.h"
@@ -40,13 +41,14 @@ struct Ctl {
         unsigned columns; /* of the terminal; 0: output is none */
         const char *socket_option;
         char socket[108];
-        eq_client *client; /* NULL until ctl_connect() */
-        const char *back;  /* what is said when the connection has come back; literal */
-        bool broken;       /* it has not */
-        NameCache *names;  /* queue ids and uids seen so far; owned */
+        eq_client *client;     /* NULL until ctl_connect() */
+        const char *back;      /* what is said when the connection has come back; literal */
+        bool broken;           /* it has not */
+        uint64_t give_up_usec; /* so long it is tried */
+        NameCache *names;      /* queue ids and uids seen so far; owned */
 };
 #define CTL_NULL                                                                                                       \
-        { .headers = true }
+        { .headers = true, .give_up_usec = 30000000 }
 
 /* Takes the options apart. 0, or the exit status; it has said why. */
 int ctl_init(Ctl *ctl, int argc, char **argv);
@@ -57,6 +59,10 @@ void ctl_note(const Ctl *ctl, const char *format, ...) __attribute__((format(pri
 void ctl_verbose(const Ctl *ctl, const char *format, ...) __attribute__((format(printf, 2, 3))); /* with --verbose */
 int ctl_no_memory(const Ctl *ctl); /* says so; exit status */
 
+/* What is not a list of rows comes as a line of JSON each, for -o json as well. */
+static inline bool ctl_wants_json(const Ctl *ctl) {
+        return ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL;
+}
 bool ctl_has(const Ctl *ctl, FlagId flag);
 const char *ctl_get(const Ctl *ctl, FlagId flag);
 /* The value of a flag; ret is left alone where it was not given. 0, or the exit status. */
@@ -71,7 +77,11 @@ int ctl_connect(Ctl *ctl);
  * a literal, then. Subscriptions, waits and queues that are served go on. No call is outstanding. 0, or the exit status. */
 int ctl_connect_lasting(Ctl *ctl, const char *back);
 void ctl_on_link(eq_client *c, eq_link event, int r,
-                 void *ctl);           /* which says so; who sets another one calls it first */
+                 void *ctl); /* which says so; who sets another one calls it first */
+/* Of what dispatch of such a connection returned: it did not come back; else there was an answer that was none. */
+static inline bool ctl_is_lost(int r) {
+        return r != -EREMOTEIO && r != -EBADMSG && r != -ENOMEM;
+}
 int ctl_lasting_fail(Ctl *ctl, int r); /* what dispatch of such a connection returned: says so. The exit status */
 
 /* A blocking call; params is the record of the method's schema. 0, or the exit status after having said what eqd said.

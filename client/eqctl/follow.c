@@ -70,7 +70,8 @@ int follow_options(Follow *f) {
         int64_t fd = -1;
         int status = ctl_get_number(f->ctl, FLAG_status_fd, 0, 1 << 20, &fd);
 
-        f->status_fd = (int)fd;
+        f->json = ctl_wants_json(f->ctl) && !f->output;
+        f->status_fd = fd < 0 && f->json ? STDOUT_FILENO : (int)fd;
         f->kill_on_int = ctl_has(f->ctl, FLAG_kill_on_int);
         return status;
 }
@@ -113,12 +114,11 @@ static void say_cut_short(const Follow *f, const char *id, const EqTask *t) {
 
 static void write_status(const Follow *f, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
-        const char *id = f->n_tasks > 1 ? "id" : NULL;
 
         if (f->status_fd < 0)
                 return;
         text_cstr(&b, "{");
-        if (id) {
+        if (f->n_tasks > 1 || f->json) {
                 text_cstr(&b, "\"id\":\"");
                 ctl_id(&b, t->id, t->queue, f->ctl);
                 text_cstr(&b, "\",");
@@ -414,6 +414,12 @@ static int result(const Follow *f) {
         return status;
 }
 
+/* Of a wait that cannot go on. The task does, when eqd was not there for too long: 75 says so, as of --timeout. */
+static int failure(const Follow *f, int r) {
+        int status = ctl_lasting_fail(f->ctl, r);
+        return ctl_is_lost(r) ? status : follow_failure(status);
+}
+
 /* -1: go on; else the exit status. */
 static int handle_signal(Loop *l) {
         struct signalfd_siginfo si;
@@ -479,7 +485,7 @@ static void on_link(eq_client *c, eq_link event, int r, void *userdata) {
 static int go_on(Loop *l) {
         l->is_back = false;
         int r = restart_output(l);
-        return r < 0 ? follow_failure(ctl_lasting_fail(l->f->ctl, r)) : -1;
+        return r < 0 ? failure(l->f, r) : -1;
 }
 
 /* One turn. -1: go on; else the exit status. */
@@ -488,7 +494,7 @@ static int turn(Loop *l) {
         if (is_done(l))
                 return result(l->f);
         if (r < 0 || l->error)
-                return follow_failure(ctl_lasting_fail(l->f->ctl, r < 0 ? r : l->error));
+                return failure(l->f, r < 0 ? r : l->error);
         if (l->is_back)
                 return go_on(l);
         if (l->n_calls == 0 && !all_ended(l->f)) {
@@ -506,7 +512,7 @@ static int turn(Loop *l) {
 int follow_run(Follow *f) {
         Loop l = { .f = f, .end_usec = UINT64_MAX };
         sigset_t set, old;
-        int status = -1;
+        int status;
 
         if (f->timeout_usec != EQ_TIMEOUT_NEVER)
                 l.end_usec = monotonic_usec() + f->timeout_usec;
@@ -515,14 +521,13 @@ int follow_run(Follow *f) {
         if (sigprocmask(SIG_BLOCK, &set, &old) < 0)
                 return follow_failure(ctl_fail(f->ctl, -errno));
         l.signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-        int r = l.signal_fd < 0 ? -errno : 0;
-        if (r == 0 && (status = ctl_connect_lasting(f->ctl, "connected again")) == 0) {
-                status = -1;
+        if (l.signal_fd < 0)
+                status = follow_failure(ctl_fail(f->ctl, -errno));
+        else if ((status = ctl_connect_lasting(f->ctl, "connected again")) == 0) {
                 eq_client_set_link(f->ctl->client, on_link, &l);
-                r = start_waits(&l);
+                int r = start_waits(&l);
+                status = r < 0 ? failure(f, r) : -1;
         }
-        if (r < 0)
-                status = follow_failure(ctl_lasting_fail(f->ctl, r));
         while (status < 0)
                 status = turn(&l);
         if (l.signal_fd >= 0)

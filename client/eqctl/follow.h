@@ -22,6 +22,7 @@ typedef struct Follow {
         bool kill_on_int;      /* the first ^C cancels */
         uint64_t timeout_usec; /* EQ_TIMEOUT_NEVER: none */
         int status_fd;         /* -1: none */
+        bool json;             /* statuses are what is printed */
         uint64_t printed;      /* bytes of output so far */
         uint64_t output_usec;  /* monotonic; when waiting for the rest of the output ends; 0: not begun */
         uint64_t *early_ends;  /* SEQs of tasks whose output ended before follow_add() knew them; owned */
@@ -32,14 +33,15 @@ typedef struct Follow {
 
 int follow_add(Follow *f, const char *id); /* 0 or -ENOMEM */
 void follow_deinit(Follow *f);
-/* Takes --kill-on-int and --status-fd. 0, or the exit status. */
+/* Takes --kill-on-int, --status-fd and, when no output is printed, --json. 0, or the exit status. */
 int follow_options(Follow *f);
 /* Notifications that come before follow_run() must not be lost: call this before the tasks are submitted. */
 void follow_begin(Follow *f);
 /* Closes the connection at the end. Returns the exit status: that of the task, the highest of several, that of the first with `any`. */
 int follow_run(Follow *f);
 
-/* Exit status of `run` and `wait` for a failure of eqctl or eqd: 2 and 66 stay, all else is 125. */
+/* Exit status of `run` and `wait` for a failure of eqctl or eqd: 2 and 66 stay, all else is 125; but a connection that was lost
+ * for good is 75. */
 static inline int follow_failure(int status) {
         return status == 0 || status == EXIT_USAGE || status == EXIT_NOT_FOUND ? status : EXIT_NOT_RUN;
 }

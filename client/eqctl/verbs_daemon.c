@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "eqctl/help.h"
+#include "eqctl/json.h"
 #include "eqctl/rows.h"
 #include "eqctl/text.h"
 
@@ -215,7 +216,8 @@ int verb_version(Ctl *ctl) {
         EqHello hello = { 0 };
         EqHelloReply answer = { 0 };
 
-        printf("eqctl %s\n", eq_version());
+        bool json = ctl_wants_json(ctl);
+        printf(json ? "{\"eqctl\":\"%s\"}\n" : "eqctl %s\n", eq_version());
         if (!ctl->verbose)
                 return 0;
         EQ_SET(&hello, Hello, version, EQ_PROTOCOL);
@@ -225,6 +227,12 @@ int verb_version(Ctl *ctl) {
                 return status;
         if (eq_decode_map(&eq_schema_HelloReply, reply_result(reply), &answer, &error) < 0)
                 return ctl_fail(ctl, -EBADMSG);
+        if (json) {
+                _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+                json_record(&b, &eq_schema_HelloReply, &answer, ctl_id, ctl);
+                text_cstr(&b, "\n");
+                return print_buffer(ctl, &b);
+        }
         printf("eqd %.*s, protocol %" PRIu64 "\n", (int)answer.version.len, answer.version.data, answer.protocol);
         return 0;
 }

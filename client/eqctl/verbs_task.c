@@ -12,6 +12,7 @@
 #include "eqctl/follow.h"
 #include "eqctl/json.h"
 #include "eqctl/rows.h"
+#include "eqctl/sorter.h"
 #include "eqctl/text.h"
 
 enum { LS_FINISHED = 10 };
@@ -128,7 +129,8 @@ static int parse_filters(Ctl *ctl, EqBuffer *states, EqList *list) {
 typedef struct Listing {
         Rows rows;
         Counts counts;
-        uint64_t skip; /* rows to leave out before the last N */
+        uint64_t skip;  /* rows to leave out before the last N */
+        Sorter *sorter; /* NULL: they are printed as they come */
 } Listing;
 
 static int ls_count(Ctl *ctl, const EqTask *t, void *userdata) {
@@ -145,8 +147,16 @@ static int ls_task(Ctl *ctl, const EqTask *t, void *userdata) {
                 return 0;
         }
         count_task(&l->counts, t);
-        rows_add(&l->rows, t);
+        if (l->sorter)
+                sorter_add(l->sorter, t);
+        else
+                rows_add(&l->rows, t);
         return 0;
+}
+
+static void ls_sorted(void *userdata, const void *rec) {
+        Listing *l = userdata;
+        rows_add(&l->rows, rec);
 }
 
 /* Shown by id, in the order given. */
@@ -197,14 +207,22 @@ static int ls_limit(Ctl *ctl, const EqList *list, Listing *l) {
         return status;
 }
 
+/* As the table has them. */
+static const char *const sort_aliases[] = { "age", "submitted_usec", "try", "attempt", "user", "uid", NULL };
+
 int verb_ls(Ctl *ctl) {
         _cleanup_buffer_ EqBuffer states = EQ_BUFFER_NULL;
+        _cleanup_(sorter_deinit) Sorter sorter = { 0 };
+        const char *sort = ctl_get(ctl, FLAG_sort);
         EqList list = { 0 };
-        Listing l = { 0 };
+        Listing l = { .sorter = sort ? &sorter : NULL };
+        EqTask t;
 
         int status = parse_filters(ctl, &states, &list);
         if (!status)
                 status = ls_filter(ctl, &list);
+        if (!status && sort)
+                status = sorter_init(&sorter, ctl, &eq_schema_Task, sort, sort_aliases);
         if (!status && ctl->options.n_operands == 0)
                 status = ls_limit(ctl, &list, &l);
         if (!status)
@@ -215,6 +233,8 @@ int verb_ls(Ctl *ctl) {
                 status = operands_each(ctl, show_rows, &l);
         else
                 status = ctl_list_each(ctl, &list, ls_task, &l);
+        if (!status && sort)
+                status = sorter_each(&sorter, &t, sizeof(t), ls_sorted, &l);
         status = rows_end(&l.rows, status);
         if (!status)
                 print_summary(ctl, &l.counts);

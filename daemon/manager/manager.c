@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -50,7 +51,18 @@ static void on_started(void *host, Task *task) {
                 announce(host, t);
 }
 
+/* While eqd stops: whether a command ended by the first signal or had to be killed is told at the end. */
+static void count_stopped(Manager *m, const TaskRecord *t, const TaskResult *result) {
+        if (!m->stopping || result->verdict != TASK_STOPPED || !result->details || !queue_has_commands(t->queue))
+                return;
+        if (((const CommandResult *)result->details)->signal == SIGKILL)
+                m->n_killed++;
+        else
+                m->n_stopped++;
+}
+
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
+        count_stopped(host, task_record(t), result);
         if (result->verdict != TASK_NOT_STARTED)
                 announce(host, task_record(t));
         look_whether_stopped(host);
@@ -157,6 +169,10 @@ static void engine_fire(Timer *timer) {
 
 /* ---- what the command executor asks and tells ---- */
 
+static uint64_t task_grace(const TaskRecord *t, const EqSubmit *s) {
+        return EQ_HAS(s, Submit, grace_usec) ? s->grace_usec : t->queue->attributes.grace_usec;
+}
+
 static int on_prepare(void *host, Task *task, CommandSetup *ret) {
         Manager *m = host;
         TaskRecord *t = task_record(task);
@@ -171,7 +187,7 @@ static int on_prepare(void *host, Task *task, CommandSetup *ret) {
                 .run_as = t->queue->fixed ? t->queue->fixed : t->spec.identity,
                 .log = t->queue->attributes.output == COMMAND_OUTPUT_NULL ? NULL : &t->run->log,
                 .timeout_usec = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec,
-                .grace_usec = EQ_HAS(&s, Submit, grace_usec) ? s.grace_usec : t->queue->attributes.grace_usec,
+                .grace_usec = task_grace(t, &s),
                 .nice = (int)((const PoolRecord *)task->slot->pool->owner)->attributes.nice,
         };
         durable_started(t); /* before it can run */
@@ -239,12 +255,22 @@ static const CommandHooks command_hooks = {
 
 /* ---- stop: the timer looks whether all has ended, at each end and when the time is over ---- */
 
-static size_t n_volatile(const Manager *m) {
+size_t manager_n_unended(const Manager *m, bool durable) {
         size_t n = 0;
         for (const QueueRecord *q = m->queues; q; q = q->hh.next)
-                if (!durable_queue(q))
-                        n += q->queue->n_queued + q->queue->n_waiting;
+                if (durable_queue(q) == durable)
+                        n += q->queue->n_queued + q->queue->n_waiting + q->queue->n_running;
         return n;
+}
+
+/* What ran and was stopped waits again where it is to run again; n_left commands are still there. */
+static void tell_what_is_left(const Manager *m, size_t n_left) {
+        size_t n_durable = manager_n_unended(m, true), n_volatile = manager_n_unended(m, false);
+        size_t n_killed = m->n_killed + n_left, n_lost = m->keeping ? 0 : n_volatile;
+        if (n_left > 0)
+                log_event(STOP_KILLS, (.inflight = n_left), n_left);
+        log_event(STOPPED, (.pending = n_durable, .killed = n_killed, .lost = n_lost), m->n_stopped, n_killed,
+                  n_durable, n_volatile - n_lost, n_lost);
 }
 
 /* And have begun, if not handed over only. */
@@ -281,10 +307,7 @@ static void stop_fire(Timer *timer) {
         }
         const char *ignored;
         size_t n_commands = n_running - m->remote->n_busy - n_with_plugins(m, &ignored);
-        if (n_commands > 0)
-                log_event(STOP_KILLS, (.inflight = n_commands), n_commands);
-        if (!m->keeping && n_volatile(m) > 0)
-                log_event(STOP_LOSES, (.pending = n_volatile(m)), n_volatile(m));
+        tell_what_is_left(m, n_commands);
         look_whether_stuck(m);
         void (*stopped)(void *host) = m->stopped;
         m->stopped = NULL;
@@ -428,6 +451,7 @@ Manager *manager_free(Manager *m) {
                 return NULL;
         m->stopping = true;
         m->want_events = false;
+        m->keeping = false; /* that is done: what still runs is not put back any more */
         durable_close(m);
         QueueRecord *q, *next;
         HASH_ITER(hh, m->queues, q, next) {
@@ -490,6 +514,14 @@ int manager_keep(const Manager *m, int fd) {
         return snapshot_save(m, fd);
 }
 
+static uint64_t stop_grace(const TaskRecord *t, uint64_t longest) {
+        EqSubmit s = { 0 };
+        if (queue_has_workers(t->queue))
+                return USEC_NEVER; /* nothing of theirs is eqd's */
+        task_spec_decode(&t->spec, &s);
+        return MIN(task_grace(t, &s), longest);
+}
+
 void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         if (m->stopping)
                 return;
@@ -500,13 +532,13 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host)) {
         m->stop_deadline_usec = bound > USEC_NEVER - now ? USEC_NEVER : now + bound;
         LIST_FOREACH (l, &m->engine.pools)
                 pool_block(LIST_ENTRY(l, Pool, link), EQ_REASON_DRAINING, USEC_NEVER);
-        uint64_t grace = bound - bound / 5; /* KILL needs some time too */
+        uint64_t longest = bound - bound / 5; /* KILL needs some time too */
         for (QueueRecord *q = m->queues; q; q = q->hh.next) {
                 queue_recall(q->queue);
-                LIST_FOREACH_SAFE (l, &q->queue->running)
-                        (void)engine_task_stop(&m->engine, LIST_ENTRY(l, Task, link), 0,
-                                               queue_has_workers(q) ? USEC_NEVER
-                                                                    : grace); /* nothing of theirs is eqd's */
+                LIST_FOREACH_SAFE (l, &q->queue->running) {
+                        Task *t = LIST_ENTRY(l, Task, link);
+                        (void)engine_task_stop(&m->engine, t, 0, stop_grace(task_record(t), longest));
+                }
         }
         (void)timer_set(&m->timers, &m->stop_timer, now);
 }

@@ -117,8 +117,11 @@ struct Manager {
         void (*stopped)(void *host);
         Timer stop_timer;
         uint64_t stop_deadline_usec; /* monotonic */
+        size_t n_stopped, n_killed;  /* commands that have ended since the stop: by the first signal, by SIGKILL */
 };
 
+/* Tasks that have not ended, of the durable queues or of the others. */
+size_t manager_n_unended(const Manager *m, bool durable);
 static inline size_t manager_n_running(const Manager *m) {
         return engine_n_running(&m->engine);
 }

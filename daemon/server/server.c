@@ -366,6 +366,13 @@ void server_not_durable(Server *s) {
                 output_doom(LIST_ENTRY(l, Session, held_link), "what it was to be told is not durable");
 }
 
+void server_rights_changed(Server *s) {
+        LIST_FOREACH (l, &s->sessions) {
+                Session *session = LIST_ENTRY(l, Session, link);
+                session->admin = s->hooks->is_admin(s->host, session->identity);
+        }
+}
+
 void server_read(Server *s, uint64_t ticket) {
         LIST_FOREACH_SAFE (l, &s->parked) {
                 Session *session = LIST_ENTRY(l, Session, park_link);

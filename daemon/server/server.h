@@ -80,6 +80,7 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
 void server_durable(Server *s, uint64_t position);
 /* Those above `durable` are lost: who waited for them is not answered, and loses the connection. */
 void server_not_durable(Server *s);
+void server_rights_changed(Server *s);        /* who administers is asked again for every session that there is */
 void server_read(Server *s, uint64_t ticket); /* what was parked until then is served again */
 void server_start(Server *s);                 /* accepts; until then connections wait in the backlog */
 void server_stop_listening(Server *s);        /* connections go on */

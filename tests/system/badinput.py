@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: MIT
 """What people and programs get wrong, and what eqd and eqctl say to it. Afterwards eqd works as before."""
 
+import json
 import os
 import random
+import select
 import socket
 import stat
 
@@ -440,6 +442,16 @@ def exhausted_descriptors_refuse_new_clients_and_spare_the_others(eqd):
     try:
         for _ in range(20):
             equal(first.call("ping"), None)
+        answered = select.select([c.sock for c in others], [], [], 10)[0] # those that came too late, before they ask
+        equal(len(answered) >= 1, True, "nobody was told")
+        for c in others:
+            if c.sock not in answered:
+                continue
+            try:
+                c.reply(0)
+                raise AssertionError("an answer to what was not asked")
+            except RpcError as e:
+                contains(e.text, "descriptor")
     finally:
         for c in others:
             c.close()
@@ -447,9 +459,11 @@ def exhausted_descriptors_refuse_new_clients_and_spare_the_others(eqd):
     works(eqd)
 
 
-@test(env={"EQD_FAULT": "spawn:1"})
+@test(env={"EQD_FAULT": "spawn:1"}, config={"eqd.conf": "[Commands]\nWaitingProcesses=0\n"}) # else the first is one of those
 def a_refused_fork_is_tried_again(eqd):
-    eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    equal(json.loads(eqd.ok("pool", "show", "--json", "default"))["create_failures"], 0)
+    eqd.ends_as(eqd.submit("--", "true"), "DONE", attempt=1)
+    equal(json.loads(eqd.ok("pool", "show", "--json", "default"))["create_failures"], 1)
 
 
 @test(env={"EQD_FAULT": "pipe:1"})

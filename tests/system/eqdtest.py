@@ -383,7 +383,8 @@ def str_or_bytes(arg):
 
 class Eqd(Place):
     """A running eqd. config: {file below the configuration directory: text}; uid: whom it runs as; change(self): called
-    before it is started; cgroup: with a cgroup for each command, below self.cgroup; notify: what it tells the service manager
+    before it is started; cgroup: with a cgroup for each command, below self.cgroup, and
+    this eqd.conf, if it is one; notify: what it tells the service manager
     after READY=1 can be read by notified()."""
 
     def __init__(self, *args, config=None, env=None, uid=None, other_users=False, nofile=None, change=None, cgroup=False,
@@ -394,7 +395,7 @@ class Eqd(Place):
         try:
             self.prepare(config or {}, uid, other_users)
             if cgroup:
-                self.prepare_cgroup()
+                self.prepare_cgroup("" if cgroup is True else cgroup)
             if change:
                 change(self)
             self.start((*args, "--user") if user else args, env or {}, nofile)
@@ -415,11 +416,11 @@ class Eqd(Place):
             for path in (self.dir, self.dir / "state"):
                 os.chown(path, uid, uid)
 
-    def prepare_cgroup(self):
+    def prepare_cgroup(self, config):
         directory = cgroup2() / self.dir.name
         directory.mkdir()
         self.cgroup = directory
-        self.configure("eqd.conf", f"[Commands]\nCgroup={directory}\n")
+        self.configure("eqd.conf", f"{config}[Commands]\nCgroup={directory}\n")
 
     def remove(self):
         super().remove()

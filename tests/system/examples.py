@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """The examples of libeq(3), as somebody would run them who tries them first."""
 
+import os
 import select
 import subprocess
+from pathlib import Path
 
-from eqdtest import BUILD, contains, equal, eventually, main, test
+from eqdtest import BUILD, Skip, contains, equal, eventually, main, test
 from ends import crash
 from workerkit import ended, submit, worker_queue
 
@@ -26,6 +28,27 @@ def run(eqd, name, *args):
 def a_blocking_client_runs_a_command_and_waits(eqd):
     equal(run(eqd, "blocking"), "exit status 0, signal 0, 1 attempts\n")
     equal(run(eqd, "blocking", "/bin/sh", "-c", "exit 3"), "exit status 3, signal 0, 1 attempts\n")
+
+
+@test()
+def a_client_compiles_against_the_installed_library_by_pkg_config(eqd):
+    """As its user does who has the installed files only: headers, library and libeq.pc in one tree, the tree of eqd nowhere."""
+    if os.environ.get("SANITIZE", "none") != "none":
+        raise Skip("the library wants the run-time of a sanitizer")
+    root, source = eqd.dir / "root", Path(__file__).resolve().parents[2] / "client/examples/blocking.c"
+    call = lambda *args, **env: subprocess.run(args, env=eqd.environment(**env), cwd=eqd.dir, check=True, capture_output=True,
+                                               text=True, timeout=100).stdout
+    call("meson", "install", "-C", str(BUILD), "--no-rebuild", "--tags", "runtime,devel", "--destdir", str(root))
+    [pc] = root.rglob("libeq.pc")
+    found = {"PKG_CONFIG_LIBDIR": str(pc.parent), "PKG_CONFIG_SYSROOT_DIR": str(root)}
+    flags = call("pkg-config", "--cflags", "--libs", "libeq", **found).split()
+    equal(call("pkg-config", "--modversion", "libeq", **found).strip(), eqd.ok("version").split()[1])
+    call("cc", "-std=c17", "-Wall", "-Wextra", "-Werror", str(source), "-o", "work/blocking", *flags)
+    program = {"EQD_SOCKET": str(eqd.socket), "LD_LIBRARY_PATH": str(pc.parent.parent)}
+    equal(call("work/blocking", "/bin/sh", "-c", "exit 3", **program), "exit status 3, signal 0, 1 attempts\n")
+    for used in call("ldd", "work/blocking", **program).splitlines():
+        if "libeq" in used:
+            contains(used, str(root))
 
 
 @test()

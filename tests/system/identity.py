@@ -214,6 +214,68 @@ def reload_is_for_administrators(eqd):
     eqd.ok("reload")
 
 
+OPERATORS = 7007 # a group of nobody else
+
+
+def administers(eqd, task, **who):
+    """Whether this is an administrator: sees the task of another user, reads its log, reloads, stops it. All of it, or nothing."""
+    seen = task in [t["id"] for t in eqd.ls("-A", **who)]
+    done = {"ls": seen, **{verb: eqd.ctl(verb, task, **who).rc == 0 for verb in ("show", "logs")},
+            "reload": eqd.ctl("reload", **who).rc == 0, "queue pause": eqd.ctl("queue", "pause", "default", **who).rc == 0,
+            "cancel": eqd.ctl("cancel", task, **who).rc == 0}
+    if len(set(done.values())) != 1:
+        raise AssertionError(f"partly an administrator: {done}")
+    if seen:
+        eqd.ok("queue", "resume", "default", **who)
+        eqd.ends_as(task, "CANCELED")
+    else:
+        equal(eqd.show(task)["state"], "RUNNING")
+    return seen
+
+
+def runs_for_b(eqd):
+    task = eqd.ok("submit", "-c", "echo here; exec sleep 1000", uid=USER_B)
+    eqd.until_state(task, "RUNNING")
+    return task
+
+
+@test(root=True, other_users=True, config={"eqd.conf": f"[Daemon]\nAdminGroup={OPERATORS}\n"})
+def members_of_admin_group_administer_and_others_do_not(eqd):
+    task = runs_for_b(eqd)
+    equal(administers(eqd, task, uid=USER_A, groups=[USER_A, 7]), False)
+    equal(administers(eqd, task, uid=USER_A, groups=[USER_A, OPERATORS]), True)
+    task = runs_for_b(eqd)
+    equal(administers(eqd, task, uid=OPERATORS), True) # its primary group
+
+
+@test(root=True, other_users=True, config={"eqd.conf": f"[Daemon]\nAdminGroup={OPERATORS}\n"})
+def a_reload_gives_and_takes_administration_also_on_open_connections(eqd):
+    task = runs_for_b(eqd)
+    eqd.configure("eqd.conf", f"[Daemon]\nAdminGroup={USER_A}\n")
+    with eqd.connect(USER_A) as c:
+        try:
+            c.call("reload")
+            raise AssertionError("one who is in no admin group reloads")
+        except RpcError as e:
+            equal(e.text.split(":")[0], "reload is for administrators")
+        eqd.ok("reload")
+        c.call("reload")
+        equal(c.call("show", [task])[0]["state"], "RUNNING")
+        equal(administers(eqd, task, uid=OPERATORS), False)
+        equal(administers(eqd, task, uid=USER_A), True)
+        eqd.configure("eqd.conf", "")
+        eqd.ok("reload")
+        theirs = runs_for_b(eqd)
+        equal(administers(eqd, theirs, uid=USER_A), False)
+        for method, params in (("reload", []), ("show", [[theirs]])):
+            try:
+                c.call(method, *params)
+                raise AssertionError(f"{method} by one who is no administrator any more")
+            except RpcError:
+                pass
+        eqd.ok("cancel", theirs)
+
+
 @test(root=True, other_users=True)
 def a_user_cannot_signal_or_trace_eqd_or_its_spawner(eqd):
     for pid in [eqd.pid, *descendants(eqd.pid)]:

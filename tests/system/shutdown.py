@@ -4,9 +4,10 @@
 
 import os
 import signal
+import subprocess
 import time
 
-from eqdtest import (Closed, RpcError, alive, contains, descendants, equal, eventually, is_gone, main, marked, test)
+from eqdtest import (STOP_SECONDS, Closed, RpcError, alive, contains, descendants, equal, eventually, is_gone, main, marked, test)
 
 SHORT = {"eqd.conf": "[Daemon]\nStopTimeout=2s\n"}
 
@@ -117,6 +118,69 @@ def clients_are_told_and_new_tasks_refused(eqd):
     eqd.close_connections()
     eqd.expect_end(20, 0)
     eventually(lambda: not marked(eqd.dir), lambda: f"left: {alive(marked(eqd.dir))}")
+
+
+OBEYS = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+IGNORES = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
+
+
+def said(n_ended, n_killed, n_on_disk, n_handed, n_lost):
+    return (f"stopped: {n_ended} commands ended by SIGTERM, {n_killed} by SIGKILL; of what has not ended {n_on_disk} tasks are "
+            f"kept on disk, {n_handed} are for the service manager to keep, {n_lost} are lost")
+
+
+@test()
+def the_end_says_in_numbers_what_became_of_what_was_there(eqd):
+    eqd.ok("queue", "create", "p", "max_active=3")
+    eqd.ok("queue", "create", "--volatile", "v")
+    for script, args in ((OBEYS, []), (OBEYS, []), (IGNORES, ["--grace", "100ms"])):
+        running(eqd, script, "-q", "p", *args)
+    waits = [eqd.submit("-q", "p", "--", "true") for _ in range(4)]
+    volatile = [eqd.submit("-q", "v", "--hold", "--", "true") for _ in range(2)]
+    kept = eqd.stop_and_keep()
+    eqd.has_logged(said(2, 1, 7, 2, 0), "2 tasks that had not ended were given to the service manager")
+    eqd.start(kept=kept)
+    os.close(kept)
+    equal({t["id"] for t in eqd.ls("-s", "RUNNING,QUEUED,WAITING")}, {f"p/{n}" for n in range(1, 8)} | set(volatile), str(waits))
+
+
+@test()
+def an_idle_eqd_says_that_nothing_is_left(eqd):
+    eqd.stop()
+    eqd.has_logged(said(0, 0, 0, 0, 0))
+
+
+@test(config={"eqd.conf": "[Daemon]\nStopTimeout=10m\n"})
+def a_stubborn_command_has_its_own_grace_only_and_is_told_as_killed(eqd):
+    running(eqd, IGNORES, "--grace", "100ms")
+    eqd.stop()
+    eqd.has_logged(said(0, 1, 1, 0, 0))
+
+
+@test(config={"eqd.conf": "[Daemon]\nStopTimeout=0\n"})
+def commands_for_which_there_is_no_time_are_killed_and_told(eqd):
+    running(eqd, IGNORES)
+    eqd.stop()
+    eqd.has_logged("1 commands did not end in time; they are killed", said(0, 1, 1, 0, 0))
+
+
+@test(eqd=False)
+def without_a_service_manager_volatile_tasks_are_told_as_lost(place):
+    with open(place.dir / "log", "wb") as log:
+        eqd = subprocess.Popen([place.eqd, "--socket", place.socket, "--state", place.dir / "state", "--config", place.dir / "config"],
+                               env=place.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        place.ctl("ping", "--wait", "60s")
+        equal(place.ctl("queue", "create", "--volatile", "v").rc, 0)
+        for queue, n in (("v", 3), ("default", 2)):
+            for _ in range(n):
+                equal(place.ctl("submit", "-q", queue, "--hold", "--", "true").rc, 0)
+        eqd.terminate()
+        equal(eqd.wait(STOP_SECONDS), 0)
+    finally:
+        eqd.kill()
+        eqd.wait()
+    contains((place.dir / "log").read_text(), said(0, 0, 2, 0, 3))
 
 
 @test()

@@ -705,8 +705,8 @@ def the_journal_has_eqds_records_under_its_unit():
     ids = [r.get("MESSAGE_ID") for r in records if r.get("UNIT") == "eqd.service"]
     equal([i for i in ids if i in (STARTED, STOPPED)], [STARTED, STOPPED])
     own = [r for r in records if r.get("SYSLOG_IDENTIFIER") == "eqd"]
-    equal([r["MESSAGE"].split()[0] for r in own], ["ready", "got"])
-    equal([r["PRIORITY"] for r in own], ["6", "5"])
+    equal([r["MESSAGE"].split()[0] for r in own], ["ready", "got", "stopped:"])
+    equal([r["PRIORITY"] for r in own], ["6", "5", "5"])
     for r in own:
         equal((r["_SYSTEMD_UNIT"], r["_TRANSPORT"], r["_CAP_EFFECTIVE"], r["_UID"]),
               ("eqd.service", "journal", "0", str(pwd.getpwnam("eqd").pw_uid)))

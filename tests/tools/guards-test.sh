@@ -4,6 +4,8 @@
 # which the guards find nothing; the last ones give forged test logs to results.py. TAP.
 set -u
 tools=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/tools/packages.sh
+. "$tools/packages.sh" || exit 2
 dir=$(mktemp -d) || exit 2
 trap 'rm -rf "$dir"' EXIT
 tree=$dir/tree
@@ -14,7 +16,7 @@ status=0
 plant() {
     local floor
     rm -rf "$tree"
-    mkdir -p "$tree"/{man,proto,client/eqctl,tests/unit} "$tree"/daemon/{base,engine,store,spawner,executor,manager,server}
+    mkdir -p "$tree"/{man,proto,client/eqctl,tests/unit,tests/tools} "$tree"/daemon/{base,engine,store,spawner,executor,manager,server}
     cp "$tools/../../.clang-format" "$tree"
     for floor in base engine store spawner executor manager server; do
         printf '#pragma once\nint %s(void);\n' "$floor" >"$tree/daemon/$floor/$floor.h"
@@ -24,12 +26,21 @@ plant() {
     printf '#pragma once\n#include "eq-types.h"\nint eq_go(int where);\n' >"$tree/client/eq.h"
     printf 'LIBEQ_0 {\nglobal:\n        eq_go;\nlocal:\n        *;\n};\n' >"$tree/client/libeq.syms"
     page 'int eq_go(int where);' 'goes.' >"$tree/man/libeq-way.3"
-    printf '#include "engine/engine.h"\n\n#include "base/base.h"\n#include "proto/codec.h"\n' >"$tree/daemon/engine/engine.c"
+    printf '#include "engine/engine.h"\n\n#include <errno.h>\n\n#include "base/base.h"\n#include "proto/codec.h"\n' \
+        >"$tree/daemon/engine/engine.c"
+    printf '#include <eq.h>\n' >"$tree/client/example.c" # as users do
+    cp "$tools/packages.sh" "$tree/tests/tools"
+    readme "${PACKAGES_BUILD[*]} check" "unit, tools" >"$tree/README.md"
 }
 
 # page PROTOTYPE TEXT: a page of libeq.
 page() {
     printf '%s\n' '.SH NAME' 'eq_go \- go' '.SH SYNOPSIS' "$1" '.SH DESCRIPTION' '.TP' '.BR eq_go ()' "$2" '.SH "THREADS AND BLOCKING"' 'None.'
+}
+
+# readme PACKAGES FOLDERS-OF-TESTS
+readme() {
+    printf '%s\n' "apt install $1" "tests/  $2" "docs/  notes"
 }
 
 # claim WHAT GUARD [PATH TEXT]: with TEXT in PATH the guard fails and names PATH; without them it passes.
@@ -79,7 +90,7 @@ summed() {
     fi
 }
 
-echo 1..26
+echo 1..32
 claim "libeq-man: a good tree passes" libeq-man.py
 claim "libeq-man: a prototype that is not that of the header is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(long where);' goes.)\n"
 claim "libeq-man: a function without a paragraph is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(int where);' '')\n"
@@ -88,6 +99,7 @@ claim "layers: a good tree passes" layers.py
 claim "layers: an include that goes up is found" layers.py daemon/engine/up.c '#include "manager/manager.h"\n'
 claim "layers: engine does not see store" layers.py daemon/engine/side.c '#include "store/store.h"\n'
 claim "layers: store does not see engine" layers.py daemon/store/side.c '#include "engine/engine.h"\n'
+claim "layers: <> is no way to store" layers.py daemon/engine/angle.c '#include <store/store.h>\n'
 claim "layers: spawner sees base only" layers.py daemon/spawner/main.c '#include "proto/codec.h"\n'
 claim "layers: executor sees the spawner's wire only" layers.py daemon/executor/link.c '#include "spawner/spawner.h"\n'
 claim "layers: proto includes nothing of ours" layers.py proto/codec.c '#include "base/base.h"\n'
@@ -102,6 +114,30 @@ claim "headers: an installed one that C++ refuses is found" headers.sh client/eq
 
 claim "format: a good tree passes" format.sh
 claim "format: a tab is found" format.sh daemon/base/tab.c 'int f(void) {\n\treturn 0;\n}\n'
+
+claim "readme: a good tree passes" readme.sh
+claim "readme: a package that is not named is found" readme.sh README.md "$(readme "gcc check" "unit, tools")\n"
+claim "readme: a folder of tests that is not named is found" readme.sh README.md "$(readme "${PACKAGES_BUILD[*]} check" unit)\n"
+
+# other_format WHAT STATUS TEXT-OF-DIFFERENCE: format.sh where only a clang-format 19 is, which finds that.
+other_format() {
+    local rc
+    n=$((n + 1))
+    plant
+    mkdir -p "$dir/bin"
+    printf '#!/bin/sh\nexit 127\n' >"$dir/bin/clang-format-14"
+    printf '#!/bin/sh\n[ "$1" != --version ] || exec echo clang-format version 19.1.7\n[ -z "%s" ]\n' "$3" >"$dir/bin/clang-format"
+    chmod +x "$dir"/bin/*
+    PATH=$dir/bin:$PATH "$tools/format.sh" "$tree" >"$dir/out" 2>&1
+    rc=$?
+    if [ $rc = "$2" ] && grep -q 19.1.7 "$dir/out"; then
+        report "$1" 1
+    else
+        report "$1" "" "exit status $rc, want $2"
+    fi
+}
+other_format "format: another version that finds nothing is good enough" 0 ""
+other_format "format: one that would write otherwise says so and is no failure" 77 "differs"
 
 ok='{"name": "eqd:unit / a", "result": "OK", "returncode": 0, "stdout": ""}'
 summed "results: what passed is counted" "2 passed, 0 failed" 0 "$ok" "$ok"

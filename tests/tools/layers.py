@@ -3,7 +3,8 @@
 """layers.py [ROOT]: do all includes go downward?
 
 The folders are the floors of the house, and the table below says which floors each may include. Beside that every
-include of ours names its floor ("engine/queue.h"), so that a reader sees the direction on the line itself. Exit status 1 and a line per offence if not.
+include of ours names its floor ("engine/queue.h"), so that a reader sees the direction on the line itself, and
+stands in quotes, since <> finds ours as well. Exit status 1 and a line per offence if not.
 """
 
 import os
@@ -30,7 +31,7 @@ FLOORS = {
 INSTALLED = ["proto/eq-types.h", "proto/eq-plugin.h", "proto/eqd.def", "client/eq.h"]
 # Where the compiler looks, beside the folder of the file itself.
 SEARCH = ["daemon", "client", "proto", ""]
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+INCLUDE = re.compile(r'^\s*#\s*include\s*(?:"([^"]+)"|<([^>]+)>)', re.M)
 
 
 def floor_of(path):
@@ -64,6 +65,15 @@ def offence(root, source, name):
     return None
 
 
+def offence_in_brackets(root, source, name):
+    """<> finds ours on the search path as well. It is for libraries; the examples have our installed headers so, as users do."""
+    target = next((path for path in (os.path.normpath(os.path.join(folder, name)) for folder in SEARCH)
+                   if (root / path).is_file()), None)
+    if target is None or target in INSTALLED and source.startswith("client/"):
+        return None
+    return f'is in the tree, as {target}; write it in ""'
+
+
 def main():
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()
     n_files, offences = 0, []
@@ -74,10 +84,11 @@ def main():
             n_files += 1
             source, text = str(path.relative_to(root)), path.read_text()
             for match in INCLUDE.finditer(text):
-                what = offence(root, source, match[1])
+                ours, library = match.groups()
+                what = offence(root, source, ours) if ours else offence_in_brackets(root, source, library)
                 if what:
-                    line = text.count("\n", 0, match.start(1)) + 1
-                    offences.append(f'{source}:{line}: "{match[1]}" {what}')
+                    line = text.count("\n", 0, match.start()) + match[0].count("\n") + 1
+                    offences.append(f"{source}:{line}: {ours or library} {what}")
     print("\n".join(offences) if offences else f"{n_files} files: every include goes downward and names its floor")
     return 1 if offences or n_files == 0 else 0
 

@@ -8,7 +8,7 @@ PACKAGES_BUILD=(gcc libc6-dev meson ninja-build pkg-config python3
 
 # To test them in every way that ./check knows.
 PACKAGES_TEST=(check valgrind binutils g++ relacy-dev spin liburcu-dev clang libclang-rt-dev clang-format groff-base util-linux
-    systemd systemd-container libpam-systemd dbus python3-msgpack python3-pynvim mypy)
+    systemd systemd-container libpam-systemd dbus python3-msgpack python3-pynvim mypy zsh fish)
 # Node may have come from elsewhere, with an npm of its own that Debian's would be in the way of.
 command -v node >/dev/null && command -v npm >/dev/null || PACKAGES_TEST+=(nodejs npm)
 

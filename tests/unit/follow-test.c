@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "eqctl/follow.h"
 
+#include <sys/wait.h>
+
+#include "fake-eqd.h"
 #include "test.h"
 
 static int status(const char *state, int exit, int sig, bool started) {
@@ -48,6 +51,79 @@ TEST(failures_of_eqctl_are_125_but_for_usage_and_unknown_names) {
         ck_assert_int_eq(follow_failure(EXIT_FAILURE), EXIT_NOT_RUN);
 }
 
+/* ---- the connection ends ---- */
+
+/* eqctl in a child, which tries for next to no time to connect again. */
+static pid_t begin(const FakeEqd *e, int argc, const char *const *words) {
+        const char *argv[8] = { "eqctl", "-S", e->path };
+        Ctl ctl = CTL_NULL;
+
+        memcpy(argv + 3, words, (size_t)argc * sizeof(*words));
+        pid_t pid = fork();
+        ck_assert_int_ge(pid, 0);
+        if (pid > 0)
+                return pid;
+        close(e->listen_fd);
+        int r = ctl_init(&ctl, argc + 3, (char **)argv);
+        ctl.give_up_usec = 1;
+        _exit(r ? r : verbs[ctl.options.verb].run(&ctl));
+}
+
+static int end(pid_t pid) {
+        int status;
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static const char *const wait_words[] = { "wait", "q/1" };
+static const char *const submit_words[] = { "submit", "-w", "--", "true" };
+static const char *const run_words[] = { "run", "-n", "--", "true" };
+static const struct {
+        int argc;
+        const char *const *words;
+        bool submits;
+} followers[] = { { 2, wait_words, false }, { 4, submit_words, true }, { 4, run_words, true } };
+
+/* Up to where it waits for the task. */
+static uint32_t until_it_waits(FakeEqd *e, size_t i) {
+        fake_accept(e);
+        if (followers[i].submits)
+                fake_reply_id(e, fake_expect(e, "submit", NULL), 5, 1);
+        return fake_expect(e, "wait", NULL);
+}
+
+static void goes_for_good(size_t i) {
+        FakeEqd e;
+        fake_init(&e);
+        pid_t pid = begin(&e, followers[i].argc, followers[i].words);
+        (void)until_it_waits(&e, i);
+        close(e.listen_fd);
+        e.listen_fd = -1;
+        fake_hangup(&e);
+        ck_assert_int_eq(end(pid), 75);
+        fake_done(&e);
+}
+
+static void refuses_to_wait(size_t i) {
+        FakeEqd e;
+        fake_init(&e);
+        pid_t pid = begin(&e, followers[i].argc, followers[i].words);
+        fake_reply_error(&e, until_it_waits(&e, i), EQ_E_LIMIT, "too much is asked for");
+        ck_assert_int_eq(end(pid), 125);
+        fake_done(&e);
+}
+
+TEST(an_eqd_that_does_not_come_back_is_75) {
+        for (size_t i = 0; i < sizeof(followers) / sizeof(followers[0]); i++)
+                goes_for_good(i);
+}
+
+TEST(an_eqd_that_refuses_to_wait_is_125_whatever_it_says) {
+        for (size_t i = 0; i < sizeof(followers) / sizeof(followers[0]); i++)
+                refuses_to_wait(i);
+}
+
 RUN_TESTS("follow", 10, test_the_exit_status_of_a_task_is_passed_on_unchanged, test_a_signal_is_128_and_its_number,
           test_a_timeout_is_124_however_it_ended, test_what_never_ran_is_125,
-          test_failures_of_eqctl_are_125_but_for_usage_and_unknown_names)
+          test_failures_of_eqctl_are_125_but_for_usage_and_unknown_names, test_an_eqd_that_does_not_come_back_is_75,
+          test_an_eqd_that_refuses_to_wait_is_125_whatever_it_says)
