@@ -3,6 +3,7 @@
 # completion.sh EQD EQCTL: do bash, zsh and fish complete eqctl? Each loads its script as users do and is asked, with a real
 # eqd behind it. TAP: a claim for each shell and line; of a shell that is not there one that is skipped.
 set -u
+exec </dev/null # a shell that asks something gets no answer
 eqd=$1
 PATH=$(dirname "$2"):$PATH
 dir=$(mktemp -d "${TMPDIR:-/tmp}/eqd-XXXXXX") || exit 2
@@ -22,7 +23,7 @@ eqctl completion bash >"$dir/bash" && eqctl completion fish >"$dir/fish" && eqct
 
 # complete_SHELL LINE: what the line, without its newline, can be completed to; one a line.
 complete_bash() {
-    bash --noprofile --norc -c '
+    timeout 30 bash --noprofile --norc -c '
         source "$1"
         read -ra COMP_WORDS <<<"$2"
         [[ $2 != *" " ]] || COMP_WORDS+=("")
@@ -32,12 +33,12 @@ complete_bash() {
 }
 
 complete_fish() {
-    fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$dir/fish" "$1" | cut -f 1
+    timeout 30 fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$dir/fish" "$1" | cut -f 1
 }
 
 # What its editor calls at a Tab, as compinit has found it. compadd(1) works in the editor only; here it prints what it would add.
 complete_zsh() {
-    zsh -f -c '
+    timeout 30 zsh -f -c '
         fpath=($1 $fpath)
         autoload -Uz compinit && compinit -u -D || exit
         compadd() {
