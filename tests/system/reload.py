@@ -4,6 +4,7 @@
 
 import os
 import signal
+import time
 
 from eqdtest import contains, equal, main, test
 
@@ -137,6 +138,27 @@ def SIGHUP_reloads_as_well_and_survives_a_bad_file(eqd):
     os.kill(eqd.pid, signal.SIGHUP)
     eqd.fails(78, "reload", says="encode.queue:1")
     equal(attribute(eqd, "encode", "max_active"), "3")
+
+
+def monotonic_usec():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+@test(config={"queues.d/encode.queue": GOOD}, notify=True)
+def SIGHUP_tells_the_service_manager_when_it_begins_and_that_it_is_ready_again(eqd):
+    """systemd takes a READY=1 as the end of the reload only if MONOTONIC_USEC is not before the signal that it sent. It is told
+    the end also when the files are bad: the old configuration is in force, and nothing would ever end the wait."""
+    for text, queues in ((GOOD, 3), ("nonsense\n", 3)):
+        eqd.configure("queues.d/other.queue", text)
+        before = monotonic_usec()
+        os.kill(eqd.pid, signal.SIGHUP)
+        told = [eqd.until_notified(lambda m: "RELOADING" in m or "READY" in m) for _ in range(2)]
+        equal([(m.get("RELOADING"), m.get("READY")) for m in told], [("1", None), (None, "1")])
+        began = int(told[0]["MONOTONIC_USEC"])
+        equal(before <= began <= monotonic_usec(), True, f"MONOTONIC_USEC={began} after a signal at {before}")
+        equal(told[0]["STATUS"], "Reloading")
+        equal(told[1]["STATUS"], f"{queues} queues, 0 running, 0 pending")
+    eqd.has_logged("configuration not loaded")
 
 
 @test(eqd=False)
