@@ -96,14 +96,14 @@ static void add_field(Strings *s, const EventFieldRow *row, const EventFields *f
         add(s, row->key, number);
 }
 
-void event_write(EventId id, const EventFields *fields, const char *format, ...) {
+void event_write(EventId id, int level, const EventFields *fields, const char *format, ...) {
         const EventRow *row = &event_rows[id];
         EventFields all = *fields;
         Strings s = { .n = 0 };
         char text[TEXT_MAX], more[64] = "";
         va_list ap;
         int saved = errno;
-        if (!log_wants(row->priority) || !admit(id, &all.suppressed))
+        if (!log_wants(level) || !admit(id, &all.suppressed))
                 return;
         va_start(ap, format);
         vsnprintf(text, sizeof(text), format, ap);
@@ -114,6 +114,6 @@ void event_write(EventId id, const EventFields *fields, const char *format, ...)
         add(&s, "EQD_EVENT", row->name);
         for (size_t i = 0; i < n_event_fields; i++)
                 add_field(&s, &event_fields[i], &all);
-        log_write_fields(row->priority, s.all, s.n, "%s%s", text, more);
+        log_write_fields(level, s.all, s.n, "%s%s", text, more);
         errno = saved;
 }

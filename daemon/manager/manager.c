@@ -267,9 +267,9 @@ static void look_whether_stuck(Manager *m) {
         size_t n = n_with_plugins(m, &error);
         m->stuck = n > 0 || error;
         if (n > 0)
-                log_error("%zu tasks are with plugins that did not return in time; eqd ends without them", n);
+                log_event(PLUGINS_STUCK, (.inflight = n), n);
         else if (error)
-                log_error("there is no thread to close plugins with: %s; eqd ends without that", error);
+                log_event(PLUGINS_UNCLOSED, (.error = error), error);
 }
 
 static void stop_fire(Timer *timer) {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "manager/parts.h"
 
 static bool in_daemon(const Param *row) {
@@ -150,7 +150,6 @@ int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refu
                 return r;
         fill(m, row, t);
         param_print(row, t->object, text);
-        log_notice("%s of [%s] was set to \"%s\" by an administrator, until a reload or the end of eqd", row->name,
-                   row->section, text);
+        log_event(SETTING_CHANGED, (.setting = row->name), row->name, row->section, text);
         return 0;
 }
