@@ -18,6 +18,7 @@ typedef enum EventId {
 
 #define EVENT_MEMBER_TEXT(member) const char *member;
 #define EVENT_MEMBER_NUMBER(member) uint64_t member;
+#define EVENT_MEMBER_COUNT(member) const uint64_t *member;
 #define EVENT_FIELD(member, type, ...) EVENT_MEMBER_##type(member)
 typedef struct EventFields {
 #include "base/events.def"
@@ -31,9 +32,11 @@ typedef struct EventRow {
 } EventRow;
 extern const EventRow event_rows[_EVENT_MAX];
 
+typedef enum EventFieldType { EVENT_FIELD_TEXT, EVENT_FIELD_NUMBER, EVENT_FIELD_COUNT } EventFieldType;
+
 typedef struct EventFieldRow {
         const char *key, *doc;
-        bool is_text;
+        EventFieldType kind;
         size_t offset; /* in EventFields */
 } EventFieldRow;
 extern const EventFieldRow event_fields[];

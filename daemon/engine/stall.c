@@ -414,6 +414,8 @@ static void fill_queue(const Stall *s, WatchQueue *q, StallReport *r) {
         watch_name_get(&q->name, r->queue);
         r->n_ready = n_waiting(s, q);
         r->n_running = q->judge.n_running;
+        uint64_t max = WATCH_GET(q->max_active), n_free = max > r->n_running ? max - r->n_running : 0;
+        r->n_inactive = r->n_ready > n_free ? r->n_ready - n_free : 0;
 }
 
 static void judge_pool(Stall *s, WatchPool *p) {

@@ -70,6 +70,7 @@ typedef struct StallReport {
         char task_queue[EQ_NAME_MAX + 1];
         uint64_t seq, task_usec, pid; /* the task that it waits for, or that hangs, and how long it has run */
         uint64_t n_ready, n_running;  /* of the queue; of a pool: of the one named, and in all */
+        uint64_t n_inactive;          /* of n_ready: behind max_active */
         uint64_t n_slots;             /* of a pool */
 } StallReport;
 

@@ -367,6 +367,19 @@ int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
         return 0;
 }
 
+/* ---- what the engine tells ---- */
+
+/* Only whoever runs commands, or plugins, creates something; of the pool of worker clients there is nothing to tell. */
+void pool_on_creation(void *host, Pool *p, uint64_t lasted_usec) {
+        const char *what = p->kind == POOL_THREAD ? "thread" : "process";
+        const char *name = p->create_error < 0 ? strerrorname_np(-p->create_error) : NULL;
+        if (p->create_error == 0)
+                log_event(WORKER_CREATED, (.pool = p->name), p->name, (double)lasted_usec / USEC_PER_SEC);
+        else
+                log_event(WORKER_CREATE_FAILED, (.pool = p->name, .error = strerror(-p->create_error)), what,
+                          name ? name : "unknown error");
+}
+
 /* ---- from files ---- */
 
 static void rebase(PoolRecord *p, const PoolAttributes *base) {

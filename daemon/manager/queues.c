@@ -231,6 +231,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->creator = creator;
         q->library = plugin_library_ref(library);
         list_init(&q->history);
+        list_init(&q->rescued_link);
         list_init(&q->finished_keys);
         list_init(&q->space_waiters);
         list_init(&q->removers);

@@ -717,7 +717,8 @@ def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
         equal(ended(c, task)["attempt"], 1)
     q = eqd.queue("p")
     equal((q["mayday"] >= 1, q["rescued"]), (True, 20), str(q))
-    eqd.has_logged("queue p: mayday, rescuer active (create-failure)")
+    eqd.has_logged("queue p: mayday, rescuer active (create-failure: Resource temporarily unavailable)",
+                   "<4>eqd: workqueue: Failed to create a worker thread: EAGAIN")
     shown = why(c, behind)
     equal((shown["reason"], "no further thread" in shown["detail"]), ("create-failure", True), str(shown))
     pool = c.call("pool_show", "plugin")

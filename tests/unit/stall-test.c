@@ -256,6 +256,7 @@ TEST(w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on)
         ck_assert_uint_eq(r->seq, 1);
         ck_assert_int_eq(r->reason, EQ_REASON_SERIAL);
         ck_assert_uint_eq(r->n_ready, 5);
+        ck_assert_uint_eq(r->n_inactive, 5);
 }
 
 /* ---- W4 ---- */
