@@ -460,7 +460,13 @@ static void on_asked(void *host) {
                 command_executor_ask(d->manager->commands);
 }
 
-static const WatchdogHooks watchdog_hooks = { .report = on_stall, .asked = on_asked, .die = abort };
+/* Watchdog thread, which ends before the manager does. */
+static int on_sync(void *host, uint64_t usec) {
+        const Daemon *d = host;
+        return manager_wait_for_store(d->manager, usec);
+}
+
+static const WatchdogHooks watchdog_hooks = { .report = on_stall, .asked = on_asked, .sync = on_sync, .die = abort };
 
 static int start_watchdog(Daemon *d, const char *cgroup) {
         WatchdogConfig config = {
