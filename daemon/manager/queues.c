@@ -718,7 +718,7 @@ static void say_what_is_lost(const Config *old) {
 
 int queues_apply_config(Manager *m, Config *config, Refusal *r) {
         int checked = check_files(m, config, r);
-        if (checked >= 0)
+        if (checked >= 0 && config != m->config) /* else pools have taken over what it says of them: manager_start() */
                 checked = pools_check_config(m, config, r);
         if (checked < 0)
                 return checked;
