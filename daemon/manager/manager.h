@@ -287,6 +287,7 @@ typedef struct Tunable {
         const Param *row;
         const void *object; /* that the row is of; borrowed from the configuration in force */
         bool changed;       /* set at run time */
+        EqBytes name;       /* that it was found by, without a section; borrowed from who asked */
 } Tunable;
 
 /* The i-th of all, in the order of the tables. False: there are no more. */

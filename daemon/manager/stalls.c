@@ -277,12 +277,29 @@ void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
                 manager_event_stall(m, event_of(&r), &r);
 }
 
+static void print_setting(const DaemonSettings *d, const char *name, char ret[PARAM_PRINT_MAX]) {
+        param_print(params_find(&daemon_settings_table, name, strlen(name)), d, ret);
+}
+
+void stalls_check_settings(const Manager *m) {
+        const DaemonSettings *d = &m->config->daemon;
+        uint64_t panic = d->panic_on_stall_time_usec, thresh = d->watchdog_thresh_usec;
+        char panic_text[PARAM_PRINT_MAX], thresh_text[PARAM_PRINT_MAX];
+        if (panic == 0 || thresh == PARAM_INFINITY || panic >= thresh)
+                return;
+        print_setting(d, "panic_on_stall_time", panic_text);
+        print_setting(d, "watchdog_thresh", thresh_text);
+        log_event(PANIC_TIME_SHORT, (.setting = "panic_on_stall_time"), panic_text, thresh_text);
+}
+
 StallConfig manager_stall_config(const Manager *m) {
         const DaemonSettings *d = &m->config->daemon;
         uint64_t panic_time = d->panic_on_stall_time_usec;
         return (StallConfig) {
                 .watchdog_usec = d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec,
                 .hung_usec = d->hung_task_timeout_secs_usec == PARAM_INFINITY ? 0 : d->hung_task_timeout_secs_usec,
+                .hung_check_usec = d->hung_task_check_interval_secs_usec,
+                .hung_check_count = d->hung_task_check_count,
                 .hung_warnings = d->hung_task_warnings > INT64_MAX ? -1 : (int64_t)d->hung_task_warnings,
                 .hung_panic = d->hung_task_panic,
                 .panic_on_stall = d->panic_on_stall,

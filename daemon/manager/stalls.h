@@ -40,5 +40,7 @@ void manager_take_stall(Manager *m, const StallReport *r, bool logged);
 /* The worst of those that last, or NULL; and since when it does not go on. */
 const StallReport *stalls_worst(const StallList *l);
 uint64_t stall_since_usec(const StallReport *r); /* monotonic */
-/* The present settings for the watch. */
+/* Tells what is odd about the present settings for the watch. */
+void stalls_check_settings(const Manager *m);
+/* They themselves. */
 StallConfig manager_stall_config(const Manager *m);

@@ -161,6 +161,28 @@ def SIGHUP_tells_the_service_manager_when_it_begins_and_that_it_is_ready_again(e
     eqd.has_logged("configuration not loaded")
 
 
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=30s\nPanicOnStallTime=10s\n"})
+def a_panic_before_a_stall_can_be_known_is_told_when_it_is_loaded(eqd):
+    told = "<4>eqd: PanicOnStallTime=10s is less than WatchdogThresh=30s and acts as that"
+    equal(eqd.has_logged(told).count(told), 1)
+    for thresh, n in ((60, 1), (5, 2)):
+        eqd.configure("eqd.conf", f"[Watchdog]\nWatchdogThresh=30s\nPanicOnStallTime={thresh}\n")
+        eqd.ok("reload")
+        equal(eqd.has_logged("configuration loaded again").count("acts as that"), n)
+
+
+@test(config={"eqd.conf": "[Watchdog]\nMaydayIntervalMs=250\nCreateCooldownMs=2s\nHungTaskWarnings=-1\n",
+              "pools.d/t.pool": "[Pool]\nKind=thread\nCreateCooldownMs=40\n"})
+def the_kernels_names_are_taken_from_files_too(eqd):
+    for name, value in (("mayday_interval", "250ms"), ("create_cooldown", "2s"), ("hung_task_warnings", "infinity")):
+        contains(eqd.ok("param", "get", name), value)
+    contains(eqd.ok("pool", "show", "t"), "create_cooldown=40ms")
+    eqd.ok("pool", "set", "t", "create_cooldown_ms=70")
+    contains(eqd.ok("pool", "show", "t"), "create_cooldown=70ms")
+    eqd.configure("eqd.conf", "[Watchdog]\nMaydayIntervalMs=0\n")
+    eqd.fails(78, "reload", says=["eqd.conf:2: MaydayIntervalMs: ", "1ms"])
+
+
 @test(eqd=False)
 def eqd_does_not_start_with_a_bad_file_and_names_it(place):
     (place.dir / "config/queues.d").mkdir(parents=True)
