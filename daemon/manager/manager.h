@@ -18,6 +18,7 @@ typedef struct Caller {
         Identity *identity;
         User *user;
         bool admin;
+        const Task *by; /* the task that asks, which runs; NULL: a client does */
 } Caller;
 
 typedef struct Refusal {

@@ -48,6 +48,7 @@ static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload
                 .identity = t->spec.identity,
                 .user = t->user,
                 .admin = manager_is_admin(m, t->spec.identity),
+                .by = by,
         };
         EqSubmit s = { 0 };
         Refusal refusal;

@@ -96,6 +96,26 @@ def a_task_over_several_queues_may_be_a_plugins(eqd):
 
 
 @plugin_test()
+def T_DRAIN_a_chain_of_tasks_is_run_while_outsiders_are_refused(eqd):
+    """Depth 5; then one of 25, which is told once: it has the chance to have no end."""
+    c, other, start = plugin_queue(eqd), eqd.connect(), 1
+    for depth in (5, 25):
+        eqd.ok("queue", "pause", "p")
+        submit(c, b"deep p\0" + bytes([depth]))
+        msgid = other.send("queue_drain", "p")
+        eventually(lambda: eqd.queue("p")["state"] == "draining", "it drains")
+        eqd.fails(75, "submit", "-q", "p", "--payload", "x", says="draining")
+        eqd.ok("queue", "resume", "p")
+        other.reply(msgid)
+        tasks = [f"p/{n}" for n in range(start, start + depth + 1)]
+        equal([state(c, t) for t in tasks], len(tasks) * ["DONE"])
+        start += depth + 1
+        equal(eqd.ctl("show", f"p/{start}").rc, 66, "and no more")
+    log = eqd.has_logged("<4>eqd: workqueue p: drain_workqueue() isn't complete after 10 tries")
+    equal(log.count("drain_workqueue"), 1)
+
+
+@plugin_test()
 def deferred_tasks_end_when_they_are_completed(eqd):
     c = plugin_queue(eqd)
     for payload, result in ((b"defer", b"later"), (b"defer-at-once", b"now")):
