@@ -393,7 +393,7 @@ static void watch_pressure(Daemon *d) {
         d->pressure = pressure_watch_close(d->pressure);
         int r = pressure_watch_open(&d->loop, &config, on_pressed, d, &d->pressure);
         if (r < 0)
-                log_error("memory pressure is not watched: %s; reload to try again", strerror(-r));
+                log_event(PRESSURE_FAILED, (.error = strerror(-r)), strerror(-r));
 }
 
 static void on_configured(void *host) {
@@ -462,7 +462,13 @@ static void on_asked(void *host) {
                 command_executor_ask(d->manager->commands);
 }
 
-static const WatchdogHooks watchdog_hooks = { .report = on_stall, .asked = on_asked, .die = abort };
+/* Watchdog thread, which ends before the manager does. */
+static int on_sync(void *host, uint64_t usec) {
+        const Daemon *d = host;
+        return manager_wait_for_store(d->manager, usec);
+}
+
+static const WatchdogHooks watchdog_hooks = { .report = on_stall, .asked = on_asked, .sync = on_sync, .die = abort };
 
 static int start_watchdog(Daemon *d, const char *cgroup) {
         WatchdogConfig config = {
@@ -522,11 +528,13 @@ static int start(Daemon *d) {
         Config *config;
         char error[256];
         if (d->options.config &&
-            access(d->options.config, F_OK) < 0) /* as any file that is missing; but it was named */
-                log_warning("--config %s: %s; all settings are the built-in ones", d->options.config, strerror(errno));
+            access(d->options.config, F_OK) < 0) { /* as any file that is missing; but it was named */
+                const char *why = strerror(errno);
+                log_event(CONFIG_MISSING, (.error = why), d->options.config, why);
+        }
         int r = config_load(d->places.config, d->places.system, &config, error, sizeof(error));
         if (r < 0) {
-                fprintf(stderr, "eqd: %s\n", error);
+                log_event(START_FAILED, (.error = error), error);
                 return -EUCLEAN;
         }
         log_set_level(d->options.log_level >= 0 ? d->options.log_level : (int)config->daemon.log_level);
@@ -547,7 +555,8 @@ static int start(Daemon *d) {
         };
         r = manager_new(&mc, &manager_hooks, d, &d->manager);
         if (r < 0) {
-                fprintf(stderr, "eqd: cannot start (spawner %s): %s\n", d->places.spawner, strerror(-r));
+                (void)snprintf(error, sizeof(error), "spawner %s: %s", d->places.spawner, strerror(-r));
+                log_event(START_FAILED, (.error = error), error);
                 config_free(config);
                 leftovers_free(mc.leftovers);
                 return r;
@@ -611,7 +620,7 @@ static void finish(Daemon *d) {
         uv_walk(&d->loop, close_handle, d);
         (void)uv_run(&d->loop, UV_RUN_DEFAULT);
         if (uv_loop_close(&d->loop) != 0)
-                log_error("handles were left open");
+                log_event(HANDLES_LEFT, (0));
         close_fd(d->lock_fd);
         close_fd(d->listen_fd);
         close_fd(d->kept_fd);

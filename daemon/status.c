@@ -13,6 +13,7 @@ enum { INTERVAL_MSEC = 1000 };
 
 static StatusNumbers numbers(const Manager *m) {
         const StallReport *stall = stalls_worst(&m->stalls);
+        RescueState rescue = manager_rescue(m);
         return (StatusNumbers) {
                 .n_queues = m->engine.n_queues,
                 .n_running = manager_n_running(m),
@@ -21,20 +22,36 @@ static StatusNumbers numbers(const Manager *m) {
                 .pressed = manager_is_pressed(m),
                 .stall_episode = stall ? stall->episode : 0,
                 .stall_usec = stall ? stall->stuck_usec : 0,
+                .rescue_queue = rescue.queue ? rescue.queue->id : 0,
+                .rescue_reason = rescue.reason,
+                .rescue_error = rescue.error,
         };
 }
 
-/* "STALLED pool default 42s (queue mail: slots, 340 pending); " */
-static void stall_status(const StallReport *r, char *buf, size_t size) {
+/* "STALLED pool default 42s (queue mail: slots, 340 pending, oldest #1234 44s); " */
+static void stall_status(const Manager *m, const StallReport *r, char *buf, size_t size) {
         unsigned long long seconds = r->stuck_usec / USEC_PER_SEC, n = r->n_ready;
+        char oldest[64] = "";
+        StallDetail d;
+        manager_stall_detail(m, r, &d);
+        if (d.oldest_seq > 0)
+                (void)snprintf(oldest, sizeof(oldest), ", oldest #%llu %llus", (unsigned long long)d.oldest_seq,
+                               (unsigned long long)(d.oldest_usec / USEC_PER_SEC));
         if (r->kind == STALL_PART)
                 (void)snprintf(buf, size, "STALLED %s %llus; ", r->part, seconds);
         else if (r->kind == STALL_POOL)
-                (void)snprintf(buf, size, "STALLED pool %s %llus (queue %s: %s, %llu pending); ", r->pool, seconds,
-                               r->queue, eq_reason_name(r->reason), n);
+                (void)snprintf(buf, size, "STALLED pool %s %llus (queue %s: %s, %llu pending%s); ", r->pool, seconds,
+                               r->queue, eq_reason_name(r->reason), n, oldest);
         else
-                (void)snprintf(buf, size, "STALLED queue %s %llus (%s, %llu pending); ", r->queue, seconds,
-                               eq_reason_name(r->reason), n);
+                (void)snprintf(buf, size, "STALLED queue %s %llus (%s, %llu pending%s); ", r->queue, seconds,
+                               eq_reason_name(r->reason), n, oldest);
+}
+
+/* "RESCUE queue mail (create-failure: EAGAIN); " */
+static void rescue_status(const RescueState *s, char *buf, size_t size) {
+        const char *error = s->error < 0 ? strerrorname_np(-s->error) : NULL;
+        (void)snprintf(buf, size, "RESCUE queue %s (%s%s%s); ", s->queue->name, eq_reason_name(s->reason),
+                       error ? ": " : "", error ? error : "");
 }
 
 void status_text(const Manager *m, char *buf, size_t size) {
@@ -42,8 +59,13 @@ void status_text(const Manager *m, char *buf, size_t size) {
         const StallReport *stall = stalls_worst(&m->stalls);
         size_t used = 0;
         if (stall) {
-                stall_status(stall, buf, size);
+                stall_status(m, stall, buf, size);
                 used = strlen(buf);
+        }
+        RescueState rescue = manager_rescue(m);
+        if (rescue.queue) {
+                rescue_status(&rescue, buf + used, size - used);
+                used += strlen(buf + used);
         }
         (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending%s%s", n.n_queues, n.n_running,
                        n.n_pending, n.pressed ? "; memory pressure" : "",
@@ -54,7 +76,9 @@ static bool is_true(const Status *s) {
         StatusNumbers n = numbers(s->manager);
         return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending &&
                n.lost_others == s->told.lost_others && n.pressed == s->told.pressed &&
-               n.stall_episode == s->told.stall_episode && n.stall_usec == s->told.stall_usec;
+               n.stall_episode == s->told.stall_episode && n.stall_usec == s->told.stall_usec &&
+               n.rescue_queue == s->told.rescue_queue && n.rescue_reason == s->told.rescue_reason &&
+               n.rescue_error == s->told.rescue_error;
 }
 
 static void tell(Status *s) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Keeps the line that `systemctl status` shows true: the worst stall, if any, then queues, running and pending tasks. After a change it is told anew, at
+/* Keeps the line that `systemctl status` shows true: the worst stall, if any, a queue that is rescued, if any, then queues, running and pending tasks. After a change it is told anew, at
  * most once a second; while nothing changes the loop is not woken. Without a service manager nothing is done. Loop. */
 
 #include <stdbool.h>
@@ -11,13 +11,16 @@
 
 #include "manager/manager.h"
 
-enum { STATUS_MAX = 256 }; /* room for the line */
+enum { STATUS_MAX = 384 }; /* room for the line */
 
 typedef struct StatusNumbers {
         size_t n_queues, n_running, n_pending;
         uint64_t stall_episode, stall_usec; /* the worst that lasts, as it was last reported; 0: none */
-        bool lost_others;                   /* manager_lost_others() */
-        bool pressed;                       /* manager_is_pressed() */
+        uint64_t rescue_queue;              /* as of manager_rescue(); 0: none */
+        eq_reason rescue_reason;
+        int rescue_error;
+        bool lost_others; /* manager_lost_others() */
+        bool pressed;     /* manager_is_pressed() */
 } StatusNumbers;
 
 typedef struct Status {

@@ -29,9 +29,10 @@
 #include "proto/schema.h"
 
 enum { RING = 256, DUMP_MAX = 64 };
-#define ASK_MAX_USEC (5 * USEC_PER_SEC) /* longest time between two signs of life */
-#define UNTAKEN_MAX_USEC USEC_PER_SEC   /* so long a report waits for the loop */
-#define FLUSH_MAX_USEC USEC_PER_SEC     /* for the journal, before a panic */
+#define ASK_MAX_USEC (5 * USEC_PER_SEC)  /* longest time between two signs of life */
+#define UNTAKEN_MAX_USEC USEC_PER_SEC    /* so long a report waits for the loop */
+#define SYNC_MAX_USEC (2 * USEC_PER_SEC) /* for the disk, before a panic; a dead one must not put that off */
+#define FLUSH_MAX_USEC USEC_PER_SEC      /* for the journal, likewise */
 
 typedef struct Entry {
         StallReport report;
@@ -226,6 +227,10 @@ static void panic(Watchdog *w, const StallReport *r) {
         panic_text(w, r, text, sizeof(text));
         dump(w, now);
         log_event_fields(PANIC, &fields, text);
+        int e = w->hooks->sync(w->host, SYNC_MAX_USEC);
+        const char *error = e == -ETIMEDOUT ? "the disk does not answer" : strerror(-e);
+        if (e < 0)
+                log_event(PANIC_UNSYNCED, (.error = error), error);
         (void)log_flush(FLUSH_MAX_USEC);
         snprintf(status, sizeof(status), "PANIC workqueue: %s", text);
         pthread_mutex_lock(&w->lock);

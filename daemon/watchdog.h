@@ -19,7 +19,9 @@ typedef struct WatchdogHooks {
         /* A report arrived; `logged` if that was done already. Loop. */
         void (*report)(void *host, const StallReport *r, bool logged);
         void (*asked)(void *host); /* a sign of life was asked for; others may be asked in turn. Loop */
-        void (*die)(void);         /* the end of a panic that nobody ended: abort(). Watchdog thread */
+        /* Waits, for at most so long, until what was accepted is on disk. 0 or negative errno. Watchdog thread */
+        int (*sync)(void *host, uint64_t usec);
+        void (*die)(void); /* the end of a panic that nobody ended: abort(). Watchdog thread */
 } WatchdogHooks;
 
 typedef struct WatchdogConfig {

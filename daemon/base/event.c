@@ -28,10 +28,8 @@ const EventRow event_rows[_EVENT_MAX] = {
 #include "base/events.def"
 };
 
-#define IS_TEXT_TEXT true
-#define IS_TEXT_NUMBER false
 #define EVENT_FIELD(member, type, key_, doc_)                                                                          \
-        { .key = (key_), .doc = (doc_), .is_text = IS_TEXT_##type, .offset = offsetof(EventFields, member) },
+        { .key = (key_), .doc = (doc_), .kind = EVENT_FIELD_##type, .offset = offsetof(EventFields, member) },
 const EventFieldRow event_fields[] = {
 #include "base/events.def"
 };
@@ -83,27 +81,29 @@ static void add(Strings *s, const char *key, const char *value) {
 static void add_field(Strings *s, const EventFieldRow *row, const EventFields *fields) {
         const void *member = (const char *)fields + row->offset;
         char number[24];
-        if (row->is_text) {
-                const char *value = *(const char *const *)member;
-                if (value)
-                        add(s, row->key, value);
+        const uint64_t *value = member;
+        if (row->kind == EVENT_FIELD_TEXT) {
+                const char *text = *(const char *const *)member;
+                if (text)
+                        add(s, row->key, text);
                 return;
         }
-        uint64_t value = *(const uint64_t *)member;
-        if (value == 0)
+        if (row->kind == EVENT_FIELD_COUNT)
+                value = *(const uint64_t *const *)member;
+        if (!value || (row->kind == EVENT_FIELD_NUMBER && *value == 0))
                 return;
-        snprintf(number, sizeof(number), "%" PRIu64, value);
+        snprintf(number, sizeof(number), "%" PRIu64, *value);
         add(s, row->key, number);
 }
 
-void event_write(EventId id, const EventFields *fields, const char *format, ...) {
+void event_write(EventId id, int level, const EventFields *fields, const char *format, ...) {
         const EventRow *row = &event_rows[id];
         EventFields all = *fields;
         Strings s = { .n = 0 };
         char text[TEXT_MAX], more[64] = "";
         va_list ap;
         int saved = errno;
-        if (!log_wants(row->priority) || !admit(id, &all.suppressed))
+        if (!log_wants(level) || !admit(id, &all.suppressed))
                 return;
         va_start(ap, format);
         vsnprintf(text, sizeof(text), format, ap);
@@ -114,6 +114,6 @@ void event_write(EventId id, const EventFields *fields, const char *format, ...)
         add(&s, "EQD_EVENT", row->name);
         for (size_t i = 0; i < n_event_fields; i++)
                 add_field(&s, &event_fields[i], &all);
-        log_write_fields(row->priority, s.all, s.n, "%s%s", text, more);
+        log_write_fields(level, s.all, s.n, "%s%s", text, more);
         errno = saved;
 }

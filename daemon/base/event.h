@@ -18,6 +18,7 @@ typedef enum EventId {
 
 #define EVENT_MEMBER_TEXT(member) const char *member;
 #define EVENT_MEMBER_NUMBER(member) uint64_t member;
+#define EVENT_MEMBER_COUNT(member) const uint64_t *member;
 #define EVENT_FIELD(member, type, ...) EVENT_MEMBER_##type(member)
 typedef struct EventFields {
 #include "base/events.def"
@@ -31,9 +32,11 @@ typedef struct EventRow {
 } EventRow;
 extern const EventRow event_rows[_EVENT_MAX];
 
+typedef enum EventFieldType { EVENT_FIELD_TEXT, EVENT_FIELD_NUMBER, EVENT_FIELD_COUNT } EventFieldType;
+
 typedef struct EventFieldRow {
         const char *key, *doc;
-        bool is_text;
+        EventFieldType kind;
         size_t offset; /* in EventFields */
 } EventFieldRow;
 extern const EventFieldRow event_fields[];
@@ -46,11 +49,14 @@ extern const size_t n_event_fields;
 
 /* log_event(SPAWNER_BACK, (.pid = pid), pid, n): any thread, never blocks, keeps errno. log_event_fields() takes a pointer
  * to the fields. */
-#define log_event_fields(ID, fields, ...) event_write(EVENT_##ID, fields, event_format_##ID, ##__VA_ARGS__)
-#define log_event(ID, fields, ...)                                                                                     \
-        event_write(EVENT_##ID, &(const EventFields) { EVENT_UNPACK fields }, event_format_##ID, ##__VA_ARGS__)
+#define log_event_fields(ID, fields, ...)                                                                              \
+        event_write(EVENT_##ID, event_rows[EVENT_##ID].priority, fields, event_format_##ID, ##__VA_ARGS__)
+#define log_event(ID, fields, ...) log_event_fields(ID, (&(const EventFields) { EVENT_UNPACK fields }), ##__VA_ARGS__)
+/* With another priority than that of its row: somebody else's words. */
+#define log_event_at(ID, level, fields, ...)                                                                           \
+        event_write(EVENT_##ID, level, &(const EventFields) { EVENT_UNPACK fields }, event_format_##ID, ##__VA_ARGS__)
 #define EVENT_UNPACK(...) __VA_ARGS__
-void event_write(EventId id, const EventFields *fields, const char *format, ...) _printf_(3, 4);
+void event_write(EventId id, int level, const EventFields *fields, const char *format, ...) _printf_(4, 5);
 
 /* So many a minute at most, in windows of a minute that begin with the first. Pure: the caller brings clock and lock. */
 typedef struct EventRate {

@@ -28,8 +28,6 @@ void log_write(int level, const char *fmt, ...) _printf_(2, 3);
 void log_write_fields(int level, const char *const *fields, unsigned n, const char *fmt, ...) _printf_(4, 5);
 uint64_t log_dropped(void); /* any thread */
 
+/* What is more than that is an event: base/event.h. */
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)
 #define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
-#define log_notice(...) log_write(LOG_NOTICE, __VA_ARGS__)
-#define log_warning(...) log_write(LOG_WARNING, __VA_ARGS__)
-#define log_error(...) log_write(LOG_ERR, __VA_ARGS__)

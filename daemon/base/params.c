@@ -138,7 +138,7 @@ static int uint_read(const Input *in, Member *ret) {
         const char *p = in->text;
         uint64_t u = 0;
 
-        if (in->row->max == PARAM_INFINITY && strcmp(p, "infinity") == 0)
+        if (in->row->max == PARAM_INFINITY && (strcmp(p, "infinity") == 0 || strcmp(p, "-1") == 0))
                 return accept_number(in, 0, "", PARAM_INFINITY, "", ret);
         int r = read_digits(&p, &u);
         if (u == PARAM_INFINITY)
@@ -674,14 +674,35 @@ static size_t row_distance(const Param *p, const char *folded, size_t n) {
         return name_distance(folded, n, other, n_other);
 }
 
-const Param *params_find(const ParamTable *t, const char *name, size_t len) {
-        char folded[NAME_MAX_COMPARED];
-        size_t n = name_fold(name, len, folded);
-
+static const Param *find_folded(const ParamTable *t, const char *folded, size_t n) {
         for (size_t i = 0; n > 0 && i < t->n; i++)
                 if (row_distance(&t->rows[i], folded, n) == 0)
                         return &t->rows[i];
         return NULL;
+}
+
+const Param *params_find(const ParamTable *t, const char *name, size_t len) {
+        char folded[NAME_MAX_COMPARED];
+        size_t n = name_fold(name, len, folded);
+        const Param *found = find_folded(t, folded, n);
+
+        if (found || n <= 2 || memcmp(folded + n - 2, "ms", 2) != 0)
+                return found;
+        found = find_folded(t, folded, n - 2);
+        return found && found->type == PARAM_USEC ? found : NULL;
+}
+
+const char *param_value_as(const Param *p, const char *name, size_t n_name, const char *value, size_t *n_value,
+                           char room[PARAM_MSEC_MAX]) {
+        char folded[NAME_MAX_COMPARED];
+        size_t n = name_fold(name, n_name, folded), i = 0;
+
+        while (i < *n_value && isdigit((unsigned char)value[i]))
+                i++;
+        if (i == 0 || i < *n_value || i >= PARAM_MSEC_MAX - 2 || row_distance(p, folded, n) == 0)
+                return value;
+        *n_value = (size_t)snprintf(room, PARAM_MSEC_MAX, "%.*sms", (int)i, value);
+        return room;
 }
 
 size_t params_index(const ParamTable *t, const Param *p) {

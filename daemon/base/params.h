@@ -7,7 +7,7 @@
  *   PARAM(name, TYPE, min, max, "default", "unit", settable, "what it does")
  *
  *   TYPE    text                                      member
- *   UINT    decimal number, or infinity               uint64_t name
+ *   UINT    decimal number, or infinity, also as -1   uint64_t name
  *   SIZE    bytes; suffix K M G T, powers of 1024     uint64_t name
  *   USEC    10s 5m 1h30m 2d 500ms 100us infinity;     uint64_t name_usec, PARAM_INFINITY
  *           a bare number is seconds
@@ -37,6 +37,7 @@ enum {
         PARAM_ERROR_MAX = 512,                /* room for any error text */
         PARAM_MAX = 64,                       /* rows of one table: they fit a bit mask */
         PARAM_PRINT_MAX = PARAM_TEXT_MAX + 1, /* room for any value, printed */
+        PARAM_MSEC_MAX = 32,                  /* for a number of milliseconds, with its unit */
 };
 
 typedef enum ParamType {
@@ -131,8 +132,13 @@ typedef struct ParamLookup {
 int params_init(const ParamTable *t, void *object); /* the defaults; 0 or -ENOMEM, then nothing is owned */
 void params_deinit(const ParamTable *t, void *object);
 
-/* MaxActive, max_active and max-active are one name. NULL: there is none. */
+/* MaxActive, max_active and max-active are one name. As the kernel names its own, X_ms is another one of X, if that is a USEC.
+ * NULL: there is none. */
 const Param *params_find(const ParamTable *t, const char *name, size_t len);
+/* What a value means that was given under that name, which p was found by: "10" is "10ms" if it was X_ms, made in `room`. Else it
+ * stays what and where it is. */
+const char *param_value_as(const Param *p, const char *name, size_t n_name, const char *value, size_t *n_value,
+                           char room[PARAM_MSEC_MAX]);
 size_t params_index(const ParamTable *t, const Param *p);
 /* Says that there is no `name`, with the nearest one or with all that there are. section NULL: any. Returns -EINVAL. */
 int params_unknown(const ParamTable *t, const char *section, const char *name, size_t len, char *error, size_t size);

@@ -317,7 +317,8 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
                 if (slot->reserve)
                         rescue_not_started(slot, q, t);
                 else
-                        pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE);
+                        pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE,
+                                       result->error);
         }
         queue_task_ended(q, t, fate.event, fate.due_usec);
         if (q->pool != p) /* the queue has moved; leaving it runs its new pool only */

@@ -22,7 +22,7 @@ typedef struct TaskFate {
 } TaskFate;
 
 /* Called from inside engine calls, on their thread. They may call the engine, except engine_deinit() and queue_free()
- * of the queue concerned. started, ended_well, space, refill, mayday, relieved, pool_idle and rearm may be NULL. */
+ * of the queue concerned. started, ended_well, space, refill, mayday, relieved, creation, pool_idle and rearm may be NULL. */
 typedef struct EngineHooks {
         /* t was claimed and the executor has it. Told before its `ended`, also if the executor was done at once. */
         void (*started)(void *host, Task *t);
@@ -42,6 +42,8 @@ typedef struct EngineHooks {
         /* q calls its rescuer; the rescuer leaves it, after so long and so many tasks. These two must not call the engine. */
         void (*mayday)(void *host, Queue *q);
         void (*relieved)(void *host, Queue *q, uint64_t lasted_usec, uint64_t n_rescued);
+        /* p->create_error is no longer 0; or it is again, after so long. Must not call the engine. */
+        void (*creation)(void *host, Pool *p, uint64_t lasted_usec);
         /* The last task that ran in p has ended. */
         void (*pool_idle)(void *host, Pool *p);
         /* engine_next_usec() became earlier. */

@@ -31,6 +31,7 @@ typedef struct TaskResult {
         TaskVerdict verdict;
         eq_reason reason; /* EQ_REASON_NONE, or why it could not run */
         bool final;       /* TASK_BAD: another attempt would not help */
+        int error;        /* TASK_NOT_STARTED: what the system said, negative errno; 0: it was not that */
         void *details;    /* the executor's own; lives until the `ended` hook has returned */
 } TaskResult;
 
@@ -38,7 +39,8 @@ typedef struct ExecutorOps {
         const char *name;
 
         /* Starts t in slot; both stay valid until engine_task_ended(). 0, or negative errno: not started, the engine
-         * puts the task back to its place and blocks the pool for a while with reason create-failure (in a reserve slot:
+         * puts the task back to its place and blocks the pool for a while with reason create-failure; -EAGAIN: not now, but
+         * the system has refused nothing (in a reserve slot:
          * -ENOMEM and -EMFILE say that this task needs more than the reserve has, others that there is none now). May call
          * engine_task_ended() before it returns (a synchronous executor). Loop or worker; never blocks. */
         int (*start)(Executor *x, Slot *slot, Task *t);

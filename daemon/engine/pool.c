@@ -162,8 +162,20 @@ bool pool_is_blocked(const Pool *p) {
                (p->blocked_until_usec == USEC_NEVER || p->blocked_until_usec > engine_now(p->engine));
 }
 
-void pool_cool_down(Pool *p, eq_reason reason) {
+void pool_set_create_error(Pool *p, int error) {
+        bool begins = error < 0 && p->create_error == 0, ends = error == 0 && p->create_error < 0;
+        uint64_t now = begins || ends ? engine_now(p->engine) : 0;
+        p->create_error = error;
+        if (begins)
+                p->create_failed_usec = now;
+        if ((begins || ends) && p->engine->hooks->creation)
+                p->engine->hooks->creation(p->engine->host, p, ends ? now - p->create_failed_usec : 0);
+}
+
+void pool_cool_down(Pool *p, eq_reason reason, int error) {
         p->n_create_failures++;
+        if (error < 0)
+                pool_set_create_error(p, error);
         if (!pool_is_blocked(p)) /* else somebody, mostly the executor, knows better for how long */
                 pool_block(p, reason, engine_now(p->engine) + p->engine->rescue.create_cooldown_usec);
 }
@@ -205,7 +217,7 @@ static void start(Pool *p, Queue *q, Task *t) {
         assert(r >= 0 || !ended);
         if (r < 0) {
                 pool_release(p, slot);
-                pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
+                pool_cool_down(p, EQ_REASON_CREATE_FAILURE, r == -EAGAIN ? 0 : r);
                 queue_unclaim(q, t);
         } else if (!ended && t->where == TASK_IN_RUNNING)
                 pool_announce(p, slot);
@@ -227,7 +239,7 @@ void pool_run(Pool *p) {
         p->running = true;
         while (p->engine->n_holds == 0 && p->n_runnable > 0 && p->n_busy < p->n_slots_max && !pool_is_blocked(p)) {
                 if (list_is_empty(&p->idle) && add_slot(p) < 0)
-                        pool_cool_down(p, EQ_REASON_CREATE_FAILURE);
+                        pool_cool_down(p, EQ_REASON_CREATE_FAILURE, -ENOMEM);
                 else
                         run_one(p);
         }

@@ -77,6 +77,8 @@ struct Pool {
         uint64_t n_mayday, n_rescued;
         /* Since the pool was made. create_failures: starts refused by the executor, or for want of a slot. */
         uint64_t n_started, n_create_failures;
+        int create_error;            /* what a worker was last refused with, negative errno; 0: the last one was made */
+        uint64_t create_failed_usec; /* since when */
 
         uint64_t blocked_until_usec; /* nothing is started before; 0: not blocked */
         eq_reason blocked_reason;
@@ -105,6 +107,9 @@ bool pool_is_blocked(const Pool *p);
 
 /* Of executors with need(): all that work in it are busy. */
 void pool_all_busy(Pool *p);
+/* Its executor asked for what a task runs in, a process or a thread: 0, or negative errno of the refusal. The host is told when
+ * that begins to fail, and when it works again. */
+void pool_set_create_error(Pool *p, int error);
 /* Of executors that are handed tasks ahead; EQ_REASON_NONE: they just wait for one that is busy. */
 void pool_set_short_of(Pool *p, eq_reason reason);
 
@@ -117,5 +122,5 @@ void pool_announce(Pool *p, Slot *slot);    /* tells the host that the slot's ta
 void pool_release(Pool *p, Slot *slot);     /* its task ended */
 void pool_reserve_is_free(Pool *p);         /* one that has helped */
 /* After its executor refused a task, or no slot could be made: for RescueParams::create_cooldown_usec, unless it is blocked
- * already. */
-void pool_cool_down(Pool *p, eq_reason reason);
+ * already. error: what the system said, negative errno; 0: it was not that. */
+void pool_cool_down(Pool *p, eq_reason reason, int error);

@@ -480,10 +480,10 @@ static int charge(Queue *q, uint64_t n, uint64_t n_bytes) {
         return 0;
 }
 
-static int reserve(Queue *q, uint64_t n, uint64_t n_bytes) {
+static int reserve(Queue *q, uint64_t n, uint64_t n_bytes, bool is_chained) {
         if (q->stopping)
                 return QUEUE_E_STOPPED;
-        if (q->draining)
+        if (q->draining && !is_chained)
                 return QUEUE_E_DRAINING;
         if (would_overflow(q->n_queued + q->n_waiting + q->n_reserved, n, q->params.max_tasks) ||
             would_overflow(q->n_bytes + q->n_reserved_bytes, n_bytes, q->params.max_bytes))
@@ -491,9 +491,9 @@ static int reserve(Queue *q, uint64_t n, uint64_t n_bytes) {
         return charge(q, n, n_bytes);
 }
 
-int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
+static int reserve_seqs(Queue *q, uint64_t n, uint64_t n_bytes, bool is_chained, uint64_t *ret_first_seq) {
         assert(n > 0);
-        int r = would_overflow(q->last_seq, n, EQ_SEQ_MAX) ? QUEUE_E_STOPPED : reserve(q, n, n_bytes);
+        int r = would_overflow(q->last_seq, n, EQ_SEQ_MAX) ? QUEUE_E_STOPPED : reserve(q, n, n_bytes, is_chained);
         if (r != 0) {
                 q->n_refused += n;
                 return r;
@@ -503,8 +503,22 @@ int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_se
         return 0;
 }
 
+int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
+        return reserve_seqs(q, n, n_bytes, false, ret_first_seq);
+}
+
+int queue_reserve_chained(Queue *q, const Task *by, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
+        assert(by->queue == q);
+        int r = reserve_seqs(q, n, n_bytes, true, ret_first_seq);
+        if (r == 0 && q->draining && by->seq > q->drain_mark) {
+                q->drain_mark = *ret_first_seq - 1;
+                q->n_drain_passes++;
+        }
+        return r;
+}
+
 int queue_reserve_again(Queue *q, uint64_t n_bytes) {
-        return reserve(q, 1, n_bytes);
+        return reserve(q, 1, n_bytes, false);
 }
 
 void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes) {
@@ -986,6 +1000,10 @@ int queue_resume(Queue *q) {
 
 void queue_drain(Queue *q, QueueWaiter *w) {
         queue_enter(q);
+        if (!q->draining) {
+                q->drain_mark = q->last_seq;
+                q->n_drain_passes = 0;
+        }
         q->draining = true;
         w->flushing = NULL;
         list_append(&q->drainers, &w->link);

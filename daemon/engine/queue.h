@@ -85,6 +85,9 @@ struct Queue {
         bool runnable; /* in there */
         unsigned pauses;
         bool draining, stopping, stopped;
+        uint64_t drain_mark; /* last_seq when the present pass of a drain began */
+        unsigned
+                n_drain_passes; /* of the present drain, or the last one: how often tasks of the pass before made new ones */
         List drainers, joiners; /* of QueueWaiter */
         List flushers;          /* of QueueWaiter, by mark */
         uint64_t n_pushed;      /* Task::accepted of the last one pushed */
@@ -143,6 +146,8 @@ void queue_set_pool(Queue *q, Pool *pool);
  * is pushed, in the order of the reservations, or given back by queue_unreserve(). 0, -ENOMEM, or QUEUE_E_*: FULL also for
  * what is larger than the whole queue, STOPPED also when no SEQ is left. */
 int queue_reserve(Queue *q, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq);
+/* The same for tasks that `by` has made, which runs in q: a drain waits for those, too, and takes them. */
+int queue_reserve_chained(Queue *q, const Task *by, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq);
 void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes);
 
 /* Hands t over; it was task_init()ed with its reserved SEQ, and due_usec, expire_usec, wait set. Never fails: what can
@@ -205,10 +210,11 @@ int queue_wait_clear(Queue *q, Task *t, uint8_t bits);
 int queue_reserve_again(Queue *q, uint64_t n_bytes);
 void queue_push_again(Queue *q, Task *t);
 
-void queue_pause(Queue *q);                 /* counts */
-int queue_resume(Queue *q);                 /* 0, or 1 if it was not paused */
-void queue_drain(Queue *q, QueueWaiter *w); /* refuses tasks until empty, then reopens and calls w */
-void queue_stop(Queue *q);                  /* refuses for good; pending tasks run. Repeatable */
+void queue_pause(Queue *q); /* counts */
+int queue_resume(Queue *q); /* 0, or 1 if it was not paused */
+void queue_drain(Queue *q,
+                 QueueWaiter *w); /* refuses tasks, but for chained ones, until empty, then reopens and calls w */
+void queue_stop(Queue *q);        /* refuses for good; pending tasks run. Repeatable */
 void queue_join(Queue *q, QueueWaiter *w);  /* calls w once stopped and empty; also at once */
 void queue_flush(Queue *q, QueueWaiter *w); /* calls w when all accepted until now have ended */
 void queue_waiter_cancel(QueueWaiter *w);   /* out of its list, not called. Fine for one that was called */

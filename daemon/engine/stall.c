@@ -28,6 +28,7 @@ void stall_init(Stall *s, Watch *w, const StallConfig *config, const StallHooks 
 void stall_set_config(Stall *s, const StallConfig *config) {
         s->config = *config;
         s->hung_left = config->hung_warnings;
+        s->hung_check_usec = 0;
 }
 
 void stall_touch(Stall *s) {
@@ -259,6 +260,8 @@ static void judge_hung(Stall *s, const Flight *f) {
         uint64_t hung = s->config.hung_usec;
         if (mode == HUNG_TASK_NONE || hung == 0)
                 return;
+        if (s->config.hung_check_count != 0 && s->n_hung_checked++ >= s->config.hung_check_count)
+                return;
         s->shortest_usec = MIN(s->shortest_usec, hung);
         uint64_t since = mode == HUNG_TASK_WALL ? f->begun_usec : f->slot->judge.life_usec;
         uint64_t from = MAX(MAX(since, s->touched_usec), f->slot->judge.hung_usec);
@@ -306,9 +309,21 @@ static void queue_refresh(Stall *s, WatchQueue *q) {
         q->judge.stale = NULL;
 }
 
+/* Is it looked for hung tasks now? */
+static bool checks_hung(Stall *s) {
+        uint64_t every = MIN(s->config.hung_check_usec, s->config.hung_usec);
+        if (every != 0 && s->now_usec < s->hung_check_usec) {
+                look_again(s, s->hung_check_usec);
+                return false;
+        }
+        s->hung_check_usec = add_usec(s->now_usec, every);
+        s->n_hung = s->n_hung_checked = 0;
+        return true;
+}
+
 static void look_at_slots(Stall *s) {
         size_t n = watch_table_n(&s->watch->slots);
-        s->n_hung = 0;
+        bool hung = checks_hung(s);
         for (size_t i = 0; i < n; i++) {
                 WatchSlot *c = watch_table_at(&s->watch->slots, i);
                 Flight f;
@@ -329,9 +344,10 @@ static void look_at_slots(Stall *s) {
                         f.pool->judge.stale = c;
                 if (!f.queue->judge.stale || c->judge.life_usec < f.queue->judge.stale->judge.life_usec)
                         f.queue->judge.stale = c;
-                judge_hung(s, &f);
+                if (hung)
+                        judge_hung(s, &f);
         }
-        if (s->config.hung_panic > 0 && s->n_hung >= s->config.hung_panic)
+        if (hung && s->config.hung_panic > 0 && s->n_hung >= s->config.hung_panic)
                 panic(s, &s->hung, PANIC_BY_HUNG);
 }
 
@@ -414,6 +430,8 @@ static void fill_queue(const Stall *s, WatchQueue *q, StallReport *r) {
         watch_name_get(&q->name, r->queue);
         r->n_ready = n_waiting(s, q);
         r->n_running = q->judge.n_running;
+        uint64_t max = WATCH_GET(q->max_active), n_free = max > r->n_running ? max - r->n_running : 0;
+        r->n_inactive = r->n_ready > n_free ? r->n_ready - n_free : 0;
 }
 
 static void judge_pool(Stall *s, WatchPool *p) {

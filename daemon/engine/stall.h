@@ -32,12 +32,14 @@
 typedef enum PanicScope { PANIC_SCOPE_POOL, PANIC_SCOPE_QUEUE } PanicScope;
 
 typedef struct StallConfig {
-        uint64_t watchdog_usec;   /* for parts, and what counts as a pause; 0: off. Pools and queues have theirs */
-        uint64_t hung_usec;       /* 0: off */
-        int64_t hung_warnings;    /* reports of hung tasks from now on; -1: no end */
-        uint64_t hung_panic;      /* so many at once; 0: off */
-        uint64_t panic_on_stall;  /* reports; 0: off */
-        uint64_t panic_time_usec; /* of a stall; 0: off */
+        uint64_t watchdog_usec;    /* for parts, and what counts as a pause; 0: off. Pools and queues have theirs */
+        uint64_t hung_usec;        /* 0: off */
+        uint64_t hung_check_usec;  /* between two looks for them; 0: each when its time is over */
+        uint64_t hung_check_count; /* tasks that a look is for, at most; 0: all */
+        int64_t hung_warnings;     /* reports of hung tasks from now on; -1: no end */
+        uint64_t hung_panic;       /* so many at once; 0: off */
+        uint64_t panic_on_stall;   /* reports; 0: off */
+        uint64_t panic_time_usec;  /* of a stall; 0: off */
         PanicScope panic_scope;
 } StallConfig;
 
@@ -70,6 +72,7 @@ typedef struct StallReport {
         char task_queue[EQ_NAME_MAX + 1];
         uint64_t seq, task_usec, pid; /* the task that it waits for, or that hangs, and how long it has run */
         uint64_t n_ready, n_running;  /* of the queue; of a pool: of the one named, and in all */
+        uint64_t n_inactive;          /* of n_ready: behind max_active */
         uint64_t n_slots;             /* of a pool */
 } StallReport;
 
@@ -90,9 +93,10 @@ typedef struct Stall {
         bool panicked;
 
         uint64_t tick, now_usec, next_usec, boot_gap_usec, touched_usec;
-        uint64_t shortest_usec; /* threshold met at this look */
-        uint64_t n_hung;        /* of this look */
-        StallReport hung;       /* the last one */
+        uint64_t shortest_usec;                   /* threshold met at this look */
+        uint64_t n_hung;                          /* of this look, or of the last one for hung tasks */
+        uint64_t n_hung_checked, hung_check_usec; /* tasks at this look; when the next one for them is due */
+        StallReport hung;                         /* the last one */
         bool any_episode;
         WatchQueue *busy; /* with eligible tasks, of this look */
         _Atomic bool touch;

@@ -402,6 +402,12 @@ static TaskVerdict judge(const Run *r, const SpawnEnded *m) {
         return m->exit == 0 ? TASK_OK : TASK_BAD;
 }
 
+/* It got its process. That of a reserve was made when they could be had. */
+static void note_process(const Run *r) {
+        if (!r->slot->reserve)
+                pool_set_create_error(r->slot->pool, 0);
+}
+
 static void on_ended(void *userdata, const SpawnEnded *m) {
         CommandExecutor *x = userdata;
         Run *r = m->header.slot < x->n_runs ? x->runs[m->header.slot] : NULL;
@@ -409,9 +415,13 @@ static void on_ended(void *userdata, const SpawnEnded *m) {
                 return;
         bool no_memory = r->slot->reserve && m->stage == SPAWN_STAGE_EXEC && m->error == ENOMEM;
         if ((m->stage == SPAWN_STAGE_FORK || no_memory) && !r->canceled) {
-                answer(r, &(TaskResult) { .verdict = TASK_NOT_STARTED, .reason = EQ_REASON_CREATE_FAILURE });
+                answer(r, &(TaskResult) { .verdict = TASK_NOT_STARTED,
+                                          .reason = EQ_REASON_CREATE_FAILURE,
+                                          .error = -(int)m->error });
                 return;
         }
+        if (!m->error) /* of a quick one nothing else may have been told */
+                note_process(r);
         CommandResult c = { .exit = m->exit,
                             .signal = m->signal,
                             .core = m->core != 0,
@@ -433,6 +443,7 @@ static void on_started(void *userdata, const SpawnStarted *m) {
         if (!r || !r->task || r->number != m->header.run)
                 return;
         r->started = true;
+        note_process(r);
         WATCH_SET(r->slot->watch->pid, (uint64_t)m->pid);
         x->hooks->running(x->host, r->task, m->pid, m->start_ticks);
         watch(r, EQ_STREAM_STDOUT);

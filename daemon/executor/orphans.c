@@ -10,8 +10,8 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "base/procfs.h"
 #include "base/util.h"
 
@@ -86,8 +86,7 @@ static void tell(Orphans *o, unsigned n_not_permitted) {
         if (n_not_permitted == 0 || o->told)
                 return;
         o->told = true;
-        log_warning("%u processes of commands live on without eqd: they are other users', and it may not kill them",
-                    n_not_permitted);
+        log_event(ORPHANS_LEFT, (0), n_not_permitted);
 }
 
 /* In the first rounds also when there is none: what a process hands up may come a moment after its line was closed. */

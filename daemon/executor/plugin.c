@@ -223,9 +223,9 @@ static void look_at_workers(PluginPool *pool) {
         int error = load_seq_cst(&pool->create_error);
         workers_get_stats(pool->workers, &stats);
         bool is_short = error < 0 && stats.n_workers < pool->params.max;
-        snprintf(pool->thread_error, sizeof(pool->thread_error), "%s", is_short ? strerror(-error) : "");
         pool->has_none = is_short && stats.n_workers == 0;
         pool_set_short_of(pool->pool, is_short ? EQ_REASON_CREATE_FAILURE : EQ_REASON_NONE);
+        pool_set_create_error(pool->pool, is_short ? error : 0);
         if (exchange_seq_cst(&pool->news, false))
                 pool_all_busy(pool->pool);
 }
@@ -558,11 +558,6 @@ void plugin_pool_free(Pool *p) {
 
 bool plugin_pool_is_used(const Pool *p) {
         return plugin_pool(p)->n_instances > 0;
-}
-
-const char *plugin_pool_thread_error(const Pool *p) {
-        const PluginPool *pool = plugin_pool(p);
-        return pool->thread_error[0] ? pool->thread_error : NULL;
 }
 
 bool plugin_pool_has_none(const Pool *p) {

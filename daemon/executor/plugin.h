@@ -66,9 +66,8 @@ void plugin_pool_set(
 /* Before the engine's goes; no longer used. Waits for its threads, which are idle. Fine for one that plugin_pool_new() was
  * not called for. */
 void plugin_pool_free(Pool *p);
-bool plugin_pool_is_used(const Pool *p); /* there is a plugin on its threads, if only one that is being closed */
-const char *plugin_pool_thread_error(const Pool *p); /* why no worker can be made; NULL: one can, or need not */
-bool plugin_pool_has_none(const Pool *p);            /* there is not even one */
+bool plugin_pool_is_used(const Pool *p);  /* there is a plugin on its threads, if only one that is being closed */
+bool plugin_pool_has_none(const Pool *p); /* there is not even one */
 typedef struct PluginPoolStats {
         unsigned n_workers, n_idle;
 } PluginPoolStats;

@@ -14,7 +14,6 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 
 enum { EMPTY_CALLS_MAX = 100 };
 
@@ -268,8 +267,8 @@ static int api_submit(const eq_plugin_task *t, const char *queue, const void *pa
 
 static void api_log(eq_plugin_host *host, int level, const char *message) {
         const PluginQueue *q = (const PluginQueue *)host;
-        log_write(level < LOG_EMERG || level > LOG_DEBUG ? LOG_INFO : level, "queue %s: plugin %s: %s", q->name,
-                  q->plugin->name, message ? message : "");
+        log_event_at(PLUGIN_SAYS, level < LOG_EMERG || level > LOG_DEBUG ? LOG_INFO : level, (.queue = q->name),
+                     q->name, q->plugin->name, message ? message : "");
 }
 
 const eq_plugin_api plugin_api = {

@@ -84,7 +84,6 @@ typedef struct PluginPool {
         ATOMIC(bool) workers_told;
         ATOMIC(bool) news;        /* none is idle, or there is another reason to look whether rescuers are needed */
         ATOMIC(int) create_error; /* negative errno of the last creation; 0: it went well */
-        char thread_error[128];   /* the loop's: why there are no more threads; empty: there is no reason */
         bool has_none;            /* the loop's: there is no thread at all */
 } PluginPool;
 

@@ -136,7 +136,9 @@ int attributes_set(const AttributeKind *k, void *a, const void *defaults, const 
                 snprintf(error, error_size, "%s: only the %s's file can set it, see %s", row->name, k->what, k->page);
                 return -EINVAL;
         }
-        return attributes_set_row(k, a, defaults, row, equals + 1, n_value, NULL, error, error_size);
+        char room[PARAM_MSEC_MAX];
+        const char *value = is_alias ? equals + 1 : param_value_as(row, text, n_key, equals + 1, &n_value, room);
+        return attributes_set_row(k, a, defaults, row, value, n_value, NULL, error, error_size);
 }
 
 bool attributes_is_set(const AttributeKind *k, const void *a, const char *name) {

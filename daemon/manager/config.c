@@ -192,7 +192,12 @@ static const Param *find_setting(const Entry *e, char *error, size_t size) {
 
 static int set_setting(File *f, const Entry *e, char *error, size_t size) {
         const Param *row = find_setting(e, error, size);
-        return row ? param_set(row, &f->config->daemon, e->value, e->len, &lookup, error, size) : -EINVAL;
+        char room[PARAM_MSEC_MAX];
+        size_t n = e->len;
+        if (!row)
+                return -EINVAL;
+        const char *value = param_value_as(row, e->key, strlen(e->key), e->value, &n, room);
+        return param_set(row, &f->config->daemon, value, n, &lookup, error, size);
 }
 
 /* Which plugin it is must not be up to anybody else, since it is code in eqd; nor may there be one in an eqd that could do
@@ -292,9 +297,11 @@ static int set_attribute(File *f, const Entry *e, char *error, size_t size) {
                 return -EPERM;
         }
         int r = strcmp(row->name, "plugin") == 0 ? set_plugin(f, e, error, size) : 0;
+        char room[PARAM_MSEC_MAX];
+        size_t n = e->len;
+        const char *value = param_value_as(row, e->key, strlen(e->key), e->value, &n, room);
         if (r >= 0)
-                r = attributes_set_row(f->kind, f->attributes, f->defaults, row, e->value, e->len, &lookup, error,
-                                       size);
+                r = attributes_set_row(f->kind, f->attributes, f->defaults, row, value, n, &lookup, error, size);
         return r < 0 ? r : check_pool(f, error, size);
 }
 

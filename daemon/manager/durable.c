@@ -44,6 +44,10 @@ Store *durable_store(const Manager *m) {
         return m->durable->store;
 }
 
+int manager_wait_for_store(const Manager *m, uint64_t usec) {
+        return m->durable ? store_wait(m->durable->store, usec) : 0;
+}
+
 bool durable_queue(const QueueRecord *q) {
         return q->manager->durable && q->attributes.durable;
 }

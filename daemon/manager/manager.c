@@ -157,6 +157,7 @@ static const EngineHooks engine_hooks = {
         .refill = on_refill,
         .mayday = rescue_on_mayday,
         .relieved = rescue_on_relieved,
+        .creation = pool_on_creation,
         .rearm = on_rearm,
 };
 
@@ -274,28 +275,28 @@ static void tell_what_is_left(const Manager *m, size_t n_left) {
 }
 
 /* And have begun, if not handed over only. */
-static size_t n_with_plugins(const Manager *m, const char **ret_thread_error) {
+static size_t n_with_plugins(const Manager *m, int *ret_thread_error) {
         size_t n = 0;
-        *ret_thread_error = NULL;
+        *ret_thread_error = 0;
         LIST_FOREACH (l, &m->engine.pools) {
                 const Pool *p = LIST_ENTRY(l, Pool, link);
                 if (p->kind != POOL_THREAD)
                         continue;
                 n += p->n_busy - p->n_handed;
-                if (!*ret_thread_error && plugin_pool_has_none(p))
-                        *ret_thread_error = plugin_pool_thread_error(p);
+                if (*ret_thread_error == 0 && plugin_pool_has_none(p))
+                        *ret_thread_error = p->create_error;
         }
         return n;
 }
 
 static void look_whether_stuck(Manager *m) {
-        const char *error;
+        int error;
         size_t n = n_with_plugins(m, &error);
-        m->stuck = n > 0 || error;
+        m->stuck = n > 0 || error < 0;
         if (n > 0)
-                log_error("%zu tasks are with plugins that did not return in time; eqd ends without them", n);
-        else if (error)
-                log_error("there is no thread to close plugins with: %s; eqd ends without that", error);
+                log_event(PLUGINS_STUCK, (.inflight = n), n);
+        else if (error < 0)
+                log_event(PLUGINS_UNCLOSED, (.error = strerror(-error)), strerror(-error));
 }
 
 static void stop_fire(Timer *timer) {
@@ -305,7 +306,7 @@ static void stop_fire(Timer *timer) {
                 (void)timer_set(&m->timers, &m->stop_timer, m->stop_deadline_usec);
                 return;
         }
-        const char *ignored;
+        int ignored;
         size_t n_commands = n_running - m->remote->n_busy - n_with_plugins(m, &ignored);
         tell_what_is_left(m, n_commands);
         look_whether_stuck(m);
@@ -399,6 +400,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         (void)getrandom(&m->key_seed, sizeof(m->key_seed), GRND_NONBLOCK); /* without: keys are hashed as they are */
         m->jitter = m->started_usec ^ (uint64_t)getpid();
         list_init(&m->recent);
+        list_init(&m->rescued);
         list_init(&m->waits);
         list_init(&m->doomed);
         window_init(m);

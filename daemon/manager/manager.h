@@ -18,6 +18,7 @@ typedef struct Caller {
         Identity *identity;
         User *user;
         bool admin;
+        const Task *by; /* the task that asks, which runs; NULL: a client does */
 } Caller;
 
 typedef struct Refusal {
@@ -107,6 +108,7 @@ struct Manager {
         size_t n_pending, n_finished; /* pending: accepted and not finished, running ones included */
         size_t burst;                 /* the most that were pending since memory was given back */
         StallList stalls;
+        List rescued;         /* of QueueRecord::rescued_link, the first that called first */
         Leftovers *leftovers; /* owned */
         Pressure pressure;
         ShelfChunk *spare_chunk;  /* NULL: none */
@@ -133,6 +135,9 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
 int manager_start(Manager *m, const char *store_dir, int kept_fd);
 /* Counts the changes of durable queues: an answer that was given in between waits for ManagerHooks::durable. */
 const uint64_t *manager_written(const Manager *m);
+/* Waits until what was written before is on disk, but no longer than that. 0 or negative errno: -ETIMEDOUT, or why not. Any thread,
+ * while the manager is there; the loop must go on. */
+int manager_wait_for_store(const Manager *m, uint64_t usec);
 /* After manager_stop() is through, or at once, but never if it is `stuck`: then the process must end without it. Waits for
  * plugins. */
 Manager *manager_free(Manager *m);
@@ -140,6 +145,15 @@ Manager *manager_free(Manager *m);
 /* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
  * started again. Loop. */
 bool manager_lost_others(const Manager *m);
+
+/* The queue whose rescuer has been at work the longest, why it was called, and with create-failure what the system says now
+ * (negative errno; 0: nothing). queue NULL: none is rescued. Loop. */
+typedef struct RescueState {
+        const Queue *queue;
+        eq_reason reason;
+        int error;
+} RescueState;
+RescueState manager_rescue(const Manager *m);
 
 /* Stops what runs (TERM, grace, KILL, within stop_timeout of the configuration), starts nothing more, then calls `stopped`
  * once. keep: tasks that were stopped wait again, with those that had not started, for manager_keep(); else they are
@@ -277,6 +291,7 @@ typedef struct Tunable {
         const Param *row;
         const void *object; /* that the row is of; borrowed from the configuration in force */
         bool changed;       /* set at run time */
+        EqBytes name;       /* that it was found by, without a section; borrowed from who asked */
 } Tunable;
 
 /* The i-th of all, in the order of the tables. False: there are no more. */

@@ -57,6 +57,9 @@ void rescue_follow_settings(Manager *m);
 void rescue_on_mayday(void *host, Queue *q);
 void rescue_on_relieved(void *host, Queue *q, uint64_t lasted_usec, uint64_t n_rescued);
 
+/* pools.c */
+void pool_on_creation(void *host, Pool *p, uint64_t lasted_usec);
+
 /* workers.c */
 extern const WorkerHooks manager_worker_hooks;
 void workers_recheck(Manager *m, QueueRecord *q);            /* who may not serve q any more does not */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "manager/durable.h"
 #include "manager/parts.h"
 
@@ -35,9 +35,9 @@ static void log_refused(Manager *m, const TaskRecord *t, EqBytes queue, const ch
         if (m->submit_refused_usec != 0 && now - m->submit_refused_usec < USEC_PER_SEC)
                 return;
         m->submit_refused_usec = now;
-        log_warning("queue %s: its plugin submitted a task to queue %.*s, which was refused: %s (%zu refused since eqd "
-                    "started)",
-                    t->queue->queue->name, (int)queue.len, queue.data, why, m->n_submits_refused);
+        const char *from = t->queue->queue->name;
+        log_event(SUBMIT_REFUSED, (.queue = from, .error = why), from, (int)queue.len, queue.data, why,
+                  m->n_submits_refused);
 }
 
 /* With the rights, and on the account, of the user whose task it is. */
@@ -48,6 +48,7 @@ static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload
                 .identity = t->spec.identity,
                 .user = t->user,
                 .admin = manager_is_admin(m, t->spec.identity),
+                .by = by,
         };
         EqSubmit s = { 0 };
         Refusal refusal;
@@ -63,8 +64,7 @@ static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload
 static void on_opened(void *host, Queue *q, const char *error) {
         const QueueRecord *record = queue_record(q);
         if (error)
-                log_error("queue %s: plugin %s is not in use: %s; correct it, then eqctl reload", q->name,
-                          record->library->path, error);
+                log_event(PLUGIN_REFUSED, (.queue = q->name, .error = error), q->name, record->library->path, error);
         else
                 log_info("queue %s: plugin %s (%s) is open", q->name, record->library->path,
                          record->library->entry->name);
@@ -115,5 +115,5 @@ void plugins_changed(Manager *m, QueueRecord *q) {
                 return;
         PluginSetup setup = plugins_setup(q, &q->attributes);
         if (plugin_executor_change_queue(m->plugins, q->queue, &setup) < 0)
-                log_error("out of memory: queue %s keeps its plugin as it is; reload again", q->queue->name);
+                log_event(PLUGIN_UNCHANGED, (.queue = q->queue->name), q->queue->name);
 }

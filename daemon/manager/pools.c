@@ -9,8 +9,8 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/event.h"
 #include "base/fault.h"
-#include "base/log.h"
 #include "executor/spawner_link.h"
 #include "manager/parts.h"
 
@@ -61,8 +61,8 @@ Pool *queue_wanted_pool(Manager *m, QueueRecord *q, const QueueAttributes *a, Po
         if (p && missing && !attributes_is_set(&attributes_of_queues, a, "pool"))
                 return builtin; /* the default of queues is for those of the other kind */
         if (missing && !q->pool_missing)
-                log_warning("queue %s: there is no pool %s for %s; it runs in pool %s until there is", q->queue->name,
-                            a->pool, kind == POOL_COMMAND ? "commands" : "plugins", builtin->name);
+                log_event(POOL_MISSING, (.queue = q->queue->name, .pool = builtin->name), q->queue->name, a->pool,
+                          kind == POOL_COMMAND ? "commands" : "plugins", builtin->name);
         q->pool_missing = missing;
         return missing ? builtin : p->pool;
 }
@@ -282,9 +282,9 @@ int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret
         if (r >= 0) {
                 p->overridden = p->from_file;
                 apply(p, &a);
-                log_notice("pool %s was changed by an administrator; it has %" PRIu64 " %s", p->pool->name,
-                           p->pool->kind == POOL_COMMAND ? p->attributes.slots : p->attributes.max_workers,
-                           p->pool->kind == POOL_COMMAND ? "slots" : "threads at most");
+                log_event(POOL_CHANGED, (.pool = p->pool->name), p->pool->name,
+                          p->pool->kind == POOL_COMMAND ? p->attributes.slots : p->attributes.max_workers,
+                          p->pool->kind == POOL_COMMAND ? "slots" : "threads at most");
         }
         pool_attributes_deinit(&a);
         return r;
@@ -347,7 +347,7 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
         pool_attributes_deinit(&a);
         if (r < 0)
                 return r;
-        log_notice("pool %s was made by an administrator; it lasts until eqd ends", text);
+        log_event(POOL_MADE, (.pool = text), text);
         pools_settle_queues(m);
         return 0;
 }
@@ -367,11 +367,24 @@ int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
         return 0;
 }
 
+/* ---- what the engine tells ---- */
+
+/* Only whoever runs commands, or plugins, creates something; of the pool of worker clients there is nothing to tell. */
+void pool_on_creation(void *host, Pool *p, uint64_t lasted_usec) {
+        const char *what = p->kind == POOL_THREAD ? "thread" : "process";
+        const char *name = p->create_error < 0 ? strerrorname_np(-p->create_error) : NULL;
+        if (p->create_error == 0)
+                log_event(WORKER_CREATED, (.pool = p->name), p->name, (double)lasted_usec / USEC_PER_SEC);
+        else
+                log_event(WORKER_CREATE_FAILED, (.pool = p->name, .error = strerror(-p->create_error)), what,
+                          name ? name : "unknown error");
+}
+
 /* ---- from files ---- */
 
 static void rebase(PoolRecord *p, const PoolAttributes *base) {
         if (attributes_rebase(&attributes_of_pools, &p->attributes, base) < 0)
-                log_error("out of memory: pool %s keeps some old defaults", p->pool->name);
+                log_event(POOL_DEFAULT_LOST, (.pool = p->pool->name), p->pool->name);
         p->attributes.kind = p->pool->kind == POOL_THREAD;
         follow_attributes(p);
 }
@@ -400,8 +413,7 @@ static int file_new(Manager *m, ConfigPool *file, Refusal *r) {
 /* A built-in one goes back to what it is without a file; another one goes. */
 static void file_gone(Manager *m, PoolRecord *p) {
         if (!is_builtin(p)) {
-                log_notice("pool %s: its file is gone; what runs in it ends, its queues go to pool %s", p->pool->name,
-                           builtin_names[p->pool->kind]);
+                log_event(POOL_FILE_GONE, (.pool = p->pool->name), p->pool->name, builtin_names[p->pool->kind]);
                 begin_removal(m, p);
                 return;
         }

@@ -231,6 +231,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->creator = creator;
         q->library = plugin_library_ref(library);
         list_init(&q->history);
+        list_init(&q->rescued_link);
         list_init(&q->finished_keys);
         list_init(&q->space_waiters);
         list_init(&q->removers);
@@ -431,7 +432,7 @@ static void settle_durable(QueueRecord *q, bool was, bool *durable) {
         if (*durable == was)
                 return;
         if (!may_change_durable(q)) {
-                log_warning("queue %s has tasks or a history: durable stays %s", q->queue->name, was ? "yes" : "no");
+                log_event(DURABLE_STAYS, (.queue = q->queue->name), q->queue->name, was ? "yes" : "no");
                 *durable = was;
                 return;
         }
@@ -531,7 +532,8 @@ static void set_fixed(QueueRecord *q, Identity *run_as) {
 static void change_executor(Manager *m, QueueRecord *q, const QueueAttributes *a) {
         int r = use_executor(m, q, a);
         if (r < 0)
-                log_error("queue %s does not get its executor: %s; reload again", q->queue->name, strerror(-r));
+                log_event(EXECUTOR_LOST, (.queue = q->queue->name, .error = strerror(-r)), q->queue->name,
+                          strerror(-r));
 }
 
 static void set_library(QueueRecord *q, PluginLibrary *library) {
@@ -631,6 +633,7 @@ void queues_apply_settings(Manager *m) {
         pools_follow_settings(m);
         plugin_executor_set_hogs(m->plugins, d->cpu_intensive_thresh_us, d->cpu_intensive_warning_thresh);
         rescue_follow_settings(m);
+        stalls_check_settings(m);
         command_executor_set_stock(m->commands, pressure_stock(m));
         LIST_FOREACH (link, &m->engine.pools)
                 pool_set_threshold(m, LIST_ENTRY(link, Pool, link));
@@ -643,8 +646,7 @@ static int keep_executor(const QueueRecord *q, ConfigQueue *file) {
         bool commands = file->attributes.executor == QUEUE_EXECUTOR_COMMAND;
         if (queue_is_empty(q->queue) || commands == queue_has_commands(q))
                 return 0; /* nothing has been started yet, and payloads fit workers and plugins */
-        log_error("%s: queue %s has tasks of its former executor and keeps that; drain it, then reload", file->file,
-                  file->name);
+        log_event(EXECUTOR_STAYS, (.queue = file->name), file->file, file->name);
         file->digest = 0; /* the next reload looks at it again */
         file->attributes.executor = executor_of(q);
         return 0;
@@ -712,12 +714,12 @@ int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r) {
 static void say_what_is_lost(const Config *old) {
         int n = __builtin_popcountll(old->daemon_set) + __builtin_popcountll(old->queue_defaults_set);
         if (n > 0)
-                log_notice("%d parameters that were set at run time are again what the configuration says", n);
+                log_event(SETTINGS_RESET, (0), n);
 }
 
 int queues_apply_config(Manager *m, Config *config, Refusal *r) {
         int checked = check_files(m, config, r);
-        if (checked >= 0)
+        if (checked >= 0 && config != m->config) /* else pools have taken over what it says of them: manager_start() */
                 checked = pools_check_config(m, config, r);
         if (checked < 0)
                 return checked;

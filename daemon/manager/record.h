@@ -64,6 +64,8 @@ typedef struct QueueRecord {
         Timer key_timer;                       /* ... keys of such */
         uint64_t n_stalls, stalled_since_usec; /* monotonic; 0: it is not stalled */
         uint64_t cpu_usec;                     /* of attempts that ended */
+        List rescued_link;                     /* Manager::rescued, while its rescuer is at work */
+        eq_reason rescue_reason;               /* why it was called */
 } QueueRecord;
 
 typedef struct PoolRecord {

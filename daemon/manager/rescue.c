@@ -119,15 +119,41 @@ void rescue_follow_settings(Manager *m) {
         plugin_executor_set_rescuer_nice(m->plugins, (int)d->rescuer_nice - 20); /* the first word is -20 */
 }
 
+/* ---- what the engine tells ---- */
+
+static eq_reason reason_of(const Queue *q) {
+        if (q->pool->kind == POOL_REMOTE)
+                return q->unserved;
+        return q->pool->need_is_full ? EQ_REASON_POOL_FULL : EQ_REASON_CREATE_FAILURE;
+}
+
 void rescue_on_mayday(void *host, Queue *q) {
-        const char *reason = q->pool->kind == POOL_REMOTE ? eq_reason_name(q->unserved)
-                             : q->pool->need_is_full      ? "pool-full"
-                                                          : "create-failure";
-        log_event(MAYDAY, (.queue = q->name, .pool = q->pool->name, .reason = reason, .pending = q->n_queued), q->name,
-                  reason);
+        Manager *m = host;
+        eq_reason reason = reason_of(q);
+        int e = reason == EQ_REASON_CREATE_FAILURE ? q->pool->create_error : 0;
+        const char *error = e < 0 ? strerror(-e) : NULL;
+        queue_record(q)->rescue_reason = reason;
+        list_append(&m->rescued, &queue_record(q)->rescued_link);
+        log_event(MAYDAY,
+                  (.queue = q->name, .pool = q->pool->name, .reason = eq_reason_name(reason), .error = error,
+                   .pending = q->n_queued),
+                  q->name, eq_reason_name(reason), error ? ": " : "", error ? error : "");
 }
 
 void rescue_on_relieved(void *host, Queue *q, uint64_t lasted_usec, uint64_t n_rescued) {
+        list_remove(&queue_record(q)->rescued_link);
         log_event(RESCUE_END, (.queue = q->name, .pool = q->pool->name, .pending = q->n_queued), q->name,
                   (double)lasted_usec / USEC_PER_SEC, (unsigned long long)n_rescued);
+}
+
+RescueState manager_rescue(const Manager *m) {
+        if (list_is_empty(&m->rescued))
+                return (RescueState) { 0 };
+        const QueueRecord *q = LIST_ENTRY(m->rescued.next, QueueRecord, rescued_link);
+        bool refused = q->rescue_reason == EQ_REASON_CREATE_FAILURE;
+        return (RescueState) {
+                .queue = q->queue,
+                .reason = q->rescue_reason,
+                .error = refused ? q->queue->pool->create_error : 0,
+        };
 }

@@ -53,10 +53,19 @@ static EventFields fields_of(const StallReport *r, const StallDetail *d, StallTe
                 .stall_usec = r->stuck_usec,
                 .stall_count = r->n_stalls,
                 .episode = episode_id(r, t->episode),
-                .pending = d ? d->n_pending : r->n_ready,
+                .pending = d && *r->queue ? d->n_pending : r->n_ready,
+                .inactive = *r->queue ? &r->n_inactive : NULL,
                 .inflight = r->n_running,
                 .max_workers = r->n_slots,
         };
+        if (d && d->has_pool) {
+                f.workers = &d->n_workers;
+                f.idle = &d->n_idle;
+                f.manager = &d->creates;
+                f.mayday = &d->calls;
+        }
+        if (d && d->create_error < 0 && r->reason == EQ_REASON_CREATE_FAILURE)
+                f.error = strerror(-d->create_error);
         if (d && d->oldest_seq > 0) {
                 f.oldest = task_name(r->queue, d->oldest_seq, t->oldest, sizeof(t->oldest));
                 f.oldest_usec = d->oldest_usec;
@@ -203,15 +212,40 @@ static QueueRecord *queue_of(const Manager *m, const StallReport *r) {
         return q ? queue_record(q) : NULL;
 }
 
-static void look_closer(const Manager *m, const QueueRecord *q, const StallReport *r, StallDetail *ret) {
+static void look_at_queue(const Manager *m, const QueueRecord *q, const StallReport *r, StallDetail *ret) {
         const Task *oldest = queue_oldest(q->queue);
         uint64_t now = clock_realtime(m->clock);
-        *ret = (StallDetail) { .n_pending = r->n_ready + q->queue->n_waiting }; /* the watch knows what has begun */
+        ret->n_pending = r->n_ready + q->queue->n_waiting; /* the watch knows what has begun */
         if (!oldest)
                 return;
         uint64_t then = task_record(oldest)->spec.submitted_usec;
         ret->oldest_seq = oldest->seq;
         ret->oldest_usec = now > then ? now - then : 0;
+}
+
+static void look_at_pool(const Pool *p, StallDetail *ret) {
+        PluginPoolStats threads = { 0 };
+        if (p->kind == POOL_THREAD)
+                threads = plugin_pool_stats(p);
+        bool blocked = pool_is_blocked(p) && p->blocked_reason == EQ_REASON_CREATE_FAILURE;
+        ret->has_pool = true;
+        ret->n_workers = p->kind == POOL_THREAD ? threads.n_workers : p->n_slots;
+        ret->n_idle = p->kind == POOL_THREAD ? threads.n_idle : p->n_slots - p->n_busy;
+        ret->creates = blocked || p->short_of == EQ_REASON_CREATE_FAILURE;
+        ret->calls = p->mayday_usec != 0 || p->n_rescuing > 0;
+        ret->create_error = p->create_error;
+}
+
+void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *ret) {
+        const QueueRecord *q = queue_of(m, r);
+        *ret = (StallDetail) { .n_pending = r->n_ready };
+        if (q)
+                look_at_queue(m, q, r, ret);
+        LIST_FOREACH (link, &m->engine.pools) {
+                const Pool *p = LIST_ENTRY(link, Pool, link);
+                if (strcmp(p->name, r->pool) == 0)
+                        look_at_pool(p, ret);
+        }
 }
 
 static eq_event event_of(const StallReport *r) {
@@ -225,22 +259,37 @@ static eq_event event_of(const StallReport *r) {
 
 void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
         StallReport r = *report;
-        StallDetail detail = { 0 };
+        StallDetail detail;
         bool lasts = r.kind == STALL_POOL || r.kind == STALL_QUEUE || r.kind == STALL_PART;
         m->stalls.n_hung += r.kind == STALL_HUNG;
         if (lasts)
                 keep(&m->stalls, &r);
         QueueRecord *q = queue_of(m, &r);
+        manager_stall_detail(m, &r, &detail);
         if (q) {
-                look_closer(m, q, &r, &detail);
                 q->n_stalls += r.kind == STALL_QUEUE && r.phase == STALL_BEGIN;
                 if (r.kind == STALL_QUEUE)
                         q->stalled_since_usec = r.phase == STALL_END ? 0 : stall_since_usec(&r);
         }
         if (!logged)
-                stall_log(&r, q ? &detail : NULL);
+                stall_log(&r, &detail);
         if (lasts || r.kind == STALL_HUNG)
                 manager_event_stall(m, event_of(&r), &r);
+}
+
+static void print_setting(const DaemonSettings *d, const char *name, char ret[PARAM_PRINT_MAX]) {
+        param_print(params_find(&daemon_settings_table, name, strlen(name)), d, ret);
+}
+
+void stalls_check_settings(const Manager *m) {
+        const DaemonSettings *d = &m->config->daemon;
+        uint64_t panic = d->panic_on_stall_time_usec, thresh = d->watchdog_thresh_usec;
+        char panic_text[PARAM_PRINT_MAX], thresh_text[PARAM_PRINT_MAX];
+        if (panic == 0 || thresh == PARAM_INFINITY || panic >= thresh)
+                return;
+        print_setting(d, "panic_on_stall_time", panic_text);
+        print_setting(d, "watchdog_thresh", thresh_text);
+        log_event(PANIC_TIME_SHORT, (.setting = "panic_on_stall_time"), panic_text, thresh_text);
 }
 
 StallConfig manager_stall_config(const Manager *m) {
@@ -249,6 +298,8 @@ StallConfig manager_stall_config(const Manager *m) {
         return (StallConfig) {
                 .watchdog_usec = d->watchdog_thresh_usec == PARAM_INFINITY ? 0 : d->watchdog_thresh_usec,
                 .hung_usec = d->hung_task_timeout_secs_usec == PARAM_INFINITY ? 0 : d->hung_task_timeout_secs_usec,
+                .hung_check_usec = d->hung_task_check_interval_secs_usec,
+                .hung_check_count = d->hung_task_check_count,
                 .hung_warnings = d->hung_task_warnings > INT64_MAX ? -1 : (int64_t)d->hung_task_warnings,
                 .hung_panic = d->hung_task_panic,
                 .panic_on_stall = d->panic_on_stall,

@@ -14,6 +14,10 @@ typedef struct Manager Manager;
 typedef struct StallDetail {
         uint64_t oldest_seq, oldest_usec; /* pending task that waits longest; 0: none */
         uint64_t n_pending;               /* of the queue */
+        bool has_pool;                    /* what follows is known */
+        uint64_t n_workers, n_idle;       /* of the pool: threads, or slots that were made */
+        uint64_t creates, calls;          /* 1: it tries to make one; 1: a rescuer is at work, or called. Else 0 */
+        int create_error;                 /* why that fails, negative errno; 0: it does not */
 } StallDetail;
 
 /* Writes it to the journal. detail NULL: not known. Any thread; does not block. */
@@ -29,10 +33,14 @@ typedef struct StallList {
         uint64_t n_begun, n_hung; /* since the start */
 } StallList;
 
+/* What is known of it at this moment. Loop. */
+void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *ret);
 /* Takes a report in: keeps it, tells subscribers, and logs it unless that was done. Loop. */
 void manager_take_stall(Manager *m, const StallReport *r, bool logged);
 /* The worst of those that last, or NULL; and since when it does not go on. */
 const StallReport *stalls_worst(const StallList *l);
 uint64_t stall_since_usec(const StallReport *r); /* monotonic */
-/* The present settings for the watch. */
+/* Tells what is odd about the present settings for the watch. */
+void stalls_check_settings(const Manager *m);
+/* They themselves. */
 StallConfig manager_stall_config(const Manager *m);

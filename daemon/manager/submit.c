@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/event.h"
 #include "base/fault.h"
 #include "engine/barrier.h"
 #include "manager/durable.h"
@@ -235,20 +236,38 @@ static uint64_t args_bytes(const SubmitArgs *args, size_t n) {
         return bytes;
 }
 
+/* Not each pass: a chain without an end must not fill the journal either. As the kernel does. */
+static void note_passes(const Queue *q, unsigned before) {
+        unsigned n = q->n_drain_passes;
+        if (n != before && (n == 10 || (n % 100 == 0 && n <= 1000)))
+                log_event(DRAIN_LONG, (.queue = q->name, .pending = q->n_queued), q->name, n);
+}
+
+/* 0, or as queue_reserve(). */
+static int take_places(Queue *q, const Task *by, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq) {
+        if (!by || by->queue != q)
+                return queue_reserve(q, n, n_bytes, ret_first_seq);
+        unsigned before = q->n_drain_passes;
+        int e = queue_reserve_chained(q, by, n, n_bytes, ret_first_seq);
+        note_passes(q, before);
+        return e;
+}
+
 /* Reserves places in the queue. 0, MANAGER_E_WAIT, or negative with a refusal. */
-static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq, Refusal *r) {
+static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq,
+                   Refusal *r) {
         Queue *queue = q->queue;
         may_wait = may_wait || queue->params.on_full == QUEUE_FULL_BLOCK;
         r->full = q;
         if (may_wait && !list_is_empty(&q->space_waiters))
                 return MANAGER_E_WAIT; /* others came first */
 
-        int e = queue_reserve(queue, n, n_bytes, ret_first_seq);
+        int e = take_places(queue, by, n, n_bytes, ret_first_seq);
         bool fits = n <= queue->params.max_tasks && n_bytes <= queue->params.max_bytes;
         while (e == QUEUE_E_FULL && fits && queue->params.on_full == QUEUE_FULL_DROP_OLDEST) {
                 Task *oldest = queue_oldest(queue);
                 if (window_drop_oldest(q, oldest)) {
-                        e = queue_reserve(queue, n, n_bytes, ret_first_seq);
+                        e = take_places(queue, by, n, n_bytes, ret_first_seq);
                         continue;
                 }
                 if (!oldest)
@@ -256,7 +275,7 @@ static int reserve(QueueRecord *q, bool may_wait, uint64_t n, uint64_t n_bytes, 
                 task_record(oldest)->end_note = TASK_NOTE_DROPPED;
                 if (queue_cancel(oldest->queue, oldest) != 0)
                         task_record(oldest)->end_note = TASK_NOTE_NONE; /* it has begun just now */
-                e = queue_reserve(queue, n, n_bytes, ret_first_seq);
+                e = take_places(queue, by, n, n_bytes, ret_first_seq);
         }
         switch (e) {
         case 0:
@@ -409,7 +428,7 @@ static int reserve_others(const Admission *a, const SubmitArgs *args, TaskRecord
         int r = 0;
         while (i < a->n_others && r == 0) {
                 ids[i] = a->others[i]->queue->id;
-                r = reserve(a->others[i], args->submit->block_usec > 0, 1, 0, &seqs[i], a->refusal);
+                r = reserve(a->others[i], a->caller->by, args->submit->block_usec > 0, 1, 0, &seqs[i], a->refusal);
                 i += r == 0;
         }
         if (r == 0 && barrier_make(&a->manager->engine, &t->task, ids, seqs, i) < 0)
@@ -425,7 +444,7 @@ static int reserve_all(const Admission *a, const SubmitArgs *args, TaskRecord *f
                        uint64_t *ret_first_seq) {
         Manager *m = a->manager;
         m->reserving = a->n_others > 0;
-        int r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
+        int r = reserve(a->queue, a->caller->by, args[0].submit->block_usec > 0, n, n_bytes, ret_first_seq, a->refusal);
         if (r == 0 && a->n_others > 0 && (r = reserve_others(a, args, first)) != 0)
                 queue_unreserve(a->queue->queue, n, n_bytes);
         m->reserving = false;
@@ -574,7 +593,7 @@ static int shelve(const Admission *a, SubmitArgs *args, size_t n) {
         int r = charge(a->caller, costs, a->refusal);
         if (r < 0)
                 return r;
-        r = reserve(a->queue, args[0].submit->block_usec > 0, n, n_bytes, &first_seq, a->refusal);
+        r = reserve(a->queue, a->caller->by, args[0].submit->block_usec > 0, n, n_bytes, &first_seq, a->refusal);
         if (r == 0) {
                 r = put_all(a, args, n, first_seq);
                 if (r < 0)

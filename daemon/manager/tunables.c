@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/log.h"
+#include "base/event.h"
 #include "manager/parts.h"
 
 static bool in_daemon(const Param *row) {
@@ -74,6 +74,7 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
                 return refuse(ret_refusal, EQ_E_NO_PARAM, -ENOENT, "no parameter %s; eqctl param ls lists them",
                               param_quote(name.data, name.len, quoted));
         fill(m, row, ret);
+        ret->name = key;
         return 0;
 }
 
@@ -136,7 +137,7 @@ static int set_queue_default(Manager *m, const Param *row, EqBytes value, Refusa
 
 int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refusal) {
         const Param *row = t->row;
-        char text[PARAM_PRINT_MAX];
+        char text[PARAM_PRINT_MAX], room[PARAM_MSEC_MAX];
         if (!row->settable)
                 return refuse(ret_refusal, EQ_E_STATE, -EPERM,
                               "%s cannot be set while eqd runs; set it in section [%s] of eqd.conf%s", row->name,
@@ -145,12 +146,14 @@ int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refu
                 return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
                               "%s: the value must be UTF-8 without control characters, at most %d bytes", row->name,
                               PARAM_TEXT_MAX);
+        size_t n = value.len;
+        const char *text_as = param_value_as(row, t->name.data, t->name.len, value.data, &n, room);
+        value = eq_bytes(text_as, n);
         int r = in_daemon(row) ? set_daemon(m, row, value, ret_refusal) : set_queue_default(m, row, value, ret_refusal);
         if (r < 0)
                 return r;
         fill(m, row, t);
         param_print(row, t->object, text);
-        log_notice("%s of [%s] was set to \"%s\" by an administrator, until a reload or the end of eqd", row->name,
-                   row->section, text);
+        log_event(SETTING_CHANGED, (.setting = row->name), row->name, row->section, text);
         return 0;
 }

@@ -75,7 +75,6 @@ static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason rea
         if (!queue_has_plugin(q))
                 return false;
         const Pool *pool = q->queue->pool;
-        const char *error = plugin_pool_thread_error(pool);
         if (reason == EQ_REASON_PLUGIN)
                 snprintf(buf, size, "plugin %s: %s", q->library->path, plugin_executor_explain(q->queue));
         else if (reason == EQ_REASON_POOL_FULL)
@@ -84,9 +83,9 @@ static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason rea
                         "waits for one of at most %llu threads of pool %s; eqctl pool set %s max_workers=N allows more",
                         (unsigned long long)((const PoolRecord *)pool->owner)->attributes.max_workers, pool->name,
                         pool->name);
-        else if (reason == EQ_REASON_CREATE_FAILURE && error)
+        else if (reason == EQ_REASON_CREATE_FAILURE && pool->create_error != 0)
                 snprintf(buf, size, "no %sthread can be created now: %s; eqd tries again each second",
-                         plugin_pool_has_none(pool) ? "" : "further ", error);
+                         plugin_pool_has_none(pool) ? "" : "further ", strerror(-pool->create_error));
         else
                 return false;
         return true;

@@ -57,9 +57,10 @@ struct Store {
 
         /* Shared, under lock. */
         pthread_mutex_t lock;
-        pthread_cond_t wake; /* the store thread waits here */
-        pthread_cond_t done; /* store_close() waits here */
-        bool stop, busy;     /* busy: `handed` is the thread's */
+        _Atomic uint64_t appended; /* as `written`, for who is not the loop; not under it */
+        pthread_cond_t wake;       /* the store thread waits here */
+        pthread_cond_t done;       /* store_close() waits here */
+        bool stop, busy;           /* busy: `handed` is the thread's */
         Batch handed;
         uint64_t durable;
         StoreHealth health;

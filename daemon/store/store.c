@@ -11,8 +11,10 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
 #include "store/parts.h"
@@ -111,7 +113,7 @@ static int init_lock(Store *s) {
         if (r == 0)
                 r = pthread_cond_init(&s->wake, &attributes);
         if (r == 0)
-                r = pthread_cond_init(&s->done, NULL);
+                r = pthread_cond_init(&s->done, &attributes);
         if (r == 0)
                 r = pthread_mutex_init(&s->lock, NULL);
         return r == 0 ? reader_init(s) : -r;
@@ -226,6 +228,23 @@ int store_settle(Store *s) {
         return r;
 }
 
+int store_wait(Store *s, uint64_t usec) {
+        uint64_t wanted = atomic_load_explicit(&s->appended, memory_order_relaxed);
+        uint64_t until = clock_monotonic(&clock_system) + usec;
+        struct timespec t = { .tv_sec = (time_t)(until / USEC_PER_SEC),
+                              .tv_nsec = (long)(until % USEC_PER_SEC) * 1000 };
+        int r = 0;
+        (void)pthread_mutex_lock(&s->lock);
+        while (r == 0 && s->durable < wanted && s->health != STORE_FAILED)
+                r = -pthread_cond_timedwait(&s->done, &s->lock, &t);
+        if (s->durable >= wanted)
+                r = 0;
+        else if (s->health == STORE_FAILED || s->error < 0) /* a full disk says why the time was not enough */
+                r = s->error < 0 ? s->error : -EIO;
+        (void)pthread_mutex_unlock(&s->lock);
+        return r;
+}
+
 Store *store_close(Store *s) {
         if (!s)
                 return NULL;
@@ -304,6 +323,7 @@ int store_append(Store *s, const StoreItem *items, size_t n) {
                         append_one(&s->collecting, &items[i],
                                    (uint8_t)((k + 1 < n_records ? RECORD_MORE : 0) | (k > 0 ? RECORD_INSIDE : 0)));
         s->written += n;
+        atomic_store_explicit(&s->appended, s->written, memory_order_relaxed);
         s->collecting.last = s->written;
         return 0;
 }
@@ -317,6 +337,7 @@ void store_fail(Store *s, int error) {
         s->seen_health = s->health;
         s->seen_error = s->error;
         (void)pthread_cond_signal(&s->wake);
+        (void)pthread_cond_broadcast(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
 }
 

@@ -76,7 +76,10 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
                Store **ret);
 /* Waits until everything is durable that was appended. 0, or negative errno: it is not, and will not be. Blocks. */
 int store_settle(Store *s);
-/* The same, and ends the thread. Returns NULL; NULL is fine. */
+/* Waits until everything is durable that was appended before, but no longer than that; the loop has to go on meanwhile and to hand
+ * it over. 0, or negative errno: -ETIMEDOUT, or why not. Any thread; the store stays open meanwhile. */
+int store_wait(Store *s, uint64_t usec);
+/* The same as store_settle(), and ends the thread. Returns NULL; NULL is fine. */
 Store *store_close(Store *s);
 
 typedef struct StoreItem {

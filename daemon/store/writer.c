@@ -176,7 +176,7 @@ static void set_health(Store *s, StoreHealth health, int error) {
                 s->health = health;
                 s->error = error;
         }
-        (void)pthread_cond_signal(&s->done);
+        (void)pthread_cond_broadcast(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
         if (changed)
                 store_ring(s);
@@ -193,7 +193,7 @@ static void set_durable(Store *s, uint64_t position, uint64_t n_records, uint64_
         s->stats.n_commits++;
         s->stats.n_records += n_records;
         latency_add(&s->stats.commits, usec);
-        (void)pthread_cond_signal(&s->done);
+        (void)pthread_cond_broadcast(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
         store_ring(s);
 }

@@ -135,7 +135,13 @@ static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
                 wait_for_test(p, p->log_fd + 1);
         else if (is(t, "chain "))
                 (void)api->submit(t, (const char *)t->payload + 6, "chained", 7);
-        else if (is(t, "burn"))
+        else if (is(t, "deep ")) { /* "deep QUEUE\0N": a chain of N more; N is a byte */
+                char next[64];
+                size_t n = t->payload_len < sizeof(next) ? t->payload_len : sizeof(next);
+                memcpy(next, t->payload, n);
+                if (next[n - 1]-- > 0)
+                        (void)api->submit(t, next + 5, next, n);
+        } else if (is(t, "burn"))
                 burn();
         else if (is(t, "nap"))
                 (void)poll(NULL, 0, 3);

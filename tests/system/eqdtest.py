@@ -392,13 +392,14 @@ class Eqd(Place):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if notify else None
+        self.env = dict(env or {}) # of the first start; `change` may add to it
         try:
             self.prepare(config or {}, uid, other_users)
             if cgroup:
                 self.prepare_cgroup("" if cgroup is True else cgroup)
             if change:
                 change(self)
-            self.start((*args, "--user") if user else args, env or {}, nofile)
+            self.start((*args, "--user") if user else args, self.env, nofile)
         except BaseException:
             self.kill()
             self.remove()

@@ -12,57 +12,8 @@ import zlib
 from pathlib import Path
 
 from ends import crash
-from eqdtest import BUILD, Closed, RpcError, contains, equal, eventually, main, test
-
-# A user instance takes plugins that its own user owns. As root it could run commands as others, and takes none before that is off.
-CONF = "[Commands]\nIdentity=own\n"
-FINAL = ("DONE", "FAILED", "CANCELED", "EXPIRED", "DEAD")
-
-
-def place_plugins(eqd):
-    """Copies, whose directories are nobody else's. And a first queue, with which eqd makes what it keeps for all of them."""
-    plugins = eqd.dir / "plugins"
-    plugins.mkdir(mode=0o755)
-    for built in (*(BUILD / "tests/plugins").glob("*.so"), *(BUILD / "client/examples/plugins").glob("*.so")):
-        shutil.copy(built, plugins / built.name)
-        (plugins / built.name).chmod(0o755)
-    queue_file(eqd, "z", "trial-plain")
-
-
-def queue_file(eqd, name="p", plugin="trial", *more, path=None):
-    lines = ["[Queue]", "Executor=plugin", f"Plugin={path or eqd.dir / 'plugins' / (plugin + '.so')}", *more, ""]
-    eqd.configure(f"queues.d/{name}.queue", "\n".join(lines))
-
-
-def plugin_test(**options):
-    return test(user=True, config={"eqd.conf": CONF}, change=place_plugins, **options)
-
-
-def plugin_queue(eqd, *more, plugin="trial", name="p"):
-    queue_file(eqd, name, plugin, *more)
-    eqd.ok("reload")
-    return eqd.connect()
-
-
-def submit(c, payload, queue="p", **options):
-    return c.call("submit", queue, payload, **options)
-
-
-def ended(c, task):
-    return c.call("wait", [task])[0]
-
-
-def state(c, task):
-    return c.call("show", [task])[0]["state"]
-
-
-def why(c, task):
-    return c.call("why", [task])[0]
-
-
-def until(c, task, wanted):
-    eventually(lambda: state(c, task) == wanted, lambda: f"{task} is {state(c, task)}, not {wanted}", seconds=60)
-
+from eqdtest import Closed, RpcError, contains, equal, eventually, main, test
+from pluginkit import CONF, FINAL, ended, place_plugins, plugin_queue, plugin_test, queue_file, state, submit, until, why
 
 # ---- ordinary use ----
 
@@ -142,6 +93,26 @@ def a_task_over_several_queues_may_be_a_plugins(eqd):
     equal((ended(c, failing)["state"], ended(c, failing)["attempt"]), ("DEAD", 2))
     later = submit(c, b"defer", also=["commands"])
     equal((ended(c, later)["state"], ended(c, later)["result"]), ("DONE", b"later"))
+
+
+@plugin_test()
+def T_DRAIN_a_chain_of_tasks_is_run_while_outsiders_are_refused(eqd):
+    """Depth 5; then one of 25, which is told once: it has the chance to have no end."""
+    c, other, start = plugin_queue(eqd), eqd.connect(), 1
+    for depth in (5, 25):
+        eqd.ok("queue", "pause", "p")
+        submit(c, b"deep p\0" + bytes([depth]))
+        msgid = other.send("queue_drain", "p")
+        eventually(lambda: eqd.queue("p")["state"] == "draining", "it drains")
+        eqd.fails(75, "submit", "-q", "p", "--payload", "x", says="draining")
+        eqd.ok("queue", "resume", "p")
+        other.reply(msgid)
+        tasks = [f"p/{n}" for n in range(start, start + depth + 1)]
+        equal([state(c, t) for t in tasks], len(tasks) * ["DONE"])
+        start += depth + 1
+        equal(eqd.ctl("show", f"p/{start}").rc, 66, "and no more")
+    log = eqd.has_logged("<4>eqd: workqueue p: drain_workqueue() isn't complete after 10 tries")
+    equal(log.count("drain_workqueue"), 1)
 
 
 @plugin_test()
@@ -717,7 +688,8 @@ def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
         equal(ended(c, task)["attempt"], 1)
     q = eqd.queue("p")
     equal((q["mayday"] >= 1, q["rescued"]), (True, 20), str(q))
-    eqd.has_logged("queue p: mayday, rescuer active (create-failure)")
+    eqd.has_logged("queue p: mayday, rescuer active (create-failure: Resource temporarily unavailable)",
+                   "<4>eqd: workqueue: Failed to create a worker thread: EAGAIN")
     shown = why(c, behind)
     equal((shown["reason"], "no further thread" in shown["detail"]), ("create-failure", True), str(shown))
     pool = c.call("pool_show", "plugin")

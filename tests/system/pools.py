@@ -151,6 +151,15 @@ def bad_arguments_are_refused_and_say_what_to_do(eqd):
     eventually(lambda: pool(eqd, "t") is None, "pool t goes")
 
 
+@test(config={"pools.d/t.pool": "[Pool]\nKind=thread\nMaxWorkers=3\n"})
+def a_pool_of_threads_is_there_from_the_start_and_after_the_next_one(eqd):
+    for _ in range(2):
+        contains(eqd.ok("pool", "show", "t"), "kind=thread", "max_workers=3")
+        eqd.stop()
+        eqd.start()
+    eqd.ok("reload")
+
+
 @test(config={"pools.d/nice.pool": "[Pool]\nNice=7\n", "queues.d/n.queue": "[Queue]\nPool=nice\n"})
 def commands_of_a_pool_have_its_nice_level_unless_they_ask_for_another(eqd):
     own = os.nice(0)

@@ -4,6 +4,7 @@
 
 import os
 import signal
+import time
 
 from eqdtest import contains, equal, main, test
 
@@ -141,6 +142,49 @@ def SIGHUP_reloads_as_well_and_survives_a_bad_file(eqd):
     os.kill(eqd.pid, signal.SIGHUP)
     eqd.fails(78, "reload", says="encode.queue:1")
     equal(attribute(eqd, "encode", "max_active"), "3")
+
+
+def monotonic_usec():
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
+@test(config={"queues.d/encode.queue": GOOD}, notify=True)
+def SIGHUP_tells_the_service_manager_when_it_begins_and_that_it_is_ready_again(eqd):
+    """systemd takes a READY=1 as the end of the reload only if MONOTONIC_USEC is not before the signal that it sent. It is told
+    the end also when the files are bad: the old configuration is in force, and nothing would ever end the wait."""
+    for text, queues in ((GOOD, 3), ("nonsense\n", 3)):
+        eqd.configure("queues.d/other.queue", text)
+        before = monotonic_usec()
+        os.kill(eqd.pid, signal.SIGHUP)
+        told = [eqd.until_notified(lambda m: "RELOADING" in m or "READY" in m) for _ in range(2)]
+        equal([(m.get("RELOADING"), m.get("READY")) for m in told], [("1", None), (None, "1")])
+        began = int(told[0]["MONOTONIC_USEC"])
+        equal(before <= began <= monotonic_usec(), True, f"MONOTONIC_USEC={began} after a signal at {before}")
+        equal(told[0]["STATUS"], "Reloading")
+        equal(told[1]["STATUS"], f"{queues} queues, 0 running, 0 pending")
+    eqd.has_logged("configuration not loaded")
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=30s\nPanicOnStallTime=10s\n"})
+def a_panic_before_a_stall_can_be_known_is_told_when_it_is_loaded(eqd):
+    told = "<4>eqd: PanicOnStallTime=10s is less than WatchdogThresh=30s and acts as that"
+    equal(eqd.has_logged(told).count(told), 1)
+    for thresh, n in ((60, 1), (5, 2)):
+        eqd.configure("eqd.conf", f"[Watchdog]\nWatchdogThresh=30s\nPanicOnStallTime={thresh}\n")
+        eqd.ok("reload")
+        equal(eqd.has_logged("configuration loaded again").count("acts as that"), n)
+
+
+@test(config={"eqd.conf": "[Watchdog]\nMaydayIntervalMs=250\nCreateCooldownMs=2s\nHungTaskWarnings=-1\n",
+              "pools.d/t.pool": "[Pool]\nKind=thread\nCreateCooldownMs=40\n"})
+def the_kernels_names_are_taken_from_files_too(eqd):
+    for name, value in (("mayday_interval", "250ms"), ("create_cooldown", "2s"), ("hung_task_warnings", "infinity")):
+        contains(eqd.ok("param", "get", name), value)
+    contains(eqd.ok("pool", "show", "t"), "create_cooldown=40ms")
+    eqd.ok("pool", "set", "t", "create_cooldown_ms=70")
+    contains(eqd.ok("pool", "show", "t"), "create_cooldown=70ms")
+    eqd.configure("eqd.conf", "[Watchdog]\nMaydayIntervalMs=0\n")
+    eqd.fails(78, "reload", says=["eqd.conf:2: MaydayIntervalMs: ", "1ms"])
 
 
 @test(eqd=False)

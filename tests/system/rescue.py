@@ -61,9 +61,12 @@ def S10_commands_run_once_each_out_of_the_reserve_while_fork_is_refused(eqd):
     eqd.until_state(other, "QUEUED") # it has none
     contains(eqd.ok("why", other, uid=UID), "create-failure")
     equal(int(eqd.ok("pool", "show", "default", "--json").split('"create_failures":')[1].split(",")[0].strip("}\n ")) > 0, True)
-    eqd.has_logged("queue a: mayday, rescuer active (create-failure)")
+    eqd.has_logged("queue a: mayday, rescuer active (create-failure: Resource temporarily unavailable)",
+                   "<4>eqd: workqueue: Failed to create a worker process: EAGAIN")
     limit(eqd, 4096)
     eqd.ends_as(other, "DONE")
+    log = eqd.has_logged("<5>eqd: workqueue: pool default creates workers again after ")
+    equal(log.count("Failed to create a worker"), 1, "once, and not with each try")
     eqd.ends_as(eqd.submit("-q", "a", "--", "true", uid=UID), "DONE")
     equal(counts(eqd, "a"), (True, 20))
     eventually(lambda: len(waiting(eqd)) == 1, "the reserve is there again")

@@ -605,9 +605,10 @@ def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
     equal([r["EQD_EVENT"] for r in (records[0], records[-1])], ["queue-stall", "queue-stall-end"])
     first, last = records[0], records[-1]
     equal({k: first[k] for k in ("PRIORITY", "EQD_REASON", "EQD_TASK", "EQD_POOL", "EQD_PENDING", "EQD_INFLIGHT",
-                                 "EQD_OLDEST")},
+                                 "EQD_OLDEST", "EQD_INACTIVE", "EQD_WORKERS", "EQD_IDLE", "EQD_MANAGER", "EQD_MAYDAY")},
           {"PRIORITY": "3", "EQD_REASON": "serial", "EQD_TASK": head, "EQD_POOL": "default", "EQD_PENDING": "1",
-           "EQD_INFLIGHT": "1", "EQD_OLDEST": waiting})
+           "EQD_INFLIGHT": "1", "EQD_OLDEST": waiting, "EQD_INACTIVE": "1", "EQD_WORKERS": "1", "EQD_IDLE": "0",
+           "EQD_MANAGER": "0", "EQD_MAYDAY": "0"})
     equal(500000 <= int(first["EQD_STALL_USEC"]) <= 1500000, True, first["EQD_STALL_USEC"])
     equal((len(first["EQD_EPISODE"]), last["EQD_EPISODE"]), (32, first["EQD_EPISODE"]))
     contains(ok(*query, "-x"), "Subject: eqd: queue-stall", "Tasks wait in queue letters", "Reason: serial",

@@ -90,7 +90,7 @@ summed() {
     fi
 }
 
-echo 1..32
+echo 1..36
 claim "libeq-man: a good tree passes" libeq-man.py
 claim "libeq-man: a prototype that is not that of the header is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(long where);' goes.)\n"
 claim "libeq-man: a function without a paragraph is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(int where);' '')\n"
@@ -107,6 +107,11 @@ claim "layers: clients do not see the daemon" layers.py client/eqctl/main.c '#in
 claim "layers: a detour by .. is no way up" layers.py daemon/base/base.c '#include "../engine/engine.h"\n'
 claim "layers: an include without its floor is found" layers.py daemon/engine/bare.c '#include "engine.h"\n'
 claim "layers: an include of nothing is found" layers.py daemon/engine/none.c '#include "engine/gone.h"\n'
+
+claim "events: a good tree passes" events.py
+claim "events: a record without an id is found" events.py daemon/manager/loud.c 'void f(void) {\n        log_write(LOG_ERR, "no");\n}\n'
+claim "events: a line to standard error is found" events.py daemon/main.c 'static int serve(void) {\n        fprintf(stderr, "no");\n}\n'
+claim "events: an event that nothing writes is found" events.py daemon/base/events.def 'EVENT(NONE, "none", "0", LOG_ERR, 0, "", "", "")\n'
 
 claim "headers: a good tree passes" headers.sh
 claim "headers: one that needs its neighbour is found" headers.sh daemon/base/list.h '#pragma once\nsize_t f(void);\n'

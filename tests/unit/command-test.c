@@ -60,6 +60,10 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
         rig.task.slot = NULL;
 }
 
+void pool_set_create_error(Pool *p, int error) {
+        p->create_error = error;
+}
+
 void pool_block(Pool *p, eq_reason reason, uint64_t until_usec) {
         rig.n_blocked++;
         rig.blocked_for = reason;

@@ -68,6 +68,16 @@ TEST(an_event_has_its_id_its_priority_and_the_fields_that_are_set) {
         ck_assert_ptr_null(strstr(journal.text, "EQD_TASK"));
 }
 
+TEST(a_count_is_there_also_when_it_is_none_and_not_when_nobody_knows_it) {
+        const uint64_t none = 0, two = 2;
+        connect_journal();
+        log_event(SPAWNER_LOST, (.idle = &none, .workers = &two));
+        log_stop();
+        ck_assert_has(journal.text, "|EQD_WORKERS=2|");
+        ck_assert_has(journal.text, "|EQD_IDLE=0|");
+        ck_assert_ptr_null(strstr(journal.text, "EQD_MAYDAY"));
+}
+
 TEST(a_field_that_is_too_long_is_cut_and_the_record_stays_whole) {
         static char text[20000];
         memset(text, 'x', sizeof(text) - 1);
@@ -140,7 +150,7 @@ TEST(without_a_journal_lines_with_their_priority_go_to_standard_error) {
 }
 
 static void log_directly(void) {
-        log_warning("still here");
+        log_info("still here");
 }
 
 TEST(records_are_written_directly_while_there_is_no_thread) {
@@ -201,6 +211,7 @@ TEST(every_event_has_an_id_of_its_own_and_texts_that_name_fields_that_exist) {
 }
 
 RUN_TESTS("log", 20, test_an_event_has_its_id_its_priority_and_the_fields_that_are_set,
+          test_a_count_is_there_also_when_it_is_none_and_not_when_nobody_knows_it,
           test_a_field_that_is_too_long_is_cut_and_the_record_stays_whole,
           test_a_journal_that_stands_still_blocks_nobody_and_what_is_lost_is_told,
           test_a_journal_that_stands_still_does_not_keep_eqd_from_ending,

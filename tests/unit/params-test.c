@@ -296,6 +296,30 @@ TEST(a_name_may_be_written_in_three_ways) {
         ck_assert_ptr_null(params_find(&table, "__", 2));
 }
 
+TEST(the_kernels_names_in_milliseconds_are_those_of_durations) {
+        static const struct {
+                const char *name, *value, *means;
+        } values[] = { { "timeout_ms", "10", "10ms" },
+                       { "TimeoutMs", "10", "10ms" },
+                       { "timeout", "10", "10" },
+                       { "timeout_ms", "10s", "10s" },
+                       { "timeout_ms", "infinity", "infinity" },
+                       { "timeout_ms", "", "" },
+                       { "timeout_ms", "123456789012345678901234567890", "123456789012345678901234567890" } };
+        for (size_t i = 0; i < ELEMENTSOF(values); i++) {
+                const Param *p = row(values[i].name);
+                char room[PARAM_MSEC_MAX];
+                size_t n = strlen(values[i].value);
+                const char *means =
+                        param_value_as(p, values[i].name, strlen(values[i].name), values[i].value, &n, room);
+                ck_assert_str_eq(p->name, "timeout");
+                ck_assert_uint_eq(n, strlen(values[i].means));
+                ck_assert_int_eq(memcmp(means, values[i].means, n), 0);
+        }
+        ck_assert_ptr_null(params_find(&table, "max_active_ms", 13)); /* is no time */
+        ck_assert_ptr_null(params_find(&table, "ms", 2));
+}
+
 TEST(an_unknown_name_is_answered_with_the_nearest_or_with_all) {
         char name[300];
 
@@ -372,5 +396,6 @@ RUN_TESTS("params", 30, test_values_are_read_within_their_bounds_and_printed_in_
           test_an_empty_value_takes_the_default_back, test_an_error_says_what_is_wrong_and_what_is_allowed,
           test_without_a_lookup_only_numbers_are_taken_and_the_error_says_how_to_find_them,
           test_hostile_text_is_escaped_and_cut_in_errors, test_a_name_may_be_written_in_three_ways,
+          test_the_kernels_names_in_milliseconds_are_those_of_durations,
           test_an_unknown_name_is_answered_with_the_nearest_or_with_all, test_access_is_by_user_by_group_or_not_at_all,
           test_copies_own_their_texts, test_without_memory_nothing_changes)

@@ -111,6 +111,29 @@ TEST(a_task_that_the_executor_refuses_keeps_its_place_uncounted_and_is_tried_aga
         ck_assert_str_eq(r->starts, "1");
 }
 
+TEST(what_the_system_refuses_is_told_once_until_it_is_given_again) {
+        RIG(r, 3);
+        r->refuse = -EAGAIN; /* not now; nothing was refused */
+        rig_submit(r);
+        ck_assert_str_eq(r->creations, "");
+        r->refuse = -EMFILE;
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->creations, "EMFILE ");
+        ck_assert_int_eq(r->pool->create_error, -EMFILE);
+        r->refuse = 0;
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        engine_task_ended(&r->engine, r->tasks[0],
+                          &(TaskResult) { .verdict = TASK_NOT_STARTED, .error = -EAGAIN }); /* as the spawner says it */
+        ck_assert_int_eq(r->pool->create_error, -EAGAIN);
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->creations, "EMFILE ");
+        pool_set_create_error(r->pool, 0);
+        pool_set_create_error(r->pool, 0);
+        ck_assert_str_eq(r->creations, "EMFILE after 2s ");
+        pool_set_create_error(r->pool, -EAGAIN);
+        ck_assert_str_eq(r->creations, "EMFILE after 2s EAGAIN ");
+}
+
 TEST(a_refusal_does_not_shorten_a_longer_block) {
         RIG(r, 3);
         Task *t = rig_submit(r);
@@ -325,6 +348,7 @@ RUN_TESTS("pool", 20, test_queues_take_turns_one_task_each,
           test_slots_are_made_when_first_needed_and_used_again,
           test_a_smaller_pool_starts_nothing_until_slots_fall_free,
           test_a_blocked_pool_starts_nothing_until_its_time_or_until_unblocked,
+          test_what_the_system_refuses_is_told_once_until_it_is_given_again,
           test_a_task_that_the_executor_refuses_keeps_its_place_uncounted_and_is_tried_again,
           test_a_refusal_does_not_shorten_a_longer_block,
           test_an_executor_that_refuses_and_says_for_how_long_is_believed,

@@ -350,6 +350,34 @@ TEST(drain_refuses_until_held_delayed_running_and_reserved_tasks_are_gone_then_r
         ck_assert_uint_eq(r->queue->n_refused, 1);
 }
 
+TEST(drain_takes_what_its_own_tasks_make_and_counts_how_often_they_do) {
+        RIG(r, 4);
+        RigWaiter w = RIG_WAITER;
+        uint64_t seq;
+        rig_set_max_active(r, 4);
+        Task *first = rig_submit(r), *second = rig_submit(r);
+        queue_drain(r->queue, &w.waiter);
+        for (unsigned pass = 1; pass <= 5; pass++) {
+                ck_assert_int_eq(queue_reserve(r->queue, 1, 10, &seq), QUEUE_E_DRAINING);
+                Task *next[2];
+                for (int i = 0; i < 2; i++) { /* both are of the same pass */
+                        ck_assert_int_eq(queue_reserve_chained(r->queue, i ? second : first, 1, 10, &seq), 0);
+                        next[i] = rig_make(r, seq, TASK_LANE_NORMAL, 10);
+                        queue_push(r->queue, next[i]);
+                }
+                ck_assert_uint_eq(r->queue->n_drain_passes, pass - 1);
+                rig_end(r, first, TASK_OK);
+                rig_end(r, second, TASK_OK);
+                ck_assert_uint_eq(w.n_calls, 0);
+                first = next[0];
+                second = next[1];
+        }
+        rig_end(r, first, TASK_OK);
+        rig_end(r, second, TASK_OK);
+        ck_assert_uint_eq(w.n_calls, 1);
+        rig_submit(r);
+}
+
 TEST(drain_ends_when_the_last_reservation_is_given_back) {
         RIG(r, 4);
         RigWaiter w = RIG_WAITER;
@@ -750,6 +778,7 @@ RUN_TESTS("queue", 20, test_tasks_start_in_order_of_seq_one_at_a_time,
           test_reason_of_the_queue_is_that_of_the_task_that_comes_next,
           test_pause_counts_and_resume_says_when_there_is_nothing_to_resume,
           test_drain_refuses_until_held_delayed_running_and_reserved_tasks_are_gone_then_reopens,
+          test_drain_takes_what_its_own_tasks_make_and_counts_how_often_they_do,
           test_drain_ends_when_the_last_reservation_is_given_back, test_drain_of_an_empty_queue_ends_at_once,
           test_stop_refuses_for_good_runs_what_is_pending_and_may_be_repeated,
           test_join_waits_for_stop_and_the_last_task_and_may_come_before_or_after, test_join_may_free_the_queue,

@@ -24,8 +24,9 @@ typedef struct Rig {
 
         Task *tasks[RIG_TASKS_MAX]; /* all that were ever made; freed at the end */
         size_t n_tasks;
-        char starts[4096]; /* "1 2 3": SEQs of the fixture's first queue; "1:2" is queue slot 1 */
-        char ends[4096];   /* "1DONE 2CANCELED" */
+        char starts[4096];   /* "1 2 3": SEQs of the fixture's first queue; "1:2" is queue slot 1 */
+        char ends[4096];     /* "1DONE 2CANCELED" */
+        char creations[256]; /* "EAGAIN after 3s " */
         size_t n_started_hook, n_space, n_rearm, n_cancels, n_idle;
         uint64_t armed_usec;
 
@@ -106,6 +107,16 @@ static inline void rig_hook_pool_idle(void *host, Pool *p) {
         ((Rig *)host)->n_idle++;
 }
 
+static inline void rig_hook_creation(void *host, Pool *p, uint64_t lasted_usec) {
+        Rig *r = host;
+        size_t len = strlen(r->creations);
+        if (p->create_error < 0)
+                snprintf(r->creations + len, sizeof(r->creations) - len, "%s ", strerrorname_np(-p->create_error));
+        else
+                snprintf(r->creations + len, sizeof(r->creations) - len, "after %lus ",
+                         (unsigned long)(lasted_usec / USEC_PER_SEC));
+}
+
 static inline void rig_hook_rearm(void *host, uint64_t next_usec) {
         Rig *r = host;
         r->n_rearm++;
@@ -119,6 +130,7 @@ static const EngineHooks rig_hooks = {
         .finished = rig_hook_finished,
         .space = rig_hook_space,
         .pool_idle = rig_hook_pool_idle,
+        .creation = rig_hook_creation,
         .rearm = rig_hook_rearm,
 };
 static const QueueParams rig_params = { .max_active = 1, .max_tasks = 1000000, .max_bytes = 1 << 30 };

@@ -256,6 +256,7 @@ TEST(w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on)
         ck_assert_uint_eq(r->seq, 1);
         ck_assert_int_eq(r->reason, EQ_REASON_SERIAL);
         ck_assert_uint_eq(r->n_ready, 5);
+        ck_assert_uint_eq(r->n_inactive, 5);
 }
 
 /* ---- W4 ---- */
@@ -624,6 +625,31 @@ TEST(w8_after_the_last_warning_one_says_that_more_are_left_out) {
         ck_assert_n(s, STALL_HUNG_SUPPRESSED, STALL_BEGIN, 1, 1);
 }
 
+static void every_4s(StallConfig *c) {
+        c->hung_usec = 6 * SEC;
+        c->hung_check_usec = 4 * SEC;
+        c->hung_warnings = -1;
+}
+static void two_at_a_look(StallConfig *c) {
+        c->hung_check_usec = 0;
+        c->hung_check_count = 2;
+}
+
+TEST(hung_tasks_are_looked_for_as_often_and_as_many_as_is_said) {
+        SCENE(s, 8, USEC_NEVER, 256);
+        set_hung(s, HUNG_TASK_WALL);
+        until(s, 1);
+        submit_n(s, 5);
+        config(s, every_4s); /* at 1, 5, 9, ... */
+        until(s, 8.9);
+        ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 0, 0);
+        until(s, 9.6);
+        ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 5, 5);
+        config(s, two_at_a_look); /* each when its time is over, again */
+        until(s, 15.9);
+        ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 7, 7);
+}
+
 /* ---- W9, the watch's side ---- */
 
 TEST(w9_a_part_that_does_not_answer_is_told) {
@@ -758,7 +784,8 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_what_a_task_tells_of_itself_is_life_until_it_falls_silent,
           test_a_task_that_was_handed_over_hangs_no_sooner_than_it_begins, test_w7_a_pause_of_eqd_is_forgiven,
           test_w7_a_sleep_of_the_machine_is_forgiven, test_touch_puts_off_what_is_about_to_be_told,
-          test_w8_after_the_last_warning_one_says_that_more_are_left_out, test_w9_a_part_that_does_not_answer_is_told,
+          test_w8_after_the_last_warning_one_says_that_more_are_left_out,
+          test_hung_tasks_are_looked_for_as_often_and_as_many_as_is_said, test_w9_a_part_that_does_not_answer_is_told,
           test_a_removed_queue_ends_its_stall_and_the_next_of_its_cell_begins_anew,
           test_every_stall_is_told_within_its_threshold_and_a_second, test_cells_stay_where_they_are_and_are_used_again,
           test_without_memory_for_its_cell_there_is_no_queue_pool_or_slot)

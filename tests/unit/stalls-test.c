@@ -2,6 +2,8 @@
 
 #include "manager/stalls.h"
 
+#include <errno.h>
+
 #include "manager-host.h"
 
 static StallReport report(StallKind kind, StallPhase phase, uint64_t episode, uint64_t stuck_usec) {
@@ -123,6 +125,36 @@ TEST(a_hung_task_that_has_ended_meanwhile_is_no_event) {
         host_done(&h);
 }
 
+TEST(what_the_pool_is_at_is_known_while_a_stall_lasts) {
+        Host h;
+        StallDetail d;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "mail", (const char *const[]) { "max_active=2", NULL });
+        for (int i = 0; i < 3; i++)
+                (void)host_task(&h, "mail", (EqSubmit) { 0 });
+        StallReport r = of_queue(q, report(STALL_QUEUE, STALL_BEGIN, 1, 500));
+        strcpy(r.pool, q->queue->pool->name);
+        r.n_ready = 1;
+        manager_stall_detail(h.m, &r, &d);
+        ck_assert(d.has_pool);
+        ck_assert_uint_eq(d.n_pending, 1);
+        ck_assert_uint_eq(d.oldest_seq, 3);
+        ck_assert_uint_eq(d.n_workers, 2);
+        ck_assert_uint_eq(d.n_idle, 0);
+        ck_assert_uint_eq(d.creates, 0);
+        ck_assert_uint_eq(d.calls, 0);
+        q->queue->pool->mayday_usec = 1;
+        pool_cool_down(q->queue->pool, EQ_REASON_CREATE_FAILURE, -ENOMEM);
+        manager_stall_detail(h.m, &r, &d);
+        ck_assert_uint_eq(d.creates, 1);
+        ck_assert_uint_eq(d.calls, 1);
+        ck_assert_int_eq(d.create_error, -ENOMEM);
+        strcpy(r.pool, "none");
+        manager_stall_detail(h.m, &r, &d);
+        ck_assert(!d.has_pool);
+        host_done(&h);
+}
+
 static void set_watchdog(Config *c) {
         c->daemon.watchdog_thresh_usec = PARAM_INFINITY;
         c->daemon.hung_task_warnings = PARAM_INFINITY;
@@ -147,4 +179,5 @@ RUN_TESTS("stalls", 30, test_a_queue_shows_its_stall_until_it_ends,
           test_parts_are_worse_than_pools_and_those_than_queues_and_of_a_kind_the_longest,
           test_the_stall_of_a_removed_queue_ends_under_its_name,
           test_more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm,
-          test_a_hung_task_that_has_ended_meanwhile_is_no_event, test_infinite_settings_switch_off_or_never_end)
+          test_what_the_pool_is_at_is_known_while_a_stall_lasts, test_a_hung_task_that_has_ended_meanwhile_is_no_event,
+          test_infinite_settings_switch_off_or_never_end)

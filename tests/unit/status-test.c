@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "status.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,7 +10,7 @@
 
 static struct {
         unsigned n;
-        char last[256];
+        char last[STATUS_MAX];
 } told;
 
 static const StallReport *stall;
@@ -22,6 +23,16 @@ void notify_status(const char *text, bool stalled) {
         ck_assert_int_eq(stalled, stall != NULL);
         told.n++;
         (void)snprintf(told.last, sizeof(told.last), "%s", text); /* a longer one would not be what is expected */
+}
+
+void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *ret) {
+        *ret = (StallDetail) { .oldest_seq = 1234, .oldest_usec = 44 * USEC_PER_SEC };
+}
+
+static RescueState rescue;
+
+RescueState manager_rescue(const Manager *m) {
+        return rescue;
 }
 
 static bool lost_others;
@@ -82,7 +93,7 @@ static void turn(Rig *g, uint64_t msec) {
 }
 
 TEST(the_line_has_the_numbers) {
-        char text[192];
+        char text[STATUS_MAX];
         Rig *g = rig_open();
         g->manager.engine.n_queues = 3;
         g->pool.n_busy = 2;
@@ -93,7 +104,7 @@ TEST(the_line_has_the_numbers) {
 }
 
 TEST(the_line_says_what_is_lost) {
-        char text[192];
+        char text[STATUS_MAX];
         Rig *g = rig_open();
         lost_others = true;
         status_text(&g->manager, text, sizeof(text));
@@ -188,16 +199,47 @@ TEST(the_worst_stall_comes_first_and_goes_when_it_ends) {
         ck_assert_str_eq(text, "1 queues, 0 running, 0 pending");
         stall = &r;
         status_text(&g->manager, text, sizeof(text));
-        ck_assert_str_eq(text,
-                         "STALLED pool command 42s (queue mail: slots, 340 pending); 1 queues, 0 running, 0 pending");
+        ck_assert_str_eq(
+                text,
+                "STALLED pool command 42s (queue mail: slots, 340 pending, oldest #1234 44s); 1 queues, 0 running, "
+                "0 pending");
         r.kind = STALL_QUEUE;
         status_text(&g->manager, text, sizeof(text));
-        ck_assert_str_eq(text, "STALLED queue mail 42s (slots, 340 pending); 1 queues, 0 running, 0 pending");
+        ck_assert_str_eq(
+                text, "STALLED queue mail 42s (slots, 340 pending, oldest #1234 44s); 1 queues, 0 running, 0 pending");
         stall = NULL;
         rig_close(g);
 }
 
-RUN_TESTS("status", 30, test_the_worst_stall_comes_first_and_goes_when_it_ends, test_the_line_has_the_numbers,
+TEST(a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_that_changes) {
+        static Queue mail = { .name = "mail", .id = 7 };
+        StallReport r = { .kind = STALL_PART, .part = "store", .episode = 1, .stuck_usec = 42 * USEC_PER_SEC };
+        char text[STATUS_MAX];
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        turn(g, 1);
+        rescue = (RescueState) { .queue = &mail, .reason = EQ_REASON_CREATE_FAILURE, .error = -EAGAIN };
+        while (strcmp(told.last, "RESCUE queue mail (create-failure: EAGAIN); 1 queues, 0 running, 0 pending") != 0)
+                turn(g, 50);
+        rescue.error = -ENOMEM;
+        while (strcmp(told.last, "RESCUE queue mail (create-failure: ENOMEM); 1 queues, 0 running, 0 pending") != 0)
+                turn(g, 50);
+        rescue.reason = EQ_REASON_POOL_FULL;
+        rescue.error = 0;
+        while (strcmp(told.last, "RESCUE queue mail (pool-full); 1 queues, 0 running, 0 pending") != 0)
+                turn(g, 50);
+        stall = &r;
+        status_text(&g->manager, text, sizeof(text));
+        ck_assert_str_eq(text, "STALLED store 42s; RESCUE queue mail (pool-full); 1 queues, 0 running, 0 pending");
+        stall = NULL;
+        rescue = (RescueState) { 0 };
+        while (strcmp(told.last, "1 queues, 0 running, 0 pending") != 0)
+                turn(g, 50);
+        rig_close(g);
+}
+
+RUN_TESTS("status", 30, test_a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_that_changes,
+          test_the_worst_stall_comes_first_and_goes_when_it_ends, test_the_line_has_the_numbers,
           test_the_line_says_what_is_lost, test_a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then,
           test_a_loss_is_a_change, test_memory_pressure_is_said_as_long_as_it_lasts,
           test_a_change_that_is_undone_is_not_told, test_without_a_service_manager_nothing_is_watched,

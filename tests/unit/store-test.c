@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The log through everything that may happen to it. */
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
 #include "store-world.h"
 
 TEST(what_was_written_is_there_again) {
@@ -219,6 +223,41 @@ TEST(no_group_reaches_over_the_end_of_a_segment) {
 }
 
 /* ---- failures ---- */
+
+typedef struct Waiter {
+        pthread_t thread;
+        atomic_bool begun;
+        int result;
+} Waiter;
+
+static void *wait_for_store(void *arg) {
+        Waiter *w = arg;
+        atomic_store(&w->begun, true);
+        w->result = store_wait(W.store, 60 * USEC_PER_SEC);
+        return NULL;
+}
+
+TEST(another_thread_can_wait_for_what_was_appended_for_as_long_as_it_says) {
+        Waiter w = { .result = 1 };
+        begin(SEGMENT);
+        ck_assert_int_eq(store_wait(W.store, 0), 0);
+        put_queue(0, 'x');
+        ck_assert_int_eq(store_wait(W.store, 1000), -ETIMEDOUT); /* nobody hands it over */
+        ck_assert_int_eq(pthread_create(&w.thread, NULL, wait_for_store, &w), 0);
+        while (!atomic_load(&w.begun))
+                ;
+        store_flush(W.store);
+        ck_assert_int_eq(pthread_join(w.thread, NULL), 0);
+        ck_assert_int_eq(w.result, 0);
+        ck_assert_int_eq(store_wait(W.store, 0), 0);
+        fault_set(FAULT_SYNC, 1, false);
+        ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(pthread_create(&w.thread, NULL, wait_for_store, &w), 0);
+        ck_assert_int_eq(commit(), STORE_FAILED);
+        ck_assert_int_eq(pthread_join(w.thread, NULL), 0);
+        ck_assert_int_eq(w.result, -EIO);
+        end();
+}
 
 TEST(after_a_failed_sync_nothing_is_durable_any_more) {
         begin(SEGMENT);
@@ -566,6 +605,7 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_the_last_number_of_an_empty_queue_survives_compaction, test_one_old_task_pins_nothing,
           test_a_group_is_there_as_a_whole_or_not_at_all, test_no_group_reaches_over_the_end_of_a_segment,
           test_dying_again_while_the_tail_is_healed_brings_nothing_back,
+          test_another_thread_can_wait_for_what_was_appended_for_as_long_as_it_says,
           test_after_a_failed_sync_nothing_is_durable_any_more, test_after_a_failed_write_too,
           test_each_failing_write_and_sync_loses_nothing_that_was_promised,
           test_without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers,

@@ -178,7 +178,7 @@ static bool is_settled(const World *w) {
                 return false;
         if (stats.n_idle > 0)
                 return !more;
-        if (stats.n_workers < w->n_max && (!w->faulted || !plugin_pool_thread_error(w->pool)))
+        if (stats.n_workers < w->n_max && (!w->faulted || w->pool->create_error == 0))
                 return false; /* one more is being made, or about to be refused */
         return !w->pool->is_quiet;
 }

@@ -61,6 +61,26 @@ TEST(what_is_set_is_in_force_at_once_and_lost_at_a_reload) {
         host_done(&h);
 }
 
+TEST(the_names_and_the_minus_one_of_the_kernel_are_taken) {
+        Host h;
+        host_init(&h);
+        ck_assert_int_eq(set(&h, "workqueue.mayday_initial_timeout_ms", "20"), 0);
+        ck_assert_param(&h, "watchdog.mayday_initial_timeout", "20ms", true);
+        ck_assert_uint_eq(h.m->engine.rescue.mayday_initial_usec, 20000);
+        ck_assert_int_eq(set(&h, "create_cooldown_ms", "1500"), 0);
+        ck_assert_uint_eq(h.m->engine.rescue.create_cooldown_usec, 1500000);
+        ck_assert_int_eq(set(&h, "pressure_hold_ms", "0"), -EINVAL);
+        ck_assert_int_eq(set(&h, "hung_task_warnings", "-1"), 0);
+        ck_assert_param(&h, "watchdog.hung_task_warnings", "infinity", true);
+        ck_assert_int_eq(manager_stall_config(h.m).hung_warnings, -1);
+        ck_assert_int_eq(set(&h, "hung_task_warnings", "-2"), -EINVAL);
+        ck_assert_int_eq(set(&h, "hung_task_check_interval_secs", "7"), 0);
+        ck_assert_int_eq(set(&h, "hung_task_check_count", "9"), 0);
+        ck_assert_uint_eq(manager_stall_config(h.m).hung_check_usec, 7 * USEC_PER_SEC);
+        ck_assert_uint_eq(manager_stall_config(h.m).hung_check_count, 9);
+        host_done(&h);
+}
+
 TEST(what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing) {
         static const struct {
                 const char *name, *value;
@@ -134,6 +154,7 @@ TEST(more_slots_than_all_pools_may_have_are_refused_and_taken_back) {
 
 RUN_TESTS("tunables", 30, test_each_row_of_the_tables_is_found_by_the_name_that_it_is_listed_with,
           test_what_is_set_is_in_force_at_once_and_lost_at_a_reload,
+          test_the_names_and_the_minus_one_of_the_kernel_are_taken,
           test_what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing,
           test_the_watchdogs_threshold_is_that_of_pools_and_queues_that_have_none_of_their_own,
           test_more_slots_than_all_pools_may_have_are_refused_and_taken_back)

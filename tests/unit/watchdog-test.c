@@ -42,7 +42,17 @@ static void on_asked(void *host) {
 static void on_die(void) {
         atomic_fetch_add(&n_deaths, 1);
 }
-static const WatchdogHooks hooks = { .report = on_report, .asked = on_asked, .die = on_die };
+/* Nobody has been told yet. */
+static atomic_int n_syncs, sync_result;
+static int on_sync(void *host, uint64_t usec) {
+        struct pollfd p = { .fd = ((Scene *)host)->notify, .events = POLLIN };
+        ck_assert_int_eq(poll(&p, 1, 0), 0);
+        ck_assert_uint_gt(usec, 0);
+        ck_assert_uint_le(usec, 5 * USEC_PER_SEC);
+        atomic_fetch_add(&n_syncs, 1);
+        return atomic_load(&sync_result);
+}
+static const WatchdogHooks hooks = { .report = on_report, .asked = on_asked, .sync = on_sync, .die = on_die };
 
 static void on_limit(uv_timer_t *timer) {
         Scene *s = timer->data;
@@ -169,7 +179,7 @@ TEST(signs_of_life_are_sent_while_the_loop_turns_and_not_when_it_does_not) {
         scene_close(&s);
 }
 
-TEST(a_panic_tells_status_and_trigger_at_once_and_then_dies) {
+TEST(a_panic_syncs_the_store_then_tells_status_and_trigger_at_once_and_then_dies) {
         Scene s;
         char text[512];
         StallConfig config = { .hung_warnings = 10, .panic_on_stall = 1, .panic_scope = PANIC_SCOPE_QUEUE };
@@ -185,6 +195,7 @@ TEST(a_panic_tells_status_and_trigger_at_once_and_then_dies) {
                 poll(&p, 1, 10);
         }
         ck_assert_int_eq(atomic_load(&n_deaths), 1);
+        ck_assert_int_eq(atomic_load(&n_syncs), 1);
         scene_close(&s);
 }
 
@@ -225,5 +236,5 @@ TEST(what_cannot_be_had_is_said_and_leaves_nothing) {
 RUN_TESTS("watchdog", 30, test_a_stall_comes_to_the_loop_which_has_to_log_it,
           test_what_a_busy_loop_does_not_take_the_thread_logs,
           test_signs_of_life_are_sent_while_the_loop_turns_and_not_when_it_does_not,
-          test_a_panic_tells_status_and_trigger_at_once_and_then_dies, test_new_thresholds_hold_at_once,
-          test_what_cannot_be_had_is_said_and_leaves_nothing)
+          test_a_panic_syncs_the_store_then_tells_status_and_trigger_at_once_and_then_dies,
+          test_new_thresholds_hold_at_once, test_what_cannot_be_had_is_said_and_leaves_nothing)
