@@ -62,6 +62,20 @@ int eq_client_flush(eq_client *c); /* sends as much as the socket takes. 1: more
  * it is for. Valid until the next call. */
 eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
 
+/* What eqd said beside that text, for programs. NULL, 0, and { 0, 0 } as id: nothing of it. Grows at the end: set size. */
+typedef struct eq_error_details {
+        size_t size;
+        const char *method, *field;       /* of the request: the method, and the parameter that was wrong */
+        const char *queue, *pool, *param; /* the one that there is none of, that is full, ... */
+        eq_task_id id;                    /* task; with EQ_E_DUPLICATE the one that is there */
+        uint64_t attempt, worker;
+        const char *what;          /* `limit` and `pending` count, such as "tasks" or "bytes" */
+        uint64_t limit, pending;   /* how many there may be, and are */
+        uint64_t retry_after_usec; /* when to try again */
+} eq_error_details;
+/* Of the error of eq_client_get_error(); as long valid as its text. */
+void eq_client_get_error_details(const eq_client *c, eq_error_details *ret);
+
 /* ---- coming back by itself ----
  *
  * With a policy the end of the connection is no end of the client: it connects again, serves its queues and subscribes to
@@ -117,11 +131,16 @@ typedef void (*eq_reply_fn)(eq_call *call, int r, const eq_reply *reply, void *u
 int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
                          unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call);
 void eq_call_forget(eq_call *call); /* the callback is not called any more */
+/* Futures: a call that was started with ret_call and without fn keeps its answer until it is waited for, or forgotten; any number
+ * of them, in any order. Waits at most timeout_usec: -ETIMEDOUT, and it can be waited for again. Else as eq_client_call(), and
+ * the call is over. -EINVAL: it has a callback. Those that are left end with the client. */
+int eq_call_wait(eq_call *call, uint64_t timeout_usec, eq_reply **ret);
 /* The same, blocking. *ret is the caller's: eq_reply_free(). Also set when -EREMOTEIO is returned. */
 int eq_client_call(eq_client *c, const char *method, const void *params, size_t n_params, eq_reply **ret);
 
 const void *eq_reply_get_result(const eq_reply *reply, size_t *ret_n);     /* encoded; lives as long as reply */
 eq_error eq_reply_get_error(const eq_reply *reply, const char **ret_text); /* EQ_E_NONE if there is none */
+const void *eq_reply_get_details(const eq_reply *reply, size_t *ret_n); /* of the error: an encoded map; NULL: none */
 eq_reply *eq_reply_free(eq_reply *reply);
 
 /* Notifications from eqd (output, output_end, event, lost): params is the encoded array. One handler per connection. */

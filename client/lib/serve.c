@@ -275,7 +275,8 @@ static int answer_unknown(eq_client *c, uint32_t msgid) {
         int r = client_message_begin(c, &pk);
         if (r < 0)
                 return r;
-        eq_pack_error(&pk, msgid, EQ_E_METHOD, "this client answers run only, and only as a worker");
+        eq_pack_error(&pk, msgid, EQ_E_METHOD, "this client answers run only, and only as a worker",
+                      NULL);
         return client_message_end(c);
 }
 

@@ -354,7 +354,7 @@ TEST(requests_that_are_no_run_are_refused_and_change_nothing) {
         for (uint32_t id = 3; id <= 4; id++) {
                 ck_assert(fake_read(&f.e, &m));
                 ck_assert_uint_eq(m.msgid, id);
-                ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+                ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
                 ck_assert_int_eq(code, EQ_E_METHOD);
         }
         serve(&f, 1, 1);
