@@ -265,6 +265,15 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
 int eq_worker_set_credit(eq_client *c, uint32_t credit); /* blocks. 0: no more tasks for now */
 /* The next run, waited for at most timeout_usec. 1: *ret is set; 0: none came, or a signal did; -errno as of dispatch. */
 int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret);
+/* The same for as many as are there already, as an iterator like that of eq-plugin.h: of one queue, in the order in which they
+ * came, up to the first of another queue. Taking them makes no system call, and their answers leave together when the next
+ * batch is asked for; who works long on one sends them by eq_client_flush(). 1: *ret is set, and holds at least one run; it is
+ * the client's, and ends with the next call of eq_worker_next() or this. What is not taken comes again. */
+typedef struct eq_run_batch eq_run_batch;
+int eq_worker_next_batch(eq_client *c, uint64_t timeout_usec, eq_run_batch **ret);
+const char *eq_run_batch_get_queue(const eq_run_batch *b); /* its name; lives as long as the batch */
+bool eq_run_batch_more(const eq_run_batch *b);             /* has eq_run_batch_next() another one? */
+eq_run *eq_run_batch_next(eq_run_batch *b);                /* the caller's to end; NULL: no more at hand */
 /* Takes no more tasks, gives back what was not handed out, and waits until eqd has all answers; to be called when there is
  * nothing left to end, or with callbacks that end it. 0, -ETIMEDOUT, -errno. */
 int eq_worker_leave(eq_client *c, uint64_t timeout_usec);
