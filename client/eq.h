@@ -62,6 +62,20 @@ int eq_client_flush(eq_client *c); /* sends as much as the socket takes. 1: more
  * it is for. Valid until the next call. */
 eq_error eq_client_get_error(const eq_client *c, const char **ret_text);
 
+/* What eqd said beside that text, for programs. NULL, 0, and { 0, 0 } as id: nothing of it. Grows at the end: set size. */
+typedef struct eq_error_details {
+        size_t size;
+        const char *method, *field;       /* of the request: the method, and the parameter that was wrong */
+        const char *queue, *pool, *param; /* the one that there is none of, that is full, ... */
+        eq_task_id id;                    /* task; with EQ_E_DUPLICATE the one that is there */
+        uint64_t attempt, worker;
+        const char *what;          /* `limit` and `pending` count, such as "tasks" or "bytes" */
+        uint64_t limit, pending;   /* how many there may be, and are */
+        uint64_t retry_after_usec; /* when to try again */
+} eq_error_details;
+/* Of the error of eq_client_get_error(); as long valid as its text. */
+void eq_client_get_error_details(const eq_client *c, eq_error_details *ret);
+
 /* ---- coming back by itself ----
  *
  * With a policy the end of the connection is no end of the client: it connects again, serves its queues and subscribes to
@@ -117,11 +131,16 @@ typedef void (*eq_reply_fn)(eq_call *call, int r, const eq_reply *reply, void *u
 int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
                          unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call);
 void eq_call_forget(eq_call *call); /* the callback is not called any more */
+/* Futures: a call that was started with ret_call and without fn keeps its answer until it is waited for, or forgotten; any number
+ * of them, in any order. Waits at most timeout_usec: -ETIMEDOUT, and it can be waited for again. Else as eq_client_call(), and
+ * the call is over. -EINVAL: it has a callback. Those that are left end with the client. */
+int eq_call_wait(eq_call *call, uint64_t timeout_usec, eq_reply **ret);
 /* The same, blocking. *ret is the caller's: eq_reply_free(). Also set when -EREMOTEIO is returned. */
 int eq_client_call(eq_client *c, const char *method, const void *params, size_t n_params, eq_reply **ret);
 
 const void *eq_reply_get_result(const eq_reply *reply, size_t *ret_n);     /* encoded; lives as long as reply */
 eq_error eq_reply_get_error(const eq_reply *reply, const char **ret_text); /* EQ_E_NONE if there is none */
+const void *eq_reply_get_details(const eq_reply *reply, size_t *ret_n); /* of the error: an encoded map; NULL: none */
 eq_reply *eq_reply_free(eq_reply *reply);
 
 /* Notifications from eqd (output, output_end, event, lost): params is the encoded array. One handler per connection. */
@@ -246,6 +265,15 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
 int eq_worker_set_credit(eq_client *c, uint32_t credit); /* blocks. 0: no more tasks for now */
 /* The next run, waited for at most timeout_usec. 1: *ret is set; 0: none came, or a signal did; -errno as of dispatch. */
 int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret);
+/* The same for as many as are there already, as an iterator like that of eq-plugin.h: of one queue, in the order in which they
+ * came, up to the first of another queue. Taking them makes no system call, and their answers leave together when the next
+ * batch is asked for; who works long on one sends them by eq_client_flush(). 1: *ret is set, and holds at least one run; it is
+ * the client's, and ends with the next call of eq_worker_next() or this. What is not taken comes again. */
+typedef struct eq_run_batch eq_run_batch;
+int eq_worker_next_batch(eq_client *c, uint64_t timeout_usec, eq_run_batch **ret);
+const char *eq_run_batch_get_queue(const eq_run_batch *b); /* its name; lives as long as the batch */
+bool eq_run_batch_more(const eq_run_batch *b);             /* has eq_run_batch_next() another one? */
+eq_run *eq_run_batch_next(eq_run_batch *b);                /* the caller's to end; NULL: no more at hand */
 /* Takes no more tasks, gives back what was not handed out, and waits until eqd has all answers; to be called when there is
  * nothing left to end, or with callbacks that end it. 0, -ETIMEDOUT, -errno. */
 int eq_worker_leave(eq_client *c, uint64_t timeout_usec);

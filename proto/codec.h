@@ -50,7 +50,9 @@ int eq_message_parse(EqBytes raw, EqMessage *ret);
 /* ---- decode ---- */
 
 typedef struct EqDecodeError {
-        char text[160]; /* for people, names the field and what is expected of it */
+        char text[160];       /* for people, names the field and what is expected of it */
+        const EqField *field; /* NULL: it is none of them */
+        bool beyond;          /* it is larger than its `max` */
 } EqDecodeError;
 
 /* params: [required..., {options}]. Sets *ret (of schema->size bytes) altogether. 0, or -EINVAL with an explanation.
@@ -77,8 +79,8 @@ int eq_get_bytes(EqBytes raw, EqBytes *ret);
 bool eq_is_nil(EqBytes raw);
 bool eq_is_map(EqBytes raw);
 
-/* [code, text, details?] of a response. 0 or -EBADMSG. */
-int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text);
+/* [code, text, details?] of a response; ret_details, which may be NULL: an encoded map, or empty. 0 or -EBADMSG. */
+int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text, EqBytes *ret_details);
 
 /* QUEUE/SEQ. 0 or -EINVAL. */
 int eq_id_parse(EqBytes text, EqBytes *ret_queue, uint64_t *ret_seq);
@@ -96,10 +98,11 @@ void eq_pack_raw(msgpack_packer *pk, EqBytes raw);
 void eq_pack_record(msgpack_packer *pk, const EqSchema *schema, const void *rec); /* what is present, as a map */
 /* As [required...], with a map at the end if any option is present. Required fields need not be marked present. */
 void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec);
-void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method);            /* params follow */
-void eq_pack_notify(msgpack_packer *pk, const char *method);                             /* params follow */
-void eq_pack_response(msgpack_packer *pk, uint32_t msgid);                               /* result follows */
-void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text); /* complete */
+void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method); /* params follow */
+void eq_pack_notify(msgpack_packer *pk, const char *method);                  /* params follow */
+void eq_pack_response(msgpack_packer *pk, uint32_t msgid);                    /* result follows */
+/* Complete. Of details (NULL: none) goes what eqd.def has for that code, unless it is no text, or too long for one. */
+void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details);
 
 /* [1, msgid, nil, [queue, seq]] in one piece: the answer to submit, the hottest message there is. Appends at most
  * EQ_ID_RESPONSE_MAX bytes to a buffer that has the room. */

@@ -361,11 +361,14 @@ static void wire_name(const char *name, char *ret, size_t size) {
         ret[n] = 0;
 }
 
-static int refuse(EqDecodeError *error, const EqSchema *schema, const char *field, const char *text) {
+static int refuse(EqDecodeError *error, const EqSchema *schema, const EqField *field, const char *text) {
         char name[32];
 
         wire_name(schema->name, name, sizeof(name));
-        snprintf(error->text, sizeof(error->text), "%s: %s%s%s", name, field ? field : "", field ? ": " : "", text);
+        snprintf(error->text, sizeof(error->text), "%s: %s%s%s", name, field ? field->name : "", field ? ": " : "",
+                 text);
+        error->field = field;
+        error->beyond = false;
         return -EINVAL;
 }
 
@@ -378,7 +381,9 @@ static int refuse_field(EqDecodeError *error, const EqSchema *schema, const EqFi
                 snprintf(text, sizeof(text), "no NUL bytes allowed");
         else
                 snprintf(text, sizeof(text), "expected %s", types[f->type].expected);
-        return refuse(error, schema, f->name, text);
+        (void)refuse(error, schema, f, text);
+        error->beyond = o == OUTCOME_MAX;
+        return -EINVAL;
 }
 
 /* nil stands for a field that is not there, except where it is bytes: then it is none of them. */
@@ -436,7 +441,7 @@ static int decode_pairs(const EqSchema *schema, Cursor *c, void *rec, EqDecodeEr
 static int check_required(const EqSchema *schema, const void *rec, EqDecodeError *error) {
         for (unsigned i = 0; i < schema->n_positional; i++)
                 if (!(*(const uint64_t *)rec & UINT64_C(1) << i))
-                        return refuse(error, schema, schema->fields[i].name, "missing");
+                        return refuse(error, schema, &schema->fields[i], "missing");
         return 0;
 }
 
@@ -607,9 +612,9 @@ bool eq_is_map(EqBytes raw) {
         return at_map(&c);
 }
 
-int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text) {
+int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text, EqBytes *ret_details) {
+        EqBytes text, details = { 0 };
         EqArray array;
-        EqBytes text;
         int64_t code;
 
         if (eq_get_array(raw, &array) < 0 || eq_next_i64(&array, &code) <= 0 || code <= 0 || code > INT_MAX ||
@@ -617,5 +622,9 @@ int eq_get_error(EqBytes raw, eq_error *ret_code, EqBytes *ret_text) {
                 return -EBADMSG;
         *ret_code = (eq_error)code;
         *ret_text = text;
+        if (eq_next_raw(&array, &details) < 0 || !eq_is_map(details))
+                details = (EqBytes) { 0 };
+        if (ret_details)
+                *ret_details = details;
         return 0;
 }

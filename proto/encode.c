@@ -138,13 +138,29 @@ void eq_pack_response(msgpack_packer *pk, uint32_t msgid) {
         msgpack_pack_nil(pk);
 }
 
-void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text) {
+/* Names come from requests as they were sent. */
+static uint64_t details_of(eq_error code, const EqErrorDetails *details) {
+        uint64_t wanted = details ? details->present & eq_error_fields(code) : 0;
+        for (uint64_t left = wanted; left; left &= left - 1) {
+                const EqField *f = &eq_schema_ErrorDetails.fields[__builtin_ctzll(left)];
+                const EqBytes *s = (const void *)((const char *)details + f->offset);
+                if (f->type == EQ_STR && (s->len > f->max || !eq_text_valid(*s)))
+                        wanted &= ~(left & -left);
+        }
+        return wanted;
+}
+
+void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
+        uint64_t wanted = details_of(code, details);
+
         msgpack_pack_array(pk, 4);
         msgpack_pack_int(pk, EQ_MSG_RESPONSE);
         msgpack_pack_uint32(pk, msgid);
-        msgpack_pack_array(pk, 2);
+        msgpack_pack_array(pk, wanted ? 3 : 2);
         msgpack_pack_int(pk, (int)code);
         eq_pack_cstr(pk, text);
+        if (wanted)
+                pack_fields(pk, &eq_schema_ErrorDetails, details, wanted);
         msgpack_pack_nil(pk);
 }
 

@@ -50,6 +50,14 @@ static const struct {
 };
 
 static const struct {
+        int code;
+        const char *member;
+} details[] = {
+#define EQ_DETAIL(ERROR, member_) { .code = EQ_E_##ERROR, .member = #member_ },
+#include "eqd.def"
+};
+
+static const struct {
         const char *name, *doc;
 } events[] = {
 #define EQ_EVENT(ID, name_, doc_) { .name = name_, .doc = doc_ },
@@ -235,11 +243,20 @@ static void man_reasons(void) {
         }
 }
 
+static void man_details(int code) {
+        unsigned n = 0;
+        for (size_t i = 0; i < N_ROWS(details); i++)
+                if (details[i].code == code)
+                        printf("%s\\fI%s\\fR", n++ > 0 ? ", " : "Details: ", details[i].member);
+        printf("%s", n > 0 ? ".\n" : "");
+}
+
 static void man_errors(void) {
         for (size_t i = 0; i < N_ROWS(errors); i++) {
                 man_tag(errors[i].name);
                 printf(" (code %d; exit status of eqctl %d)\n", errors[i].code, errors[i].exit_status);
                 man_line(errors[i].doc);
+                man_details(errors[i].code);
         }
 }
 
@@ -333,6 +350,15 @@ static void json_calls(void) {
         }
 }
 
+static void json_details(int code) {
+        unsigned n = 0;
+        printf(", \"details\": [");
+        for (size_t i = 0; i < N_ROWS(details); i++)
+                if (details[i].code == code)
+                        printf("%s\"%s\"", n++ > 0 ? ", " : "", details[i].member);
+        putchar(']');
+}
+
 static void json_lists(void) {
         json_calls();
         for (size_t i = 0; i < N_ROWS(notifications); i++) {
@@ -348,6 +374,7 @@ static void json_lists(void) {
         for (size_t i = 0; i < N_ROWS(errors); i++) {
                 json_row("errors", i, errors[i].name);
                 printf(", \"code\": %d, \"exit_status\": %d", errors[i].code, errors[i].exit_status);
+                json_details(errors[i].code);
                 json_row_end(errors[i].doc, i + 1 == N_ROWS(errors), ",\n");
         }
         for (size_t i = 0; i < N_ROWS(states); i++) {

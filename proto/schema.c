@@ -152,6 +152,21 @@ const char *eq_error_name(eq_error code) {
         return (int)code > 0 && (size_t)code < n && errors[code].name ? errors[code].name : "unknown";
 }
 
+uint64_t eq_error_fields(eq_error code) {
+        static const struct {
+                eq_error code;
+                uint64_t field;
+        } details[] = {
+#define EQ_DETAIL(ERROR, member) { EQ_E_##ERROR, EQ_BIT(ErrorDetails, member) },
+#include "eqd.def"
+        };
+        uint64_t fields = 0;
+        for (size_t i = 0; i < sizeof(details) / sizeof(details[0]); i++)
+                if (details[i].code == code)
+                        fields |= details[i].field;
+        return fields;
+}
+
 int eq_error_exit_status(eq_error code) {
         size_t n = sizeof(errors) / sizeof(errors[0]);
         return (int)code > 0 && (size_t)code < n && errors[code].name ? errors[code].exit_status : 1;

@@ -145,6 +145,7 @@ const char *eq_reason_name(eq_reason r);
 eq_reason eq_reason_find(EqBytes name);
 const char *eq_event_name(eq_event e);
 const char *eq_error_name(eq_error code); /* "unknown" for one that this build does not know */
+uint64_t eq_error_fields(eq_error code);  /* the fields of ErrorDetails that it may have, as in `present` */
 int eq_error_exit_status(eq_error code);  /* exit status of eqctl; 1 for an unknown code */
 const char *eq_type_name(EqType t);       /* as written in eqd.def, lower case */
 

@@ -19,6 +19,7 @@ typedef enum Kind {
         KIND_FORMAT,
         KIND_WHEN,
         KIND_SHELL,
+        KIND_LINES,
         KIND_POOL,
         KIND_WORKER,
         KIND_PARAM,   /* its name */
@@ -37,6 +38,7 @@ static const struct {
         { "DIR", KIND_FILE },        { "FORMAT", KIND_FORMAT }, { "WHEN", KIND_WHEN },
         { "[OPTION", KIND_COMMAND }, { "bash|", KIND_SHELL },   { "POOL", KIND_POOL },
         { "WORKER", KIND_WORKER },   { "NAME...", KIND_PARAM }, { "NAME=VALUE", KIND_SETTING },
+        { "plain|", KIND_LINES },
 };
 
 static Kind kind_of(const char *argument) {
@@ -137,6 +139,7 @@ static const char *const offers[_KIND_MAX] = {
         [KIND_FORMAT] = "_eqctl_formats",
         [KIND_WHEN] = "_eqctl_when",
         [KIND_SHELL] = "_eqctl_shells",
+        [KIND_LINES] = "_eqctl_lines",
         [KIND_POOL] = "_eqctl_pools",
         [KIND_WORKER] = "_eqctl_workers",
         [KIND_PARAM] = "_eqctl_params",
@@ -174,6 +177,7 @@ static void print_word_functions(void) {
         print_signals();
         printf("'; }\n_eqctl_formats() { _eqctl_words 'table wide json jsonl tsv id'; }\n"
                "_eqctl_when() { _eqctl_words 'auto always never'; }\n"
+               "_eqctl_lines() { _eqctl_words 'plain base64'; }\n"
                "_eqctl_shells() { _eqctl_words 'bash zsh fish'; }\n"
                "_eqctl_queues() { _eqctl_names queue; }\n"
                "_eqctl_pools() { _eqctl_names pool; }\n"
@@ -286,6 +290,7 @@ static const char *const fish_offers[_KIND_MAX] = {
         [KIND_FORMAT] = "-x -a 'table wide json jsonl tsv id'",
         [KIND_WHEN] = "-x -a 'auto always never'",
         [KIND_SHELL] = "-x -a 'bash zsh fish'",
+        [KIND_LINES] = "-x -a 'plain base64'",
         [KIND_POOL] = "-x -a '(__eqctl_names pool)'",
         [KIND_WORKER] = "-x -a '(__eqctl_names worker)'",
         [KIND_PARAM] = "-x -a '(__eqctl_names param)'",

@@ -5,7 +5,12 @@
  * One loop over the connection, a descriptor for signals, and three descriptors per child: its input while there is some,
  * its output, and its pidfd, whose end is the end of the task, whoever else still holds the pipes.
  *
- * The credit is the number of children, so no task waits here while another worker is free. When the connection is lost, so
+ * With --lines a child stays: each task is a line on its standard input, each line of its standard output the answer to the oldest
+ * that has none, so it may be given some ahead. When it ends, the oldest was what it was at, and fails; those behind it are lines of the
+ * next child, in their order, under the same leases.
+ *
+ * The credit is the number of children, with --lines times what each may have ahead: no task waits here while another worker is free
+ * unless that is asked for. When the connection is lost, so
  * are the leases, and another worker may begin with the same tasks: the children are killed at once; libeq connects again. Should
  * eqctl itself be killed, the kernel kills them. */
 
@@ -23,19 +28,24 @@
 #include <unistd.h>
 
 #include "eqctl/ctl.h"
+#include "eqctl/lines.h"
 #include "eqctl/text.h"
 
-enum { JOBS_MAX = 1024, READ_SIZE = 65536 };
+enum { JOBS_MAX = 1024, AHEAD_MAX = 1024, READ_SIZE = 65536 };
 #define TOUCH_USEC UINT64_C(1000000) /* between two signs of life of a task; thresholds of the stall watch are longer */
 
 typedef struct Child {
-        eq_run *run;
+        eq_run **runs; /* what it has, oldest first; room for WorkerRun::ahead; the worker's */
+        size_t n_runs;
         pid_t pid;          /* 0: no child */
         int pidfd, in, out; /* -1: none */
-        size_t n_sent;      /* of the payload */
-        EqBuffer result;
+        size_t n_sent;      /* of the payload, or of `lines` */
+        EqBuffer lines;     /* to be written */
+        EqBuffer result;    /* or the line that has begun */
         bool cut;
         bool lost;          /* its lease is; it was killed */
+        bool ending;        /* it was asked to, for the oldest */
+        bool replaced;      /* it was killed, and none of its runs is to blame: they are for the next one */
         uint64_t kill_usec; /* monotonic; 0: not to be killed */
 } Child;
 
@@ -43,7 +53,11 @@ typedef struct WorkerRun {
         Ctl *ctl;
         const char **queues; /* NULL-terminated; owned */
         const char *const *command;
-        Child *children; /* n_children of them; owned */
+        LineFormat lines; /* LINES_NONE: a child per task */
+        size_t ahead;     /* runs of one child */
+        const char *fail; /* begins lines that say that a task failed; NULL: none do */
+        Child *children;  /* n_children of them; owned */
+        eq_run **runs;    /* of all of them; owned */
         size_t n_children, n_busy;
         int signals;
         unsigned n_signals;  /* that asked for the end */
@@ -65,8 +79,13 @@ static void child_reset(Child *c) {
         c->pidfd = close_one(c->pidfd);
         c->in = close_one(c->in);
         c->out = close_one(c->out);
+        eq_buffer_done(&c->lines);
         eq_buffer_done(&c->result);
-        *c = (Child) { .pidfd = -1, .in = -1, .out = -1 };
+        *c = (Child) { .runs = c->runs, .n_runs = c->n_runs, .pidfd = -1, .in = -1, .out = -1 };
+}
+
+static void child_take_out(Child *c) {
+        memmove(c->runs, c->runs + 1, --c->n_runs * sizeof(c->runs[0]));
 }
 
 static void child_kill(const Child *c, int sig) {
@@ -83,7 +102,7 @@ static void set_variables(const eq_run *run) {
         (void)setenv("EQD_ATTEMPT", text, 1);
 }
 
-/* In the child; does not return. */
+/* In the child; does not return. run NULL: it is for many. */
 static void exec_command(const WorkerRun *w, const eq_run *run, int in, int out, pid_t parent) {
         sigset_t none;
         (void)sigemptyset(&none);
@@ -93,7 +112,8 @@ static void exec_command(const WorkerRun *w, const eq_run *run, int in, int out,
                 _exit(EXIT_NOT_RUN); /* it died before that */
         if (dup2(in, STDIN_FILENO) < 0 || dup2(out, STDOUT_FILENO) < 0)
                 _exit(EXIT_NOT_RUN);
-        set_variables(run);
+        if (run)
+                set_variables(run);
         (void)signal(SIGPIPE, SIG_DFL);
         (void)sigprocmask(SIG_SETMASK, &none, NULL);
         (void)execvp(w->command[0], (char *const *)w->command);
@@ -107,7 +127,7 @@ static int pidfd_of(pid_t pid) {
 }
 
 /* 0, or -errno with everything closed. */
-static int child_start(WorkerRun *w, Child *c, eq_run *run) {
+static int child_start(WorkerRun *w, Child *c, const eq_run *run) {
         int in[2] = { -1, -1 }, out[2] = { -1, -1 };
         int r = pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 ? -errno : 0;
         pid_t parent = getpid(), pid = r < 0 ? -1 : fork();
@@ -131,7 +151,6 @@ static int child_start(WorkerRun *w, Child *c, eq_run *run) {
         }
         (void)fcntl(in[1], F_SETFL, O_NONBLOCK);
         (void)fcntl(out[0], F_SETFL, O_NONBLOCK);
-        c->run = run;
         c->pid = pid;
         c->in = in[1];
         c->out = out[0];
@@ -139,38 +158,64 @@ static int child_start(WorkerRun *w, Child *c, eq_run *run) {
         return 0;
 }
 
-static void child_write(Child *c) {
-        size_t n = 0;
-        const char *payload = c->run ? eq_run_get_payload(c->run, &n) : NULL;
-        while (c->n_sent < n) {
-                ssize_t done = write(c->in, payload + c->n_sent, n - c->n_sent);
+/* As much as the pipe takes. 1: all, 0: some is left, negative: it does not want the rest. */
+static int write_on(int fd, const char *data, size_t n, size_t *n_sent) {
+        while (*n_sent < n) {
+                ssize_t done = write(fd, data + *n_sent, n - *n_sent);
                 if (done < 0 && errno == EINTR)
                         continue;
-                if (done < 0 && errno == EAGAIN)
-                        return;
                 if (done < 0)
-                        break; /* it does not want the rest */
-                c->n_sent += (size_t)done;
+                        return errno == EAGAIN ? 0 : -errno;
+                *n_sent += (size_t)done;
         }
-        c->in = close_one(c->in);
+        return 1;
+}
+
+static void child_write(const WorkerRun *w, Child *c) {
+        size_t n = 0;
+        if (w->lines) {
+                int r = write_on(c->in, c->lines.data, c->lines.len, &c->n_sent);
+                if (r != 0)
+                        c->lines.len = c->n_sent = 0;
+                if (r < 0)
+                        child_kill(c, SIGKILL); /* it has closed its input, and would never answer */
+                return;
+        }
+        const char *payload = c->n_runs > 0 ? eq_run_get_payload(c->runs[0], &n) : NULL;
+        if (write_on(c->in, payload, n, &c->n_sent) != 0)
+                c->in = close_one(c->in);
 }
 
 /* Keeps the beginning, reads on all the same: the command must not block. */
-static void child_keep(Child *c, const char *data, size_t n) {
-        size_t room = EQ_RESULT_MAX - c->result.len, keep = n < room ? n : room;
+static void child_keep(const WorkerRun *w, Child *c, const char *data, size_t n) {
+        size_t room = (w->lines ? lines_max(w->lines) : EQ_RESULT_MAX) - c->result.len, keep = n < room ? n : room;
         c->cut |= keep < n;
-        (void)eq_buffer_append(&c->result, data, keep); /* a failure is kept in the buffer */
+        (void)eq_buffer_write(&c->result, data, keep); /* a failure is kept in the buffer */
+}
+
+static void line_answer(WorkerRun *w, Child *c);
+
+static void take_lines(WorkerRun *w, Child *c, const char *data, size_t n) {
+        const char *end = data + n, *newline;
+        while ((newline = memchr(data, '\n', (size_t)(end - data)))) {
+                child_keep(w, c, data, (size_t)(newline - data));
+                line_answer(w, c);
+                data = newline + 1;
+        }
+        child_keep(w, c, data, (size_t)(end - data));
 }
 
 /* All that is there now; ended: no more will come from the child itself. */
-static void child_read(Child *c, bool ended) {
+static void child_read(WorkerRun *w, Child *c, bool ended) {
         static char data[READ_SIZE];
         while (c->out >= 0) {
                 ssize_t n = read(c->out, data, sizeof(data));
                 if (n < 0 && errno == EINTR)
                         continue;
-                if (n > 0)
-                        child_keep(c, data, (size_t)n);
+                if (n > 0 && w->lines)
+                        take_lines(w, c, data, (size_t)n);
+                else if (n > 0)
+                        child_keep(w, c, data, (size_t)n);
                 else if (n == 0 || errno != EAGAIN)
                         c->out = close_one(c->out);
                 if (n <= 0 || (!ended && n < (ssize_t)sizeof(data)))
@@ -194,6 +239,26 @@ static void explain(int status, eq_outcome *o, char *text, size_t size) {
         }
 }
 
+/* Answers the oldest that it has. */
+static void end_run(const WorkerRun *w, Child *c, const eq_outcome *o) {
+        eq_run *run = c->runs[0];
+        if (c->cut)
+                ctl_note(w->ctl, "%s/%" PRIu64 ": its output is larger than %d bytes; the result is cut",
+                         eq_run_get_queue(run), eq_run_get_id(run).seq, EQ_RESULT_MAX);
+        if (eq_run_end(run, o) == -ENOMEM)
+                ctl_note(w->ctl, "out of memory: a result is lost, and its task goes back when this worker ends");
+        child_take_out(c);
+}
+
+static void fail_run(const WorkerRun *w, Child *c, const char *text, bool final) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        o.failed = true;
+        o.final = final;
+        o.text = text;
+        c->cut = false; /* nothing of it is the result */
+        end_run(w, c, &o);
+}
+
 static void child_answer(const WorkerRun *w, Child *c, int status) {
         eq_outcome o = EQ_OUTCOME_INIT;
         char text[64];
@@ -202,43 +267,161 @@ static void child_answer(const WorkerRun *w, Child *c, int status) {
         o.exit_status = 0;
         if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
                 explain(status, &o, text, sizeof(text));
-        if (c->result.failed) {
-                o = (eq_outcome)EQ_OUTCOME_INIT;
-                o.failed = true;
-                o.text = "out of memory for the result";
+        if (c->result.failed)
+                fail_run(w, c, "out of memory for the result", false);
+        else
+                end_run(w, c, &o);
+}
+
+/* ---- answers in lines ---- */
+
+/* What stands behind the prefix, as text of an error. */
+static void line_failed(const WorkerRun *w, Child *c, EqBytes text) {
+        char buf[EQ_LABEL_MAX + 1];
+        text.len = text.len < EQ_LABEL_MAX ? text.len : EQ_LABEL_MAX;
+        for (int i = 0; i < 3 && !eq_text_valid(text) && text.len > 0; i++)
+                text.len--; /* it was cut within a character */
+        bool good = text.len > 0 && eq_text_valid(text);
+        (void)snprintf(buf, sizeof(buf), "%.*s", (int)text.len, text.data);
+        fail_run(w, c, good ? buf : "the command says that it failed", false);
+}
+
+static void line_result(const WorkerRun *w, Child *c, EqBytes line) {
+        _cleanup_buffer_ EqBuffer result = EQ_BUFFER_NULL;
+        eq_outcome o = EQ_OUTCOME_INIT;
+        int r = w->lines == LINES_BASE64 && c->cut ? -EMSGSIZE : lines_decode(w->lines, line, &result);
+        if (r == 0 && result.len > EQ_RESULT_MAX)
+                r = -EMSGSIZE;
+        o.result = result.data;
+        o.n_result = result.len;
+        if (r == 0)
+                end_run(w, c, &o);
+        else
+                fail_run(w, c,
+                         r == -EINVAL     ? "the command answered with a line that is no base64"
+                         : r == -EMSGSIZE ? "the command answered with more than a result may have"
+                                          : "out of memory for the result",
+                         false);
+}
+
+/* The line in `result` is whole. */
+static void line_answer(WorkerRun *w, Child *c) {
+        EqBytes line = eq_bytes(c->result.data, c->result.len);
+        size_t n = w->fail ? strlen(w->fail) : 0;
+        if (c->n_runs == 0 && !c->lost && !c->replaced) {
+                ctl_note(w->ctl,
+                         "%s wrote a line that no task asked for; it is ended, and started again for the next one",
+                         w->command[0]);
+                c->replaced = true;
+                child_kill(c, SIGKILL);
+        } else if (c->n_runs == 0 || c->lost || c->replaced)
+                ; /* it is on its way out */
+        else if (c->result.failed)
+                fail_run(w, c, "out of memory for the result", false);
+        else if (w->fail && line.len >= n && memcmp(line.data, w->fail, n) == 0)
+                line_failed(w, c, eq_bytes(line.data + n, line.len - n));
+        else
+                line_result(w, c, line);
+        c->result.len = 0;
+        c->result.failed = c->cut = false;
+        bool is_canceled = c->n_runs > 0 && eq_run_is_canceled(c->runs[0]); /* its turn has come after that */
+        if (is_canceled || c->ending)
+                child_kill(c, SIGKILL);
+        c->replaced = c->replaced ||
+                      (c->ending && !is_canceled); /* it has answered in spite of it, and may end at any time */
+}
+
+/* The last run of the child as a line. 0, or -errno: it was answered. */
+static int line_send(WorkerRun *w, Child *c, eq_run *run) {
+        size_t n, before = c->lines.len;
+        const void *payload = eq_run_get_payload(run, &n);
+        int r = lines_append(w->lines, eq_bytes(payload, n), &c->lines);
+        if (r == 0) {
+                c->runs[c->n_runs++] = run;
+                return 0;
         }
-        if (c->cut)
-                ctl_note(w->ctl, "%s/%" PRIu64 ": its output is larger than %d bytes; the result is cut",
-                         eq_run_get_queue(c->run), eq_run_get_id(c->run).seq, EQ_RESULT_MAX);
-        int r = eq_run_end(c->run, &o);
-        if (r == -ENOMEM)
-                ctl_note(w->ctl, "out of memory: a result is lost, and its task goes back when this worker ends");
-        c->run = NULL;
+        c->lines.len = before;
+        c->lines.failed = false;
+        eq_outcome o = EQ_OUTCOME_INIT;
+        o.failed = true;
+        o.final = r == -EINVAL;
+        o.text = r == -EINVAL ? "its payload is more than one line; eqctl worker run --lines=base64 takes any bytes"
+                              : "the worker is out of memory";
+        (void)eq_run_end(run, &o);
+        return r;
+}
+
+static void cannot_start(const WorkerRun *w, eq_run *run, int r) {
+        ctl_error(w->ctl, "cannot start %s: %s", w->command[0], strerror(-r));
+        (void)eq_run_fail(run, "the worker cannot start its command");
+}
+
+/* To a child of lines, which is started if it is not there. */
+static void line_give(WorkerRun *w, Child *c, eq_run *run) {
+        int r = c->pid > 0 ? 0 : child_start(w, c, NULL);
+        if (r < 0)
+                cannot_start(w, run, r);
+        else if (line_send(w, c, run) == 0 && c->in >= 0)
+                child_write(w, c);
+}
+
+/* A child of lines has ended. What it was at fails; what it had not come to yet is for the next one. */
+static void lines_ended(WorkerRun *w, Child *c, int status, bool lost, bool replaced) {
+        eq_outcome o = EQ_OUTCOME_INIT;
+        char text[64];
+        explain(status, &o, text, sizeof(text));
+        if (o.exit_status == 0)
+                o.text = "the command ended before it answered";
+        if (c->n_runs > 0 && !replaced)
+                end_run(w, c, &o);
+        else if (c->n_runs == 0 && !replaced && !w->leaving && o.exit_status != 0)
+                ctl_note(w->ctl, "%s ended (%s); it is started again for the next task", w->command[0], text);
+        size_t n = c->n_runs;
+        c->n_runs = 0;
+        for (size_t i = 0; i < n; i++) { /* each is written to its own place or before it */
+                eq_run *run = c->runs[i];
+                if (lost)
+                        (void)eq_run_fail(run, NULL); /* takes no answer, but has to be ended */
+                else if (eq_run_is_canceled(run))
+                        (void)eq_run_fail(run, "canceled before its line was taken");
+                else if (w->n_signals > 1)
+                        (void)eq_run_give_back(run);
+                else
+                        line_give(w, c, run);
+        }
 }
 
 static void child_ended(WorkerRun *w, Child *c) {
         int status = 0;
-        child_read(c, true);
+        child_read(w, c, true);
         while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
                 ;
-        child_answer(w, c, status); /* a lost lease takes no answer, but its run has to be ended */
+        bool lost = c->lost, replaced = c->replaced;
+        if (!w->lines)
+                child_answer(w, c, status); /* a lost lease takes no answer, but its run has to be ended */
         child_reset(c);
         w->n_busy--;
+        if (w->lines)
+                lines_ended(w, c, status, lost, replaced);
 }
 
 /* ---- what eqd says ---- */
 
-/* NULL: all are busy. One that was killed with its lease is on its way out: that is waited for. */
+/* The one that has least to do, of these one that is there. NULL: all are busy. One that was killed with its lease is on its way out:
+ * that is waited for. */
 static Child *free_child(WorkerRun *w) {
-        Child *lost = NULL;
+        Child *lost = NULL, *best = NULL;
         for (size_t i = 0; i < w->n_children; i++) {
-                if (w->children[i].pid == 0)
-                        return &w->children[i];
-                if (w->children[i].lost)
-                        lost = &w->children[i];
+                Child *c = &w->children[i];
+                bool is_first = !best || c->n_runs < best->n_runs || (c->n_runs == best->n_runs && c->pid > best->pid);
+                if (c->lost)
+                        lost = c;
+                else if (c->n_runs < w->ahead && is_first)
+                        best = c;
         }
-        if (lost)
-                child_ended(w, lost);
+        if (best || !lost)
+                return best;
+        child_ended(w, lost);
         return lost;
 }
 
@@ -249,20 +432,25 @@ static void on_run(eq_client *client, eq_run *run, void *userdata) {
                 (void)eq_run_give_back(run); /* it goes to others when this worker ends at the latest */
                 return;
         }
-        int r = child_start(w, c, run);
-        if (r == 0)
+        if (w->lines) {
+                line_give(w, c, run);
                 return;
-        ctl_error(w->ctl, "cannot start %s: %s", w->command[0], strerror(-r));
-        (void)eq_run_fail(run, "the worker cannot start its command");
+        }
+        int r = child_start(w, c, run);
+        if (r < 0)
+                cannot_start(w, run, r);
+        else
+                c->runs[c->n_runs++] = run;
 }
 
 static void on_cancel(eq_client *client, eq_run *run, uint64_t grace_usec, void *userdata) {
         WorkerRun *w = userdata;
         for (size_t i = 0; i < w->n_children; i++) {
                 Child *c = &w->children[i];
-                if (c->run != run)
-                        continue;
+                if (c->n_runs == 0 || c->runs[0] != run)
+                        continue; /* what a child has not come to waits for its turn */
                 child_kill(c, grace_usec > 0 ? SIGTERM : SIGKILL);
+                c->ending = true;
                 uint64_t now = monotonic_usec(), wait = grace_usec - grace_usec / 4; /* time to say that it has ended */
                 c->kill_usec = wait < UINT64_MAX - now ? now + wait : 0;
         }
@@ -293,14 +481,21 @@ static void on_link(eq_client *c, eq_link event, int r, void *userdata) {
 
 /* ---- signals ---- */
 
+static size_t n_runs(const WorkerRun *w) {
+        size_t n = 0;
+        for (size_t i = 0; i < w->n_children; i++)
+                n += w->children[i].n_runs;
+        return n;
+}
+
 static void on_signal(WorkerRun *w) {
         struct signalfd_siginfo info;
         if (read(w->signals, &info, sizeof(info)) != sizeof(info))
                 return;
         if (++w->n_signals == 1) {
                 w->leaving = true;
-                if (w->n_busy > 0)
-                        ctl_note(w->ctl, "finishing %zu tasks; once more stops them", w->n_busy);
+                if (n_runs(w) > 0)
+                        ctl_note(w->ctl, "finishing %zu tasks; once more stops them", n_runs(w));
                 if (w->away)
                         leave_lost(w);
                 else if (eq_client_call_start(w->ctl->client, "worker_leave", NULL, 0, NULL, 0, on_left, w, NULL) < 0)
@@ -353,8 +548,15 @@ static void touch_all(WorkerRun *w) {
                 return;
         w->touch_usec = now + TOUCH_USEC;
         for (size_t i = 0; i < w->n_children; i++)
-                if (w->children[i].run && w->children[i].pid)
-                        (void)eq_run_touch(w->children[i].run, -1, NULL); /* a lost connection shows by itself */
+                for (size_t k = 0; k < w->children[i].n_runs; k++)
+                        (void)eq_run_touch(w->children[i].runs[k], -1, NULL); /* a lost connection shows by itself */
+}
+
+/* Commands that take lines end with their input. */
+static void close_inputs(WorkerRun *w) {
+        for (size_t i = 0; i < w->n_children; i++)
+                if (w->children[i].n_runs == 0)
+                        w->children[i].in = close_one(w->children[i].in);
 }
 
 static size_t collect(const WorkerRun *w, struct pollfd *p) {
@@ -363,7 +565,8 @@ static size_t collect(const WorkerRun *w, struct pollfd *p) {
                                  .events = (short)eq_client_get_events(w->ctl->client) };
         for (size_t i = 0; i < w->n_children; i++) {
                 const Child *c = &w->children[i];
-                p[2 + 3 * i] = (struct pollfd) { .fd = c->in, .events = POLLOUT };
+                bool writes = !w->lines || c->lines.len > 0;
+                p[2 + 3 * i] = (struct pollfd) { .fd = c->in, .events = writes ? POLLOUT : 0 }; /* and POLLERR */
                 p[3 + 3 * i] = (struct pollfd) { .fd = c->out, .events = POLLIN };
                 p[4 + 3 * i] = (struct pollfd) { .fd = c->pidfd, .events = POLLIN };
         }
@@ -373,10 +576,12 @@ static size_t collect(const WorkerRun *w, struct pollfd *p) {
 static void look_after_children(WorkerRun *w, const struct pollfd *p) {
         for (size_t i = 0; i < w->n_children; i++) {
                 Child *c = &w->children[i];
-                if (p[2 + 3 * i].revents)
-                        child_write(c);
+                if (w->lines && (p[2 + 3 * i].revents & POLLERR))
+                        child_kill(c, SIGKILL); /* it has closed its input, or is about to end: it answers no more */
+                else if (p[2 + 3 * i].revents)
+                        child_write(w, c);
                 if (p[3 + 3 * i].revents)
-                        child_read(c, false);
+                        child_read(w, c, false);
                 if (p[4 + 3 * i].revents)
                         child_ended(w, c);
         }
@@ -392,6 +597,8 @@ static int turn(WorkerRun *w, struct pollfd *p) {
         if (p[0].revents)
                 on_signal(w);
         touch_all(w);
+        if (w->lines && w->left)
+                close_inputs(w);
         int r = eq_client_dispatch(w->ctl->client, 0);
         return r < 0 ? r : eq_client_flush(w->ctl->client);
 }
@@ -402,8 +609,8 @@ static int start_serving(WorkerRun *w) {
         if (r == 0)
                 r = eq_worker_set_rescue(w->ctl->client, ctl_has(w->ctl, FLAG_rescue));
         if (r == 0)
-                r = eq_worker_serve(w->ctl->client, w->queues, (uint32_t)w->n_children, (uint32_t)w->n_children,
-                                    name ? name : w->command[0], NULL);
+                r = eq_worker_serve(w->ctl->client, w->queues, (uint32_t)(w->n_children * w->ahead),
+                                    (uint32_t)w->n_children, name ? name : w->command[0], NULL);
         return r;
 }
 
@@ -460,9 +667,37 @@ static int check_command(const WorkerRun *w) {
         return errno == EACCES ? 126 : 127;
 }
 
+static int take_lines_options(WorkerRun *w, int64_t jobs) {
+        const char *format = ctl_get(w->ctl, FLAG_lines);
+        int64_t ahead = 1;
+        int status = ctl_get_number(w->ctl, FLAG_ahead, 1, AHEAD_MAX, &ahead);
+        if (status)
+                return status;
+        w->ahead = (size_t)ahead;
+        w->fail = ctl_get(w->ctl, FLAG_fail);
+        if (!format && (w->fail || ctl_has(w->ctl, FLAG_ahead))) {
+                ctl_error(w->ctl, "--%s: with --lines only, for commands that stay", w->fail ? "fail" : "ahead");
+                return EXIT_USAGE;
+        }
+        if (w->fail && (!*w->fail || strchr(w->fail, '\n'))) {
+                ctl_error(w->ctl, "--fail: some text that lines can begin with, such as `error: `");
+                return EXIT_USAGE;
+        }
+        if (format && ahead * jobs > EQ_CREDIT_MAX) {
+                ctl_error(w->ctl, "--jobs times --ahead: a worker has at most %d tasks at once", EQ_CREDIT_MAX);
+                return EXIT_USAGE;
+        }
+        if (!format || lines_format(format, &w->lines) == 0)
+                return 0;
+        ctl_error(w->ctl, "--lines: `%s` is neither plain nor base64", format);
+        return EXIT_USAGE;
+}
+
 static int worker_run(WorkerRun *w) {
         int64_t jobs = 1;
         int status = ctl_get_number(w->ctl, FLAG_jobs, 1, JOBS_MAX, &jobs);
+        if (!status)
+                status = take_lines_options(w, jobs);
         if (!status)
                 status = take_queues(w);
         if (!status)
@@ -471,10 +706,11 @@ static int worker_run(WorkerRun *w) {
                 return status;
         w->n_children = (size_t)jobs;
         w->children = calloc(w->n_children, sizeof(*w->children));
-        if (!w->children)
+        w->runs = calloc(w->n_children * w->ahead, sizeof(w->runs[0]));
+        if (!w->children || !w->runs)
                 return ctl_no_memory(w->ctl);
         for (size_t i = 0; i < w->n_children; i++)
-                w->children[i] = (Child) { .pidfd = -1, .in = -1, .out = -1 };
+                w->children[i] = (Child) { .runs = w->runs + i * w->ahead, .pidfd = -1, .in = -1, .out = -1 };
         if (open_signals(w) < 0) {
                 ctl_error(w->ctl, "cannot wait for signals: %m");
                 return EXIT_FAILURE;
@@ -487,6 +723,7 @@ int verb_worker_run(Ctl *ctl) {
         int status = worker_run(&w);
         (void)close_one(w.signals);
         free(w.children);
+        free(w.runs);
         free(w.queues);
         return status;
 }

@@ -50,14 +50,19 @@ struct eq_call {
         eq_reply_fn fn;
         eq_submit_fn submit_fn;
         void *userdata;
+        eq_client *future_of; /* its answer is kept; NULL: it is not */
+        eq_call *prev, *next; /* eq_client::answered, once it has one */
+        bool is_answered;     /* r and reply are set */
+        int r;
+        eq_reply *reply;    /* owned; NULL: none */
         eq_call *next_free; /* eq_client::free_calls */
 };
 
 struct eq_reply {
         eq_error code;
         const char *text; /* terminated */
-        EqBytes result;
-        char data[]; /* owned copies of both, where the reply is on the heap */
+        EqBytes result, details;
+        char data[]; /* owned copies of these, where the reply is on the heap */
 };
 
 struct eq_client {
@@ -70,11 +75,13 @@ struct eq_client {
         bool asked_hello;
         uint64_t payload_fd_min; /* eqd takes larger payloads as a descriptor; 0: not known, or it does not */
         uint64_t timeout_usec;
-        eq_call *calls, *free_calls;
+        eq_call *calls, *free_calls, *answered; /* answered: futures that nobody has waited for yet */
         eq_notify_fn notify_fn;
         void *notify_userdata;
         eq_error error_code;
-        EqBuffer error_text; /* terminated */
+        EqBuffer error_text;    /* terminated */
+        EqBuffer error_details; /* the map, encoded; empty: none */
+        EqBuffer error_names;   /* the strings of it, terminated */
         EqBuffer scratch;
         ClientWorker *worker;
         char *path;
@@ -140,21 +147,54 @@ int eq_client_open(eq_client **ret, const char *path) {
 
 static void call_release(eq_client *c, eq_call *call) {
         call->held = held_free(call->held);
+        call->reply = eq_reply_free(call->reply);
         call->next_free = c->free_calls;
         c->free_calls = call;
 }
 
-static void set_error(eq_client *c, eq_error code, EqBytes text) {
+static void buffer_forget(EqBuffer *b) {
+        eq_buffer_done(b);
+        *b = (EqBuffer)EQ_BUFFER_NULL;
+}
+
+/* Without memory there is no text, and there are no details; there is the code. */
+static void set_error(eq_client *c, eq_error code, EqBytes text, EqBytes details) {
         c->error_code = code;
-        c->error_text.len = 0;
-        if (eq_buffer_append(&c->error_text, text.data, text.len) < 0 || eq_buffer_append(&c->error_text, "", 1) < 0) {
-                eq_buffer_done(&c->error_text);
-                c->error_text = (EqBuffer)EQ_BUFFER_NULL;
-        }
+        c->error_text.len = c->error_details.len = c->error_names.len = 0;
+        if (eq_buffer_append(&c->error_text, text.data, text.len) < 0 || eq_buffer_append(&c->error_text, "", 1) < 0)
+                buffer_forget(&c->error_text);
+        /* Each name is shorter in there than with its zero, since a key stands before it: the buffer will not move. */
+        if (details.len > 0 && (eq_buffer_reserve(&c->error_names, details.len) < 0 ||
+                                eq_buffer_append(&c->error_details, details.data, details.len) < 0))
+                buffer_forget(&c->error_details);
 }
 
 static const char *error_text(const eq_client *c) {
         return c->error_text.len > 0 ? c->error_text.data : "";
+}
+
+static eq_reply *reply_copy(const eq_reply *reply);
+
+/* Its answer has come before it was waited for. */
+static void future_answer(eq_client *c, eq_call *call, int r, const eq_reply *reply) {
+        call->is_answered = true;
+        call->r = r;
+        call->reply = reply ? reply_copy(reply) : NULL;
+        if (reply && !call->reply)
+                call->r = -ENOMEM;
+        call->held = held_free(call->held);
+        call->prev = NULL;
+        call->next = c->answered;
+        if (c->answered)
+                c->answered->prev = call;
+        c->answered = call;
+}
+
+static void future_release(eq_client *c, eq_call *call) {
+        *(call->prev ? &call->prev->next : &c->answered) = call->next;
+        if (call->next)
+                call->next->prev = call->prev;
+        call_release(c, call);
 }
 
 /* Answers a call that is out of the hash. */
@@ -162,6 +202,10 @@ static void call_finish(eq_client *c, eq_call *call, int r, const eq_reply *repl
         eq_task_id id = { 0, 0 };
         EqIdRef ref;
 
+        if (call->future_of) {
+                future_answer(c, call, r, reply);
+                return;
+        }
         if (call->submit_fn) {
                 if (r == 0)
                         r = eq_get_id(reply->result, &ref);
@@ -213,12 +257,16 @@ eq_client *eq_client_close(eq_client *c) {
         link_deinit(&c->link);
         held_free(c->subscription);
         client_worker_free(c->worker);
+        while (c->answered)
+                future_release(c, c->answered);
         while (c->free_calls) {
                 eq_call *call = c->free_calls;
                 c->free_calls = call->next_free;
                 free(call);
         }
         eq_buffer_done(&c->error_text);
+        eq_buffer_done(&c->error_details);
+        eq_buffer_done(&c->error_names);
         eq_buffer_done(&c->scratch);
         free(c->path);
         free(c);
@@ -263,6 +311,40 @@ eq_error eq_client_get_error(const eq_client *c, const char **ret_text) {
         return c->error_code;
 }
 
+/* In error_names, where room was made for all of them. NULL: there is none. */
+static const char *error_name(eq_client *c, const EqErrorDetails *d, unsigned i) {
+        const EqBytes *s = (const void *)((const char *)d + eq_schema_ErrorDetails.fields[i].offset);
+        size_t at = c->error_names.len;
+        if (!(d->present & UINT64_C(1) << i) || eq_buffer_append(&c->error_names, s->data, s->len) < 0 ||
+            eq_buffer_append(&c->error_names, "", 1) < 0)
+                return NULL;
+        return c->error_names.data + at;
+}
+
+void eq_client_get_error_details(const eq_client *client, eq_error_details *ret) {
+        eq_client *c = (eq_client *)client; /* on the heap, all of it; the names are written anew, the same as before */
+        eq_error_details all = { .size = ret->size };
+        EqErrorDetails d = { 0 };
+        EqDecodeError error;
+        EqBytes raw = eq_bytes(c->error_details.data, c->error_details.len);
+        c->error_names.len = 0;
+        if (raw.len > 0 && eq_decode_map(&eq_schema_ErrorDetails, raw, &d, &error) == 0) {
+                all.method = error_name(c, &d, EQ_IDX_ErrorDetails_method);
+                all.field = error_name(c, &d, EQ_IDX_ErrorDetails_field);
+                all.queue = error_name(c, &d, EQ_IDX_ErrorDetails_queue);
+                all.pool = error_name(c, &d, EQ_IDX_ErrorDetails_pool);
+                all.param = error_name(c, &d, EQ_IDX_ErrorDetails_param);
+                all.what = error_name(c, &d, EQ_IDX_ErrorDetails_what);
+                all.id = d.id.id;
+                all.attempt = d.attempt;
+                all.worker = d.worker;
+                all.limit = d.limit;
+                all.pending = d.pending;
+                all.retry_after_usec = d.retry_after_usec;
+        }
+        memcpy(ret, &all, ret->size < sizeof(all) ? ret->size : sizeof(all));
+}
+
 void eq_client_set_notify(eq_client *c, eq_notify_fn fn, void *userdata) {
         c->notify_fn = fn;
         c->notify_userdata = userdata;
@@ -287,7 +369,7 @@ static bool is_put_off(const eq_client *c, eq_call *call, const EqMessage *m) {
         eq_error code;
         EqBytes text;
         call->unsent = c->link.on && !call->is_link && !eq_is_nil(m->error) &&
-                       eq_get_error(m->error, &code, &text) == 0 && code == EQ_E_STOPPING;
+                       eq_get_error(m->error, &code, &text, NULL) == 0 && code == EQ_E_STOPPING;
         return call->unsent;
 }
 
@@ -310,11 +392,11 @@ static void handle_response(eq_client *c, const EqMessage *m) {
                 return;
         HASH_DEL(c->calls, call);
         if (!eq_is_nil(m->error)) {
-                if (eq_get_error(m->error, &reply.code, &text) < 0) {
+                if (eq_get_error(m->error, &reply.code, &text, &reply.details) < 0) {
                         reply.code = EQ_E_INTERNAL;
                         text = eq_str("eqd answered with an error that has no known form");
                 }
-                set_error(c, reply.code, text);
+                set_error(c, reply.code, text, reply.details);
                 reply.text = error_text(c);
                 reply.result = eq_bytes("", 0);
                 r = -EREMOTEIO;
@@ -739,12 +821,21 @@ int eq_client_call_start(eq_client *c, const char *method, const void *params, s
         msgpack_packer pk = client_packer(c);
         eq_pack_raw(&pk, n_params > 0 ? eq_bytes(params, n_params) : eq_bytes("\x90", 1));
         r = client_end(c, call, 0);
-        if (r == 0 && ret_call)
-                *ret_call = call;
-        return r;
+        if (r < 0 || !ret_call)
+                return r;
+        if (!fn)
+                call->future_of = c;
+        *ret_call = call;
+        return 0;
 }
 
 void eq_call_forget(eq_call *call) {
+        eq_client *c = call->future_of;
+        if (c && call->is_answered) {
+                future_release(c, call);
+                return;
+        }
+        call->future_of = NULL;
         call->forgotten = true;
         call->fn = NULL;
         call->submit_fn = NULL;
@@ -754,7 +845,7 @@ void eq_call_forget(eq_call *call) {
 
 static eq_reply *reply_copy(const eq_reply *reply) {
         size_t n_text = strlen(reply->text) + 1;
-        eq_reply *copy = malloc(sizeof(*copy) + n_text + reply->result.len);
+        eq_reply *copy = malloc(sizeof(*copy) + n_text + reply->result.len + reply->details.len);
 
         if (!copy)
                 return NULL;
@@ -764,6 +855,9 @@ static eq_reply *reply_copy(const eq_reply *reply) {
         if (reply->result.len > 0)
                 memcpy(copy->data + n_text, reply->result.data, reply->result.len);
         copy->result.data = copy->data + n_text;
+        copy->details.data = copy->result.data + reply->result.len;
+        if (reply->details.len > 0)
+                memcpy(copy->data + n_text + reply->result.len, reply->details.data, reply->details.len);
         return copy;
 }
 
@@ -778,23 +872,47 @@ void client_sync_done(eq_call *call, int r, const eq_reply *reply, void *userdat
                 sync->r = -ENOMEM;
 }
 
-int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret) {
+/* Until an answer has set *done. 0, -ETIMEDOUT, -errno. */
+static int wait_until(eq_client *c, const bool *done, uint64_t timeout_usec) {
         uint64_t start = client_now_usec(), left = timeout_usec;
 
-        while (!sync->done) {
+        while (!*done) {
                 int r = eq_client_dispatch(c, left);
-                if (r < 0 && !sync->done) {
-                        eq_call_forget(call);
+                if (r < 0 && !*done)
                         return r;
-                }
-                if (timeout_usec == EQ_TIMEOUT_NEVER || sync->done)
+                if (timeout_usec == EQ_TIMEOUT_NEVER || *done)
                         continue;
                 uint64_t spent = client_now_usec() - start;
-                if (spent >= timeout_usec) {
-                        eq_call_forget(call);
+                if (spent >= timeout_usec)
                         return -ETIMEDOUT;
-                }
                 left = timeout_usec - spent;
+        }
+        return 0;
+}
+
+int eq_call_wait(eq_call *call, uint64_t timeout_usec, eq_reply **ret) {
+        eq_client *c = call->future_of;
+        if (!c)
+                return -EINVAL;
+        int r = c->dispatching ? -EBUSY : wait_until(c, &call->is_answered, timeout_usec);
+        if (r < 0)
+                return r; /* of the connection: then it would have been answered */
+        r = call->r;
+        if (r == -EREMOTEIO)
+                set_error(c, call->reply->code, eq_str(call->reply->text), call->reply->details);
+        if (ret && call->reply) {
+                *ret = call->reply;
+                call->reply = NULL;
+        }
+        future_release(c, call);
+        return r;
+}
+
+int client_wait(eq_client *c, eq_call *call, ClientSync *sync, uint64_t timeout_usec, eq_reply **ret) {
+        int r = wait_until(c, &sync->done, timeout_usec);
+        if (r < 0) {
+                eq_call_forget(call);
+                return r;
         }
         if (ret && sync->reply)
                 *ret = sync->reply;
@@ -844,6 +962,11 @@ eq_error eq_reply_get_error(const eq_reply *reply, const char **ret_text) {
         if (ret_text)
                 *ret_text = reply->text;
         return reply->code;
+}
+
+const void *eq_reply_get_details(const eq_reply *reply, size_t *ret_n) {
+        *ret_n = reply->details.len;
+        return reply->details.len > 0 ? reply->details.data : NULL;
 }
 
 eq_reply *eq_reply_free(eq_reply *reply) {

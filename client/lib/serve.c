@@ -39,8 +39,16 @@ typedef struct RunList {
         eq_run *first, *last;
 } RunList;
 
+/* The runs at the front of `waiting` that are of that queue; they are taken by the caller one by one. */
+struct eq_run_batch {
+        ClientWorker *worker;
+        uint64_t queue_id;
+        char queue[EQ_NAME_MAX + 1];
+};
+
 struct ClientWorker {
         RunList waiting, out, lost;
+        eq_run_batch batch;
         eq_run_fn run_fn;
         eq_run_cancel_fn cancel_fn;
         void *userdata;
@@ -275,7 +283,7 @@ static int answer_unknown(eq_client *c, uint32_t msgid) {
         int r = client_message_begin(c, &pk);
         if (r < 0)
                 return r;
-        eq_pack_error(&pk, msgid, EQ_E_METHOD, "this client answers run only, and only as a worker");
+        eq_pack_error(&pk, msgid, EQ_E_METHOD, "this client answers run only, and only as a worker", NULL);
         return client_message_end(c);
 }
 
@@ -461,25 +469,20 @@ static eq_run *take_waiting(ClientWorker *w) {
         return run;
 }
 
-int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret) {
+/* Sends what there is to be sent, and waits until a run is there. 1, 0: none came, or a signal did; -errno. */
+static int wait_for_run(eq_client *c, ClientWorker *w, uint64_t timeout_usec) {
         uint64_t start = 0;
-        ClientWorker *w;
-        int r = get_worker(c, &w);
+        int r = w->waiting.first ? eq_client_flush(c) : 0; /* the next one may take long */
         if (r < 0)
                 return r;
-        r = w->waiting.first ? eq_client_flush(c) : 0; /* the next one may take long */
-        if (r < 0)
-                return r;
-        for (uint64_t left = timeout_usec;;) {
-                if ((*ret = take_waiting(w)))
-                        return 1;
+        for (uint64_t left = timeout_usec; !w->waiting.first;) {
                 if (start == 0 && timeout_usec != EQ_TIMEOUT_NEVER)
                         start = client_now_usec();
                 r = eq_client_dispatch(c, left);
                 if (r < 0)
                         return r;
                 if (w->waiting.first)
-                        continue;
+                        break;
                 if (timeout_usec == EQ_TIMEOUT_NEVER) {
                         if (r == 0)
                                 return 0; /* a signal came: the caller may want to know */
@@ -490,6 +493,44 @@ int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret) {
                         return 0;
                 left = timeout_usec - spent;
         }
+        return 1;
+}
+
+int eq_worker_next(eq_client *c, uint64_t timeout_usec, eq_run **ret) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                r = wait_for_run(c, w, timeout_usec);
+        if (r > 0)
+                *ret = take_waiting(w);
+        return r;
+}
+
+int eq_worker_next_batch(eq_client *c, uint64_t timeout_usec, eq_run_batch **ret) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                r = wait_for_run(c, w, timeout_usec);
+        if (r <= 0)
+                return r;
+        const eq_run *first = w->waiting.first;
+        w->batch = (eq_run_batch) { .worker = w, .queue_id = first->id.queue };
+        strncpy(w->batch.queue, first->queue, EQ_NAME_MAX);
+        *ret = &w->batch;
+        return 1;
+}
+
+const char *eq_run_batch_get_queue(const eq_run_batch *b) {
+        return b->queue;
+}
+
+bool eq_run_batch_more(const eq_run_batch *b) {
+        const eq_run *first = b->worker->waiting.first;
+        return first && first->id.queue == b->queue_id;
+}
+
+eq_run *eq_run_batch_next(eq_run_batch *b) {
+        return eq_run_batch_more(b) ? take_waiting(b->worker) : NULL;
 }
 
 int eq_worker_leave(eq_client *c, uint64_t timeout_usec) {

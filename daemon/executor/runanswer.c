@@ -56,7 +56,7 @@ static void take_error(RunAnswer *a, EqBytes error, uint16_t attempt) {
         a->verdict = TASK_BAD;
         if (eq_is_map(error))
                 take_record(a, error, attempt, true);
-        else if (eq_get_bytes(error, &a->text) < 0 && eq_get_error(error, &code, &a->text) < 0)
+        else if (eq_get_bytes(error, &a->text) < 0 && eq_get_error(error, &code, &a->text, NULL) < 0)
                 refuse(a, EQ_E_INVALID, "the worker's error is neither a text, nor [code, text], nor a RunAnswer");
         if (!a->refused && !eq_text_valid(a->text))
                 a->text = eq_str("the worker's error has a text that is not UTF-8, or has control characters");

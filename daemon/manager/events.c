@@ -12,6 +12,7 @@ int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
         va_list ap;
         va_start(ap, fmt);
         r->code = code;
+        r->details.present = 0;
         vsnprintf(r->text, sizeof(r->text), fmt, ap);
         va_end(ap);
         return error;

@@ -169,8 +169,11 @@ static int claim_again(KeyEntry *e, SubmitArgs *a, size_t i, Refusal *r) {
 
 static int refuse_duplicate(const QueueRecord *q, const KeyEntry *e, Refusal *r) {
         const TaskRecord *t = record_of(q, e);
-        return refuse(r, EQ_E_DUPLICATE, -EEXIST, "%s/%llu has that key (unique) and is %s", q->queue->name,
-                      (unsigned long long)e->seq, t ? eq_state_name(task_record_state(t)) : "finished");
+        int error = refuse(r, EQ_E_DUPLICATE, -EEXIST, "%s/%llu has that key (unique) and is %s", q->queue->name,
+                           (unsigned long long)e->seq, t ? eq_state_name(task_record_state(t)) : "finished");
+        REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+        REFUSAL_SAYS(r, id, (EqIdRef) { .id = { q->queue->id, e->seq } });
+        return error;
 }
 
 static int claim_one(QueueRecord *q, uid_t uid, SubmitArgs *args, size_t i, Refusal *r) {

@@ -24,6 +24,7 @@ typedef struct Caller {
 typedef struct Refusal {
         eq_error code;
         char text[256];
+        EqErrorDetails details;   /* by refuse() none; strings are borrowed until the refusal is answered */
         struct QueueRecord *full; /* with MANAGER_E_WAIT: which one */
         uint64_t ticket;          /* with MANAGER_E_READ: when to ask again */
 } Refusal;
@@ -212,6 +213,8 @@ struct SpaceWaiter {
 };
 /* block_usec: as the client wants it; 0: the queue's block_timeout. 0 or -ENOMEM. */
 int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t block_usec);
+/* The time of w is over: the refusal for it. Negative. */
+int manager_still_full(SpaceWaiter *w, Refusal *ret_refusal);
 void manager_wait_space_cancel(Manager *m, SpaceWaiter *w);
 
 /* ---- tasks ---- */
@@ -324,4 +327,5 @@ RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);
-int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */
+int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5);        /* returns error */
+#define REFUSAL_SAYS(r, member, ...) EQ_SET(&(r)->details, ErrorDetails, member, __VA_ARGS__) /* after refuse() */

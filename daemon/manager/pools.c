@@ -29,8 +29,10 @@ int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal 
         *ret = manager_pool(m, name);
         if (*ret)
                 return 0;
-        return refuse(ret_refusal, EQ_E_NO_POOL, -ENOENT, "no pool %.*s; eqctl pool ls lists them", (int)name.len,
-                      name.data);
+        int r = refuse(ret_refusal, EQ_E_NO_POOL, -ENOENT, "no pool %.*s; eqctl pool ls lists them", (int)name.len,
+                       name.data);
+        REFUSAL_SAYS(ret_refusal, pool, name);
+        return r;
 }
 
 /* The one that there is always, for each kind. */
@@ -322,13 +324,20 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
         if (!eq_name_valid(name))
                 return manager_find_pool(m, name, ret, ret_refusal); /* refuses */
         *ret = manager_pool(m, name);
-        if (*ret && !exist_ok)
-                return refuse(ret_refusal, EQ_E_EXISTS, -EEXIST, "pool %.*s exists; eqctl pool set changes it",
-                              (int)name.len, name.data);
+        if (*ret && !exist_ok) {
+                int e = refuse(ret_refusal, EQ_E_EXISTS, -EEXIST, "pool %.*s exists; eqctl pool set changes it",
+                               (int)name.len, name.data);
+                REFUSAL_SAYS(ret_refusal, pool, name);
+                return e;
+        }
         if (*ret)
                 return set->n > 0 ? manager_pool_set(m, *ret, set, ret_refusal) : 0;
-        if (n_pools(m) >= EQ_POOLS_MAX)
-                return refuse(ret_refusal, EQ_E_LIMIT, -ENOSPC, "there are %d pools; remove one first", EQ_POOLS_MAX);
+        if (n_pools(m) >= EQ_POOLS_MAX) {
+                int e = refuse(ret_refusal, EQ_E_LIMIT, -ENOSPC, "there are %d pools; remove one first", EQ_POOLS_MAX);
+                REFUSAL_SAYS(ret_refusal, what, eq_str("pools"));
+                REFUSAL_SAYS(ret_refusal, limit, EQ_POOLS_MAX);
+                return e;
+        }
 
         char text[EQ_NAME_MAX + 1] = "";
         PoolAttributes a;

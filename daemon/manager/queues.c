@@ -40,8 +40,10 @@ int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusa
         *ret = manager_queue(m, name);
         if (*ret)
                 return 0;
-        return refuse(ret_refusal, EQ_E_NO_QUEUE, -ENOENT, "no queue %.*s; eqctl queue create %.*s makes it",
-                      (int)name.len, name.data, (int)name.len, name.data);
+        int r = refuse(ret_refusal, EQ_E_NO_QUEUE, -ENOENT, "no queue %.*s; eqctl queue create %.*s makes it",
+                       (int)name.len, name.data, (int)name.len, name.data);
+        REFUSAL_SAYS(ret_refusal, queue, name);
+        return r;
 }
 
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
@@ -51,9 +53,11 @@ int manager_may_control(const Manager *m, const Caller *caller, const QueueRecor
                 return 0;
         if (param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return 0;
-        return refuse(ret_refusal, EQ_E_DENIED, -EPERM,
-                      "queue %s is controlled by the user who made it, by allow_control, and by administrators",
-                      q->queue->name);
+        int r = refuse(ret_refusal, EQ_E_DENIED, -EPERM,
+                       "queue %s is controlled by the user who made it, by allow_control, and by administrators",
+                       q->queue->name);
+        REFUSAL_SAYS(ret_refusal, queue, eq_str(q->queue->name));
+        return r;
 }
 
 /* ---- tombstones ---- */
@@ -334,8 +338,11 @@ static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r
 
 static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, bool exist_ok,
                   QueueRecord **ret, Refusal *r) {
-        if (!exist_ok)
-                return refuse(r, EQ_E_EXISTS, -EEXIST, "queue %s exists; eqctl queue set changes it", q->queue->name);
+        if (!exist_ok) {
+                int e = refuse(r, EQ_E_EXISTS, -EEXIST, "queue %s exists; eqctl queue set changes it", q->queue->name);
+                REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+                return e;
+        }
         if (q->removing)
                 return refuse(r, EQ_E_STATE, -EBUSY, "queue %s is being removed; try again in a moment",
                               q->queue->name);
@@ -507,10 +514,16 @@ static void end_all(Manager *m, QueueRecord *q) {
 
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal) {
         const Queue *e = q->queue;
-        if (!yes && !queue_is_empty(e))
-                return refuse(ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
-                              "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
-                              e->name, e->n_queued + e->n_waiting + e->n_running);
+        if (!yes && !queue_is_empty(e)) {
+                size_t n = e->n_queued + e->n_waiting + e->n_running;
+                int r = refuse(
+                        ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
+                        "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
+                        e->name, n);
+                REFUSAL_SAYS(ret_refusal, queue, eq_str(e->name));
+                REFUSAL_SAYS(ret_refusal, pending, n);
+                return r;
+        }
         list_append(&q->removers, &w->link);
         if (!q->ending) {
                 q->removing = q->ending = true;

@@ -66,6 +66,7 @@ typedef struct QueueRecord {
         uint64_t cpu_usec;                     /* of attempts that ended */
         List rescued_link;                     /* Manager::rescued, while its rescuer is at work */
         eq_reason rescue_reason;               /* why it was called */
+        uint64_t refused_usec, refused_ended;  /* a refusal as full: monotonic, and how many had ended; 0: none yet */
 } QueueRecord;
 
 typedef struct PoolRecord {

@@ -143,17 +143,23 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
                 return refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", q->queue->name);
         if (q->attributes.on_pressure == ON_PRESSURE_REJECT && manager_is_pressed(m)) {
                 q->queue->n_refused++;
-                return refuse(
+                uint64_t left = pressure_left_usec(m);
+                int e = refuse(
                         r, EQ_E_PRESSURE, -EAGAIN,
                         "memory is short, and queue %s takes no tasks then (on_pressure=reject); try again in %.1f s",
-                        q->queue->name, (double)pressure_left_usec(m) / USEC_PER_SEC);
+                        q->queue->name, (double)left / USEC_PER_SEC);
+                REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+                REFUSAL_SAYS(r, retry_after_usec, left);
+                return e;
         }
         const Identity *id = caller->identity;
         const ParamAccess *allowed = &q->attributes.allow_submit;
         if (caller->admin || allowed->n == 0 ||
             param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return 0;
-        return refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
+        int e = refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
+        REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+        return e;
 }
 
 static int check_other(const Admission *a, const QueueRecord *q) {
@@ -217,9 +223,13 @@ static int charge(const Caller *caller, const Cost *costs, Refusal *r) {
                 return 0;
         refund(caller, costs, i);
         UserResource what = costs[i].resource;
-        return refuse(r, EQ_E_LIMIT, -EDQUOT,
-                      "you have %llu %s already, the limit of a user; wait until some have ended",
-                      (unsigned long long)caller->user->used[what], user_resource_name(what));
+        int e = refuse(r, EQ_E_LIMIT, -EDQUOT,
+                       "you have %llu %s already, the limit of a user; wait until some have ended",
+                       (unsigned long long)caller->user->used[what], user_resource_name(what));
+        REFUSAL_SAYS(r, what, eq_str(user_resource_name(what)));
+        REFUSAL_SAYS(r, limit, caller->user->users->limits[what]);
+        REFUSAL_SAYS(r, pending, caller->user->used[what]);
+        return e;
 }
 
 static uint64_t args_descriptors(const SubmitArgs *args, size_t n) {
@@ -253,6 +263,33 @@ static int take_places(Queue *q, const Task *by, uint64_t n, uint64_t n_bytes, u
         return e;
 }
 
+/* How long n places take to fall free at the rate at which the queue went on since a refusal that is a while ago. Nothing is
+ * counted for it where tasks end: refusals look at what is counted anyway. 0: not known. */
+static uint64_t room_in_usec(QueueRecord *q, uint64_t n) {
+        enum { LOOK_BACK_USEC = 1000000, LONGEST_USEC = 3600000000U };
+        uint64_t now = clock_monotonic(q->manager->clock), ended = q->queue->n_done + q->queue->n_failed;
+        uint64_t n_ended = ended - q->refused_ended, spent = now - q->refused_usec;
+        bool known = q->refused_usec > 0 && n_ended > 0;
+        if (q->refused_usec == 0 || (n_ended > 0 && spent > LOOK_BACK_USEC)) {
+                q->refused_usec = now;
+                q->refused_ended = ended;
+        }
+        return known ? MIN(MAX(spent * n / n_ended, 1), LONGEST_USEC) : 0;
+}
+
+static void say_full(QueueRecord *q, uint64_t n, bool fits, Refusal *r) {
+        const Queue *queue = q->queue;
+        size_t pending = queue->n_queued + queue->n_waiting;
+        bool by_tasks = pending + n > queue->params.max_tasks;
+        uint64_t usec = fits && by_tasks ? room_in_usec(q, pending + n - queue->params.max_tasks) : 0;
+        REFUSAL_SAYS(r, queue, eq_str(queue->name));
+        REFUSAL_SAYS(r, what, eq_str(by_tasks ? "tasks" : "bytes"));
+        REFUSAL_SAYS(r, limit, by_tasks ? queue->params.max_tasks : queue->params.max_bytes);
+        REFUSAL_SAYS(r, pending, by_tasks ? pending : queue->n_bytes);
+        if (usec > 0)
+                REFUSAL_SAYS(r, retry_after_usec, usec);
+}
+
 /* Reserves places in the queue. 0, MANAGER_E_WAIT, or negative with a refusal. */
 static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, uint64_t n_bytes, uint64_t *ret_first_seq,
                    Refusal *r) {
@@ -283,18 +320,22 @@ static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, ui
         case QUEUE_E_FULL:
                 if (fits && may_wait)
                         return MANAGER_E_WAIT;
-                return refuse(r, EQ_E_FULL, -ENOSPC,
-                              "queue %s is full: %zu of %llu tasks, %llu of %llu bytes; try again later, or raise "
-                              "max_tasks or "
-                              "max_bytes",
-                              queue->name, queue->n_queued + queue->n_waiting,
-                              (unsigned long long)queue->params.max_tasks, (unsigned long long)queue->n_bytes,
-                              (unsigned long long)queue->params.max_bytes);
+                e = refuse(r, EQ_E_FULL, -ENOSPC,
+                           "queue %s is full: %zu of %llu tasks, %llu of %llu bytes; try again later, or raise "
+                           "max_tasks or "
+                           "max_bytes",
+                           queue->name, queue->n_queued + queue->n_waiting, (unsigned long long)queue->params.max_tasks,
+                           (unsigned long long)queue->n_bytes, (unsigned long long)queue->params.max_bytes);
+                say_full(q, n, fits, r);
+                return e;
         case QUEUE_E_STOPPED:
-                return refuse(r, EQ_E_STOPPED, -ESHUTDOWN, "queue %s is stopped and takes no more tasks", queue->name);
+                e = refuse(r, EQ_E_STOPPED, -ESHUTDOWN, "queue %s is stopped and takes no more tasks", queue->name);
+                REFUSAL_SAYS(r, queue, eq_str(queue->name));
+                return e;
         case QUEUE_E_DRAINING:
-                return refuse(r, EQ_E_DRAINING, -EAGAIN, "queue %s is draining; it reopens when it is empty",
-                              queue->name);
+                e = refuse(r, EQ_E_DRAINING, -EAGAIN, "queue %s is draining; it reopens when it is empty", queue->name);
+                REFUSAL_SAYS(r, queue, eq_str(queue->name));
+                return e;
         default:
                 return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");
         }
@@ -689,6 +730,12 @@ int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t bloc
         else
                 list_append(&q->space_waiters, &w->link);
         return 0;
+}
+
+int manager_still_full(SpaceWaiter *w, Refusal *ret_refusal) {
+        int e = refuse(ret_refusal, EQ_E_FULL, -ENOSPC, "queue stayed full for the whole wait; try again later");
+        say_full(w->queue, 1, true, ret_refusal);
+        return e;
 }
 
 void manager_wait_space_cancel(Manager *m, SpaceWaiter *w) {

@@ -73,11 +73,14 @@ static int find_by_text(const Manager *m, EqBytes text, QueueRecord **ret_queue,
         return manager_find_queue(m, name, ret_queue, r);
 }
 
-static int find_by_number(const Manager *m, uint64_t queue_id, QueueRecord **ret_queue, Refusal *r) {
+static int find_by_number(const Manager *m, uint64_t queue_id, uint64_t seq, QueueRecord **ret_queue, Refusal *r) {
         Queue *q = engine_queue(&m->engine, queue_id);
-        if (!q || queue_record(q)->gone)
-                return refuse(r, EQ_E_STALE, -ENOENT, "queue id %llu names no queue any more; the queue was removed",
-                              (unsigned long long)queue_id);
+        if (!q || queue_record(q)->gone) {
+                int e = refuse(r, EQ_E_STALE, -ENOENT, "queue id %llu names no queue any more; the queue was removed",
+                               (unsigned long long)queue_id);
+                REFUSAL_SAYS(r, id, (EqIdRef) { .id = { queue_id, seq } });
+                return e;
+        }
         *ret_queue = queue_record(q);
         return 0;
 }
@@ -101,7 +104,7 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
         QueueRecord *q;
         uint64_t seq = id->id.seq;
         int r = id->text.len > 0 ? find_by_text(m, id->text, &q, &seq, ret_refusal)
-                                 : find_by_number(m, id->id.queue, &q, ret_refusal);
+                                 : find_by_number(m, id->id.queue, seq, &q, ret_refusal);
         if (r < 0)
                 return r;
         TaskRecord *t = shelf_find(q, seq);
@@ -110,10 +113,14 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
                 return want(m, caller, q, seq, ret_refusal);
         if (!t && shelf_has(seq_index_get(&q->tasks, seq)))
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
-        if (!t)
-                return refuse(ret_refusal, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", name, (unsigned long long)seq,
-                              seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
-                                                                   : "the queue has not given that number");
+        if (!t) {
+                r = refuse(ret_refusal, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", name, (unsigned long long)seq,
+                           seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
+                                                                : "the queue has not given that number");
+                REFUSAL_SAYS(ret_refusal, id, (EqIdRef) { .id = { q->queue->id, seq } });
+                REFUSAL_SAYS(ret_refusal, queue, eq_str(name));
+                return r;
+        }
         if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
                 return deny(q, seq, ret_refusal);
         if (t->task.where == TASK_IN_HANDED)

@@ -70,9 +70,12 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
         if (other)
                 return refuse(ret_refusal, EQ_E_INVALID, -EINVAL, "%s is in sections %s and %s; say which, as queue.%s",
                               row->name, row->section, other->section, row->name);
-        if (!row)
-                return refuse(ret_refusal, EQ_E_NO_PARAM, -ENOENT, "no parameter %s; eqctl param ls lists them",
-                              param_quote(name.data, name.len, quoted));
+        if (!row) {
+                int r = refuse(ret_refusal, EQ_E_NO_PARAM, -ENOENT, "no parameter %s; eqctl param ls lists them",
+                               param_quote(name.data, name.len, quoted));
+                REFUSAL_SAYS(ret_refusal, param, name);
+                return r;
+        }
         fill(m, row, ret);
         ret->name = key;
         return 0;

@@ -57,16 +57,22 @@ static bool may_serve(const QueueRecord *q, const Identity *id, bool admin) {
 
 static int check_serve(const Caller *caller, const QueueRecord *q, Refusal *r) {
         const char *name = q->queue->name;
-        if (q->removing)
-                return refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", name);
+        if (q->removing) {
+                int e = refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", name);
+                REFUSAL_SAYS(r, queue, eq_str(name));
+                return e;
+        }
         if (!queue_has_workers(q))
                 return refuse(r, EQ_E_STATE, -EINVAL,
                               "queue %s runs commands; eqctl queue set %s executor=worker has it served by workers",
                               name, name);
-        if (!may_serve(q, caller->identity, caller->admin))
-                return refuse(r, EQ_E_DENIED, -EPERM,
-                              "you may not serve queue %s; eqctl queue set %s allow_serve=%u would allow it", name,
-                              name, (unsigned)caller->identity->uid);
+        if (!may_serve(q, caller->identity, caller->admin)) {
+                int e = refuse(r, EQ_E_DENIED, -EPERM,
+                               "you may not serve queue %s; eqctl queue set %s allow_serve=%u would allow it", name,
+                               name, (unsigned)caller->identity->uid);
+                REFUSAL_SAYS(r, queue, eq_str(name));
+                return e;
+        }
         return 0;
 }
 
@@ -89,9 +95,13 @@ static int check_args(const EqWorkerServe *args, const RemoteWorker *w, Refusal 
                 return refuse(r, EQ_E_INVALID, -EINVAL, "queues: name at least one queue to serve");
         if (w && w->leaving)
                 return refuse(r, EQ_E_STATE, -EBUSY, "this worker is leaving; connect again to serve again");
-        if (w && w->n_servings + args->queues.n > EQ_SERVE_MAX)
-                return refuse(r, EQ_E_TOO_LARGE, -E2BIG, "queues: a worker serves at most %d; use another connection",
-                              EQ_SERVE_MAX);
+        if (w && w->n_servings + args->queues.n > EQ_SERVE_MAX) {
+                int e = refuse(r, EQ_E_TOO_LARGE, -E2BIG, "queues: a worker serves at most %d; use another connection",
+                               EQ_SERVE_MAX);
+                REFUSAL_SAYS(r, field, eq_str("queues"));
+                REFUSAL_SAYS(r, limit, EQ_SERVE_MAX);
+                return e;
+        }
         if (!eq_text_valid(args->name))
                 return refuse(r, EQ_E_INVALID, -EINVAL,
                               "name: not UTF-8, or with control characters; use printable text");
@@ -169,8 +179,11 @@ void workers_recheck(Manager *m, QueueRecord *q) {
 /* ---- signs of life ---- */
 
 static int refuse_touch(Refusal *r, const char *name, const EqWorkerTouch *args) {
-        return refuse(r, EQ_E_NO_LEASE, -ESTALE, "this connection does not hold %s under attempt %llu; drop that work",
-                      name, (unsigned long long)args->attempt);
+        int e = refuse(r, EQ_E_NO_LEASE, -ESTALE, "this connection does not hold %s under attempt %llu; drop that work",
+                       name, (unsigned long long)args->attempt);
+        REFUSAL_SAYS(r, id, args->id);
+        REFUSAL_SAYS(r, attempt, args->attempt);
+        return e;
 }
 
 int manager_worker_touch(Manager *m, const Caller *caller, RemoteWorker *w, const EqWorkerTouch *args,

@@ -96,7 +96,8 @@ static void call(const Request *rq, EqMethodId id, EqBytes raw) {
                 return;
         }
         if (eq_decode_params(rq->method->params, raw, &params, &error) < 0) {
-                request_error(rq, EQ_E_INVALID, "%s: %s", rq->method->name, error.text);
+                EqErrorDetails details = error_details(&error);
+                request_error_with(rq, EQ_E_INVALID, &details, "%s: %s", rq->method->name, error.text);
                 return;
         }
         handler(rq->session->server->host, rq, &params);
@@ -142,8 +143,10 @@ int dispatch_message(Session *s, EqBytes raw) {
                 rq.method = &eq_methods[id];
                 call_durably(&rq, id, m.params);
         } else if (!is_hint(&m))
-                request_error(&rq, EQ_E_METHOD, "unknown method '%s'; api_info lists the methods that there are",
-                              escape(m.method, name, sizeof(name)));
+                request_error_with(&rq, EQ_E_METHOD,
+                                   &(EqErrorDetails) { .present = EQ_BIT(ErrorDetails, method), .method = m.method },
+                                   "unknown method '%s'; api_info lists the methods that there are",
+                                   escape(m.method, name, sizeof(name)));
         return 0;
 }
 
@@ -167,9 +170,9 @@ void dispatch_bad_frame(Session *s, EqBytes beginning, int error) {
 
         switch (error) {
         case -EMSGSIZE:
-                request_error(&rq, EQ_E_TOO_LARGE,
-                              "a message may have %d bytes, this one is larger; the connection is closed",
-                              EQ_MESSAGE_MAX);
+                request_error_with(&rq, EQ_E_TOO_LARGE, &ERROR_LIMIT(EQ_MESSAGE_MAX),
+                                   "a message may have %d bytes, this one is larger; the connection is closed",
+                                   EQ_MESSAGE_MAX);
                 break;
         case -EDQUOT:
                 request_error(&rq, EQ_E_LIMIT, "this user has too many %s; finish some, then connect again",

@@ -89,7 +89,7 @@ Caller session_caller(const Session *s) {
 }
 
 void request_refused(const Request *rq, const Refusal *r) {
-        request_error(rq, r->code, "%s", r->text);
+        request_error_with(rq, r->code, &r->details, "%s", r->text);
 }
 
 void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n) {

@@ -64,9 +64,11 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
                 EqSubmit one;
                 EqSubmitMany many;
         } s;
-        if (!ok)
-                request_error(&rq, EQ_E_FULL, "queue stayed full for the whole wait; try again later");
-        else if (b->many && eq_decode_params(&eq_schema_SubmitMany, params, &s.many, &error) == 0)
+        if (!ok) {
+                Refusal refusal;
+                (void)manager_still_full(w, &refusal);
+                request_refused(&rq, &refusal);
+        } else if (b->many && eq_decode_params(&eq_schema_SubmitMany, params, &s.many, &error) == 0)
                 submit_many(b->handlers, &rq, &s.many, params, b);
         else if (!b->many && eq_decode_params(&eq_schema_Submit, params, &s.one, &error) == 0)
                 submit_one(b->handlers, &rq, &s.one, params, b);
@@ -146,7 +148,8 @@ static int read_payload(const Request *rq, int fd, EqSubmit *s, char **ret_buffe
         else if (r < 0)
                 request_error(rq, EQ_E_INVALID, "payload_fd: the descriptor is no memfd that can be sealed");
         else if (n > EQ_PAYLOAD_MAX)
-                request_error(rq, EQ_E_TOO_LARGE, "payload_fd: %zu bytes; a payload has at most %d", n, EQ_PAYLOAD_MAX);
+                request_error_with(rq, EQ_E_TOO_LARGE, &ERROR_LIMIT(EQ_PAYLOAD_MAX),
+                                   "payload_fd: %zu bytes; a payload has at most %d", n, EQ_PAYLOAD_MAX);
         else if (!(*ret_buffer = fault_malloc(n + 1)))
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
         else if ((r = eq_memfd_read(fd, *ret_buffer, n)) < 0)
@@ -245,11 +248,14 @@ static int batch_element(Batch *b, uint32_t i, uint32_t n, EqBytes raw, EqDecode
         if (!eq_is_map(raw)) {
                 if (eq_get_bytes(raw, &a->payload) == 0 && a->payload.len <= EQ_PAYLOAD_MAX)
                         return 0;
-                strcpy(error->text, "tasks: every element is a payload (at most 1 MiB) or a map of options");
+                *error = (EqDecodeError) {
+                        .text = "tasks: every element is a payload (at most 1 MiB) or a map of options",
+                        .field = &eq_schema_SubmitMany.fields[EQ_IDX_SubmitMany_tasks],
+                };
                 return -EINVAL;
         }
         if (!b->submits && !(b->submits = fault_malloc(n * sizeof(b->submits[0])))) {
-                strcpy(error->text, "out of memory");
+                *error = (EqDecodeError) { .text = "out of memory" };
                 return -ENOMEM;
         }
         EqSubmit *own = &b->submits[i];
@@ -269,7 +275,8 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
                 return -ENOMEM;
         }
         if (EQ_HAS(s, SubmitMany, common) && eq_decode_map(&eq_schema_Submit, s->common, &b->common, &error) < 0) {
-                request_error(rq, EQ_E_INVALID, "common: %s", error.text);
+                EqErrorDetails details = error_details(&error);
+                request_error_with(rq, EQ_E_INVALID, &details, "common: %s", error.text);
                 return -EINVAL;
         }
         if (EQ_HAS(&b->common, Submit, unique)) {
@@ -281,8 +288,9 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
         for (uint32_t i = 0; eq_next_raw(&it, &raw) > 0; i++) {
                 int r = batch_element(b, i, s->tasks.n, raw, &error);
                 if (r < 0) {
-                        request_error(rq, r == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, "task %u: %s", i + 1,
-                                      error.text);
+                        EqErrorDetails details = error_details(&error);
+                        request_error_with(rq, r == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, &details, "task %u: %s",
+                                           i + 1, error.text);
                         return r;
                 }
                 const EqSubmit *one = b->args[i].submit;

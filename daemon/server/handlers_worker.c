@@ -277,8 +277,10 @@ void handle_worker_kick(void *host, const Request *rq, const void *params) {
         const EqWorkerKick *p = params;
         const RemoteWorker *w = manager_worker(h->manager, p->worker);
         if (!w || !is_visible(rq->session, w)) {
-                request_error(rq, EQ_E_NO_WORKER, "no worker %llu%s", (unsigned long long)p->worker,
-                              rq->session->admin ? "" : " of yours");
+                EqErrorDetails details = { 0 };
+                EQ_SET(&details, ErrorDetails, worker, p->worker);
+                request_error_with(rq, EQ_E_NO_WORKER, &details, "no worker %llu%s", (unsigned long long)p->worker,
+                                   rq->session->admin ? "" : " of yours");
                 return;
         }
         SessionWorker *sw = w->client;

@@ -51,8 +51,8 @@ void request_reply_end(const Request *rq, ReplyWriter *w) {
                 return;
         }
         if (r == -EMSGSIZE)
-                request_error(rq, EQ_E_TOO_LARGE, "the reply is larger than %d bytes; ask for less at once",
-                              EQ_MESSAGE_MAX);
+                request_error_with(rq, EQ_E_TOO_LARGE, &ERROR_LIMIT(EQ_MESSAGE_MAX),
+                                   "the reply is larger than %d bytes; ask for less at once", EQ_MESSAGE_MAX);
         else if (r < 0)
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory for the reply; try again later");
         else
@@ -75,34 +75,57 @@ void request_reply_record(const Request *rq, const EqSchema *schema, const void 
         request_reply_end(rq, &w);
 }
 
-static void answer_error(const Request *rq, eq_error code, const char *text) {
+EqErrorDetails error_details(const EqDecodeError *error) {
+        EqErrorDetails d = { 0 };
+        if (error->field)
+                EQ_SET(&d, ErrorDetails, field, eq_bytes(error->field->name, error->field->name_len));
+        if (error->field && error->beyond)
+                EQ_SET(&d, ErrorDetails, limit, error->field->max);
+        return d;
+}
+
+static void answer_error(const Request *rq, eq_error code, const EqErrorDetails *details, const char *text) {
+        EqErrorDetails all = details ? *details : (EqErrorDetails) { 0 };
         Session *s = rq->session;
 
+        if (rq->method) /* goes along where the table has it */
+                EQ_SET(&all, ErrorDetails, method, eq_bytes(rq->method->name, rq->method->name_len));
         msgpack_packer pk = output_begin(s);
-        eq_pack_error(&pk, rq->msgid, code, text);
+        eq_pack_error(&pk, rq->msgid, code, text, &all);
         if (output_end(s) < 0)
                 output_doom(s, "out of memory for an error");
         else
                 output_keep(s);
 }
 
-void request_error(const Request *rq, eq_error code, const char *fmt, ...) {
+static void refuse(const Request *rq, eq_error code, const EqErrorDetails *details, const char *fmt, va_list ap) {
         Session *s = rq->session;
         char text[512];
-        va_list ap;
 
         if (s->writing)
                 output_roll_back(s, s->write_start);
-        va_start(ap, fmt);
         (void)vsnprintf(text, sizeof(text), fmt, ap);
-        va_end(ap);
         if (rq->notify) {
                 s->server->n_notify_errors++;
                 log_debug("session %llu: notification %s: %s", (unsigned long long)s->number,
                           rq->method ? rq->method->name : "(unknown)", text);
         }
         if (!is_dropped(rq))
-                answer_error(rq, code, text);
+                answer_error(rq, code, details, text);
+}
+
+void request_error(const Request *rq, eq_error code, const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        refuse(rq, code, NULL, fmt, ap);
+        va_end(ap);
+}
+
+void request_error_with(const Request *rq, eq_error code, const EqErrorDetails *details, const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        refuse(rq, code, details, fmt, ap);
+        va_end(ap);
 }
 
 PendingRequest *request_defer(const Request *rq, void (*gone)(PendingRequest *p), void *userdata) {

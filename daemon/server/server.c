@@ -33,7 +33,7 @@ static void refuse(Server *s, int fd, const char *text) {
         msgpack_packer pk = eq_packer(&b);
 
         s->n_refused++;
-        eq_pack_error(&pk, 0, EQ_E_LIMIT, text);
+        eq_pack_error(&pk, 0, EQ_E_LIMIT, text, NULL);
         if (!b.failed)
                 (void)send(fd, b.data, b.len, MSG_NOSIGNAL | MSG_DONTWAIT); /* best effort: a courtesy */
         eq_buffer_done(&b);

@@ -132,6 +132,10 @@ void request_reply_nil(const Request *rq);
 void request_reply_id(const Request *rq, eq_task_id id);
 void request_reply_record(const Request *rq, const EqSchema *schema, const void *rec);
 void request_error(const Request *rq, eq_error code, const char *fmt, ...) _printf_(3, 4);
+EqErrorDetails error_details(const EqDecodeError *error); /* which field, and its bound if that is it */
+#define ERROR_LIMIT(n) ((EqErrorDetails) { .present = EQ_BIT(ErrorDetails, limit), .limit = (n) })
+void request_error_with(const Request *rq, eq_error code, const EqErrorDetails *details, const char *fmt, ...)
+        _printf_(4, 5);
 /* For anything else: the response up to the result is packed, the caller packs one value, then ends it. A reply that grew
  * over EQ_MESSAGE_MAX, or for which memory ran out, is replaced by an error. Between begin and end nothing else may be
  * written to that session. */

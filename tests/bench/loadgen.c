@@ -131,7 +131,7 @@ static void check_answer(EqBytes raw) {
         }
         if (eq_is_nil(m.error))
                 return;
-        if (eq_get_error(m.error, &code, &text) == 0)
+        if (eq_get_error(m.error, &code, &text, NULL) == 0)
                 fprintf(stderr, "loadgen: eqd said: %.*s\n", (int)text.len, text.data);
         exit(1);
 }

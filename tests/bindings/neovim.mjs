@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The RPC layer of npm's neovim, unmodified: handshake, requests, notifications, errors. node neovim.mjs SOCKET
+// The RPC layer of npm's neovim, unmodified: handshake, requests, notifications, errors, answers. node neovim.mjs SOCKET
 import { attach } from 'neovim';
 
 const log = process.stdout;
@@ -17,5 +17,16 @@ log.write(`${state} ${String(Buffer.from(chunks[0][1])).trim()}\n`);
 log.write(`${await event}\n`);
 const error = await client.request('queue_show', ['none']).catch((e) => e);
 log.write(`${error}\n`);
+
+// As a worker: it answers a request of eqd.
+client.on('request', (method, [, queue, , payload], response) => {
+  log.write(`${method} ${queue}\n`);
+  response.send(String(Buffer.from(payload)).toUpperCase());
+});
+await client.request('queue_create', ['work', { set: ['executor=worker'] }]);
+await client.request('worker_serve', [['work']]);
+const work = await client.request('submit', ['work', 'payload']);
+const [done] = await client.request('wait', [[work]]);
+log.write(`${done.state} ${String(Buffer.from(done.result))}\n`);
 await client.close();
 process.exit();

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A session of pynvim, unmodified: requests, an error, a notification. pynvim_session.py SOCKET
+"""A session of pynvim, unmodified: requests, an error, a notification, and the answer to a request. pynvim_session.py SOCKET
 
 It begins with the notification nvim_set_client_info, which means nothing to eqd, and sends bytes as bin."""
 
@@ -22,3 +22,13 @@ session.request("subscribe", {"queue": "q", "events": ["queue."]})
 session.request("queue_pause", "q")
 kind, method, params = session.next_message()[:3]
 print(kind, method, params[0]["event"])
+
+# As a worker: it answers a request of eqd.
+session.request("queue_create", "work", {"set": ["executor=worker"]})
+session.request("worker_serve", ["work"])
+task = session.request("submit", "work", b"payload")
+kind, method, params, response = session.next_message()
+print(kind, method, params[1])
+response.send(params[3].upper())
+done = session.request("wait", [task])[0]
+print(done["state"], done["result"])

@@ -68,6 +68,9 @@ class CoreTest(unittest.TestCase):
             self.assertEqual((e.code, e.text, e.details), (code, "text", {"a": 1}))
         e = core.error_from_wire([9999, "new"])
         self.assertEqual((type(e), e.code, e.details), (eqd.EqdError, 9999, {}))
+        self.assertIsNone(e.retry_after)
+        full = core.error_from_wire([8, "full", {"retry_after_usec": 250000}])
+        self.assertEqual((type(full), full.retry_after), (eqd.FullError, 0.25))
         self.assertEqual(core.error_from_wire("odd").text, "odd")
 
 

@@ -199,6 +199,46 @@ def a_worker_of_threads_serves_and_drains(eqd):
     serves_tasks(eqd, "--threads")
 
 
+def children_of(pid):
+    return [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
+
+
+@test()
+def the_stacks_of_processes_are_printed_on_demand(eqd):
+    """SIGTTIN shows where each thread is, and changes nothing: its default would be to stop the process."""
+    worker = start(eqd)
+    with package.connect(str(eqd.socket)) as client:
+        package.use_client(client)
+        client.queue_create("sums", set={"executor": "worker", "max_active": 2}, exist_ok=True)
+        try:
+            fifo = str(eqd.dir / "work/fifo")
+            os.mkfifo(fifo)
+            os.mkfifo(fifo + ".begun")
+            held = work_tasks.hold.delay(fifo)
+            with open(fifo + ".begun") as f:
+                f.read() # it has begun
+            for pid in children_of(worker.pid):
+                if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(pid, signal.SIGTTIN)
+            said = ""
+            while "in hold" not in said: # the alarm of the frame ends it
+                line = worker.stderr.readline()
+                equal(line != "", True, f"it ended and said {said!r}")
+                said += line
+            contains(said, "work_tasks.py")
+            with open(fifo, "w") as f:
+                f.write("goes on")
+            equal(held.result(timeout=60), "goes on")
+            worker.send_signal(signal.SIGTERM)
+            worker.stderr.read()
+            equal(worker.wait(60), 0)
+        finally:
+            package.use_client(None)
+            worker.kill()
+            worker.wait()
+            worker.stderr.close()
+
+
 @test(eqd=False)
 def inline_runs_at_once_and_without_an_eqd(place):
     with package.testing.inline():

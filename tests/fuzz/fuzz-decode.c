@@ -97,7 +97,12 @@ static void read_as_single_value(EqBytes raw) {
         (void)eq_get_u64(raw, &u);
         (void)eq_get_i64(raw, &i);
         (void)eq_get_id(raw, &id);
-        (void)eq_get_error(raw, &code, &s);
+        EqBytes map;
+        if (eq_get_error(raw, &code, &s, &map) == 0 && map.len > 0) {
+                EqErrorDetails details = { 0 };
+                EqDecodeError wrong;
+                (void)eq_decode_map(&eq_schema_ErrorDetails, map, &details, &wrong);
+        }
         if (eq_get_bytes(raw, &s) == 0) {
                 (void)eq_text_valid(s);
                 (void)eq_name_valid(s);

@@ -106,6 +106,11 @@ MESSAGES.update({
     "bad-type": [3, 1, "x", []],
     "bad-id": [0, 1 << 32, "x", []],
     "bad-params": [0, 1, "x", {}],
+    "reply-error-full": [1, 10, [8, "queue q is full", {"queue": "q", "what": "tasks", "limit": 1000, "pending": 1000,
+                                                        "retry_after_usec": 20000}], None],
+    "reply-error-wide": [1, 11, [3, "submit: retries: at most 1000", {"method": "submit", "field": "retries", "limit": 1000,
+                                                                       "later": [1, {}]}, "more"], None],
+    "reply-error-no-map": [1, 12, [8, "full", 7], None],
 })
 
 VALUES = {
@@ -144,6 +149,8 @@ def request(strings, flags=0, n_groups=0, n_rlimits=0, n_argv=1, n_env=0, n_fds=
 def main():
     for i, (name, message) in enumerate(MESSAGES.items()):
         write("decode", name, pack(message))
+        if message[0] == 1 and message[2]:
+            write("decode", name + "-alone", pack(message[2]))
         if i % 3 == 0:
             write("scan", name, bytes([i % 64, 0]) + pack(message))
     for i, (name, data) in enumerate(VALUES.items()):

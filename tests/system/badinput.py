@@ -17,7 +17,7 @@ PAYLOAD_MAX, MESSAGE_MAX = 1 << 20, 4 << 20
 
 
 def refused(eqd, code, method, *params, says=(), **options):
-    """The request is answered with that error, and the connection goes on."""
+    """The request is answered with that error, and the connection goes on. Returns the details."""
     with eqd.connect() as c:
         try:
             result = c.call(method, *params, **options)
@@ -26,7 +26,7 @@ def refused(eqd, code, method, *params, says=(), **options):
             contains(e.text, *([says] if isinstance(says, str) else says))
             equal(e.text.isprintable(), True, f"text of the error {e.text!r}")
             equal(c.call("ping"), None)
-            return
+            return e.details
         raise AssertionError(f"{method}{params!r:.100} was taken: {result!r}")
 
 
@@ -271,6 +271,55 @@ def unknown_methods_and_wrong_types_are_answered(eqd):
     refused(eqd, INVALID, "submit", "default", b"", argv="true")
     with eqd.connect() as c: # what is not known yet is no error
         c.call("submit", "default", b"", argv=["true"], knob_of_protocol_9=[1, {}])
+
+
+@test(config={"queues.d/small.queue": "[Queue]\nmax_tasks=2\n"})
+def errors_tell_programs_what_they_are_about(eqd):
+    def submit(says, *params, code=INVALID, **options):
+        equal(refused(eqd, code, "submit", *params, **options), {"method": "submit"} | says)
+
+    equal(refused(eqd, METHOD, "no_such_method"), {"method": "no_such_method"})
+    equal(refused(eqd, METHOD, "a" * 1000), {})      # nothing that a program could want back
+    equal(refused(eqd, METHOD, "a\x1b[31m"), {})
+    submit({"field": "queue"}, 5, b"")
+    submit({"field": "payload"}, "default")
+    submit({"field": "argv"}, "default", b"", argv="true")
+    submit({"field": "retries", "limit": 1000}, "default", b"", argv=["true"], retries=1001)
+    submit({"field": "payload", "limit": PAYLOAD_MAX}, "default", b"x" * (PAYLOAD_MAX + 1), argv=["cat"])
+    equal(refused(eqd, INVALID, "submit_many", "default", [{"argv": ["true"]}, {"argv": 7}]),
+          {"method": "submit_many", "field": "argv"})
+    equal(refused(eqd, INVALID, "submit_many", "default", [{"argv": ["true"]}] * 1001),
+          {"method": "submit_many", "field": "tasks", "limit": 1000})
+    equal(refused(eqd, NO_QUEUE, "queue_show", "nosuch"), {"queue": "nosuch"})
+    task = refused(eqd, NO_TASK, "show", ["default/99"])
+    equal((task["queue"], task["id"][1]), ("default", 99))
+    equal(refused(eqd, STALE, "show", [[5 << 33, 7]]), {"id": [5 << 33, 7]})
+    equal(refused(eqd, 25, "pool_show", "nosuch"), {"pool": "nosuch"})
+    equal(refused(eqd, 26, "param_get", "nosuch"), {"param": "nosuch"})
+    equal(refused(eqd, 23, "worker_kick", 1 << 40), {"worker": 1 << 40})
+    equal(refused(eqd, 13, "queue_create", "default"), {"queue": "default"})
+    eqd.submit("-q", "small", "--unique", "k", "--hold", "--", "true")
+    equal(refused(eqd, 28, "submit", "small", b"", argv=["true"], unique="k", on_dup="error"),
+          {"queue": "small", "id": [eqd.queue("small")["id"], 1]})
+    eqd.submit("-q", "small", "--hold", "--", "true")
+    equal(refused(eqd, 8, "submit", "small", b"", argv=["true"]),
+          {"queue": "small", "what": "tasks", "limit": 2, "pending": 2})
+    equal(refused(eqd, 14, "queue_rm", "small"), {"queue": "small", "pending": 2})
+    equal(refused(eqd, 8, "submit", "small", b"", argv=["true"], block_usec=1),
+          {"queue": "small", "what": "tasks", "limit": 2, "pending": 2})
+
+
+@test()
+def a_message_that_is_too_large_is_told_the_bound(eqd):
+    with eqd.connect() as c:
+        c.sock.sendall(b"\x94\x00\x01" + msgpack_mini.encode("submit") + b"\x92" + msgpack_mini.encode("default") +
+                       b"\xc6\x7f\xff\xff\xff")
+        try:
+            c.reply(1)
+        except RpcError as e:
+            equal((e.code, e.details), (TOO_LARGE, {"limit": MESSAGE_MAX}))
+        else:
+            raise AssertionError("a message of 2 GiB was taken")
 
 
 @test()

@@ -200,6 +200,7 @@ class RpcError(Exception):
     def __init__(self, error):
         super().__init__(repr(error))
         self.code, self.text = error[0], error[1]
+        self.details = error[2] if len(error) > 2 else {}
 
 
 class Closed(Exception):

@@ -412,10 +412,62 @@ def a_touch_is_the_sign_of_life_of_a_workers_task(eqd):
     for kind in ("stall.begin", "task.hung"):
         event = events.note(lambda method, p, kind=kind: method == "event" and p[0]["event"] == kind)[0]
         equal((event["queue"], event["id"]), ("w", task))
+        if kind == "stall.begin":
+            equal(event["reason"], "serial")
     w.done(run)
     events.note(lambda method, p: method == "event" and p[0]["event"] == "stall.end")
     w.done(w.next())
     equal(ended(c, behind)["state"], "DONE")
+
+
+def stall_event(events, kind, queue):
+    return events.note(lambda method, p: method == "event" and p[0]["event"] == kind and p[0].get("queue") == queue)[0]
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=500ms\n"})
+def workers_that_stop_answering_are_shown_and_their_queue_is_stalled_with_the_reason(eqd):
+    c, events = worker_queue(eqd, "w", "max_active=4"), eqd.events(events=["stall."])
+    first = Worker(eqd, "w", credit=2)
+    tasks = [submit(c, b"") for _ in range(5)]
+    runs = [first.next(), first.next()]
+    event = stall_event(events, "stall.begin", "w") # there is no credit, and those who have it say nothing
+    equal((event["reason"], event["id"]), ("pool-full", tasks[0]))
+    shown = eqd.queue("w")
+    equal((shown["reason"], shown["running"], shown["queued"], shown["stalled_usec"] >= 500000), ("pool-full", 2, 3, True))
+    row = first.row()
+    equal((row["state"], row["in_flight"], row["oldest"], row["oldest_usec"] >= 500000), ("full", 2, tasks[0], True))
+    contains(eqd.ok("queue", "ls"), "STALLED", "pool-full", "eqctl worker ls")
+    contains(eqd.ok("why", "w/3"), "eqctl worker ls")
+
+    second = Worker(eqd, "w", credit=2) # takes two: that is progress, and then max_active is used up
+    runs += [second.next(), second.next()]
+    stall_event(events, "stall.end", "w")
+    event = stall_event(events, "stall.begin", "w")
+    equal((event["reason"], event["id"]), ("max-active", tasks[0]))
+    equal([w.row()["state"] for w in (first, second)], ["full", "full"])
+    equal(eqd.queue("w")["reason"], "max-active")
+    for w, run in zip((first, first, second, second), runs):
+        w.done(run)
+    stall_event(events, "stall.end", "w")
+    w = either(first, second)
+    w.done(w.next())
+    equal([t["state"] for t in c.call("wait", tasks)], ["DONE"] * 5)
+    equal("stalled_usec" in eqd.queue("w"), False)
+
+
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=500ms\n"})
+def a_worker_that_stops_reading_is_blocked_and_its_queue_stalled_with_the_reason(eqd):
+    c, events = worker_queue(eqd, "w", "max_active=1000"), eqd.events(events=["stall."])
+    w = Worker(eqd, "w", credit=1000)
+    tasks = [submit(c, b"x" * 100000) for _ in range(30)]
+    event = stall_event(events, "stall.begin", "w")
+    equal((event["reason"], event["id"]), ("pool-full", tasks[0]))
+    equal(w.row()["state"], "blocked")
+    equal(eqd.queue("w")["reason"], "pool-full")
+    for _ in tasks:
+        w.done(w.next())
+    stall_event(events, "stall.end", "w")
+    equal({t["state"] for t in c.call("wait", tasks)}, {"DONE"})
 
 
 @test()

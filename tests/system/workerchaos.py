@@ -4,8 +4,12 @@
 read: no task lost, none with two live leases at once, order kept on serial queues, no answer of a dead lease taken.
 
 Workers are processes of their own, so that SIGKILL and SIGSTOP are real. Each writes what it does into a pipe that the test
-reads, one line a step: GOT task attempt, ANSWERED. A line of at most PIPE_BUF bytes is written as a whole, so lines of
+reads, one line a step with its time: GOT task attempt, ANSWERED. A line of at most PIPE_BUF bytes is written as a whole, so lines of
 many workers do not mix.
+
+So a lease has an interval as its worker saw it: from GOT until the first thing that may end it, which is written before it is
+done: its answer, a lie about its attempt, the death of the worker, a kick of its connection, or its timeout and grace counted from the start
+that eqd told. The next lease of the task may not begin before that.
 """
 
 import collections
@@ -15,16 +19,22 @@ import select
 import signal
 import time
 
-from eqdtest import LONG, FINISHED, Rpc, equal, main, test
+from eqdtest import LONG, FINISHED, Rpc, RpcError, equal, main, test
 import msgpack_mini
-from workerkit import worker_queue
+from workerkit import NO_LEASE, Worker, worker_queue
 
 SERIAL, PARALLEL = ("s0", "s1", "s2"), ("p0", "p1")
 N_TASKS = 20000 if LONG else 3000
 N_WORKERS = 6
+TIMEOUT_USEC, GRACE_USEC = 40000, 10000 # of the parallel queues
 SEED = int(os.environ.get("EQD_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 
-Line = collections.namedtuple("Line", "worker step queue seq attempt")
+Line = collections.namedtuple("Line", "worker step queue seq attempt usec")
+
+
+def now_usec():
+    """Of the clock that eqd dates its events by."""
+    return time.time_ns() // 1000
 
 
 # ---- a worker ----
@@ -34,11 +44,11 @@ def worker_main(path, number, log, seed, how):
     dice = random.Random(seed)
     rpc = Rpc(path)
     credit = dice.choice((1, 1, 2, 5))
-    rpc.call("worker_serve", list(SERIAL + PARALLEL), credit=credit, parallel=1, name=how)
+    rpc.call("worker_serve", list(SERIAL + PARALLEL), credit=credit, parallel=1, name=f"{number}-{how}")
     pending = []
 
     def write(step, queue, seq, attempt):
-        os.write(log, f"{number} {step} {queue} {seq} {attempt}\n".encode())
+        os.write(log, f"{number} {step} {queue} {seq} {attempt} {now_usec()}\n".encode())
 
     def answer(msgid, error, result):
         rpc.sock.sendall(msgpack_mini.encode([1, msgid, error, result]))
@@ -57,7 +67,16 @@ def worker_main(path, number, log, seed, how):
         if how == "slow":
             select.select([], [], [], dice.random() * 0.02) # the work
         if how == "lying" and dice.random() < 0.3:
-            lie(answer, dice, msgid, attempt)
+            lie(answer, dice, msgid)
+            touch_foreign(rpc, write, dice, pending, queue, seq)
+            if dice.random() < 0.3: # about this one: with another attempt, or with what belongs to another
+                write("LIED", queue, seq, attempt)
+                answer(msgid, None, {"attempt": attempt + dice.choice((1, 2, 1000)), "result": b"of another attempt"})
+                continue
+            if pending and pending[0][3] != attempt:
+                other = pending.pop(0)
+                write("LIED", *other[1:])
+                answer(other[0], None, {"attempt": attempt, "result": b"of another task"})
         write("ANSWERED", queue, seq, attempt)
         if dice.random() < 0.05:
             answer(msgid, "failed", None)
@@ -67,10 +86,23 @@ def worker_main(path, number, log, seed, how):
             pass
 
 
-def lie(answer, dice, msgid, attempt):
+def lie(answer, dice, msgid):
     """Answers to what nobody asked."""
     answer(dice.randrange(1 << 32), None, b"never sent")
     answer((msgid + (1 << 16)) & 0xffffffff, None, b"of another time")
+
+
+def touch_foreign(rpc, write, dice, pending, queue, seq):
+    """Signs of life for what others have, or nobody."""
+    other = max(1, seq + dice.choice((-3, -2, -1, 1)))
+    if any(p[1] == queue and p[2] == other for p in pending):
+        return
+    for attempt in (1, 2):
+        try:
+            rpc.call("worker_touch", f"{queue}/{other}", attempt, progress=99)
+            write("TOUCHED", queue, other, attempt)
+        except RpcError as e:
+            equal(e.code, NO_LEASE)
 
 
 # ---- the test ----
@@ -83,6 +115,8 @@ class Herd:
         self.read_end, self.write_end = os.pipe()
         os.set_blocking(self.read_end, False)
         self.text = b""
+        self.over = {} # number: when it was ended
+        self.late = collections.Counter()
 
     def start(self):
         self.number += 1
@@ -98,6 +132,8 @@ class Herd:
         self.alive[pid] = self.number
 
     def end(self, pid, sig=signal.SIGKILL):
+        if sig == signal.SIGKILL:
+            self.over.setdefault(self.alive[pid], now_usec())
         os.kill(pid, sig)
         if sig == signal.SIGKILL:
             os.waitpid(pid, 0)
@@ -131,8 +167,15 @@ class Herd:
 
     def lines(self):
         for line in self.text.decode().splitlines():
-            worker, step, queue, seq, attempt = line.split()
-            yield Line(int(worker), step, queue, int(seq), int(attempt))
+            worker, step, queue, seq, attempt, usec = line.split()
+            yield Line(int(worker), step, queue, int(seq), int(attempt), int(usec))
+
+    def look(self, c):
+        """The rows of workers, and what they tell of late answers."""
+        rows = c.call("worker_list")
+        for row in rows:
+            self.late[row["name"]] = max(self.late[row["name"]], row.get("late", 0))
+        return rows
 
 
 def one_blow(herd, c, dice, tasks):
@@ -152,9 +195,11 @@ def one_blow(herd, c, dice, tasks):
     elif blow < 0.75 and tasks:
         c.call("cancel", [dice.choice(tasks[-30:])], running=True, grace_usec=dice.choice((0, 20000)))
     elif blow < 0.85:
-        workers = c.call("worker_list")
+        workers = herd.look(c)
         if workers:
-            c.call("worker_kick", dice.choice(workers)["worker"])
+            row = dice.choice(workers)
+            herd.over.setdefault(int(row["name"].split("-")[0]), now_usec())
+            c.call("worker_kick", row["worker"])
     while len(herd.alive) - len([p for p in herd.frozen if p in herd.alive]) < N_WORKERS:
         herd.start()
 
@@ -164,7 +209,8 @@ def run(eqd, dice):
     for name in SERIAL:
         worker_queue(eqd, name, "max_crashes=1000", "retries=3", "backoff=0", "history=100000")
     for name in PARALLEL:
-        worker_queue(eqd, name, "max_active=8", "max_crashes=1000", "history=100000", "timeout=40ms", "grace=10ms")
+        worker_queue(eqd, name, "max_active=8", "max_crashes=1000", "history=100000", "retries=2", "backoff=0",
+                     f"timeout={TIMEOUT_USEC}us", f"grace={GRACE_USEC}us")
     herd = Herd(eqd, dice)
     herd.frozen = []
     c = eqd.connect()
@@ -187,8 +233,24 @@ def run(eqd, dice):
     shown = []
     for i in range(0, len(tasks), 200):
         shown += finish(c, herd, events, tasks[i:i + 200])
+    herd.look(c)
+    late_for_certain(eqd, c, events, herd)
     herd.end_all(events)
-    return shown, list(herd.lines()), starts_of(events)
+    return shown, herd, starts_of(events)
+
+
+def late_for_certain(eqd, c, events, herd):
+    """A worker that answers when its lease was revoked, in the middle of all the others: refused, and counted."""
+    worker_queue(eqd, "late", "timeout=1ms", "grace=1ms")
+    w = Worker(eqd, "late")
+    task = c.call("submit", "late", b"0")
+    run = w.next()
+    equal(c.call("wait", [task])[0]["state"], "TIMEOUT")
+    w.done(run, b"too late")
+    equal(w.refused()[:2], (run.msgid, NO_LEASE))
+    equal(w.row()["late"], 1)
+    equal("result" in c.call("show", [task])[0], False)
+    w.vanish()
 
 
 def finish(c, herd, events, tasks):
@@ -207,9 +269,9 @@ def finish(c, herd, events, tasks):
 
 
 def starts_of(events):
-    """(task id, attempt) in the order in which eqd started them."""
+    """(task id, attempt): when, in the order in which eqd started them; and how many events were lost."""
     events.call("ping")
-    return [(tuple(p[0]["id"]), p[0]["attempt"]) for m, p in events.notes if m == "event"], \
+    return [((tuple(p[0]["id"]), p[0]["attempt"]), p[0]["time_usec"]) for m, p in events.notes if m == "event"], \
         sum(p[0] for m, p in events.notes if m == "lost")
 
 
@@ -217,7 +279,8 @@ def starts_of(events):
 def nothing_is_lost_whatever_workers_do(eqd):
     print(f"# EQD_SEED={SEED}")
     dice = random.Random(SEED)
-    shown, lines, (starts, lost) = run(eqd, dice)
+    shown, herd, (times, lost) = run(eqd, dice)
+    lines, starts = list(herd.lines()), [start for start, _ in times]
 
     # Every task has ended, once, in a state that it may end in.
     equal(len(shown), len({tuple(t["id"]) for t in shown}))
@@ -235,6 +298,11 @@ def nothing_is_lost_whatever_workers_do(eqd):
         last[task] = attempt
     got = [(l.queue, l.seq, l.attempt) for l in lines if l.step == "GOT"]
     equal(len(got), len(set(got)), "a lease was given to two workers")
+    n_later = check_intervals(lines, herd.over, {name: queue_id(shown, name) for name in SERIAL + PARALLEL}, dict(times))
+    steps = collections.Counter(l.step for l in lines)
+    print(f"# {n_later} leases after another one, {dict(steps)}, {sum(herd.late.values())} late answers")
+    equal((n_later > 0, steps["LIED"] > 0, steps["TOUCHED"]), (True, True, 0))
+    equal([t for t in shown if t.get("result", b"").startswith(b"of another")], [], "a lie was taken")
 
     # What counts is the answer of the last lease, whoever else answered as well.
     by_id = {(t["queue"], t["id"][1]): t for t in shown}
@@ -255,6 +323,29 @@ def nothing_is_lost_whatever_workers_do(eqd):
             t = by_id[line.queue, line.seq]
             if line.queue == name and line.step == "GOT" and t["state"] == "DONE":
                 equal(line.attempt <= t["attempt"], True, f"{name}/{line.seq} was given out after it was done")
+
+
+def check_intervals(lines, over, ids, started):
+    """No lease of a task begins before the one before it was over as its worker saw it. Returns how many there were to compare."""
+    ended, leases = {}, collections.defaultdict(list)
+    for l in lines:
+        if l.step == "GOT":
+            leases[l.queue, l.seq].append(l)
+        elif l.step in ("ANSWERED", "LIED"):
+            ended.setdefault((l.queue, l.seq, l.attempt), l.usec)
+    n = 0
+    for (queue, seq), of_task in leases.items():
+        of_task.sort(key=lambda l: l.attempt)
+        for a, b in zip(of_task, of_task[1:]):
+            may_end = [ended.get((queue, seq, a.attempt)), over.get(a.worker)]
+            if queue in PARALLEL:
+                may_end.append(started[(ids[queue], seq), a.attempt] + TIMEOUT_USEC + GRACE_USEC)
+            first = min((t for t in may_end if t is not None), default=None)
+            equal(first is not None and first <= b.usec, True,
+                  f"{queue}/{seq}: attempt {b.attempt} began with worker {b.worker} at {b.usec} while worker {a.worker} had "
+                  f"attempt {a.attempt} from {a.usec} on, until {first}")
+            n += 1
+    return n
 
 
 def queue_id(shown, name):

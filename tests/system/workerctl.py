@@ -89,6 +89,168 @@ def a_large_payload_goes_in_and_a_large_result_is_cut(eqd):
     w.terminate()
 
 
+# ---- commands that stay, and answer in lines ----
+
+ANSWERS = r"""
+import os, sys
+os.chdir(sys.argv[1])
+print(os.getpid(), file=open("started", "a"))
+for line in sys.stdin.buffer:
+    line = line.rstrip(b"\n")
+    with open("read", "ab") as f:
+        f.write(line + b"\n")
+    if line.startswith(b"exit "):
+        sys.exit(int(line[5:]))
+    if line == b"twice":
+        os.write(1, b"twice\n")
+    if line.startswith(b"gate "):
+        open(line[5:]).read()
+    os.write(1, line.upper() + b"\n")
+"""
+
+
+def lines_worker(eqd, *args, name="answers", program=ANSWERS):
+    path = eqd.dir / "work" / name
+    path.write_text(program)
+    return Ctl(eqd, *args, "--", "python3", path, path.parent)
+
+
+def words(eqd, name):
+    path = eqd.dir / "work" / name
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+@test()
+def one_command_answers_a_line_per_task_in_order(eqd):
+    c = worker_queue(eqd, "w", "max_active=100")
+    w = lines_worker(eqd, "--lines=plain", "--ahead", "8")
+    tasks = [submit(c, f"word {i}".encode()) for i in range(100)]
+    equal([ended(c, t)["result"] for t in tasks], [f"WORD {i}".encode() for i in range(100)])
+    equal((words(eqd, "read"), len(words(eqd, "started"))), ([f"word {i}" for i in range(100)], 1))
+    equal(eqd.ctl("run", "-q", "w", "--payload", "-", input="with a newline\n").out, "WITH A NEWLINE")
+    equal(eqd.ctl("run", "-q", "w", "--payload", "").rc, 0) # an empty line is one too
+    row = json.loads(eqd.ok("worker", "ls", "--json"))
+    equal((row["credit"], row["parallel"], row["done"]), (8, 1, 102))
+    equal(w.terminate(), "") # it ended with its input
+
+
+@test()
+def a_payload_of_two_lines_fails_for_good_and_base64_takes_it(eqd):
+    c = worker_queue(eqd, "w", "retries=3")
+    w = lines_worker(eqd, "--lines=plain")
+    shown = ended(c, submit(c, b"a\nb"))
+    equal((shown["state"], shown["attempt"]), ("FAILED", 1))
+    contains(shown["error"], "--lines=base64")
+    equal(words(eqd, "read"), [])
+    w.terminate()
+    rot = "import sys, base64, os\nfor l in sys.stdin:\n    d = base64.b64decode(l)\n    os.write(1, (base64.b64encode(d[::-1])" \
+        ".decode() if d != b'bad' else 'no base64!').encode() + b'\\n')\n"
+    w = lines_worker(eqd, "--lines=base64", program=rot)
+    for payload in (b"", b"a", b"a\nb\n", bytes(range(256)), b"x" * 3000):
+        equal(ended(c, submit(c, payload)).get("result", b""), payload[::-1])
+    equal(ended(c, submit(c, b"y" * RESULT_MAX))["result"], b"y" * RESULT_MAX)
+    shown = ended(c, submit(c, b"z" * (RESULT_MAX + 1), retries=0))
+    contains(shown["error"], "more than a result may have")
+    shown = ended(c, submit(c, b"bad", retries=0))
+    contains(shown["error"], "no base64")
+    equal(ended(c, submit(c, b"on"))["result"], b"no")
+    w.terminate()
+
+
+@test()
+def a_line_with_the_prefix_is_a_failure_and_says_why(eqd):
+    c = worker_queue(eqd)
+    w = Ctl(eqd, "--lines=plain", "--fail", "error: ", "--", "sed", "-u", "s/^bad/error: bad/")
+    for payload, state, said in ((b"good", "DONE", b"good"), (b"bad paper", "FAILED", "bad paper"), (b"worse", "DONE", b"worse")):
+        shown = ended(c, submit(c, payload))
+        equal((shown["state"], shown.get("result") or shown["error"]), (state, said))
+    w.terminate()
+
+
+@test()
+def what_a_command_was_at_when_it_ended_fails_and_what_was_behind_goes_to_the_next(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    gate = eqd.dir / "work" / "gate"
+    os.mkfifo(gate)
+    w = lines_worker(eqd, "--lines=plain", "--ahead", "5")
+    tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"exit 3", b"b", b"exit 0", b"d")]
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 5, "it has all of them")
+    gate.write_text("")
+    shown = [ended(c, t) for t in tasks]
+    equal([s["state"] for s in shown], ["DONE", "FAILED", "DONE", "FAILED", "DONE"])
+    equal([s["attempt"] for s in shown], [1] * 5) # the same leases
+    equal((shown[1]["exit"], shown[2]["result"], shown[4]["result"]), (3, b"B", b"D"))
+    contains(shown[3]["error"], "ended before it answered")
+    equal(len(words(eqd, "started")), 3)
+    w.terminate()
+
+
+@test()
+def a_line_that_nobody_asked_for_is_no_answer_to_the_next_task(eqd):
+    c = worker_queue(eqd)
+    w = lines_worker(eqd, "--lines=plain")
+    equal(ended(c, submit(c, b"twice"))["result"], b"twice")
+    eventually(lambda: all(is_gone(int(p)) for p in words(eqd, "started")), "the command was ended")
+    equal(ended(c, submit(c, b"next"))["result"], b"NEXT")
+    equal(len(words(eqd, "started")), 2)
+    contains(w.terminate(), "no task asked for")
+
+
+@test()
+def a_canceled_line_ends_its_command_and_the_others_go_on(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    gate = eqd.dir / "work" / "gate"
+    os.mkfifo(gate)
+    w = lines_worker(eqd, "--lines=plain", "--ahead", "3")
+    tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"canceled", b"last")]
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 3, "it has all of them")
+    equal(c.call("cancel", [tasks[1], tasks[0]], running=True), [1, 1])
+    shown = [ended(c, t) for t in tasks]
+    equal([s["state"] for s in shown], ["CANCELED", "CANCELED", "DONE"])
+    equal(shown[2]["result"], b"LAST")
+    w.terminate()
+
+
+@test()
+def a_command_that_closes_its_input_or_is_killed_fails_one_task_each_time(eqd):
+    c = worker_queue(eqd, "w", "retries=1", "backoff=1ms")
+    w = Ctl(eqd, "--lines=plain", "--", "sh", "-c", "exec <&-; sleep 1000")
+    shown = ended(c, submit(c, b"x"))
+    equal((shown["state"], shown["attempt"]), ("DEAD", 2))
+    w.terminate()
+    w = lines_worker(eqd, "--lines=plain")
+    equal(ended(c, submit(c, b"one"))["result"], b"ONE")
+    pid = int(words(eqd, "started")[-1])
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: is_gone(pid), "it is gone")
+    equal(ended(c, submit(c, b"two"))["result"], b"TWO") # at the first attempt, or at the second if it was given to the dead one
+    w.terminate()
+
+
+@test()
+def terminated_it_lets_its_command_finish_its_lines(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    gate = eqd.dir / "work" / "gate"
+    os.mkfifo(gate)
+    w = lines_worker(eqd, "--lines=plain", "--ahead", "2")
+    tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"second", b"third")]
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 2, "it has two")
+    w.process.terminate()
+    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
+    gate.write_text("")
+    contains(w.end(), "finishing 2 tasks")
+    equal((ended(c, tasks[1])["result"], state(c, tasks[2])), (b"SECOND", "QUEUED"))
+
+
+@test()
+def options_of_lines_are_checked(eqd):
+    worker_queue(eqd)
+    for args, says in ((["--lines=xml"], "base64"), (["--ahead", "2"], "--lines"), (["--fail", "x"], "--lines"),
+                       (["--lines=plain", "--ahead", "0"], "1 to"), (["--lines=plain", "--fail", ""], "--fail"),
+                       (["--lines=plain", "-j", "1024", "--ahead", "1024"], "65535")):
+        eqd.fails(2, "worker", "run", "-q", "w", *args, "--", "cat", says=says)
+
+
 @test()
 def terminated_it_finishes_what_it_has_and_takes_no_more(eqd):
     c = worker_queue(eqd, "w", "max_active=10")

@@ -777,9 +777,134 @@ TEST(closing_cancels_what_is_outstanding_and_forgotten_calls_stay_silent) {
         fake_done(&e);
 }
 
-RUN_TESTS("client", 20, test_opening_a_socket_that_is_not_there_says_so,
-          test_default_path_takes_the_argument_then_EQD_SOCKET, test_pipelined_submits_may_be_answered_in_any_order,
-          test_every_option_of_a_task_arrives, test_a_task_of_an_older_caller_has_defaults_behind_its_end,
+/* ---- details of errors ---- */
+
+TEST(an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_error_details d = { .size = sizeof(d) };
+        eq_task task = EQ_TASK_INIT;
+        EqErrorDetails said = { 0 };
+        Got g = { 0 };
+
+        EQ_SET(&said, ErrorDetails, queue, eq_str("mail"));
+        EQ_SET(&said, ErrorDetails, what, eq_str("tasks"));
+        EQ_SET(&said, ErrorDetails, limit, 1000);
+        EQ_SET(&said, ErrorDetails, pending, 999);
+        EQ_SET(&said, ErrorDetails, retry_after_usec, 25000);
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(eq_submit_start(c, "mail", &task, on_submit, &g), 0);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        fake_reply_error_with(&e, fake_expect(&e, "submit", NULL), EQ_E_FULL, "full", &said);
+        dispatch_until(c, &g, 1);
+        ck_assert_int_eq(eq_client_get_error(c, NULL), EQ_E_FULL);
+        const char *first = NULL;
+        for (int i = 0; i < 3; i++) { /* as often as it is asked, and what was told before stays good */
+                eq_client_get_error_details(c, &d);
+                first = first ?: d.queue;
+                ck_assert_ptr_eq(d.queue, first);
+                ck_assert_str_eq(d.queue, "mail");
+                ck_assert_str_eq(d.what, "tasks");
+                ck_assert(d.limit == 1000 && d.pending == 999 && d.retry_after_usec == 25000);
+                ck_assert(!d.method && !d.field && !d.pool && !d.param && d.id.queue == 0 && d.id.seq == 0);
+        }
+        said = (EqErrorDetails) { 0 };
+        EQ_SET(&said, ErrorDetails, queue, eq_str("mail"));
+        EQ_SET(&said, ErrorDetails, id, (EqIdRef) { .id = { 7, 8 } });
+        fake_reply_error_with(&e, fake_expect(&e, "submit", NULL), EQ_E_DUPLICATE, "there is one", &said);
+        dispatch_until(c, &g, 2);
+        eq_client_get_error_details(c, &d);
+        ck_assert(d.id.queue == 7 && d.id.seq == 8 && !d.what && d.limit == 0);
+        fake_reply_error(&e, fake_expect(&e, "submit", NULL), EQ_E_FULL, "by an eqd that says no more");
+        dispatch_until(c, &g, 3);
+        d.size = offsetof(eq_error_details, pool); /* an older caller's */
+        d.pool = "its own";
+        eq_client_get_error_details(c, &d);
+        ck_assert(!d.queue && d.id.seq == 8);
+        ck_assert_str_eq(d.pool, "its own");
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+/* ---- futures ---- */
+
+TEST(any_of_many_calls_is_waited_for_in_any_order_and_keeps_its_answer) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        enum { N = 5 };
+        eq_call *calls[N];
+        uint32_t ids[N];
+        eq_reply *reply = NULL;
+        EqErrorDetails said = { 0 };
+        eq_error_details d = { .size = sizeof(d) };
+        size_t n;
+
+        for (int i = 0; i < N; i++)
+                ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, NULL, NULL, &calls[i]), 0);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        for (int i = 0; i < N; i++)
+                ids[i] = fake_expect(&e, "ping", NULL);
+        ck_assert_int_eq(eq_call_wait(calls[0], 1000, NULL), -ETIMEDOUT); /* and is still there */
+        fake_reply_id(&e, ids[3], 1, 3);
+        fake_reply_id(&e, ids[0], 1, 0);
+        EQ_SET(&said, ErrorDetails, queue, eq_str("q"));
+        fake_reply_error_with(&e, ids[1], EQ_E_NO_QUEUE, "no q", &said);
+        fake_reply_error(&e, ids[4], EQ_E_DENIED, "not you");
+
+        ck_assert_int_eq(eq_call_wait(calls[4], EQ_TIMEOUT_NEVER, NULL), -EREMOTEIO);
+        ck_assert_int_eq(eq_client_get_error(c, NULL), EQ_E_DENIED);
+        ck_assert_int_eq(eq_call_wait(calls[1], 0, &reply), -EREMOTEIO); /* came before, and is of this call again */
+        ck_assert_int_eq(eq_client_get_error(c, NULL), EQ_E_NO_QUEUE);
+        eq_client_get_error_details(c, &d);
+        ck_assert_str_eq(d.queue, "q");
+        ck_assert_ptr_nonnull(eq_reply_get_details(reply, &n));
+        ck_assert_uint_gt(n, 0);
+        reply = eq_reply_free(reply);
+        for (int i = 3; i >= 0; i -= 3) {
+                EqIdRef id;
+                ck_assert_int_eq(eq_call_wait(calls[i], 0, &reply), 0);
+                const void *result = eq_reply_get_result(reply, &n);
+                ck_assert_int_eq(eq_get_id(eq_bytes(result, n), &id), 0);
+                ck_assert_uint_eq(id.id.seq, (uint64_t)i);
+                ck_assert_ptr_null(eq_reply_get_details(reply, &n));
+                reply = eq_reply_free(reply);
+        }
+        fake_reply_id(&e, ids[2], 1, 2);
+        ck_assert_int_eq(eq_client_dispatch(c, EQ_TIMEOUT_NEVER), 1);
+        eq_call_forget(calls[2]); /* with its answer */
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+TEST(futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_none) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_call *lost, *left, *forgotten, *with_callback;
+        Got g = { 0 };
+
+        ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, on_reply, &g, &with_callback), 0);
+        ck_assert_int_eq(eq_call_wait(with_callback, 0, NULL), -EINVAL);
+        ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, NULL, NULL, &lost), 0);
+        ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, NULL, NULL, &forgotten), 0);
+        ck_assert_int_eq(eq_client_call_start(c, "ping", NULL, 0, NULL, 0, NULL, NULL, &left), 0);
+        eq_call_forget(forgotten);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        for (int i = 0; i < 4; i++)
+                (void)fake_expect(&e, "ping", NULL);
+        fake_hangup(&e);
+        ck_assert_int_eq(eq_call_wait(lost, EQ_TIMEOUT_NEVER, NULL), -ECONNRESET);
+        ck_assert_int_eq(g.r[0], -ECONNRESET);
+        ck_assert_ptr_nonnull(left); /* freed with the client */
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+RUN_TESTS("client", 20, test_an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next,
+          test_any_of_many_calls_is_waited_for_in_any_order_and_keeps_its_answer,
+          test_futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_none,
+          test_opening_a_socket_that_is_not_there_says_so, test_default_path_takes_the_argument_then_EQD_SOCKET,
+          test_pipelined_submits_may_be_answered_in_any_order, test_every_option_of_a_task_arrives,
+          test_a_task_of_an_older_caller_has_defaults_behind_its_end,
           test_what_is_too_large_is_refused_and_leaves_the_stream_whole,
           test_output_that_the_socket_does_not_take_is_sent_later, test_descriptors_arrive_with_their_message,
           test_descriptors_that_were_never_sent_are_closed,

@@ -647,9 +647,9 @@ TEST(answers_and_notifications_are_read_back) {
         ck_assert_uint_eq(id.id.seq, 7);
 
         b.len = 0;
-        eq_pack_error(&pk, 9, EQ_E_NO_QUEUE, "there is no queue \"x\"");
+        eq_pack_error(&pk, 9, EQ_E_NO_QUEUE, "there is no queue \"x\"", NULL);
         ck_assert_int_eq(eq_message_parse(buffer_bytes(&b), &m), 0);
-        ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
         ck_assert_int_eq(code, EQ_E_NO_QUEUE);
         ck_assert(eq_bytes_eq(text, eq_str("there is no queue \"x\"")));
         ck_assert(eq_is_nil(m.result));
@@ -748,16 +748,73 @@ TEST(errors_are_read_only_if_they_have_a_code_and_a_text) {
                                        RAW("\x92\xa1x\x03"),
                                        RAW("\x92\xce\x80\0\0\0\xa1x"),
                                        RAW("\xa3huh") };
+        static const EqBytes none[] = { RAW("\x92\x08\xa1x"), RAW("\x93\x08\xa1x\xc0"), RAW("\x93\x08\xa1x\x90") };
         eq_error code;
-        EqBytes text;
+        EqBytes text, details;
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-                ck_assert_msg(eq_get_error(bad[i], &code, &text) == -EBADMSG, "row %zu", i);
+                ck_assert_msg(eq_get_error(bad[i], &code, &text, NULL) == -EBADMSG, "row %zu", i);
         ck_assert_int_eq(eq_get_error(RAW("\x93\x08\xa4"
                                           "full\x80"),
-                                      &code, &text),
+                                      &code, &text, &details),
                          0);
         ck_assert_int_eq(code, EQ_E_FULL);
+        ck_assert_uint_eq(details.len, 1);
+        for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++) {
+                ck_assert_int_eq(eq_get_error(none[i], &code, &text, &details), 0);
+                ck_assert_uint_eq(details.len, 0);
+        }
+}
+
+/* As eqd.def has it: a code says what is its own, and what can be shown. */
+static void check_details(eq_error code, const EqErrorDetails *given, uint64_t wanted) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&b);
+        EqErrorDetails found = { 0 };
+        EqBytes text, raw;
+        EqDecodeError e;
+        eq_error got;
+        EqMessage m;
+        eq_pack_error(&pk, 9, code, "no", given);
+        ck_assert_int_eq(eq_message_parse(buffer_bytes(&b), &m), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &got, &text, &raw), 0);
+        ck_assert_int_eq(got, code);
+        ck_assert(eq_bytes_eq(text, eq_str("no")));
+        ck_assert_int_eq(raw.len > 0, wanted != 0);
+        if (raw.len > 0)
+                ck_assert_int_eq(eq_decode_map(&eq_schema_ErrorDetails, raw, &found, &e), 0);
+        ck_assert_msg(found.present == wanted, "code %d: %#llx, not %#llx", (int)code,
+                      (unsigned long long)found.present, (unsigned long long)wanted);
+        if (wanted & EQ_BIT(ErrorDetails, limit))
+                ck_assert_uint_eq(found.limit, given->limit);
+        if (wanted & EQ_BIT(ErrorDetails, queue))
+                ck_assert(eq_bytes_eq(found.queue, given->queue));
+        eq_buffer_done(&b);
+}
+
+TEST(an_error_says_of_its_details_what_the_table_has_for_its_code) {
+        EqErrorDetails all = { 0 };
+        EQ_SET(&all, ErrorDetails, method, eq_str("submit"));
+        EQ_SET(&all, ErrorDetails, field, eq_str("payload"));
+        EQ_SET(&all, ErrorDetails, queue, eq_str("q"));
+        EQ_SET(&all, ErrorDetails, id, (EqIdRef) { .id = { 1, 2 } });
+        EQ_SET(&all, ErrorDetails, limit, 1000);
+        EQ_SET(&all, ErrorDetails, pending, 1000);
+        EQ_SET(&all, ErrorDetails, retry_after_usec, 5);
+        for (eq_error code = EQ_E_PROTOCOL; code <= EQ_E_DUPLICATE; code++)
+                check_details(code, &all, all.present & eq_error_fields(code));
+        check_details(EQ_E_FULL, NULL, 0);
+        ck_assert_uint_eq(eq_error_fields(EQ_E_NONE), 0);
+        ck_assert_uint_eq(eq_error_fields(EQ_E_NO_POOL), EQ_BIT(ErrorDetails, pool));
+        ck_assert_uint_eq(eq_error_fields(EQ_E_INVALID),
+                          EQ_BIT(ErrorDetails, method) | EQ_BIT(ErrorDetails, field) | EQ_BIT(ErrorDetails, limit));
+
+        all.queue = eq_str("a\x1b[31m"); /* as a client sent it */
+        check_details(EQ_E_FULL, &all, all.present & eq_error_fields(EQ_E_FULL) & ~EQ_BIT(ErrorDetails, queue));
+        all.queue = eq_bytes("\xff\xfe", 2);
+        check_details(EQ_E_NO_QUEUE, &all, 0);
+        all.queue = eq_str("a-name-that-is-longer-than-a-queue-may-have");
+        check_details(EQ_E_NO_QUEUE, &all, 0);
 }
 
 /* ---- text ---- */
@@ -895,7 +952,9 @@ RUN_TESTS("codec", 60, test_every_record_comes_back_as_it_was_packed, test_msgpa
           test_the_template_of_the_hottest_answer_is_what_the_packer_writes,
           test_the_template_of_what_a_worker_is_sent_is_what_the_packer_writes,
           test_answers_and_notifications_are_read_back, test_walking_an_array_ends_or_fails_but_never_leaves_it,
-          test_single_values_are_read_if_they_are_just_that, test_errors_are_read_only_if_they_have_a_code_and_a_text,
-          test_ids_are_written_queue_slash_seq, test_names_of_queues_are_plain,
-          test_text_is_utf8_that_no_terminal_obeys, test_a_buffer_grows_and_gives_up_its_front,
+          test_single_values_are_read_if_they_are_just_that,
+          test_an_error_says_of_its_details_what_the_table_has_for_its_code,
+          test_errors_are_read_only_if_they_have_a_code_and_a_text, test_ids_are_written_queue_slash_seq,
+          test_names_of_queues_are_plain, test_text_is_utf8_that_no_terminal_obeys,
+          test_a_buffer_grows_and_gives_up_its_front,
           test_a_failed_allocation_is_kept_in_mind_and_nothing_is_packed_after_it)

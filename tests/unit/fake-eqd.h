@@ -152,11 +152,16 @@ static inline void fake_reply_ints(FakeEqd *e, uint32_t msgid, const int *values
         fake_send(e, &b);
 }
 
-static inline void fake_reply_error(FakeEqd *e, uint32_t msgid, eq_error code, const char *text) {
+static inline void fake_reply_error_with(FakeEqd *e, uint32_t msgid, eq_error code, const char *text,
+                                         const EqErrorDetails *details) {
         EqBuffer b = EQ_BUFFER_NULL;
         msgpack_packer pk = eq_packer(&b);
-        eq_pack_error(&pk, msgid, code, text);
+        eq_pack_error(&pk, msgid, code, text, details);
         fake_send(e, &b);
+}
+
+static inline void fake_reply_error(FakeEqd *e, uint32_t msgid, eq_error code, const char *text) {
+        fake_reply_error_with(e, msgid, code, text, NULL);
 }
 
 static inline void fake_reply_record(FakeEqd *e, uint32_t msgid, const EqSchema *schema, const void *rec) {

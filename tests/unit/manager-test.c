@@ -303,6 +303,68 @@ TEST(drop_oldest_makes_room_by_canceling_the_oldest) {
         host_done(&h);
 }
 
+static const EqErrorDetails *refused_as_full(Host *h) {
+        TaskRecord *t;
+        ck_assert_int_lt(host_submit(h, anna(h), "q", (EqSubmit) { 0 }, &t), 0);
+        ck_assert_int_eq(h->refusal.code, EQ_E_FULL);
+        return &h->refusal.details;
+}
+
+TEST(a_full_queue_says_how_full_it_is_and_when_there_is_room_once_it_knows) {
+        Host h;
+        host_init(&h);
+        host_queue(&h, "q", (const char *const[]) { "max_tasks=2", NULL });
+        TaskRecord *running = host_task(&h, "q", (EqSubmit) { 0 }), *next = host_task(&h, "q", (EqSubmit) { 0 });
+        host_task(&h, "q", (EqSubmit) { 0 });
+        const EqErrorDetails *d = refused_as_full(&h);
+        ck_assert(eq_bytes_eq(d->queue, eq_str("q")) && eq_bytes_eq(d->what, eq_str("tasks")));
+        ck_assert(d->limit == 2 && d->pending == 2);
+        ck_assert(!EQ_HAS(d, ErrorDetails, retry_after_usec)); /* nothing is known yet */
+        fake_clock_advance(&h.clock, 10 * USEC_PER_SEC);
+        d = refused_as_full(&h);
+        ck_assert(!EQ_HAS(d, ErrorDetails, retry_after_usec)); /* it did not go on */
+        host_end(&h, running, TASK_OK);
+        host_task(&h, "q", (EqSubmit) { 0 });
+        d = refused_as_full(&h);
+        ck_assert(EQ_HAS(d, ErrorDetails, retry_after_usec));
+        ck_assert_uint_eq(d->retry_after_usec, 10 * USEC_PER_SEC); /* one in ten seconds */
+        host_end(&h, next, TASK_OK);
+        host_task(&h, "q", (EqSubmit) { 0 });
+        fake_clock_advance(&h.clock, 2 * USEC_PER_SEC);
+        d = refused_as_full(&h);
+        ck_assert_uint_eq(d->retry_after_usec, 2 * USEC_PER_SEC); /* lately it was faster */
+
+        Caller a = anna(&h);
+        static char argv[] = "\xa9/bin/true";
+        EqSubmit s = { .queue = eq_str("q") };
+        EQ_SET(&s, Submit, argv, (EqArray) { .raw = eq_bytes(argv, 10), .n = 1 });
+        SubmitArgs three[3] = { { .submit = &s, .stdin_fd = -1 },
+                                { .submit = &s, .stdin_fd = -1 },
+                                { .submit = &s, .stdin_fd = -1 } };
+        TaskRecord *last;
+        eq_task_id id;
+        host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
+        ck_assert_int_lt(manager_submit(h.m, &a, s.queue, three, 3, &last, &id, &h.refusal), 0);
+        ck_assert_int_eq(h.refusal.code, EQ_E_FULL);
+        ck_assert(!EQ_HAS(&h.refusal.details, ErrorDetails, retry_after_usec)); /* more than there ever is room for */
+        host_done(&h);
+}
+
+TEST(a_task_that_never_fits_is_told_the_bound_and_no_time) {
+        Host h;
+        TaskRecord *t;
+        host_init(&h);
+        host_queue(&h, "q", (const char *const[]) { "max_bytes=1k", NULL });
+        static const char payload[2048];
+        ck_assert_int_lt(host_submit(&h, anna(&h), "q", (EqSubmit) { .payload = eq_bytes(payload, 2048) }, &t), 0);
+        const EqErrorDetails *d = &h.refusal.details;
+        ck_assert(eq_bytes_eq(d->what, eq_str("bytes")));
+        ck_assert(d->limit == 1024 && d->pending == 0 && !EQ_HAS(d, ErrorDetails, retry_after_usec));
+        ck_assert_int_lt(host_submit(&h, anna(&h), "none", (EqSubmit) { 0 }, &t), 0);
+        ck_assert_uint_eq(h.refusal.details.present, EQ_BIT(ErrorDetails, queue)); /* nothing of the one before */
+        host_done(&h);
+}
+
 typedef struct Waiting {
         SpaceWaiter waiter;
         Host *host;
@@ -702,6 +764,8 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_an_eqd_without_the_capabilities_refuses_other_users_clearly,
           test_without_commands_there_is_no_spawner_and_every_command_is_refused, test_limits_are_per_user,
           test_descriptors_are_limited_per_user_and_given_back, test_drop_oldest_makes_room_by_canceling_the_oldest,
+          test_a_full_queue_says_how_full_it_is_and_when_there_is_room_once_it_knows,
+          test_a_task_that_never_fits_is_told_the_bound_and_no_time,
           test_blocked_submits_get_in_first_come_first_served_or_time_out,
           test_a_task_over_several_queues_is_dropped_by_any_of_them,
           test_two_tasks_over_the_same_queues_have_their_places_in_the_same_order_whatever_falls_free_between,

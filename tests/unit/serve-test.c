@@ -2,6 +2,7 @@
 /* Workers by libeq, against an eqd that does as it is told. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 
 #include "eq.h"
@@ -52,6 +53,15 @@ static void open_fixture(Fixture *f) {
 static void close_fixture(Fixture *f) {
         eq_client_close(f->c);
         fake_done(&f->e);
+}
+
+static void send_run_of(Fixture *f, uint32_t msgid, uint64_t queue_id, const char *queue, uint64_t seq) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&b);
+        EqRun rec = { .id.id = { queue_id, seq }, .queue = eq_str(queue), .attempt = 1 };
+        eq_pack_request(&pk, msgid, "run");
+        eq_pack_params(&pk, &eq_schema_Run, &rec);
+        fake_send(&f->e, &b);
 }
 
 static void send_run(Fixture *f, uint32_t msgid, uint64_t seq, const char *payload, const char *label) {
@@ -354,7 +364,7 @@ TEST(requests_that_are_no_run_are_refused_and_change_nothing) {
         for (uint32_t id = 3; id <= 4; id++) {
                 ck_assert(fake_read(&f.e, &m));
                 ck_assert_uint_eq(m.msgid, id);
-                ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+                ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
                 ck_assert_int_eq(code, EQ_E_METHOD);
         }
         serve(&f, 1, 1);
@@ -454,7 +464,72 @@ TEST(a_run_whose_descriptor_is_missing_or_no_payload_is_given_back) {
         close_fixture(&f);
 }
 
-RUN_TESTS("serve", 30, test_payloads_that_come_as_descriptors_are_mapped_in_their_order,
+/* In its place there is one that has ended, and shows what was written to it. */
+typedef struct Swapped {
+        int kept, seen;
+} Swapped;
+
+static Swapped take_socket_away(eq_client *c) {
+        int fd = eq_client_get_fd(c), pair[2];
+        Swapped s = { .kept = dup(fd) };
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+        ck_assert(s.kept >= 0 && dup2(pair[0], fd) == fd && shutdown(pair[1], SHUT_WR) == 0);
+        (void)close(pair[0]);
+        s.seen = pair[1];
+        return s;
+}
+
+static void give_socket_back(eq_client *c, Swapped s) {
+        char byte;
+        ck_assert_int_eq(recv(s.seen, &byte, 1, MSG_DONTWAIT), -1);
+        ck_assert_int_eq(dup2(s.kept, eq_client_get_fd(c)), eq_client_get_fd(c));
+        (void)close(s.kept);
+        (void)close(s.seen);
+}
+
+TEST(a_batch_is_what_is_there_of_one_queue_and_taking_it_makes_no_system_call) {
+        Fixture f;
+        eq_run_batch *b;
+        eq_run *run;
+        bool failed;
+        open_fixture(&f);
+        serve(&f, 8, 1);
+        for (uint32_t i = 0; i < 3; i++)
+                send_run(&f, i, i + 1, "x", NULL);
+        send_run_of(&f, 3, 9, "news", 1);
+        send_run(&f, 4, 4, "x", NULL);
+        ck_assert_int_eq(eq_worker_next_batch(f.c, EQ_TIMEOUT_NEVER, &b), 1);
+        Swapped swapped = take_socket_away(f.c);
+        ck_assert_str_eq(eq_run_batch_get_queue(b), "mail");
+        for (uint64_t seq = 1; seq <= 3; seq++) {
+                ck_assert(eq_run_batch_more(b));
+                ck_assert_ptr_nonnull(run = eq_run_batch_next(b));
+                ck_assert_uint_eq(eq_run_get_id(run).seq, seq);
+                ck_assert_int_eq(eq_run_complete(run, NULL, 0), 0);
+        }
+        ck_assert(!eq_run_batch_more(b)); /* the fourth is behind one of another queue, which came before it */
+        ck_assert_ptr_null(eq_run_batch_next(b));
+        give_socket_back(f.c, swapped);
+
+        ck_assert_int_eq(eq_worker_next_batch(f.c, 0, &b), 1);
+        for (uint32_t i = 0; i < 3; i++) /* asking for the next batch has sent the answers */
+                (void)expect_answer(&f, i, &failed);
+        ck_assert_str_eq(eq_run_batch_get_queue(b), "news");
+        ck_assert_ptr_nonnull(run = eq_run_batch_next(b));
+        ck_assert_ptr_null(eq_run_batch_next(b));
+        ck_assert_int_eq(eq_run_complete(run, NULL, 0), 0);
+
+        ck_assert_int_eq(eq_worker_next_batch(f.c, 0, &b), 1); /* not taken: it comes again */
+        ck_assert_int_eq(eq_worker_next_batch(f.c, 0, &b), 1);
+        ck_assert_ptr_nonnull(run = eq_run_batch_next(b));
+        ck_assert_uint_eq(eq_run_get_id(run).seq, 4);
+        ck_assert_int_eq(eq_run_complete(run, NULL, 0), 0);
+        ck_assert_int_eq(eq_worker_next_batch(f.c, 0, &b), 0);
+        close_fixture(&f);
+}
+
+RUN_TESTS("serve", 30, test_a_batch_is_what_is_there_of_one_queue_and_taking_it_makes_no_system_call,
+          test_payloads_that_come_as_descriptors_are_mapped_in_their_order,
           test_a_run_whose_descriptor_is_missing_or_no_payload_is_given_back,
           test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
           test_an_answer_does_not_wait_for_the_run_behind_it, test_an_outcome_says_everything_and_is_checked,

@@ -321,7 +321,7 @@ static inline int test_client_expect(TestHost *h, TestClient *c, uint32_t id, Eq
                 *ret = m;
         if (eq_is_nil(m.error))
                 return 0;
-        ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
         ck_assert(eq_text_valid(text));
         return (int)code;
 }

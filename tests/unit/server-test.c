@@ -94,7 +94,7 @@ TEST(a_connection_over_the_users_limit_gets_an_error_and_the_end) {
         for (unsigned i = 0; i < 4; i++)
                 connect_as_nobody(&c[i]);
         ck_assert_int_eq(test_client_expect(&h, &c[3], 0, &m), EQ_E_LIMIT);
-        ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
         ck_assert(test_text_has(text, "3 connections"));
         test_client_expect_end(&h, &c[3]);
         ck_assert_uint_eq(h.server->n_sessions, 3);

@@ -269,7 +269,7 @@ TEST(an_unknown_method_is_named_in_the_answer_and_the_connection_goes_on) {
         test_client_call(&a, 3, "stat"); /* known, but nobody handles it here */
         test_client_send(&a);
         ck_assert_int_eq(test_client_expect(&h, &a, 1, &m), EQ_E_METHOD);
-        ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
         ck_assert(test_text_has(text, "no\\x0asuch"));
         ck_assert_int_eq(test_client_expect(&h, &a, 2, NULL), 0);
         ck_assert_int_eq(test_client_expect(&h, &a, 3, NULL), EQ_E_METHOD);
@@ -289,7 +289,7 @@ TEST(a_wrong_argument_is_an_error_that_names_it) {
         msgpack_pack_int(&pk, 3);
         test_client_send(&a);
         ck_assert_int_eq(test_client_expect(&h, &a, 5, &m), EQ_E_INVALID);
-        ck_assert_int_eq(eq_get_error(m.error, &code, &text), 0);
+        ck_assert_int_eq(eq_get_error(m.error, &code, &text, NULL), 0);
         ck_assert(test_text_has(text, "payload"));
         ck_assert_uint_eq(h.n_submits, 0);
         stop();

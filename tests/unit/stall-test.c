@@ -180,6 +180,28 @@ TEST(a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not
         ck_assert_n(s, STALL_POOL, STALL_BEGIN, 0, 0);
 }
 
+TEST(a_queue_whose_workers_have_all_they_take_and_show_no_life_is_stalled_and_says_that) {
+        SCENE(s, 4, 0, 256);
+        Queue *q = s->rig->queue;
+        submit_n(s, 2);
+        queue_set_unserved(q, EQ_REASON_POOL_FULL); /* all credit is used, max_active is not */
+        submit_n(s, 1);
+        until(s, 1.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 2.8);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->last.reason, EQ_REASON_POOL_FULL);
+        ck_assert_str_eq(s->last.queue, "q");
+        ck_assert_str_eq(s->last.task_queue, "q");
+        ck_assert_uint_eq(s->last.seq, 1);
+        ck_assert_uint_eq(s->last.n_running, 2);
+        ck_assert_uint_eq(s->last.n_ready, 1);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 0, 0); /* it could start nothing */
+        rig_end(s->rig, rig_running(q), TASK_OK);
+        until(s, 3.3);
+        ck_assert_n(s, STALL_QUEUE, STALL_END, 1, 1);
+}
+
 TEST(an_eqd_that_stops_is_not_stalled) {
         SCENE(s, 4, 0, 1);
         submit_n(s, 1);
@@ -767,6 +789,7 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_a_pool_that_cannot_start_anything_is_stalled_although_what_runs_shows_life,
           test_a_backlog_counts_from_when_it_began_and_not_from_before, test_an_eqd_that_stops_is_not_stalled,
           test_a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not,
+          test_a_queue_whose_workers_have_all_they_take_and_show_no_life_is_stalled_and_says_that,
           test_w2_nothing_waits_no_stall_but_hung_tasks,
           test_a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall,
           test_w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on,

@@ -8,8 +8,17 @@
 
 enum { N_CLIENTS = 4, N_SENT = 64 };
 
+/* A lease as its worker sees it: from when it is told until it has answered, is gone, or had its time after a notice. */
+typedef struct Held {
+        const struct Client *by; /* NULL: nobody has it */
+        uint16_t attempt;        /* the last one that was told */
+        uint64_t until_usec;     /* after a notice; 0: there was none */
+} Held;
+enum { N_HELD = 512 };
+
 /* What one client was told; it answers when the test says so. */
 typedef struct Client {
+        struct Bench *bench;
         RemoteWorker *worker;
         struct {
                 uint32_t msgid;
@@ -33,7 +42,32 @@ typedef struct Bench {
         uint64_t timeout_usec, grace_usec;
         unsigned n_unprepared;
         char text[WORKER_TEXT_MAX + 1]; /* of the last attempt that ended */
+        bool with_ledger;
+        Held ledger[N_HELD]; /* by SEQ */
 } Bench;
+
+/* Another lease may begin only when the one before is over, for its worker too. */
+static void ledger_begin(Client *c, uint64_t seq, uint16_t attempt) {
+        ck_assert_uint_lt(seq, N_HELD);
+        Held *h = &c->bench->ledger[seq];
+        bool over = !h->by || (h->until_usec > 0 && engine_now(&c->bench->rig->engine) >= h->until_usec);
+        ck_assert_msg(over, "%llu: attempt %u is leased while attempt %u is live", (unsigned long long)seq, attempt,
+                      h->attempt);
+        ck_assert_uint_gt(attempt, h->attempt);
+        *h = (Held) { .by = c, .attempt = attempt };
+}
+
+static void ledger_end(Client *c, size_t i) {
+        Held *h = &c->bench->ledger[c->sent[i].seq % N_HELD];
+        if (h->by == c && h->attempt == c->sent[i].attempt)
+                h->by = NULL;
+}
+
+static void ledger_notice(Client *c, uint64_t seq, uint16_t attempt, uint64_t grace_usec) {
+        Held *h = &c->bench->ledger[seq % N_HELD];
+        if (h->by == c && h->attempt == attempt)
+                h->until_usec = engine_now(&c->bench->rig->engine) + grace_usec;
+}
 
 /* ---- the two ends ---- */
 
@@ -42,6 +76,8 @@ static int client_run(void *client, uint32_t msgid, const WorkerOrder *o) {
         if (c->result < 0)
                 return c->result;
         ck_assert_uint_lt(c->n_sent, N_SENT);
+        if (c->bench->with_ledger)
+                ledger_begin(c, o->id.seq, o->attempt);
         c->sent[c->n_sent].msgid = msgid;
         c->sent[c->n_sent].seq = o->id.seq;
         c->sent[c->n_sent++].attempt = o->attempt;
@@ -51,6 +87,7 @@ static int client_run(void *client, uint32_t msgid, const WorkerOrder *o) {
 static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const char *reason, uint64_t grace_usec) {
         Client *c = client;
         c->n_cancels++;
+        ledger_notice(c, id.seq, attempt, grace_usec);
         (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
 }
 
@@ -145,6 +182,7 @@ static Client *join_as(Bench *b, int i, uint32_t credit, uint32_t parallel, bool
         WorkerSetup setup = { .number = (uint64_t)i + 1, .identity = id, .ops = &client_ops, .client = c };
         ck_assert_int_eq(remote_worker_new(b->x, &setup, &c->worker), 0);
         identity_unref(id);
+        c->bench = b;
         c->worker->reserved = reserved;
         ck_assert_int_eq(remote_worker_serve(c->worker, &b->queue, 1), 0);
         remote_worker_set_credit(c->worker, credit, parallel);
@@ -156,6 +194,8 @@ static Client *join(Bench *b, int i, uint32_t credit, uint32_t parallel) {
 }
 
 static void vanish(Client *c) {
+        for (size_t i = 0; i < c->n_sent; i++)
+                ledger_end(c, i);
         c->worker = remote_worker_free(c->worker, false);
 }
 
@@ -165,9 +205,11 @@ static Task *submit(Bench *b) {
 
 static const EqBytes nil = { "\xc0", 1 };
 static void answer_well(Client *c, size_t i) {
+        ledger_end(c, i);
         remote_worker_answer(c->worker, c->sent[i].msgid, nil, nil);
 }
 static void answer_badly(Client *c, size_t i) {
+        ledger_end(c, i);
         remote_worker_answer(c->worker, c->sent[i].msgid, eq_bytes("\xa2no", 3), nil);
 }
 
@@ -526,7 +568,8 @@ static unsigned roll(Chaos *k, unsigned n) {
         return (unsigned)(k->random >> 33) % n;
 }
 
-/* Each running task is leased once, to a worker that is there; nobody has more than its credit ever was. */
+/* Each running task is leased to a worker that is there, and to one only: client_run() looks into the ledger of what the workers
+ * have. Nobody has more than its credit ever was. */
 static void check_leases(const Chaos *k) {
         size_t n_running = 0;
         for (size_t i = 0; i < k->n; i++)
@@ -569,6 +612,7 @@ static void chaos(uint64_t seed, uint64_t max_active) {
         Chaos k = { .b = b, .random = seed };
         b->timeout_usec = 150;
         b->grace_usec = 50;
+        b->with_ledger = true;
         for (int i = 0; i < 2000; i++)
                 one_thing(&k);
         for (int i = 0; i < N_CLIENTS; i++)

@@ -9,13 +9,19 @@ export class EqdException extends Error {
   }
 }
 
-/** An error that eqd answered: code, codeName, message, details. */
+/** An error that eqd answered: code, codeName, message, details (a record ErrorDetails). */
 export class EqdError extends EqdException {
   constructor(message, code = 0, details = {}) {
     super(message);
     this.code = code;
     this.codeName = ERRORS[code]?.[1] ?? '';
     this.details = details;
+  }
+
+  /** Milliseconds until it is worth trying again; undefined: eqd does not know, or it is not. */
+  get retryAfter() {
+    const usec = this.details.retry_after_usec;
+    return usec === undefined ? undefined : Number(usec) / 1000;
   }
 }
 

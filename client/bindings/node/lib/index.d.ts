@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-import type { Api, CancelOptions, EventRecord, ListOptions, SubmitManyOptions, TaskRecord, WaitOptions, WhyRecord } from './api.js';
+import type { Api, CancelOptions, ErrorDetailsRecord, EventRecord, ListOptions, SubmitManyOptions, TaskRecord, WaitOptions, WhyRecord } from './api.js';
 
 export * from './api.js';
 
@@ -19,7 +19,9 @@ export class EqdException extends Error {}
 export class EqdError extends EqdException {
   code: number;
   codeName: string;
-  details: Record<string, unknown>;
+  details: ErrorDetailsRecord & Record<string, unknown>;
+  /** Milliseconds until it is worth trying again; undefined: eqd does not know, or it is not. */
+  readonly retryAfter: number | undefined;
 }
 export class ConnectionLost extends EqdException {}
 export class ProtocolViolation extends EqdException {}

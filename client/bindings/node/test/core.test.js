@@ -54,6 +54,8 @@ test('each code has a class and an unknown one is an EqdError', () => {
   const e = errorFromWire([4, 'text', { a: 1 }]);
   assert.ok(e instanceof errors.NoQueueError && e instanceof EqdError);
   assert.deepEqual([e.name, e.code, e.codeName, e.message, e.details], ['NoQueueError', 4, 'no-queue', 'text', { a: 1 }]);
+  assert.equal(e.retryAfter, undefined);
+  assert.equal(errorFromWire([8, 'full', { retry_after_usec: 250000 }]).retryAfter, 250);
   assert.deepEqual([errorFromWire([999, 'new']).constructor, errorFromWire('odd').message], [EqdError, 'odd']);
 });
 

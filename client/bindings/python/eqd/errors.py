@@ -26,6 +26,12 @@ class EqdError(EqdException):
         if code is not None:
             self.code = code
 
+    @property
+    def retry_after(self) -> Optional[float]:
+        """Seconds until it is worth trying again; None: eqd does not know, or it is not."""
+        usec = self.details.get("retry_after_usec")
+        return usec / 1e6 if isinstance(usec, int) else None
+
 
 class ConnectionLost(EqdException, ConnectionError):
     """The connection ended. Whether eqd carried the request out is not known."""
