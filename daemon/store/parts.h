@@ -60,6 +60,7 @@ struct Store {
         Batch collecting;
         StoreHealth seen_health; /* at the last dispatch */
         int seen_error;
+        bool seen_spent;
         int *free_marks, *found_marks; /* the latter were there when it was opened */
         size_t n_free_marks, n_found_marks;
 
@@ -73,13 +74,14 @@ struct Store {
         uint64_t durable;
         StoreHealth health;
         int error;
+        bool spent; /* a batch waits for space */
         StoreStats stats;
         StoreDamage damages[DAMAGES_MAX];
         size_t n_damages;
-
-        /* Shared with the reader thread, under reader_lock. */
         ToldDamage told[TOLD_MAX];
         size_t n_told; /* ever: the next one takes the place n_told % TOLD_MAX */
+
+        /* Shared with the reader thread, under reader_lock. */
         pthread_mutex_t reader_lock;
         pthread_cond_t reader_wake;
         StoreFetch *wanted, **wanted_end; /* in order */
