@@ -1046,6 +1046,18 @@ void queue_waiter_cancel(QueueWaiter *w) {
                 list_remove(&w->link);
 }
 
+void queue_give_up_waits(Queue *q) {
+        List over;
+        list_init(&over);
+        move_waiters(&q->flushers, &over);
+        move_waiters(&q->drainers, &over);
+        move_waiters(&q->joiners, &over);
+        q->n_flushing = 0;
+        LIST_FOREACH (link, &over)
+                waiter_of(link)->given_up = true;
+        call_waiters(&over);
+}
+
 /* ---- questions ---- */
 
 bool queue_is_empty(const Queue *q) {

@@ -45,13 +45,14 @@ enum {
 };
 
 /* Answer of a wait for drain, join or flush; called once, from inside engine calls, when the queue is done with its hooks:
- * done() may free the waiter and the queue. Embed it in what waits. */
+ * done() may free the waiter and the queue. Embed it in what waits; all of it zero but done. */
 typedef struct QueueWaiter QueueWaiter;
 struct QueueWaiter {
         List link;       /* Queue::drainers, joiners or flushers; NULL before the first use */
         Queue *flushing; /* set while in its list of flushers */
         uint64_t mark;   /* flush: waits for tasks accepted up to this count */
         uint64_t n_left; /* flush: of those, how many have not ended; without those that the flushers before count */
+        bool given_up;   /* set before done() by queue_give_up_waits(): what it waited for will not come */
         void (*done)(QueueWaiter *w);
 };
 
@@ -218,6 +219,7 @@ void queue_stop(Queue *q);        /* refuses for good; pending tasks run. Repeat
 void queue_join(Queue *q, QueueWaiter *w);  /* calls w once stopped and empty; also at once */
 void queue_flush(Queue *q, QueueWaiter *w); /* calls w when all accepted until now have ended */
 void queue_waiter_cancel(QueueWaiter *w);   /* out of its list, not called. Fine for one that was called */
+void queue_give_up_waits(Queue *q);         /* calls all of them */
 
 bool queue_is_empty(const Queue *q); /* nothing reserved, waiting, queued, running */
 bool queue_has_startable(const Queue *q);

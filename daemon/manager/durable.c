@@ -32,12 +32,13 @@ typedef struct Durable {
         bool has_found;       /* marks of the eqd before, until found_until is on the disk */
         uint64_t found_until; /* what came of those runs */
         EqBuffer scratch;     /* bodies of what is being appended */
-        StoreHealth health;
-        WatchPart *part; /* the watch's; NULL: it has no room */
+        StoreHealth health;   /* as it was told */
+        uint64_t n_lost;      /* changes that the store did not take, since it has failed */
+        WatchPart *part;      /* the watch's; NULL: it has no room */
 } Durable;
 
 bool durable_has_failed(const QueueRecord *q) {
-        return durable_queue(q) && q->manager->durable->health == STORE_FAILED;
+        return durable_queue(q) && store_health(q->manager->durable->store) == STORE_FAILED;
 }
 
 Store *durable_store(const Manager *m) {
@@ -54,37 +55,28 @@ bool durable_queue(const QueueRecord *q) {
 
 /* ---- append ---- */
 
-static void failed(Durable *d);
-static void has_space(Durable *d);
-
-static void tell_health(Durable *d, StoreHealth health) {
-        if (health == d->health || d->health == STORE_FAILED)
-                return;
-        d->health = health;
-        const char *why = strerror(-store_error(d->store));
-        if (health == STORE_FAILED)
-                failed(d);
-        else if (health == STORE_FULL)
-                log_event(STORE_FULL, (.error = why), why);
-        else
-                has_space(d);
-}
-
-/* The watch asks no more of the store than everybody does: that what was appended becomes durable. */
+/* The watch asks no more of the store than everybody does: that what was appended becomes durable. What was lost has a position,
+ * too, that nothing comes to: an answer that speaks of it is never sent, whoever has let it pass. */
 static void note_written(Durable *d) {
-        d->manager->written = *store_written(d->store);
+        d->manager->written = *store_written(d->store) + d->n_lost;
         if (d->part)
                 WATCH_SET(d->part->n_asked, d->manager->written);
 }
 
-/* What must not be lost was not written: memory was out, or the store has failed. Then it has failed. */
+/* What must not be lost was not written: memory was out, or the store has failed. Then it has failed. What follows from that
+ * comes with on_poll(), when nobody is at work on what it ends. */
+static void lose(Durable *d, int error) {
+        store_fail(d->store, error);
+        d->n_lost++;
+        note_written(d);
+}
+
 static void append(Durable *d, const StoreItem *items, size_t n) {
         int r = store_append(d->store, items, n);
-        if (r == -ENOMEM || r == -EMSGSIZE) {
-                store_fail(d->store, r);
-                tell_health(d, STORE_FAILED);
-        }
-        note_written(d);
+        if (r < 0)
+                lose(d, r);
+        else
+                note_written(d);
 }
 
 static StoreBytes scratch(const Durable *d, size_t from) {
@@ -95,25 +87,44 @@ static StoreItem item(StoreKind kind, const QueueRecord *q, uint64_t seq, StoreB
         return (StoreItem) { .kind = kind, .queue = q->queue->id, .seq = seq, .body = body };
 }
 
-int durable_check(const Manager *m, const QueueRecord *q, Refusal *r) {
+static int refuse_failed(const Durable *d, const QueueRecord *q, Refusal *r) {
+        return refuse(
+                r, EQ_E_STORE, -EIO,
+                "the store has failed (%s), so nothing can be changed or promised of %s%s; see the journal, mend the "
+                "disk, and restart eqd",
+                strerror(-store_error(d->store)), q ? "durable queue " : "durable queues", q ? q->queue->name : "");
+}
+
+int durable_may_wait(const QueueRecord *q, Refusal *r) {
+        return durable_has_failed(q) ? refuse_failed(q->manager->durable, q, r) : 0;
+}
+
+int durable_may_change(const Manager *m, const QueueRecord *q, Refusal *r) {
         const Durable *d = m->durable;
-        if (!d || !durable_queue(q))
+        if (!d || (q && !durable_queue(q)))
                 return 0;
-        StoreHealth health = store_health(d->store);
-        switch (health == STORE_GOOD ? d->health : health) { /* has_space() is still to come */
-        case STORE_FULL:
-                return refuse(r, EQ_E_STORE, -ENOSPC,
-                              "the store has no space for tasks of queue %s, which is durable; try again when there is",
-                              q->queue->name);
-        case STORE_FAILED:
-                return refuse(
-                        r, EQ_E_STORE, -EIO,
-                        "the store has failed (%s), so nothing of queue %s, which is durable, can be promised; see "
-                        "the journal, mend the disk, and restart eqd",
-                        strerror(-store_error(d->store)), q->queue->name);
-        default:
+        if (store_health(d->store) == STORE_FAILED)
+                return refuse_failed(d, q, r);
+        if (!store_is_spent(d->store))
                 return 0;
-        }
+        return refuse(
+                r, EQ_E_STORE, -ENOSPC,
+                "the store has no space left, not even for a change of durable %s%s; make room on its file system, "
+                "and try again",
+                q ? "queue " : "queues", q ? q->queue->name : "");
+}
+
+int durable_may_grow(const QueueRecord *q, Refusal *r) {
+        const Durable *d = q->manager->durable;
+        if (!d || store_health(d->store) == STORE_GOOD)
+                return 0;
+        if (store_health(d->store) == STORE_FAILED)
+                return refuse_failed(d, q, r);
+        return refuse(
+                r, EQ_E_STORE, -ENOSPC,
+                "the store has no space for tasks of queue %s, which is durable; make room on its file system, or "
+                "cancel tasks, and try again",
+                q->queue->name);
 }
 
 /* Length of the name, name. */
@@ -125,10 +136,9 @@ static void put_name(Durable *d, const QueueRecord *q) {
 }
 
 static void put_scratch(Durable *d, StoreItem i) {
-        if (d->scratch.failed) {
-                store_fail(d->store, -ENOMEM);
-                tell_health(d, STORE_FAILED);
-        } else {
+        if (d->scratch.failed)
+                lose(d, -ENOMEM);
+        else {
                 i.body = scratch(d, 0);
                 append(d, &i, 1);
         }
@@ -139,8 +149,7 @@ static void put_scratch(Durable *d, StoreItem i) {
 static void put_both(Durable *d, const QueueRecord *q, uint64_t seq, size_t n_task) {
         if (d->scratch.failed) {
                 d->scratch.failed = false;
-                store_fail(d->store, -ENOMEM);
-                tell_health(d, STORE_FAILED);
+                lose(d, -ENOMEM);
                 return;
         }
         StoreItem items[] = { item(STORE_TASK, q, seq, (StoreBytes) { d->scratch.data, (uint32_t)n_task }),
@@ -166,13 +175,6 @@ void durable_put_gone(QueueRecord *q) {
         put_scratch(d, item(STORE_GONE, q, q->queue->last_seq, (StoreBytes) { 0 }));
 }
 
-/* Queues that were made or changed while it was full could not be written, and are before the first task of theirs. */
-static void has_space(Durable *d) {
-        log_event(STORE_SPACE, (0));
-        for (QueueRecord *q = d->manager->queues; q; q = q->hh.next)
-                durable_put_queue(q);
-}
-
 static int pack_tasks(Durable *d, TaskRecord **tasks, size_t n, StoreItem *items) {
         d->scratch.len = 0;
         for (size_t i = 0; i < n; i++) {
@@ -194,10 +196,11 @@ int durable_accept(QueueRecord *q, TaskRecord **tasks, size_t n, bool *ret_now, 
         *ret_now = !durable_queue(q);
         if (*ret_now)
                 return 0;
-        if (d->health != STORE_GOOD)
-                return durable_check(q->manager, q, r);
+        int e = durable_may_grow(q, r); /* its place may have cost another task, whose end found no memory */
+        if (e < 0)
+                return e;
         StoreItem one, *items = n > 1 ? fault_calloc(n, sizeof(*items)) : &one;
-        int e = items ? pack_tasks(d, tasks, n, items) : -ENOMEM;
+        e = items ? pack_tasks(d, tasks, n, items) : -ENOMEM;
         if (e >= 0)
                 e = store_append(d->store, items, n);
         if (items != &one)
@@ -206,10 +209,8 @@ int durable_accept(QueueRecord *q, TaskRecord **tasks, size_t n, bool *ret_now, 
                 return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");
         if (e == -EMSGSIZE)
                 return refuse(r, EQ_E_TOO_LARGE, e, "too large for the store: a quarter of segment_size at once");
-        if (e < 0) {
-                int refused = durable_check(q->manager, q, r);
-                return refused < 0 ? refused : refuse(r, EQ_E_STORE, e, "the store cannot take it: %s", strerror(-e));
-        }
+        if (e < 0)
+                return refuse(r, EQ_E_STORE, e, "the store cannot take it: %s", strerror(-e));
         note_written(d);
         for (size_t i = 0; i < n; i++) {
                 tasks[i]->stored_at = d->manager->written;
@@ -262,15 +263,16 @@ void durable_forget(TaskRecord *t) {
         durable_forget_seq(t->queue, t->task.seq);
 }
 
+/* Nobody is promised that it does not come back. */
 void durable_forget_seq(const QueueRecord *q, uint64_t seq) {
         StoreItem i = item(STORE_FORGET, q, seq, (StoreBytes) { 0 });
-        if (durable_queue(q))
+        if (durable_queue(q) && !durable_has_failed(q))
                 append(q->manager->durable, &i, 1);
 }
 
 void durable_put_key(const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec) {
         Durable *d = q->manager->durable;
-        if (!durable_queue(q))
+        if (!durable_queue(q) || durable_has_failed(q)) /* likewise: then with its task */
                 return;
         d->scratch.len = 0;
         restore_pack_key(uid, key, &d->scratch);
@@ -361,6 +363,14 @@ static void drop_arriving(Durable *d) {
         }
 }
 
+/* It stands still, and nothing more is told of it. */
+static void give_up_queue(QueueRecord *q) {
+        queue_pause(q->queue); /* not written down: it ends with this eqd */
+        queue_give_up_waits(q->queue);
+        removers_give_up(q);
+        space_fell_free(q->manager, q); /* who waits for space is refused */
+}
+
 /* What has ended since and cannot be written stays as it is shown, running: nobody is told an end that a restart undoes. */
 static void failed(Durable *d) {
         Manager *m = d->manager;
@@ -368,11 +378,25 @@ static void failed(Durable *d) {
         log_event(STORE_FAILED, (.error = why), why);
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 if (q->attributes.durable)
-                        queue_pause(q->queue); /* not written down: it ends with this eqd */
+                        give_up_queue(q);
         task_waits_fail(m);
         drop_arriving(d);
         if (m->hooks->not_durable)
                 m->hooks->not_durable(m->host);
+}
+
+static void tell_health(Durable *d) {
+        StoreHealth health = store_health(d->store);
+        if (health == d->health || d->health == STORE_FAILED)
+                return;
+        d->health = health;
+        const char *why = strerror(-store_error(d->store));
+        if (health == STORE_FAILED)
+                failed(d);
+        else if (health == STORE_FULL)
+                log_event(STORE_FULL, (.error = why), why);
+        else
+                log_event(STORE_SPACE, (0));
 }
 
 static void tell_damages(Durable *d) {
@@ -383,13 +407,13 @@ static void tell_damages(Durable *d) {
 static void on_poll(uv_poll_t *handle, int status, int events) {
         Durable *d = handle->data;
         uint64_t position;
-        StoreHealth health = store_dispatch(d->store, &position);
+        (void)store_dispatch(d->store, &position);
         if (d->part)
                 WATCH_SET(d->part->n_answered, position);
         advance(d, position);
         if (d->manager->hooks->durable)
                 d->manager->hooks->durable(d->manager->host, position);
-        tell_health(d, health);
+        tell_health(d);
         tell_damages(d);
         store_flush(d->store);
 }

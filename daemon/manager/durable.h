@@ -7,6 +7,11 @@
  *   submit -> TASK -> (durable) -> queue_push, task.accepted        the answer: held by the server, see manager_written()
  *   ended -> END -> (durable) -> history, task.finished, waits, dependents; the next task starts at once
  *
+ * While the store is full nothing is added, neither tasks nor queues, and all that changes what is there goes into its reserve.
+ * When it has failed durable queues stand still as they are: nothing of them may be changed, and nobody waits for them. What asks
+ * for a change asks durable_may_change() or durable_may_grow() first, before anything is done in memory; what ends by itself
+ * meanwhile is lost, and no answer that might speak of it is sent.
+ *
  * Without a store (Manager::store NULL) nothing is durable, and all of this does nothing. Loop; nothing blocks but open and
  * close. */
 
@@ -21,8 +26,12 @@ Store *durable_store(const Manager *m);        /* while there is one */
 bool durable_queue(const QueueRecord *q);      /* is it? */
 bool durable_has_failed(const QueueRecord *q); /* it is, and the store takes nothing more: it stands still */
 
-/* Can q be kept, or changed, now? 0 or negative with a refusal. */
-int durable_check(const Manager *m, const QueueRecord *q, Refusal *r);
+/* Each 0, or negative with a refusal. Will q go on? */
+int durable_may_wait(const QueueRecord *q, Refusal *r);
+/* Can what becomes of q and its tasks now be kept? q: NULL: of all of them. */
+int durable_may_change(const Manager *m, const QueueRecord *q, Refusal *r);
+/* Can the store take a task of q, or q itself, which is durable or is to be it? */
+int durable_may_grow(const QueueRecord *q, Refusal *r);
 
 void durable_put_queue(QueueRecord *q); /* it was made, or changed */
 void durable_put_gone(QueueRecord *q);

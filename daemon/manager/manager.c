@@ -492,17 +492,24 @@ bool manager_is_admin(const Manager *m, const Identity *id) {
         return id->uid == 0 || id->uid == geteuid() || (group != PARAM_NO_ID && identity_in_group(id, group));
 }
 
-int manager_reload(Manager *m, Refusal *ret) {
+/* What a reload makes of durable queues is to be kept, as every change of them. */
+static int reload(Manager *m, Refusal *ret) {
         char error[sizeof(ret->text)];
         Config *config;
-        int r = config_load(m->config_dir, m->config->system, &config, error, sizeof(error));
+        int r = durable_may_change(m, NULL, ret);
         if (r < 0)
-                (void)refuse(ret, EQ_E_CONFIG, r, "%s", error);
-        else {
-                r = queues_apply_config(m, config, ret);
-                if (r < 0 && config != m->config)
-                        config_free(config);
-        }
+                return r;
+        r = config_load(m->config_dir, m->config->system, &config, error, sizeof(error));
+        if (r < 0)
+                return refuse(ret, EQ_E_CONFIG, r, "%s", error);
+        r = queues_apply_config(m, config, ret);
+        if (r < 0 && config != m->config)
+                config_free(config);
+        return r;
+}
+
+int manager_reload(Manager *m, Refusal *ret) {
+        int r = reload(m, ret);
         if (r < 0) {
                 log_event(CONFIG_REFUSED, (.error = ret->text), ret->text);
                 return r;

@@ -37,7 +37,7 @@ typedef struct ManagerHooks {
         void (*ready)(void *host);
         void (*configured)(void *host); /* settings of the daemon have changed. NULL: nobody cares */
         void (*touch)(void *host);      /* thresholds of the stall watch are to count anew. NULL: nobody watches */
-        /* All changes up to this value of manager_written() are on disk; those above it never will be. */
+        /* All changes up to this value of manager_written() are on disk; then: those above it never will be. */
         void (*durable)(void *host, uint64_t position);
         void (*not_durable)(void *host);
         /* What somebody was to ask for again when this, or a later, ticket was told; see MANAGER_E_READ. NULL: nobody does. */
@@ -224,8 +224,9 @@ int manager_hold(Manager *m, TaskRecord *t);              /* 0, 1 not pending */
 int manager_release(Manager *m, TaskRecord *t);           /* 0, 1 not held */
 int manager_retry(Manager *m, TaskRecord *t, bool reset); /* 0, 1 not finished or no room */
 
-/* All FAILED, TIMEOUT and DEAD tasks that the caller may see, of q or (NULL) of all queues. Returns how many were queued. */
-size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bool reset);
+/* All FAILED, TIMEOUT and DEAD tasks that the caller may see, of `only` or (NULL) of all queues. *ret_n: how many were queued. 0,
+ * or negative with a refusal: none was. */
+int manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *only, bool reset, size_t *ret_n, Refusal *r);
 /* A pinned task can be looked at until it is unpinned, whatever becomes of it, its history and its queue. NULL is fine. */
 void task_record_pin(TaskRecord *t);
 void task_record_unpin(TaskRecord *t);
@@ -276,14 +277,20 @@ void manager_follower_unclogged(Manager *m, Follower *f);
 /* ---- queues; control is for the creator, allow_control, and administrators ---- */
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal);
-bool manager_queue_stands(const QueueRecord *q); /* for good: it is durable, and the store has failed */
-void manager_queue_changed(QueueRecord *q);      /* paused, resumed, stopped: to be called after it */
+void manager_queue_changed(QueueRecord *q); /* paused, resumed, stopped: to be called after it */
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
+bool manager_is_durable(const QueueRecord *q);
+/* Is there something to wait for? Not if it is durable and the store has failed. 0, or negative with a refusal. */
+int manager_may_wait(const QueueRecord *q, Refusal *ret_refusal);
+/* Can what becomes of it and of its tasks now be kept? Always, if it is not durable. Likewise. */
+int manager_may_change(const QueueRecord *q, Refusal *ret_refusal);
+/* ... and may the caller bring that about? */
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
 
 typedef struct RemoveWaiter RemoveWaiter;
 struct RemoveWaiter {
-        List link; /* QueueRecord::removers */
+        List link;     /* QueueRecord::removers */
+        bool given_up; /* set before done(): the store has failed, and the queue stays */
         void (*done)(RemoveWaiter *w);
 };
 /* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */

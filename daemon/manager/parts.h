@@ -117,4 +117,5 @@ int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *na
 QueueRecord *queue_record_free(Manager *m, QueueRecord *q); /* with its tasks, none of which runs; later if pinned */
 void queue_record_destroy(QueueRecord *q);                  /* a gone one whose last task was unpinned */
 void queue_record_settle(Manager *m, QueueRecord *q);       /* a task ended: goes on with a removal */
+void removers_give_up(QueueRecord *q);                      /* the store has failed: it stays */
 void tombstones_free(Manager *m);

@@ -49,10 +49,9 @@ int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusa
 int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
         const Identity *id = caller->identity;
         const ParamAccess *allowed = &q->attributes.allow_control;
-        if (caller->admin || (q->origin == QUEUE_FROM_CLIENT && q->creator == id->uid))
-                return 0;
-        if (param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
-                return 0;
+        if (caller->admin || (q->origin == QUEUE_FROM_CLIENT && q->creator == id->uid) ||
+            param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
+                return durable_may_change(m, q, ret_refusal);
         int r = refuse(ret_refusal, EQ_E_DENIED, -EPERM,
                        "queue %s is controlled by the user who made it, by allow_control, and by administrators",
                        q->queue->name);
@@ -120,6 +119,8 @@ static void remove_fire(Timer *timer) {
         List removers;
         if (!plugin_executor_ended(q))
                 return; /* comes back when it has */
+        if (durable_has_failed(q))
+                return; /* it would be there again */
         list_take_all(&q->removers, &removers);
         manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
         durable_put_gone(q);
@@ -127,6 +128,15 @@ static void remove_fire(Timer *timer) {
         for (List *l; (l = list_first(&removers));) {
                 list_remove(l);
                 RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
+                w->done(w);
+        }
+}
+
+void removers_give_up(QueueRecord *q) {
+        for (List *l; (l = list_first(&q->removers));) {
+                list_remove(l);
+                RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
+                w->given_up = true;
                 w->done(w);
         }
 }
@@ -378,7 +388,7 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
                 return refuse(ret_refusal, EQ_E_LIMIT, r, "there are as many queues as eqd can have");
         if (r < 0)
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, r, "out of memory");
-        r = durable_check(m, *ret, ret_refusal);
+        r = durable_queue(*ret) ? durable_may_grow(*ret, ret_refusal) : 0;
         if (r >= 0 && (r = rescue_settle(m, *ret, &(*ret)->attributes)) < 0)
                 (void)rescue_refuse(ret_refusal, *ret, &(*ret)->attributes, r);
         if (r < 0) {
@@ -413,8 +423,16 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
 }
 
-bool manager_queue_stands(const QueueRecord *q) {
-        return durable_has_failed(q);
+int manager_may_wait(const QueueRecord *q, Refusal *ret_refusal) {
+        return durable_may_wait(q, ret_refusal);
+}
+
+int manager_may_change(const QueueRecord *q, Refusal *ret_refusal) {
+        return durable_may_change(q->manager, q, ret_refusal);
+}
+
+bool manager_is_durable(const QueueRecord *q) {
+        return durable_queue(q);
 }
 
 void manager_queue_changed(QueueRecord *q) {
@@ -427,8 +445,10 @@ static bool may_change_durable(const QueueRecord *q) {
 }
 
 static int check_durable(const QueueRecord *q, bool durable, Refusal *r) {
-        if (durable == q->attributes.durable || may_change_durable(q))
+        if (durable == q->attributes.durable)
                 return 0;
+        if (may_change_durable(q))
+                return durable ? durable_may_grow(q, r) : 0;
         return refuse(r, EQ_E_STATE, -EBUSY,
                       "durable: queue %s has tasks or a history, which are %s; remove the queue, or make another one",
                       q->queue->name, q->attributes.durable ? "on disk" : "in memory");
@@ -465,8 +485,6 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
                 r = check_executor(q, a.executor, NULL, ret_refusal);
         if (r >= 0)
                 r = check_durable(q, a.durable, ret_refusal);
-        if (r >= 0)
-                r = durable_check(m, q, ret_refusal);
         if (r < 0)
                 return r;
         r = rescue_settle(m, q, &a);
@@ -709,6 +727,8 @@ static int check_files(const Manager *m, const Config *config, Refusal *r) {
 
 int queues_set_defaults(Manager *m, QueueAttributes *a, Refusal *r) {
         int e = manager_check_pool(m, a->pool, POOL_REMOTE, r);
+        if (e >= 0 && a->durable != m->config->queue_defaults.durable)
+                e = durable_may_change(m, NULL, r);
         for (QueueRecord *q = m->queues; e >= 0 && q; q = q->hh.next)
                 if (!attributes_is_set(&attributes_of_queues, &q->attributes, "executor"))
                         e = check_executor(q, a->executor, "default of queues", r);

@@ -156,7 +156,7 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
         const ParamAccess *allowed = &q->attributes.allow_submit;
         if (caller->admin || allowed->n == 0 ||
             param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
-                return 0;
+                return durable_may_wait(q, r);
         int e = refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
         REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
         return e;
@@ -515,7 +515,11 @@ static int admit(const Admission *a, const SubmitArgs *args, size_t n, TaskRecor
         const Cost costs[COSTS] = { { USER_TASKS, n_new },
                                     { USER_TASK_BYTES, n_bytes },
                                     { USER_DESCRIPTORS, args_descriptors(args, n) } };
-        int r = charge(a->caller, costs, a->refusal);
+        int r = 0;
+        if (durable_queue(a->queue)) /* before its place costs another task */
+                r = durable_may_grow(a->queue, a->refusal);
+        if (r >= 0)
+                r = charge(a->caller, costs, a->refusal);
         if (r < 0)
                 return r;
         r = reserve_all(a, args, records[0], n_new, n_bytes, &first_seq);

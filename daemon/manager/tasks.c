@@ -204,28 +204,40 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         return 0;
 }
 
-/* What is retried can end at once and push others out of the history: every one is looked up anew by its SEQ. */
-static size_t retry_failed_of(Manager *m, const Caller *caller, QueueRecord *q, bool reset) {
+/* The first one of q from *seq on that failed and that the caller may see; *seq: its own. NULL: none. */
+static TaskRecord *next_failed(const Caller *caller, const QueueRecord *q, uint64_t *seq) {
         const unsigned failed = 1U << EQ_STATE_FAILED | 1U << EQ_STATE_TIMEOUT | 1U << EQ_STATE_DEAD;
-        size_t n = 0;
-        uint64_t seq = 0, last = q->queue->last_seq;
-        for (TaskRecord *t; (t = seq_index_next(&q->tasks, &seq)) && seq <= last; seq++) {
+        for (TaskRecord *t; (t = seq_index_next(&q->tasks, seq)); (*seq)++) {
                 if (shelf_has(t))
                         continue;
                 bool visible = caller->admin || t->spec.identity->uid == caller->identity->uid;
                 if (visible && (failed & (1U << t->task.state)))
-                        n += manager_retry(m, t, reset) == 0;
+                        return t;
         }
+        return NULL;
+}
+
+/* What is retried can end at once and push others out of the history: every one is looked up anew by its SEQ. */
+static size_t retry_failed_of(Manager *m, const Caller *caller, QueueRecord *q, bool reset) {
+        size_t n = 0;
+        uint64_t seq = 0, last = q->queue->last_seq;
+        for (TaskRecord *t; (t = next_failed(caller, q, &seq)) && seq <= last; seq++)
+                n += manager_retry(m, t, reset) == 0;
         return n;
 }
 
-size_t manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *q, bool reset) {
+int manager_retry_failed(Manager *m, const Caller *caller, QueueRecord *only, bool reset, size_t *ret_n, Refusal *r) {
         size_t n = 0;
-        if (q)
-                return retry_failed_of(m, caller, q, reset);
-        for (q = m->queues; q; q = q->hh.next)
+        for (QueueRecord *q = only ?: m->queues; q; q = only ? NULL : q->hh.next) {
+                uint64_t seq = 0;
+                int e = next_failed(caller, q, &seq) ? durable_may_change(m, q, r) : 0;
+                if (e < 0)
+                        return e;
+        }
+        for (QueueRecord *q = only ?: m->queues; q; q = only ? NULL : q->hh.next)
                 n += retry_failed_of(m, caller, q, reset);
-        return n;
+        *ret_n = n;
+        return 0;
 }
 
 void task_record_pin(TaskRecord *t) {

@@ -127,12 +127,6 @@ void handle_queue_resume(void *host, const Request *rq, const void *params) {
         QueueRecord *q = controlled(h, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
-        if (manager_queue_stands(q)) {
-                request_error(rq, EQ_E_STORE,
-                              "the store has failed, and queue %s is durable: mend the disk and restart eqd",
-                              q->queue->name);
-                return;
-        }
         if (queue_resume(q->queue) != 0) {
                 request_error(rq, EQ_E_STATE, "queue %s is not paused", q->queue->name);
                 return;
@@ -159,8 +153,21 @@ typedef struct QueueWait {
         QueueWaiter waiter;
         Timer timer;
         Handlers *handlers;
+        const QueueRecord *queue; /* there until `done` was called */
         PendingRequest *pending;
 } QueueWait;
+
+/* lost: the queue that will not come to what was waited for; NULL: it has. What that brought may not be on the disk yet. */
+static void reply_over(const Request *rq, const QueueRecord *lost, bool durable) {
+        Refusal refusal;
+        if (lost && manager_may_wait(lost, &refusal) < 0) {
+                request_refused(rq, &refusal);
+                return;
+        }
+        request_reply_nil(rq);
+        if (durable)
+                request_hold(rq);
+}
 
 static void queue_wait_free(QueueWait *w) {
         timer_unset(&w->handlers->manager->timers, &w->timer);
@@ -171,8 +178,7 @@ static void queue_wait_free(QueueWait *w) {
 static void queue_wait_done(QueueWaiter *waiter) {
         QueueWait *w = LIST_ENTRY(waiter, QueueWait, waiter);
         Request rq = w->pending->request;
-        request_reply_nil(&rq);
-        request_hold(&rq); /* it tells of ends that may not be durable yet */
+        reply_over(&rq, waiter->given_up ? w->queue : NULL, manager_is_durable(w->queue));
         pending_request_done(w->pending);
         queue_wait_free(w);
 }
@@ -200,12 +206,18 @@ static int set_wait_timer(QueueWait *w, const EqQueueName *p) {
 /* True if it waits; else it is answered. */
 static bool wait_on_queue(Handlers *h, const Request *rq, const EqQueueName *p, QueueRecord *q,
                           void (*wait)(Queue *q, QueueWaiter *w)) {
+        Refusal refusal;
+        if (manager_may_wait(q, &refusal) < 0) {
+                request_refused(rq, &refusal);
+                return false;
+        }
         QueueWait *w = fault_calloc(1, sizeof(*w));
         if (!w) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
                 return false;
         }
         w->handlers = h;
+        w->queue = q;
         w->timer = (Timer)TIMER_NULL(queue_wait_time_over);
         list_init(&w->waiter.link);
         w->waiter.done = queue_wait_done;
@@ -247,6 +259,8 @@ void handle_queue_flush(void *host, const Request *rq, const void *params) {
 
 typedef struct QueueRemoval {
         RemoveWaiter waiter;
+        const QueueRecord *queue; /* there until it is removed */
+        bool durable;
         PendingRequest *pending; /* NULL: the client has gone, the removal goes on */
 } QueueRemoval;
 
@@ -254,8 +268,7 @@ static void removal_done(RemoveWaiter *waiter) {
         QueueRemoval *w = LIST_ENTRY(waiter, QueueRemoval, waiter);
         if (w->pending) {
                 Request rq = w->pending->request;
-                request_reply_nil(&rq);
-                request_hold(&rq);
+                reply_over(&rq, waiter->given_up ? w->queue : NULL, w->durable);
                 pending_request_done(w->pending);
         }
         free(w);
@@ -280,6 +293,8 @@ void handle_queue_rm(void *host, const Request *rq, const void *params) {
         }
         list_init(&w->waiter.link);
         w->waiter.done = removal_done;
+        w->queue = q;
+        w->durable = manager_is_durable(q);
         w->pending = request_defer(rq, removal_gone, w);
         if (!w->pending) {
                 free(w);

@@ -59,6 +59,7 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
         BlockedSubmit *b = LIST_ENTRY(w, BlockedSubmit, waiter);
         Request rq = b->pending->request;
         EqBytes params = eq_bytes(b->params, b->len);
+        uint64_t before = *manager_written(b->handlers->manager);
         EqDecodeError error;
         union {
                 EqSubmit one;
@@ -74,7 +75,8 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
                 submit_one(b->handlers, &rq, &s.one, params, b);
         if (!list_is_empty(&b->waiter.link))
                 return; /* goes on waiting */
-        request_hold(&rq);
+        if (*manager_written(b->handlers->manager) != before)
+                request_hold(&rq);
         pending_request_done(b->pending);
         blocked_free(b);
 }
@@ -161,6 +163,13 @@ static int read_payload(const Request *rq, int fd, EqSubmit *s, char **ret_buffe
         return -EINVAL;
 }
 
+/* They may be on their way to the disk still. */
+static void hold_for_known(const Handlers *h, const Request *rq, EqBytes queue) {
+        const QueueRecord *q = manager_queue(h->manager, queue);
+        if (q && manager_is_durable(q))
+                request_hold(rq);
+}
+
 /* Takes what `fd` is worth: closed here, or handed over to the task, or kept by `b` while it waits. */
 static void submit_with_fd(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b,
                            int fd) {
@@ -188,7 +197,7 @@ static void submit_with_fd(Handlers *h, const Request *rq, const EqSubmit *s, Eq
         }
         request_reply_id(rq, id);
         if (args.known)
-                request_hold(rq); /* it may be on its way to the disk still */
+                hold_for_known(h, rq, s->queue);
         if (s->attach)
                 (void)stream_attach(h, session, t, true); /* without memory: the output stays in the log */
 }
@@ -312,7 +321,8 @@ static EqArray ids_of(EqBuffer *b, uint64_t queue, const SubmitArgs *args, uint3
         return (EqArray) { .raw = eq_bytes(b->data, b->len), .n = n };
 }
 
-static void reply_many(const Request *rq, eq_task_id first, const SubmitArgs *args, uint32_t n) {
+static void reply_many(const Handlers *h, const Request *rq, EqBytes queue, eq_task_id first, const SubmitArgs *args,
+                       uint32_t n) {
         EqSubmitManyReply reply = { 0 };
         EqBuffer ids = EQ_BUFFER_NULL;
         bool known = false;
@@ -327,7 +337,7 @@ static void reply_many(const Request *rq, eq_task_id first, const SubmitArgs *ar
         else
                 request_reply_record(rq, &eq_schema_SubmitManyReply, &reply);
         if (known)
-                request_hold(rq); /* they may be on their way to the disk still */
+                hold_for_known(h, rq, queue);
         eq_buffer_done(&ids);
 }
 
@@ -353,7 +363,7 @@ static void submit_many(Handlers *h, const Request *rq, const EqSubmitMany *s, E
         } else if (r < 0)
                 request_refused(rq, &refusal);
         else
-                reply_many(rq, first, batch.args, s->tasks.n);
+                reply_many(h, rq, s->queue, first, batch.args, s->tasks.n);
 }
 
 void handle_submit_many(void *host, const Request *rq, const void *params) {
@@ -373,10 +383,24 @@ static void reply_numbers(const Request *rq, const int64_t *numbers, uint32_t n)
         request_reply_end(rq, &w);
 }
 
+/* False: it was answered, and nothing is changed. */
+static bool may_change_all(const Request *rq, TaskRecord *const *tasks, uint32_t n) {
+        Refusal refusal;
+        for (uint32_t i = 0; i < n; i++)
+                if (tasks[i] && manager_may_change(tasks[i]->queue, &refusal) < 0) {
+                        request_refused(rq, &refusal);
+                        return false;
+                }
+        return true;
+}
+
 /* The numbers are collected first: what a verb does may send events to this very session. */
-static void for_each_task(Handlers *h, const Request *rq, EqArray ids, const void *params, TaskVerb verb) {
+static void for_each_task(Handlers *h, const Request *rq, EqArray ids, const void *params, TaskVerb verb,
+                          bool changes) {
         _cleanup_free_ TaskRecord **tasks = NULL;
         if (request_find_tasks(h, rq, ids, true, &tasks) < 0)
+                return;
+        if (changes && !may_change_all(rq, tasks, ids.n))
                 return;
         _cleanup_free_ int64_t *numbers = fault_calloc(ids.n + 1, sizeof(int64_t));
         if (!numbers) {
@@ -399,7 +423,7 @@ static int verb_cancel(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_cancel(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqCancel *)params)->ids, params, verb_cancel);
+        for_each_task(host, rq, ((const EqCancel *)params)->ids, params, verb_cancel, true);
 }
 
 static int verb_kill(Handlers *h, TaskRecord *t, const void *params) {
@@ -411,7 +435,7 @@ void handle_kill(void *host, const Request *rq, const void *params) {
         if (p->signal == 0)
                 request_error(rq, EQ_E_INVALID, "signal: 1..64");
         else
-                for_each_task(host, rq, p->ids, params, verb_kill);
+                for_each_task(host, rq, p->ids, params, verb_kill, false);
 }
 
 static int verb_hold(Handlers *h, TaskRecord *t, const void *params) {
@@ -419,7 +443,7 @@ static int verb_hold(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_hold(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_hold);
+        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_hold, true);
 }
 
 static int verb_release(Handlers *h, TaskRecord *t, const void *params) {
@@ -427,7 +451,7 @@ static int verb_release(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_release(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_release);
+        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_release, true);
 }
 
 static int verb_retry(Handlers *h, TaskRecord *t, const void *params) {
@@ -438,7 +462,7 @@ void handle_retry(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqRetry *p = params;
         if (!p->failed) {
-                for_each_task(h, rq, p->ids, params, verb_retry);
+                for_each_task(h, rq, p->ids, params, verb_retry, true);
                 return;
         }
         Caller caller = session_caller(rq->session);
@@ -448,6 +472,9 @@ void handle_retry(void *host, const Request *rq, const void *params) {
                 request_refused(rq, &refusal);
                 return;
         }
-        int64_t n = (int64_t)manager_retry_failed(h->manager, &caller, q, p->reset);
-        reply_numbers(rq, &n, 1);
+        size_t n;
+        if (manager_retry_failed(h->manager, &caller, q, p->reset, &n, &refusal) < 0)
+                request_refused(rq, &refusal);
+        else
+                reply_numbers(rq, &(int64_t) { (int64_t)n }, 1);
 }

@@ -122,6 +122,10 @@ void output_keep(Session *s) {
 void output_hold(Session *s, uint64_t from, uint64_t until) {
         if (until <= s->server->durable)
                 return;
+        if (s->server->not_durable) { /* nobody comes to let it go */
+                output_doom(s, "what it is told will never be durable");
+                return;
+        }
         OutputHold *last = s->n_holds > 0 ? &s->holds[s->n_holds - 1] : NULL;
         if (last && (last->until >= until || s->n_holds == SESSION_HOLDS_MAX)) {
                 last->until = MAX(last->until, until);

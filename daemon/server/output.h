@@ -30,7 +30,8 @@ bool output_charge(Session *s);
  * if that is not enough, the session is doomed. */
 void output_keep(Session *s);
 
-/* From byte `from` of the output stream on, not sent yet, nothing is sent before the store is durable up to `until`. */
+/* From byte `from` of the output stream on, not sent yet, nothing is sent before the store is durable up to `until`. If that will
+ * never be, the session is doomed. */
 void output_hold(Session *s, uint64_t from, uint64_t until);
 /* Bytes that may be sent now. */
 size_t output_sendable(const Session *s);

@@ -362,6 +362,7 @@ void server_durable(Server *s, uint64_t position) {
 }
 
 void server_not_durable(Server *s) {
+        s->not_durable = true;
         for (List *l; (l = list_first(&s->held));)
                 output_doom(LIST_ENTRY(l, Session, held_link), "what it was to be told is not durable");
 }

@@ -55,6 +55,7 @@ struct Server {
         List parked;   /* sessions with a request that waits for it: request_park() */
         const uint64_t *written;
         uint64_t durable; /* what server_durable() said last */
+        bool not_durable; /* server_not_durable() was called */
         size_t n_sessions;
         size_t n_handles; /* that the loop has not let go of, sessions included; freed at 0 */
         uint64_t next_number;
@@ -78,7 +79,7 @@ int server_new(uv_loop_t *loop, Users *users, const ServerConfig *config, const 
                const RequestHandler *handlers, void *host, char *ret_error, size_t error_size, Server **ret);
 /* All records up to this position are durable: what waited for them is sent. */
 void server_durable(Server *s, uint64_t position);
-/* Those above `durable` are lost: who waited for them is not answered, and loses the connection. */
+/* Those above `durable` are lost, for good: who waits for them, now or later, is not answered, and loses the connection. */
 void server_not_durable(Server *s);
 void server_rights_changed(Server *s);        /* who administers is asked again for every session that there is */
 void server_read(Server *s, uint64_t ticket); /* what was parked until then is served again */

@@ -84,12 +84,12 @@ static int finish(Store *s) {
 
 /* ---- damage in the victim ---- */
 
-/* Durably, before the segment goes, and told. 0 or LATER. */
+/* Durably, before the segment goes, and told. 0 or LATER. Repeatable, for what comes behind it may have to wait for space. */
 static int keep(Store *s, uint32_t at, const char *data, size_t n) {
         StoreDamage d;
         if (damage_keep(s->dir_fd, s->victim.number, at, data, n, &d) < 0)
                 return LATER;
-        damage_note(s, &d);
+        damage_note(s, s->victim.number, &d, true);
         return 0;
 }
 

@@ -37,6 +37,14 @@ typedef struct HintMaker {
 
 enum { DAMAGES_MAX = 32 }; /* not told yet; more at once are told by their files only */
 
+/* A damaged place that was told. A start, the reader and compaction each come to it, the last one more than once without space. */
+typedef struct ToldDamage {
+        uint64_t segment;
+        uint32_t at;
+        bool kept;
+} ToldDamage;
+enum { TOLD_MAX = 256 }; /* the last ones; an older one that is found again is told again */
+
 struct Store {
         /* Set while it is opened. */
         int dir_fd, event_fd;
@@ -52,6 +60,7 @@ struct Store {
         Batch collecting;
         StoreHealth seen_health; /* at the last dispatch */
         int seen_error;
+        bool seen_spent;
         int *free_marks, *found_marks; /* the latter were there when it was opened */
         size_t n_free_marks, n_found_marks;
 
@@ -65,9 +74,12 @@ struct Store {
         uint64_t durable;
         StoreHealth health;
         int error;
+        bool spent; /* a batch waits for space */
         StoreStats stats;
         StoreDamage damages[DAMAGES_MAX];
         size_t n_damages;
+        ToldDamage told[TOLD_MAX];
+        size_t n_told; /* ever: the next one takes the place n_told % TOLD_MAX */
 
         /* Shared with the reader thread, under reader_lock. */
         pthread_mutex_t reader_lock;
@@ -145,7 +157,10 @@ int place_read(int dir_fd, Segment *segment, const IndexPlace *place, const Reco
                Record *ret);
 /* Copies n bytes at `at` aside, durably. What is filled in can be told, also if that failed. 0 or negative errno. */
 int damage_keep(int dir_fd, uint64_t segment, uint32_t at, const char *data, size_t n, StoreDamage *ret);
-void damage_note(Store *s, const StoreDamage *d); /* any thread: store_next_damage() is to tell it */
+/* Any thread. Counts it. Is it to be told that this place is damaged, and is kept? Once; and again if it could not be kept before. */
+bool damage_is_news(Store *s, uint64_t segment, uint32_t at, bool kept);
+/* Any thread: store_next_damage() is to tell it, if it is news. */
+void damage_note(Store *s, uint64_t segment, const StoreDamage *d, bool kept);
 
 /* compact.c */
 bool store_may_compact(const Store *s);

@@ -59,11 +59,33 @@ int damage_keep(int dir_fd, uint64_t segment, uint32_t at, const char *data, siz
         return e;
 }
 
-void damage_note(Store *s, const StoreDamage *d) {
+/* Under lock. */
+static ToldDamage *find_told(Store *s, uint64_t segment, uint32_t at) {
+        for (size_t i = 0; i < MIN(s->n_told, (size_t)TOLD_MAX); i++)
+                if (s->told[i].segment == segment && s->told[i].at == at)
+                        return &s->told[i];
+        return NULL;
+}
+
+bool damage_is_news(Store *s, uint64_t segment, uint32_t at, bool kept) {
         (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind; here and below */
+        ToldDamage *t = find_told(s, segment, at);
+        bool news = !t || (kept && !t->kept);
+        s->stats.n_damaged += !t;
+        if (t)
+                t->kept = t->kept || kept;
+        else
+                s->told[s->n_told++ % TOLD_MAX] = (ToldDamage) { .segment = segment, .at = at, .kept = kept };
+        (void)pthread_mutex_unlock(&s->lock);
+        return news;
+}
+
+void damage_note(Store *s, uint64_t segment, const StoreDamage *d, bool kept) {
+        if (!damage_is_news(s, segment, (uint32_t)d->at, kept))
+                return;
+        (void)pthread_mutex_lock(&s->lock);
         if (s->n_damages < DAMAGES_MAX)
                 s->damages[s->n_damages++] = *d;
-        s->stats.n_damaged++;
         (void)pthread_mutex_unlock(&s->lock);
         store_ring(s);
 }
@@ -156,10 +178,11 @@ static bool find_place(Store *s, uint64_t queue, uint64_t seq, IndexPlace *ret) 
 
 static void keep_unreadable(Reading *g, const IndexPlace *p, const char *data, int e) {
         StoreDamage d;
-        if (damage_keep(g->store->dir_fd, p->segment, p->at, data, e == -EBADMSG ? p->size : 0, &d) < 0)
+        bool kept = damage_keep(g->store->dir_fd, p->segment, p->at, data, e == -EBADMSG ? p->size : 0, &d) >= 0;
+        if (!kept)
                 strcpy(d.kept, "nowhere"); /* for now: compaction lets it not go without */
         d.n_bytes = p->size;
-        damage_note(g->store, &d);
+        damage_note(g->store, p->segment, &d, kept);
 }
 
 static int read_task(Reading *g, uint64_t queue, uint64_t seq, Record *ret) {

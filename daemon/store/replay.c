@@ -38,7 +38,7 @@ static int keep_damaged(Replay *p, uint64_t segment, uint32_t at, const char *da
                 return e;
         }
         p->n_damaged++;
-        if (p->reader->damaged)
+        if (damage_is_news(p->store, segment, at, true) && p->reader->damaged)
                 p->reader->damaged(p->userdata, d.file, d.at, d.n_bytes, d.kept);
         return 0;
 }
@@ -561,7 +561,6 @@ int store_replay(Store *s, const StoreReader *reader, void *userdata, char *erro
         if (e >= 0)
                 e = tell(&p);
         s->oldest = p.n > 0 ? p.segments[0].number : s->active.number;
-        s->stats.n_damaged += p.n_damaged;
         segment_close(&p.latest);
         free(p.image);
         free(p.segments);

@@ -305,8 +305,7 @@ int store_append(Store *s, const StoreItem *items, size_t n) {
         if (s->seen_health == STORE_FAILED)
                 return -EIO;
         for (size_t i = 0; i < n; i++) {
-                bool grows = items[i].kind == STORE_TASK || items[i].kind == STORE_QUEUE;
-                if (s->seen_health == STORE_FULL && grows && !items[i].is_rest)
+                if (s->seen_health == STORE_FULL && items[i].kind == STORE_TASK && !items[i].is_rest)
                         return -ENOSPC;
                 if (items[i].body.len > RECORD_BODY_MAX)
                         return -EMSGSIZE;
@@ -339,6 +338,7 @@ void store_fail(Store *s, int error) {
         (void)pthread_cond_signal(&s->wake);
         (void)pthread_cond_broadcast(&s->done);
         (void)pthread_mutex_unlock(&s->lock);
+        store_ring(s);
 }
 
 const uint64_t *store_written(const Store *s) {
@@ -376,6 +376,7 @@ StoreHealth store_dispatch(Store *s, uint64_t *ret_position) {
         *ret_position = s->durable;
         s->seen_health = s->health;
         s->seen_error = s->error;
+        s->seen_spent = s->spent;
         (void)pthread_mutex_unlock(&s->lock);
         reader_call_done(s);
         return s->seen_health;
@@ -383,6 +384,10 @@ StoreHealth store_dispatch(Store *s, uint64_t *ret_position) {
 
 StoreHealth store_health(const Store *s) {
         return s->seen_health;
+}
+
+bool store_is_spent(const Store *s) {
+        return s->seen_spent;
 }
 
 int store_error(const Store *s) {

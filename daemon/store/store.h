@@ -11,8 +11,8 @@
  *
  * Failures. EIO, and any sync that fails, is the end: nothing is durable any more and nothing is retried, since the kernel
  * may have dropped what it could not write. No space is none, nor are descriptors that are short: new tasks are refused while the
- * next segment cannot be made, and what is in hand goes on in the one that is there; a batch that does not fit waits until there
- * is space again.
+ * next segment cannot be made, and what is in hand goes on in the one that is there, the reserve; a batch that does not fit waits
+ * until there is space again, and store_is_spent() says so meanwhile.
  *
  * Reading. Bodies of tasks that were not told when the store was opened are fetched by a reader thread:
  *
@@ -87,13 +87,13 @@ typedef struct StoreItem {
         uint8_t lane;
         uint64_t queue, seq;
         StoreBytes body; /* copied */
-        bool is_rest;    /* of a task that was taken long ago: written also without space for more, as its end is */
+        bool is_rest;    /* a TASK that was taken long ago: written also without space for more, as its end is */
 } StoreItem;
 
-/* n records, all or none, also over a loss of power. 0; -ENOSPC: no task can be taken now (TASK and QUEUE only); -EMSGSIZE:
+/* n records, all or none, also over a loss of power. 0; -ENOSPC: no task can be taken now (TASK only); -EMSGSIZE:
  * more than a quarter of a segment; -EIO: the store has failed; -ENOMEM. */
 int store_append(Store *s, const StoreItem *items, size_t n);
-/* From now on it has failed, with this errno: something could not be appended that must not be lost. */
+/* From now on it has failed, with this errno: something could not be appended that must not be lost. dispatch is to be called. */
 void store_fail(Store *s, int error);
 const uint64_t *store_written(const Store *s); /* position of the newest record; stays where it is */
 
@@ -105,7 +105,8 @@ int store_fd(const Store *s); /* readable: call dispatch */
 /* Durable up to *ret_position. FAILED: for ever. */
 StoreHealth store_dispatch(Store *s, uint64_t *ret_position);
 StoreHealth store_health(const Store *s);
-int store_error(const Store *s); /* errno of what failed or is full, negative; 0 */
+bool store_is_spent(const Store *s); /* FULL, and the reserve is used up: what is appended waits for space */
+int store_error(const Store *s);     /* errno of what failed or is full, negative; 0 */
 
 /* Bodies of tasks, as they were appended. */
 typedef struct StoreFetched {

@@ -189,7 +189,7 @@ static void set_durable(Store *s, uint64_t position, uint64_t n_records, uint64_
         s->noted = s->handed;
         s->handed = empty;
         s->durable = position;
-        s->busy = false;
+        s->busy = s->spent = false;
         s->stats.n_commits++;
         s->stats.n_records += n_records;
         latency_add(&s->stats.commits, usec);
@@ -226,6 +226,15 @@ static bool wait_a_moment(Store *s) {
 
 /* ---- commits ---- */
 
+static void set_spent(Store *s) {
+        (void)pthread_mutex_lock(&s->lock);
+        bool changed = !s->spent;
+        s->spent = true; /* until it is durable */
+        (void)pthread_mutex_unlock(&s->lock);
+        if (changed)
+                store_ring(s);
+}
+
 /* 0, or a negative errno that is the end. */
 static int place_all(Store *s, const Batch *b, Placed *ret) {
         size_t done = 0;
@@ -234,6 +243,7 @@ static int place_all(Store *s, const Batch *b, Placed *ret) {
                 if (e >= 0 || !store_is_short(e))
                         return e;
                 set_health(s, STORE_FULL, e);
+                set_spent(s);
                 if (!wait_a_moment(s))
                         return e;
         }

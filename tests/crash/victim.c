@@ -134,8 +134,7 @@ static _Noreturn void leave_failed(void) {
 /* False: there is no space for it. */
 static bool append(StoreItem *items, size_t n, uint64_t version) {
         uint32_t group = n > 1 ? ++n_groups : 0;
-        bool full = store_health(store) == STORE_FULL,
-             grows = items[0].kind == STORE_TASK || items[0].kind == STORE_QUEUE;
+        bool full = store_health(store) == STORE_FULL, grows = items[0].kind == STORE_TASK;
         int r = store_append(store, items, n);
         if (faulty && store_health(store) == STORE_FAILED)
                 leave_failed();

@@ -323,6 +323,8 @@ static void check_opened(const Hit *h, const char *now, bool all_read, const cha
         unsigned told = W.n_damaged + W.n_noticed, n_bad = fetch_all();
         while (store_next_damage(W.store, &d)) {
                 told++;
+                W.n_damaged++;
+                W.damaged_at = d.at;
                 snprintf(W.damaged, sizeof(W.damaged), "%s", d.file);
         }
         bool some = check_served(h, when);
@@ -354,6 +356,20 @@ static void compact_away(const Hit *h) {
         ck_assert_msg(access(path, F_OK) != 0, "%s stays", h->file->name);
 }
 
+/* Whoever came to it first: a start, a fetch or compaction. */
+static void was_told_once(const Hit *h) {
+        StoreDamage d;
+        StoreStats stats;
+        while (store_next_damage(W.store, &d)) {
+                ck_assert_msg(W.n_damaged == 0 || d.at != W.damaged_at || strcmp(d.file, W.damaged) != 0,
+                              "%s: told again: %s byte %zu bit %d, %s of kind %d at %u", end_names[base.end],
+                              h->file->name, h->byte, h->bit, what_names[h->what], (int)h->record.kind, h->at);
+                W.n_damaged++;
+        }
+        store_stats(W.store, &stats);
+        ck_assert_uint_eq(stats.n_damaged, W.n_damaged);
+}
+
 static void trial(Hit h, bool all_read, bool compact) {
         write_base();
         if (all_read)
@@ -366,6 +382,7 @@ static void trial(Hit h, bool all_read, bool compact) {
         check_opened(&h, now, all_read, "opened");
         if (compact && h.what != HINT && h.what != MARKS) {
                 compact_away(&h);
+                was_told_once(&h);
                 W.store = store_close(W.store);
                 reopen();
                 (void)fetch_all();
@@ -593,8 +610,62 @@ TEST(a_header_that_is_gone_costs_nothing) {
         ck_assert_uint_ge(n_hits[HEADER], 3 * 6 * 3);
 }
 
+/* A start, and compaction, which has no space to go on behind it: each time that it tries again. */
+TEST(damage_is_told_once_however_often_somebody_comes_to_it) {
+        static const char large[4000];
+        StoreDamage d;
+        StoreStats stats;
+        uint64_t durable;
+        begin(SEGMENT);
+        put_queue(0, 'a');
+        W.want[0].last_seq = SEQS - 1;
+        for (size_t n = 0; n < SEGMENT; n += sizeof(large)) { /* until there is a second segment */
+                ck_assert_int_eq(put(STORE_TASK, 0, SEQS - 1, 0, large, sizeof(large)), 0);
+                forget(0, SEQS - 1);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+        W.store = store_close(W.store);
+        each_file(load_file);
+        const File *first = NULL;
+        for (size_t i = 0; i < base.n; i++)
+                if (strncmp(base.files[i].name, "log-", 4) == 0 &&
+                    (!first || strcmp(base.files[i].name, first->name) < 0))
+                        first = &base.files[i];
+        ck_assert_ptr_nonnull(first);
+        Hit h = hit(first, SEGMENT_HEADER + record_size(4) + RECORD_HEADER, 0); /* the second one of the queue's */
+        ck_assert_int_eq(h.record.kind, STORE_QUEUE);
+        (void)flip(&h);
+        each_file(remove_hint);
+        reopen();
+        ck_assert_uint_eq(W.n_damaged, 1);
+        fault_set(FAULT_SPACE, 1, true);
+        for (size_t n = 0; n < SEGMENT / 5 * 4; n += sizeof(large)) /* of the reserve nothing is left for copies */
+                ck_assert_int_eq(put(STORE_TASK, 0, SEQS - 1, 0, large, sizeof(large)), 0);
+        (void)commit();
+        for (int i = 0; i < 20; i++) {
+                forget(0, SEQS - 1);
+                ck_assert_int_eq(commit(), STORE_FULL);
+                ck_assert(!store_next_damage(W.store, &d));
+        }
+        store_stats(W.store, &stats);
+        ck_assert_uint_eq(stats.oldest, 1); /* it has tried */
+        ck_assert_uint_eq(stats.n_damaged, 1);
+        fault_set(FAULT_SPACE, 0, false);
+        while (store_health(W.store) == STORE_FULL)
+                (void)wait_event(&durable);
+        compact_away(&h);
+        ck_assert(!store_next_damage(W.store, &d));
+        W.store = store_close(W.store);
+        reopen();
+        ck_assert_uint_eq(W.n_damaged, 0);
+        ck_assert(W.got[0].there && W.got[0].definition == 'a');
+        W.store = store_close(W.store);
+        done();
+}
+
 RUN_TESTS("damage", 120, test_a_bit_anywhere_of_a_store_that_was_closed, test_a_bit_anywhere_of_a_store_that_was_killed,
           test_a_bit_anywhere_of_a_store_that_lost_its_power, test_each_byte_of_the_headers,
           test_each_byte_of_the_end_of_a_log_that_was_killed, test_a_record_without_a_header_costs_only_itself,
           test_a_bit_of_the_record_of_a_queue_costs_nothing,
-          test_damage_that_comes_later_is_found_before_its_segment_goes, test_a_header_that_is_gone_costs_nothing)
+          test_damage_that_comes_later_is_found_before_its_segment_goes, test_a_header_that_is_gone_costs_nothing,
+          test_damage_is_told_once_however_often_somebody_comes_to_it)

@@ -5,14 +5,71 @@
 
 static Host h;
 
-TEST(what_a_queue_became_while_there_was_no_space_is_written_when_there_is) {
+static bool is_durable(const Host *host, uint64_t position) {
+        return host->durable >= position;
+}
+
+static bool has_failed(const Host *host, uint64_t unused) {
+        return host->not_durable;
+}
+
+static void refused(int r, int error, const char *says) {
+        ck_assert_int_eq(r, error);
+        ck_assert_int_eq(h.refusal.code, EQ_E_STORE);
+        ck_assert_msg(strstr(h.refusal.text, says) != NULL, "%s", h.refusal.text);
+}
+
+/* There is none before, during or after it. */
+TEST(what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve) {
+        Caller a;
+        QueueRecord *q;
+        const EqArray none = { 0 };
+        EqSubmit held = { 0 };
         durable_begin(&h, NULL);
+        (void)host_queue(&h, "small", (const char *const[]) { "max_tasks=1", "on_full=drop-oldest", NULL });
+        EQ_SET(&held, Submit, hold, true);
+        TaskRecord *oldest = host_task(&h, "small", held), *t;
+        until(&h, is_durable, *manager_written(h.m));
         fill_store(&h);
+        a = anna(&h);
+        refused(host_submit(&h, a, "small", held, &t), -ENOSPC, "make room on its file system");
+        ck_assert_state(oldest, WAITING); /* it is not dropped for nothing */
+        refused(manager_queue_create(h.m, &a, eq_str("another"), &none, false, &q, &h.refusal), -ENOSPC,
+                "make room on its file system");
+        ck_assert_ptr_null(manager_queue(h.m, eq_str("another")));
+        ck_assert_int_eq(manager_may_change(durable_q(&h), &h.refusal), 0);
         queue_pause(durable_q(&h)->queue);
         manager_queue_changed(durable_q(&h));
-        free_store(&h);
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert(!has_space(&h, 0));
         durable_restart(&h);
         ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "paused");
+        durable_done(&h);
+}
+
+static bool is_durable_or_spent(const Host *host, uint64_t position) {
+        return is_durable(host, position) || store_is_spent(durable_store(host->m));
+}
+
+/* What was taken before that is seen waits for space, and comes. */
+TEST(when_the_reserve_is_used_up_changes_are_refused_until_there_is_space) {
+        durable_begin(&h, NULL);
+        fill_store(&h);
+        QueueRecord *q = durable_q(&h);
+        TaskRecord *t = task_of_q(&h, 1);
+        queue_pause(q->queue); /* what is released does not run */
+        for (int i = 0; i < 5000 && manager_may_change(q, &h.refusal) == 0; i++) {
+                ck_assert_int_eq(i % 2 == 0 ? manager_release(h.m, t) : manager_hold(h.m, t), 0);
+                until(&h, is_durable_or_spent, *manager_written(h.m));
+        }
+        Caller r = root(&h);
+        refused(manager_may_change(q, &h.refusal), -ENOSPC, "not even for a change");
+        refused(manager_may_control(h.m, &r, q, &h.refusal), -ENOSPC, "make room on its file system");
+        ck_assert_int_eq(manager_may_wait(q, &h.refusal), 0);
+        fault_set(FAULT_SPACE, 0, false);
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_int_eq(manager_may_change(q, &h.refusal), 0);
+        until(&h, has_space, 0);
         durable_done(&h);
 }
 
@@ -21,10 +78,6 @@ static unsigned n_lost;
 static void on_lost(TaskWait *w, TaskWaitEnd end) {
         ck_assert_int_eq(end, TASK_WAIT_LOST);
         n_lost++;
-}
-
-static bool has_failed(const Host *host, uint64_t unused) {
-        return durable_has_failed(durable_q(host));
 }
 
 /* And its record stays for as long as somebody looks at it. */
@@ -144,8 +197,182 @@ TEST(waits_for_what_a_failed_store_will_not_tell_are_lost_and_others_go_on) {
         durable_done(&h);
 }
 
-RUN_TESTS("durable", 60, test_what_a_queue_became_while_there_was_no_space_is_written_when_there_is,
+/* A store that fails while nothing is being written: it has written all that was asked of it. */
+static void fail_store(void) {
+        until(&h, is_durable, *manager_written(h.m));
+        store_fail(durable_store(h.m), -EIO);
+        until(&h, has_failed, 0);
+}
+
+static int set_queue(QueueRecord *q, const char *attribute) {
+        Caller r = root(&h);
+        EqBuffer b = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&b);
+        eq_pack_cstr(&pk, attribute);
+        EqArray set = { .raw = eq_bytes(b.data, b.len), .n = 1 };
+        int e = manager_queue_set(h.m, &r, q, &set, &h.refusal);
+        eq_buffer_done(&b);
+        return e;
+}
+
+TEST(nothing_of_a_durable_queue_is_changed_when_the_store_has_failed) {
+        static const char *const volatile_queue[] = { "durable=no", NULL };
+        size_t n = 0;
+        Tunable t;
+        QueueRecord *made;
+        const EqArray none = { 0 };
+        durable_begin(&h, NULL);
+        QueueRecord *q = durable_q(&h), *memory = host_queue(&h, "memory", volatile_queue);
+        host_end(&h, host_task(&h, "memory", (EqSubmit) { 0 }), TASK_BAD);
+        TaskRecord *failed = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        host_end(&h, failed, TASK_BAD);
+        fail_store();
+        ck_assert_state(failed, FAILED);
+        uint64_t written = *manager_written(h.m);
+        Caller r = root(&h);
+        refused(host_submit(&h, r, "q", (EqSubmit) { 0 }, &failed), -EIO, "restart eqd");
+        refused(manager_may_control(h.m, &r, q, &h.refusal), -EIO, "restart eqd");
+        refused(manager_may_change(q, &h.refusal), -EIO, "restart eqd");
+        refused(manager_may_wait(q, &h.refusal), -EIO, "restart eqd");
+        refused(set_queue(q, "max_active=3"), -EIO, "restart eqd");
+        refused(set_queue(q, "durable=no"), -EIO, "restart eqd");
+        refused(manager_queue_create(h.m, &r, eq_str("another"), &none, false, &made, &h.refusal), -EIO, "restart eqd");
+        refused(manager_retry_failed(h.m, &r, NULL, false, &n, &h.refusal), -EIO, "restart eqd");
+        refused(manager_retry_failed(h.m, &r, q, false, &n, &h.refusal), -EIO, "restart eqd");
+        refused(manager_reload(h.m, &h.refusal), -EIO, "restart eqd");
+        ck_assert_int_eq(manager_find_tunable(h.m, eq_str("queue.durable"), &t, &h.refusal), 0);
+        refused(manager_tunable_set(h.m, &t, eq_str("no"), &h.refusal), -EIO, "restart eqd");
+        ck_assert_uint_eq(q->attributes.engine.max_active, 1);
+        ck_assert_int_eq(manager_retry_failed(h.m, &r, memory, false, &n, &h.refusal), 0);
+        ck_assert_uint_eq(n, 1);
+        host_end(&h, seq_index_get(&memory->tasks, 1), TASK_OK);
+        QueueRecord *empty = host_queue(&h, "empty", volatile_queue);
+        refused(set_queue(empty, "durable=yes"), -EIO, "restart eqd");
+        ck_assert(!empty->attributes.durable);
+        ck_assert_int_eq(set_queue(empty, "max_active=3"), 0);
+        ck_assert_int_eq(manager_may_control(h.m, &r, memory, &h.refusal), 0);
+        ck_assert_int_eq(manager_may_wait(memory, &h.refusal), 0);
+        ck_assert_uint_eq(*manager_written(h.m), written); /* else its answer would end the connection */
+        durable_done(&h);
+}
+
+static void a_turn(void) {
+        uv_run(&h.loop, UV_RUN_NOWAIT);
+}
+
+/* It was, at the next sign of life of the store, where that had failed with everything written. */
+TEST(an_end_that_was_not_written_is_never_told) {
+        durable_begin(&h, (const char *const[]) { "at_most_once=yes", NULL });
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        fail_store();
+        unsigned n_events = h.n_events;
+        host_end(&h, t, TASK_OK);
+        ck_assert(t->unsettled);
+        store_fail(durable_store(h.m), -EIO);
+        a_turn();
+        ck_assert(t->unsettled);
+        ck_assert_uint_eq(h.n_events, n_events);
+        ck_assert_uint_gt(*manager_written(h.m), h.durable); /* an answer would not be sent either */
+        durable_restart(&h);
+        until(&h, is_there, 1);
+        ck_assert_state(task_of_q(&h, 1), FAILED);
+        ck_assert_int_eq(task_of_q(&h, 1)->end_reason, EQ_REASON_LOST);
+        durable_done(&h);
+}
+
+typedef struct Waits {
+        QueueWaiter flush, drain, join;
+        RemoveWaiter removal;
+        SpaceWaiter space;
+        unsigned n_given_up, n_over, n_retried;
+} Waits;
+static Waits waits;
+
+static void on_wait(QueueWaiter *w) {
+        *(w->given_up ? &waits.n_given_up : &waits.n_over) += 1;
+}
+
+static void on_removal(RemoveWaiter *w) {
+        *(w->given_up ? &waits.n_given_up : &waits.n_over) += 1;
+}
+
+static void on_space(SpaceWaiter *w, bool ok) {
+        TaskRecord *t;
+        waits.n_retried++;
+        ck_assert(ok);
+        refused(host_submit(&h, anna(&h), w->queue->queue->name, (EqSubmit) { 0 }, &t), -EIO, "restart eqd");
+}
+
+TEST(all_who_wait_for_a_durable_queue_are_told_when_the_store_fails_and_others_go_on) {
+        QueueWaiter other = { .done = on_wait };
+        durable_begin(&h, (const char *const[]) { "max_tasks=1", "on_full=block", NULL });
+        QueueRecord *removed = host_queue(&h, "removed", NULL), *empty = host_queue(&h, "empty", NULL),
+                    *memory = host_queue(&h, "memory", (const char *const[]) { "durable=no", NULL });
+        Queue *q = durable_q(&h)->queue;
+        waits = (Waits) { .flush.done = on_wait,
+                          .drain.done = on_wait,
+                          .join.done = on_wait,
+                          .removal.done = on_removal,
+                          .space.retry = on_space };
+        RemoveWaiter at_once = { .done = on_removal };
+        EqSubmit held = { 0 };
+        EQ_SET(&held, Submit, hold, true);
+        TaskRecord *volatile_task = host_task(&h, "memory", held), *t = host_task(&h, "removed", (EqSubmit) { 0 });
+        (void)host_task(&h, "q", held);
+        until(&h, is_running, 0);
+        ck_assert_int_eq(manager_wait_space(h.m, durable_q(&h), &waits.space, 0), 0);
+        queue_flush(q, &waits.flush);
+        queue_drain(q, &waits.drain);
+        queue_join(q, &waits.join);
+        queue_flush(memory->queue, &other);
+        ck_assert_int_eq(manager_queue_rm(h.m, removed, true, &waits.removal, &h.refusal), 0);
+        until(&h, is_durable, *manager_written(h.m));
+        list_init(&at_once.link);
+        ck_assert_int_eq(manager_queue_rm(h.m, empty, false, &at_once, &h.refusal), 0); /* its timer is set */
+        store_fail(durable_store(h.m), -EIO);
+        until(&h, has_failed, 0);
+        ck_assert_uint_eq(waits.n_given_up, 5);
+        ck_assert_uint_eq(waits.n_retried, 1);
+        ck_assert_uint_eq(waits.n_over, 0);
+        host_end(&h, t, TASK_STOPPED);
+        host_advance(&h, USEC_PER_SEC);
+        ck_assert_ptr_eq(manager_queue(h.m, eq_str("removed")), removed);
+        ck_assert_ptr_eq(manager_queue(h.m, eq_str("empty")), empty);
+        ck_assert_int_eq(manager_cancel(h.m, volatile_task, false, 0, USEC_NEVER), 0);
+        ck_assert_uint_eq(waits.n_over, 1);
+        durable_restart(&h);
+        ck_assert_ptr_nonnull(manager_queue(h.m, eq_str("removed")));
+        ck_assert_ptr_nonnull(manager_queue(h.m, eq_str("empty")));
+        durable_done(&h);
+}
+
+/* Memory is out where nobody can be refused any more. */
+TEST(an_end_without_memory_for_it_is_a_failure_of_the_store) {
+        QueueWaiter w = { .done = on_wait };
+        durable_begin(&h, NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        until(&h, is_durable, *manager_written(h.m));
+        waits = (Waits) { 0 };
+        queue_flush(durable_q(&h)->queue, &w);
+        store_fail(durable_store(h.m), -ENOMEM); /* as append() does it then */
+        host_end(&h, t, TASK_OK);
+        ck_assert(!h.not_durable); /* who is at work is not disturbed */
+        refused(manager_may_change(durable_q(&h), &h.refusal), -EIO, "Cannot allocate memory");
+        until(&h, has_failed, 0);
+        ck_assert(t->unsettled);
+        durable_done(&h);
+}
+
+RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve,
+          test_when_the_reserve_is_used_up_changes_are_refused_until_there_is_space,
           test_who_waits_for_a_task_that_was_not_written_is_told_so,
           test_a_task_that_is_canceled_before_it_ran_is_never_shown_as_running,
           test_a_stop_clears_no_mark_of_what_it_could_not_write, test_after_a_stop_in_order_nothing_counts_as_cut_short,
-          test_waits_for_what_a_failed_store_will_not_tell_are_lost_and_others_go_on)
+          test_waits_for_what_a_failed_store_will_not_tell_are_lost_and_others_go_on,
+          test_nothing_of_a_durable_queue_is_changed_when_the_store_has_failed,
+          test_an_end_that_was_not_written_is_never_told,
+          test_all_who_wait_for_a_durable_queue_are_told_when_the_store_fails_and_others_go_on,
+          test_an_end_without_memory_for_it_is_a_failure_of_the_store)

@@ -127,7 +127,9 @@ typedef struct Host {
         Refusal refusal;
         EqBuffer options; /* of the last submit */
         unsigned n_events;
-        uint64_t ticket; /* the last one that was told */
+        uint64_t ticket;  /* the last one that was told */
+        uint64_t durable; /* likewise */
+        bool not_durable;
         bool stopped;
 } Host;
 
@@ -143,7 +145,17 @@ static inline void host_stopped(void *userdata) {
 static inline void host_read(void *userdata, uint64_t ticket) {
         ((Host *)userdata)->ticket = ticket;
 }
-static const ManagerHooks host_hooks = { .event = host_event, .ready = host_ready, .read = host_read };
+static inline void host_durable(void *userdata, uint64_t position) {
+        ((Host *)userdata)->durable = position;
+}
+static inline void host_not_durable(void *userdata) {
+        ((Host *)userdata)->not_durable = true;
+}
+static const ManagerHooks host_hooks = { .event = host_event,
+                                         .ready = host_ready,
+                                         .read = host_read,
+                                         .durable = host_durable,
+                                         .not_durable = host_not_durable };
 
 /* change: what to do with the configuration before the manager gets it; NULL: leave it as it is by default. kept_fd: of a
  * manager before this one, -1: there was none. */

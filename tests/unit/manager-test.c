@@ -692,8 +692,11 @@ TEST(retry_by_hand_runs_it_again_under_its_id) {
         ck_assert_int_eq(manager_retry(h.m, t, false), 1);
         host_end(&h, t, TASK_BAD);
         Caller b = bob(&h), a = anna(&h);
-        ck_assert_uint_eq(manager_retry_failed(h.m, &b, NULL, false), 0);
-        ck_assert_uint_eq(manager_retry_failed(h.m, &a, NULL, false), 1);
+        size_t n;
+        ck_assert_int_eq(manager_retry_failed(h.m, &b, NULL, false, &n, &h.refusal), 0);
+        ck_assert_uint_eq(n, 0);
+        ck_assert_int_eq(manager_retry_failed(h.m, &a, NULL, false, &n, &h.refusal), 0);
+        ck_assert_uint_eq(n, 1);
         ck_assert_state(t, RUNNING);
         ck_assert_uint_eq(t->task.attempt, 2);
         host_end(&h, t, TASK_OK);

@@ -136,6 +136,37 @@ TEST(what_cannot_become_durable_is_not_answered_and_only_that_connection_ends) {
         stop();
 }
 
+/* It was mute for ever. */
+TEST(what_is_told_after_that_and_cannot_become_durable_ends_its_connection_too) {
+        start();
+        server_durable(h.server, 3);
+        server_not_durable(h.server);
+        test_client_wait(&a, 1);
+        test_client_wait(&b, 2);
+        test_client_send_all(&h, &a);
+        test_client_send_all(&h, &b);
+        TURN_UNTIL(&h, h.n_pending == 2);
+        written = 3;
+        PendingRequest *p = h.pending[1];
+        request_reply_nil(&p->request);
+        request_hold(&p->request); /* of what is */
+        pending_request_done(p);
+        expect(&b, 2);
+        written = 4;
+        p = h.pending[0];
+        request_reply_nil(&p->request);
+        request_hold(&p->request);
+        pending_request_done(p);
+        test_client_expect_end(&h, &a);
+        test_client_call(&b, 3, "ping");
+        test_client_send_all(&h, &b);
+        expect(&b, 3);
+        test_client_call(&b, 4, "reload");
+        test_client_send_all(&h, &b);
+        test_client_expect_end(&h, &b);
+        stop();
+}
+
 TEST(a_client_that_leaves_before_its_change_is_durable_is_forgotten) {
         start();
         test_client_call(&a, 1, "reload");
@@ -179,6 +210,7 @@ RUN_TESTS("output", 30, test_an_answer_that_speaks_of_a_change_waits_until_that_
           test_answers_before_it_and_to_others_do_not_wait, test_answers_behind_it_keep_their_order,
           test_of_many_changes_none_is_answered_early, test_a_deferred_answer_waits_if_its_handler_says_so,
           test_what_cannot_become_durable_is_not_answered_and_only_that_connection_ends,
+          test_what_is_told_after_that_and_cannot_become_durable_ends_its_connection_too,
           test_a_client_that_leaves_before_its_change_is_durable_is_forgotten,
           test_a_half_closed_connection_ends_only_after_its_answer,
           test_without_memory_for_answers_a_change_is_not_answered_early_either)

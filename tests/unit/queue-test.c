@@ -569,6 +569,30 @@ TEST(waiters_may_leave_at_any_moment_and_the_others_still_wait_for_theirs) {
         ck_assert_str_eq(queue_state_name(r->queue), "open");
 }
 
+TEST(waits_that_are_given_up_are_called_and_later_ones_count_anew) {
+        RIG(r, 4);
+        RigWaiter given_up[] = { RIG_WAITER, RIG_WAITER, RIG_WAITER, RIG_WAITER }, later = RIG_WAITER;
+        Task *first = rig_submit(r), *second = rig_submit(r);
+        queue_flush(r->queue, &given_up[0].waiter);
+        queue_flush(r->queue, &given_up[1].waiter);
+        queue_join(r->queue, &given_up[2].waiter);
+        queue_drain(r->queue, &given_up[3].waiter);
+        queue_give_up_waits(r->queue);
+        for (size_t i = 0; i < ELEMENTSOF(given_up); i++) {
+                ck_assert_uint_eq(given_up[i].n_calls, 1);
+                ck_assert(given_up[i].waiter.given_up);
+        }
+        queue_flush(r->queue, &later.waiter);
+        rig_end(r, first, TASK_OK);
+        ck_assert_uint_eq(later.n_calls, 0);
+        rig_end(r, second, TASK_OK);
+        ck_assert_uint_eq(later.n_calls, 1);
+        ck_assert(!later.waiter.given_up);
+        ck_assert_str_eq(queue_state_name(r->queue), "open");
+        for (size_t i = 0; i < ELEMENTSOF(given_up); i++)
+                ck_assert_uint_eq(given_up[i].n_calls, 1);
+}
+
 TEST(freeing_a_queue_calls_its_waiters) {
         RIG(r, 4);
         RigWaiter w = RIG_WAITER;
@@ -788,8 +812,9 @@ RUN_TESTS("queue", 20, test_tasks_start_in_order_of_seq_one_at_a_time,
           test_flush_does_not_wait_for_an_old_task_retried_by_hand_later,
           test_flush_waits_for_reserved_tasks_and_not_for_those_given_back,
           test_waiters_may_leave_at_any_moment_and_the_others_still_wait_for_theirs,
-          test_freeing_a_queue_calls_its_waiters, test_capacity_counts_pending_and_reserved_tasks_and_their_bytes,
-          test_the_last_seq_is_followed_by_none, test_counters_say_what_was_accepted_how_it_ended_and_what_was_refused,
+          test_waits_that_are_given_up_are_called_and_later_ones_count_anew, test_freeing_a_queue_calls_its_waiters,
+          test_capacity_counts_pending_and_reserved_tasks_and_their_bytes, test_the_last_seq_is_followed_by_none,
+          test_counters_say_what_was_accepted_how_it_ended_and_what_was_refused,
           test_space_is_told_whenever_room_falls_free,
           test_the_oldest_is_of_the_normal_lane_eligible_or_not_else_urgent, test_an_expired_task_never_starts,
           test_a_task_that_started_once_does_not_expire_in_its_back_off,

@@ -79,7 +79,7 @@ static inline void fill_store(Host *h) {
 
 static inline bool has_space(const Host *h, uint64_t unused) {
         Refusal refusal;
-        return durable_check(h->m, durable_q(h), &refusal) == 0;
+        return durable_may_grow(durable_q(h), &refusal) == 0;
 }
 
 static inline void free_store(Host *h) {
