@@ -252,6 +252,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
         queue_settle_pool(m, q);
+        durable_follow(q);
         *ret = q;
         return 0;
 }
@@ -388,6 +389,7 @@ static void put_into_force(Manager *m, QueueRecord *q) {
         queue_settle_pool(m, q);
         settle_life(m, &q->attributes);
         queue_set_params(q->queue, &q->attributes.engine);
+        durable_follow(q);
         rescue_follow(m, q);
         workers_recheck(m, q);
         plugins_changed(m, q);

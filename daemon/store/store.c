@@ -415,7 +415,7 @@ uint64_t store_queue_bytes(Store *s, uint64_t queue) {
 
 int store_mark_ready(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt, _Atomic uint64_t **ret_word,
                      uint64_t *ret_value) {
-        if (s->n_free_marks == 0)
+        if (s->n_free_marks == 0 || fault_hit(FAULT_MARK))
                 return STORE_MARK_NONE;
         int slot = s->free_marks[--s->n_free_marks];
         *ret_word = marks_prepare(s->marks, slot, queue, seq, attempt, ret_value);
@@ -429,6 +429,15 @@ int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt) {
         if (slot != STORE_MARK_NONE)
                 atomic_store(word, value);
         return slot;
+}
+
+void store_mark_set(Store *s, int slot) {
+        if (slot != STORE_MARK_NONE)
+                marks_set(s->marks, slot);
+}
+
+size_t store_n_free_marks(const Store *s) {
+        return s->n_free_marks;
 }
 
 void store_mark_process(Store *s, int slot, const StoreProcess *p) {

@@ -144,7 +144,9 @@ int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt);
 /* One that counts from when *ret_value is stored in **ret_word, which any thread may do until it is unmarked. */
 int store_mark_ready(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt, _Atomic uint64_t **ret_word,
                      uint64_t *ret_value);
+void store_mark_set(Store *s, int slot); /* the same, where no thread does it */
 void store_unmark(Store *s, int slot);
+size_t store_n_free_marks(const Store *s);
 void store_unmark_found(Store *s); /* when what came of those runs is on the disk */
 
 /* A process, for ever: with pid 0, or ticks 0, it is not known. */
