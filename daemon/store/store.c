@@ -437,7 +437,7 @@ void store_mark_set(Store *s, int slot) {
 }
 
 size_t store_n_free_marks(const Store *s) {
-        return s->n_free_marks;
+        return fault_hit(FAULT_MARK) ? 0 : s->n_free_marks;
 }
 
 void store_mark_process(Store *s, int slot, const StoreProcess *p) {

@@ -130,6 +130,21 @@ def at_most_once_ends_what_a_worker_had(eqd):
     equal([ended(c, last)[f] for f in ("state", "reason")], ["FAILED", "lost"])
 
 
+@test(env={"EQD_FAULT": "mark:1+"})
+def without_marks_only_at_most_once_waits_and_it_is_told_once(eqd):
+    eqd.ok("queue", "create", "q", "at_most_once=yes")
+    waits = [eqd.submit("-q", "q", "--", "true") for _ in range(3)]
+    for _ in range(3):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    contains(eqd.ok("why", waits[0]), "persist", "at_most_once", "65536")
+    contains(eqd.ok("queue", "ls"), "persist")
+    equal(eqd.show(waits[0])["state"], "QUEUED")
+    equal(eqd.log_text().count("as many as can be"), 1, eqd.log_text())
+    crash(eqd)
+    for task in waits:
+        eqd.ends_as(task, "DONE", attempt=1)
+
+
 @test()
 def a_task_that_was_running_at_too_many_crashes_is_dead(eqd):
     eqd.ok("queue", "create", "q", "max_crashes=2")
