@@ -9,6 +9,7 @@
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 #include "manager/window.h"
 
@@ -27,11 +28,8 @@ typedef struct Durable {
         unsigned n_handles;
         List arriving;  /* of TaskRecord::recent_link: appended, to be pushed; in order */
         List leaving;   /* likewise: ended, to be settled */
-        List clearing;  /* likewise: appended that they start, to be started */
         LateMark *late; /* of cap_late, the first n_late in order */
         size_t n_late, cap_late;
-        bool no_marks;        /* it was said that there are none */
-        bool has_blocked;     /* queues that wait for one */
         bool has_found;       /* marks of the eqd before, until found_until is on the disk */
         uint64_t found_until; /* what came of those runs */
         EqBuffer scratch;     /* bodies of what is being appended */
@@ -310,92 +308,6 @@ void durable_put_stopped(TaskRecord *t, const TaskFate *fate) {
         t->run->mark = STORE_MARK_NONE;
 }
 
-/* ---- at most once ---- */
-
-enum { MARKS_ENOUGH = STORE_MARKS / 16 }; /* free: the next lack of them is told again */
-
-void durable_follow(QueueRecord *q) {
-        queue_set_clears(q->queue, durable_queue(q) && q->attributes.at_most_once);
-        if (!q->queue->clears)
-                queue_set_blocked(q->queue, EQ_REASON_NONE);
-}
-
-bool durable_waits_for_mark(const QueueRecord *q) {
-        return q->queue->blocked != EQ_REASON_NONE;
-}
-
-void durable_marks_are_out(Manager *m) {
-        if (m->durable->no_marks)
-                return;
-        m->durable->no_marks = true;
-        log_event(STORE_MARKS_OUT, (0), STORE_MARKS);
-}
-
-/* In each turn of the loop while there were none. Not as soon as one is free: that may be in the middle of anything. */
-static void look_at_marks(Durable *d) {
-        size_t n_free = store_n_free_marks(d->store);
-        if (n_free >= MARKS_ENOUGH)
-                d->no_marks = false;
-        if (!d->has_blocked || n_free == 0)
-                return;
-        d->has_blocked = false; /* those that get none set it again */
-        engine_hold(&d->manager->engine);
-        for (QueueRecord *q = d->manager->queues; q; q = q->hh.next)
-                queue_set_blocked(q->queue, EQ_REASON_NONE);
-        engine_unhold(&d->manager->engine);
-}
-
-int durable_clear(TaskRecord *t) {
-        QueueRecord *q = t->queue;
-        Durable *d = q->manager->durable;
-        _Atomic uint64_t *word;
-        uint64_t value;
-        if (!durable_queue(q))
-                return 0;
-        int mark = store_mark_ready(d->store, q->queue->id, t->task.seq, t->task.attempt, &word, &value);
-        if (mark == STORE_MARK_NONE) {
-                durable_marks_are_out(q->manager);
-                d->has_blocked = true;
-                queue_set_blocked(q->queue, EQ_REASON_PERSIST);
-                return -EAGAIN;
-        }
-        int r = run_begin(t, clock_realtime(q->manager->clock));
-        if (r < 0) {
-                store_unmark(d->store, mark);
-                return r;
-        }
-        t->run->mark = mark;
-        t->run->cleared = true;
-        durable_put_state(t, NULL);
-        if (d->health == STORE_FAILED) /* its queue was paused */
-                return -EIO;
-        t->stored_at = d->manager->written;
-        list_append(&d->clearing, &t->recent_link);
-        return 1;
-}
-
-void durable_run_is_over(TaskRecord *t) {
-        if (!t->run || !t->run->cleared)
-                return;
-        t->run->cleared = false;
-        list_remove(&t->recent_link); /* of `clearing`, or of none */
-}
-
-void durable_not_started(TaskRecord *t) {
-        bool was_cleared = t->run && t->run->cleared;
-        durable_run_is_over(t);
-        if (was_cleared && durable_queue(t->queue))
-                durable_put_stopped(t, NULL);
-        else
-                durable_stopped(t);
-}
-
-/* None of them has begun; they go back to their places. */
-static void clear_none(Durable *d) {
-        for (List *l; (l = list_first(&d->clearing));)
-                engine_task_uncleared(&d->manager->engine, &LIST_ENTRY(l, TaskRecord, recent_link)->task);
-}
-
 /* ---- durable now ---- */
 
 static void unmark_until(Durable *d, uint64_t position) {
@@ -412,7 +324,7 @@ static void unmark_until(Durable *d, uint64_t position) {
         memmove(d->late, d->late + n, d->n_late * sizeof(*d->late));
 }
 
-static TaskRecord *first_until(List *list, uint64_t position) {
+TaskRecord *durable_first_until(List *list, uint64_t position) {
         List *l = list_first(list);
         TaskRecord *t = l ? LIST_ENTRY(l, TaskRecord, recent_link) : NULL;
         return t && t->stored_at <= position ? t : NULL;
@@ -433,17 +345,13 @@ static void settle_left(TaskRecord *t) {
 static void advance(Durable *d, uint64_t position) {
         Manager *m = d->manager;
         engine_hold(&m->engine);
-        for (TaskRecord *t; (t = first_until(&d->arriving, position));) {
+        for (TaskRecord *t; (t = durable_first_until(&d->arriving, position));) {
                 list_remove(&t->recent_link);
                 record_push(m, t);
         }
-        for (TaskRecord *t; (t = first_until(&d->leaving, position));)
+        for (TaskRecord *t; (t = durable_first_until(&d->leaving, position));)
                 settle_left(t);
-        for (TaskRecord *t; (t = first_until(&d->clearing, position));) {
-                list_remove(&t->recent_link);
-                store_mark_set(d->store, t->run->mark);
-                engine_task_cleared(&m->engine, &t->task);
-        }
+        once_advance(m, position);
         unmark_until(d, position);
         engine_unhold(&m->engine);
 }
@@ -463,7 +371,7 @@ static void failed(Durable *d) {
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 if (q->attributes.durable)
                         queue_pause(q->queue); /* not written down: it ends with this eqd */
-        clear_none(d);
+        once_clear_none(m);
         task_waits_fail(m);
         drop_arriving(d);
         if (m->hooks->not_durable)
@@ -491,8 +399,7 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
 
 static void on_turn(uv_prepare_t *handle) {
         Durable *d = handle->data;
-        if (d->no_marks)
-                look_at_marks(d);
+        once_turn(d->manager);
         window_send(d->manager);
         store_flush(d->store);
 }
@@ -887,14 +794,12 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
         d->part = watch_part_add(&m->engine.watch, "store", EQ_REASON_PERSIST);
         list_init(&d->arriving);
         list_init(&d->leaving);
-        list_init(&d->clearing);
         int r = open_store(d, dir, &o);
         if (r >= 0)
                 r = watch(d);
         if (r >= 0) {
                 m->durable = d;
-                for (QueueRecord *q = m->queues; q; q = q->hh.next)
-                        durable_follow(q);
+                once_follow_all(m);
                 window_watch(m, watch_part_add(&m->engine.watch, "store reader", EQ_REASON_PERSIST));
                 note_written(d);
                 write_changed(&o);
@@ -935,7 +840,7 @@ void durable_close(Manager *m) {
                 return;
         engine_hold(&m->engine); /* what is handed over now has no mark */
         durable_take_back(m);
-        clear_none(d);
+        once_clear_none(m);
         write_running(m);
         if (store_settle(d->store) >= 0) { /* else the marks tell what ran */
                 LIST_FOREACH (l, &d->leaving)
@@ -945,11 +850,10 @@ void durable_close(Manager *m) {
         window_close(m);
         d->store = store_close(d->store);
         m->durable = NULL; /* from here on nothing is written: what ends now, ends in memory only */
-        for (QueueRecord *q = m->queues; q; q = q->hh.next)
-                durable_follow(q);
+        once_follow_all(m);
         engine_unhold(&m->engine);
         drop_arriving(d);
-        for (TaskRecord *t; (t = first_until(&d->leaving, UINT64_MAX));)
+        for (TaskRecord *t; (t = durable_first_until(&d->leaving, UINT64_MAX));)
                 settle_left(t);
         eq_buffer_done(&d->scratch);
         free(d->late);

@@ -37,14 +37,7 @@ void durable_forget(TaskRecord *t);           /* it left the history */
 void durable_put_key(const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec);
 void durable_forget_seq(const QueueRecord *q, uint64_t seq);
 
-/* Of queues with at_most_once a STATE says that the task starts, and is on the disk before it does: a loss of power then cannot have it
- * run twice. Nor does one start without a mark. */
-void durable_follow(QueueRecord *q); /* its attributes, or whether there is a store, may have changed */
-int durable_clear(TaskRecord *t);    /* EngineHooks::clear */
-void durable_not_started(TaskRecord *t);
-void durable_run_is_over(TaskRecord *t); /* before it is written what came of it */
-void durable_marks_are_out(Manager *m);  /* there was none for a task that starts without */
-bool durable_waits_for_mark(const QueueRecord *q);
+TaskRecord *durable_first_until(List *list, uint64_t position); /* of TaskRecord::recent_link, by stored_at. NULL: none */
 
 void durable_started(TaskRecord *t);                                  /* marks it as running */
 void durable_stopped(TaskRecord *t);                                  /* ... no longer */

@@ -8,6 +8,7 @@
 #include "base/event.h"
 #include "base/procfs.h"
 #include "manager/durable.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 
 void durable_started(TaskRecord *t) {
@@ -16,7 +17,7 @@ void durable_started(TaskRecord *t) {
                 return;
         t->run->mark = store_mark(durable_store(q->manager), q->queue->id, t->task.seq, t->task.attempt);
         if (t->run->mark == STORE_MARK_NONE)
-                durable_marks_are_out(q->manager);
+                once_marks_are_out(q->manager);
 }
 
 int durable_mark_ready(const TaskRecord *t, _Atomic uint64_t **ret_word, uint64_t *ret_value) {
@@ -27,7 +28,7 @@ int durable_mark_ready(const TaskRecord *t, _Atomic uint64_t **ret_word, uint64_
         int mark = store_mark_ready(durable_store(t->queue->manager), t->queue->queue->id, task->seq, attempt, ret_word,
                                     ret_value);
         if (mark == STORE_MARK_NONE)
-                durable_marks_are_out(t->queue->manager);
+                once_marks_are_out(t->queue->manager);
         return mark;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a manager does when its store is full, or has failed. */
+#include "manager/once.h"
 #include "manager/view.h"
 #include "store-host.h"
 
@@ -301,7 +302,7 @@ TEST(a_start_that_waits_can_be_canceled) {
 }
 
 static bool is_waiting(const Host *host, uint64_t seq) {
-        return durable_waits_for_mark(durable_q(host));
+        return once_waits_for_mark(durable_q(host));
 }
 
 /* All marks are taken: tasks of other queues go on, and it is told once; one that must not run twice waits. */
@@ -324,7 +325,7 @@ TEST(without_a_free_mark_only_at_most_once_waits) {
         fault_set(FAULT_MARK, 0, false);
         until(&h, n_running_is, 2);
         ck_assert_int_ne(t->run->mark, STORE_MARK_NONE);
-        ck_assert(!durable_waits_for_mark(durable_q(&h)));
+        ck_assert(!once_waits_for_mark(durable_q(&h)));
         durable_done(&h);
 }
 
