@@ -79,12 +79,14 @@ int once_clear(TaskRecord *t) {
                 durable_unmark(m, mark);
                 return r;
         }
+        uint64_t written = m->written;
         t->run->mark = mark;
         t->run->cleared = true;
         durable_put_state(t, NULL);
         if (durable_has_failed(t->queue)) /* by that; it is paused */
                 return -EIO;
         t->stored_at = m->written;
+        m->written = written; /* the answer to whatever has made it start does not wait for this */
         list_append(&m->once.clearing, &t->recent_link);
         return 1;
 }
