@@ -118,7 +118,8 @@ void pool_set_short_of(Pool *p, eq_reason reason);
 eq_reason pool_reason(const Pool *p);
 
 /* For queue.c, engine.c and rescuer.c. */
-int pool_begin(Slot *slot, Task *t); /* starts what was put into the slot, or has it cleared first. 0 or negative errno */
+int pool_begin(Slot *slot,
+               Task *t); /* starts what was put into the slot, or has it cleared first. 0 or negative errno */
 void pool_settle_start(Slot *slot, Queue *q, Task *t, int r); /* r: of that, or of a start that was cleared */
 void pool_tell_not_started(Engine *e, Task *t);               /* the host: it is back at its place */
 void pool_queue_changed(Pool *p, Queue *q); /* its runnability may have: enters or leaves the scheduling class */

@@ -95,10 +95,10 @@ struct Queue {
 
         const Task *held; /* a task over several queues that runs, or its token here: nothing else starts */
 
-        unsigned depth; /* calls that are inside; effects on others wait for the outermost to leave */
+        unsigned depth;    /* calls that are inside; effects on others wait for the outermost to leave */
         bool clears;       /* see queue_set_clears() */
         eq_reason blocked; /* see queue_set_blocked() */
-        bool has_room;  /* room fell free since the `space` hook was called */
+        bool has_room;     /* room fell free since the `space` hook was called */
 
         WatchQueue *watch; /* the watch's */
 

@@ -582,7 +582,8 @@ static void lose(Lease *l, bool kicked) {
         RemoteWorker *w = l->worker;
         Task *t = l->task;
         TaskVerdict verdict = verdict_of_lost(l, kicked);
-        eq_reason reason = l->active && !l->unsent && !l->uncleared ? EQ_REASON_LOST : EQ_REASON_NONE; /* it may have been begun */
+        eq_reason reason =
+                l->active && !l->unsent && !l->uncleared ? EQ_REASON_LOST : EQ_REASON_NONE; /* it may have been begun */
         WorkerResult details = { .worker = w->number, .exit = -1 };
         snprintf(details.error, sizeof(details.error), "worker %llu %s while it had the task",
                  (unsigned long long)w->number, kicked ? "was kicked" : "vanished");

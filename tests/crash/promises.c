@@ -418,7 +418,8 @@ static void look_at_accepted(Look *l, uint64_t queue, uint64_t seq, StoreBytes b
         if (a->ended && last != STORE_END)
                 l->fine = broken("task %llu/%llu has ended, and would run again", ID(queue), ID(seq));
         if (a->started && !says_started(last, last_body))
-                l->fine = broken("task %llu/%llu of at_most_once has started, and would start again", ID(queue), ID(seq));
+                l->fine =
+                        broken("task %llu/%llu of at_most_once has started, and would start again", ID(queue), ID(seq));
 }
 
 static int on_task(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, StoreBytes task, StoreKind last,

@@ -201,7 +201,8 @@ TEST(a_start_of_another_queue_waits_for_nothing) {
         (void)host_task(&h, "q", (EqSubmit) { 0 });
         until(&h, has_arrived, 1);
         ck_assert_uint_eq(h.m->commands->n_running, 1);
-        ck_assert_uint_eq(*store_written(durable_store(h.m)), 3); /* queues default and q, and the task: nothing of its start */
+        ck_assert_uint_eq(*store_written(durable_store(h.m)),
+                          3); /* queues default and q, and the task: nothing of its start */
         durable_done(&h);
 }
 
@@ -301,6 +302,18 @@ TEST(a_start_that_waits_can_be_canceled) {
         durable_done(&h);
 }
 
+/* Else it would count as a crash when eqd is killed, beside that of the attempt of the same number that ran. */
+TEST(a_start_that_came_to_nothing_leaves_no_mark) {
+        durable_begin(&h, NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        ck_assert_uint_eq(store_n_free_marks(durable_store(h.m)), STORE_MARKS - 1);
+        host_end(&h, t, TASK_NOT_STARTED);
+        ck_assert_int_eq(t->task.state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(store_n_free_marks(durable_store(h.m)), STORE_MARKS);
+        durable_done(&h);
+}
+
 static bool is_waiting(const Host *host, uint64_t seq) {
         return once_waits_for_mark(durable_q(host));
 }
@@ -338,5 +351,5 @@ RUN_TESTS("durable", 60, test_what_a_queue_became_while_there_was_no_space_is_wr
           test_starts_that_wait_share_a_commit,
           test_a_task_of_at_most_once_that_ran_at_a_loss_of_power_is_lost_and_others_run_again,
           test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
-          test_a_start_that_cannot_be_written_is_none, test_a_start_that_waits_can_be_canceled,
-          test_without_a_free_mark_only_at_most_once_waits)
+          test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
+          test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits)

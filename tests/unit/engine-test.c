@@ -451,5 +451,6 @@ RUN_TESTS("engine", 60, test_a_stale_id_gives_no_queue_although_its_slot_is_in_u
           test_a_task_may_be_stopped_from_the_hook_that_says_it_started, test_every_failed_allocation_is_a_clean_error,
           test_an_admitted_task_gets_through_its_life_without_memory,
           test_an_accepted_task_needs_no_memory_to_wait_for_its_next_attempt, test_memory_of_a_burst_is_given_back,
-          test_a_start_that_is_to_be_cleared_has_its_slot_and_begins_when_it_is, test_a_start_that_was_not_cleared_is_none,
+          test_a_start_that_is_to_be_cleared_has_its_slot_and_begins_when_it_is,
+          test_a_start_that_was_not_cleared_is_none,
           test_a_queue_that_is_blocked_starts_nothing_and_leaves_its_pool_to_others)

@@ -30,9 +30,9 @@ typedef struct Rig {
         size_t n_started_hook, n_space, n_rearm, n_cancels, n_idle;
         uint64_t armed_usec;
 
-        bool synchronous;    /* the executor ends tasks in start() */
-        int refuse;          /* what start() returns */
-        int clear;           /* what the `clear` hook answers */
+        bool synchronous; /* the executor ends tasks in start() */
+        int refuse;       /* what start() returns */
+        int clear;        /* what the `clear` hook answers */
         size_t n_not_started;
         uint64_t block_usec; /* the executor that refuses says for how long; 0: it does not */
         bool stops_at_once;  /* cancel() ends the task */
