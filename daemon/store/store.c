@@ -403,12 +403,8 @@ const char *store_directory(const Store *s, char *buf, size_t size) {
         return buf;
 }
 
-uint64_t store_queue_bytes(Store *s, uint64_t queue) {
-        (void)pthread_mutex_lock(&s->index_lock);
-        const IndexQueue *q = index_queue(&s->index, queue);
-        uint64_t bytes = q ? q->live_bytes : 0;
-        (void)pthread_mutex_unlock(&s->index_lock);
-        return bytes;
+uint64_t store_queue_bytes(const Store *s, uint64_t queue) {
+        return index_queue_bytes(&s->index, queue);
 }
 
 /* ---- marks ---- */

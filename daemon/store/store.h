@@ -185,5 +185,5 @@ typedef struct StoreStats {
 } StoreStats;
 void store_stats(Store *s, StoreStats *ret);                         /* waits for no disk */
 const char *store_directory(const Store *s, char *buf, size_t size); /* where it is now, absolute; "": not known */
-/* Bytes of what lives of that queue; 0: there is none. Waits for no disk, but while the index is told of a batch. */
-uint64_t store_queue_bytes(Store *s, uint64_t queue);
+/* Bytes of what lives of that queue; 0: there is none. Waits for nothing; what has just become durable may not be counted yet. */
+uint64_t store_queue_bytes(const Store *s, uint64_t queue);
