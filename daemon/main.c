@@ -12,7 +12,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -24,6 +23,7 @@
 #include "notify.h"
 #include "pressurewatch.h"
 #include "privilege.h"
+#include "proto/statelock.h"
 #include "server/handlers.h"
 #include "status.h"
 #include "watchdog.h"
@@ -245,8 +245,8 @@ static int lock_state(const char *dir, int *ret_fd) {
                 fprintf(stderr, "eqd: cannot open %s: %s; use --state DIR\n", path, strerror(-r));
                 return r;
         }
-        if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-                r = -errno;
+        r = eq_state_lock_take(fd);
+        if (r < 0) {
                 fprintf(stderr, "eqd: state directory %s is in use by another eqd; stop it or use --state DIR\n", dir);
                 close_fd(fd);
                 return r;

@@ -10,13 +10,13 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "eqctl/json.h"
 #include "eqctl/rows.h"
 #include "eqctl/storetool.h"
 #include "eqctl/text.h"
+#include "proto/statelock.h"
 
 static const char SYSTEM_STATE[] = "/var/lib/eqd";
 
@@ -49,8 +49,8 @@ static Use use_of(const char *dir) {
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (fd < 0)
                 return errno == EACCES || errno == EPERM ? USE_UNKNOWN : USE_FREE;
-        bool held = flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
-        (void)close(fd); /* and the lock with it */
+        bool held = eq_state_lock_is_held(fd);
+        (void)close(fd);
         return held ? USE_HELD : USE_FREE;
 }
 

@@ -306,6 +306,8 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
         assert(t->where == TASK_IN_RUNNING && !t->ending);
         Slot *slot = t->slot;
         Pool *p = slot->pool;
+        bool was_cleared = !slot->uncleared; /* else the executor has refused nothing */
+        slot->uncleared = false;
         t->ending = true;
         queue_enter(q);
         if (result->verdict != TASK_NOT_STARTED)
@@ -316,22 +318,68 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
                 t->attempt--;
                 if (slot->reserve)
                         rescue_not_started(slot, q, t);
-                else
+                else if (was_cleared)
                         pool_cool_down(p, result->reason != EQ_REASON_NONE ? result->reason : EQ_REASON_CREATE_FAILURE,
                                        result->error);
         }
+        bool returns = result->verdict == TASK_NOT_STARTED && fate.event == TASK_EV_RETURN;
         queue_task_ended(q, t, fate.event, fate.due_usec);
+        if (returns)
+                pool_tell_not_started(e, t);
         if (q->pool != p) /* the queue has moved; leaving it runs its new pool only */
                 pool_run(p);
         queue_leave(q);
 }
 
 int engine_task_stop(Engine *e, Task *t, int signal, uint64_t grace_usec) {
-        (void)e;
         if (t->where != TASK_IN_RUNNING || t->ending)
                 return -1;
         t->canceling = true;
         Executor *x = t->slot->pool->executor;
-        x->ops->cancel(x, t->slot, t, signal, grace_usec);
+        if (t->slot->uncleared)
+                engine_task_uncleared(e, t);
+        else
+                x->ops->cancel(x, t->slot, t, signal, grace_usec);
         return 0;
+}
+
+/* ---- starts that had to be cleared ---- */
+
+void engine_task_uncleared(Engine *e, Task *t) {
+        Executor *x = t->slot->pool->executor;
+        assert(t->slot->uncleared);
+        queue_enter(t->queue);
+        Queue *q = t->queue;
+        if (x->ops->unclaim)
+                x->ops->unclaim(x, t->slot, t);
+        engine_task_ended(e, t, &(TaskResult) { .verdict = TASK_NOT_STARTED });
+        queue_leave(q);
+}
+
+/* Much can have happened meanwhile; an executor with claim() has seen to that. */
+static bool may_still_start(const Slot *slot, const Queue *q) {
+        const Executor *x = slot->pool->executor;
+        return x->ops->claim || ((slot->reserve || !pool_is_blocked(slot->pool)) && q->unserved == EQ_REASON_NONE);
+}
+
+void engine_task_cleared(Engine *e, Task *t) {
+        Queue *q = t->queue;
+        Slot *slot = t->slot;
+        Pool *p = slot->pool;
+        Executor *x = p->executor;
+        assert(slot->uncleared);
+        if (!may_still_start(slot, q)) {
+                engine_task_uncleared(e, t);
+                return;
+        }
+        queue_enter(q);
+        slot->uncleared = false;
+        int r = x->ops->go ? x->ops->go(x, slot, t) : x->ops->start(x, slot, t);
+        if (slot->reserve)
+                rescue_settle_start(slot, q, t, r);
+        else
+                pool_settle_start(slot, q, t, r);
+        if (q->pool != p)
+                pool_run(p);
+        queue_leave(q);
 }

@@ -22,8 +22,15 @@ typedef struct TaskFate {
 } TaskFate;
 
 /* Called from inside engine calls, on their thread. They may call the engine, except engine_deinit() and queue_free()
- * of the queue concerned. started, ended_well, space, refill, mayday, relieved, creation, pool_idle and rearm may be NULL. */
+ * of the queue concerned. started, not_started, ended_well, space, refill, mayday, relieved, creation, pool_idle and rearm may
+ * be NULL; clear may be if no queue asks for it. */
 typedef struct EngineHooks {
+        /* Of a queue with queue_set_clears(): t was claimed, and has a slot. 0: it can start at once; 1: not before
+         * engine_task_cleared(), or it is given back by engine_task_uncleared(); negative errno: it cannot, and is back at its
+         * place uncounted, and so it stays if the hook has blocked or paused its queue. */
+        int (*clear)(void *host, Task *t);
+        /* t was claimed, its executor did not start it, and it is back at its place, uncounted. */
+        void (*not_started)(void *host, Task *t);
         /* t was claimed and the executor has it. Told before its `ended`, also if the executor was done at once. */
         void (*started)(void *host, Task *t);
         /* An attempt ended. The host looks at *result (details live until it returns) and decides; not asked for
@@ -106,6 +113,10 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result);
 /* Stops a running task through its executor. signal, grace_usec as in ExecutorOps::cancel. 0 (t may have ended already, and
  * be gone), or -1: it does not run. */
 int engine_task_stop(Engine *e, Task *t, int signal, uint64_t grace_usec);
+
+/* What EngineHooks::clear has made wait for it: starts, or goes back to its place, uncounted. */
+void engine_task_cleared(Engine *e, Task *t);
+void engine_task_uncleared(Engine *e, Task *t);
 
 /* Monotonic time of the next due task or end of a pool's block, UINT64_MAX: none. */
 uint64_t engine_next_usec(const Engine *e);

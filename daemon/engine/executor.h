@@ -45,6 +45,15 @@ typedef struct ExecutorOps {
          * engine_task_ended() before it returns (a synchronous executor). Loop or worker; never blocks. */
         int (*start)(Executor *x, Slot *slot, Task *t);
 
+        /* For executors that choose what runs t as they take it, see EngineHooks::clear; all three, or none: then start() is called
+         * when t is cleared.
+         *   claim    as start(), but t must not begin, and cannot end otherwise than by TASK_NOT_STARTED, before go()
+         *   go       it is cleared. 0, or negative errno: not started, and all is as before claim()
+         *   unclaim  it will not be: all is as before claim() */
+        int (*claim)(Executor *x, Slot *slot, Task *t);
+        int (*go)(Executor *x, Slot *slot, Task *t);
+        void (*unclaim)(Executor *x, Slot *slot, Task *t);
+
         /* Asks for the end of t: first the signal (0: the default), KILL after grace_usec (UINT64_MAX: the task's own).
          * Repeatable. The answer is engine_task_ended() with TASK_STOPPED, or whatever it came to before. */
         void (*cancel)(Executor *x, Slot *slot, Task *t, int signal, uint64_t grace_usec);

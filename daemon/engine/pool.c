@@ -209,18 +209,47 @@ void pool_announce(Pool *p, Slot *slot) {
                 p->engine->hooks->started(p->engine->host, slot->task);
 }
 
-static void start(Pool *p, Queue *q, Task *t) {
-        Slot *slot = LIST_ENTRY(p->idle.next, Slot, link);
-        take_slot(p, slot, t);
-        int r = p->executor->ops->start(p->executor, slot, t);
+void pool_tell_not_started(Engine *e, Task *t) {
+        if (e->hooks->not_started)
+                e->hooks->not_started(e->host, t);
+}
+
+static int clear(Slot *slot, Task *t) {
+        Engine *e = slot->pool->engine;
+        Executor *x = slot->pool->executor;
+        int r = e->hooks->clear(e->host, t);
+        if (r <= 0)
+                return r < 0 ? r : x->ops->start(x, slot, t);
+        slot->uncleared = true;
+        r = x->ops->claim ? x->ops->claim(x, slot, t) : 0;
+        slot->uncleared = r >= 0;
+        return r;
+}
+
+int pool_begin(Slot *slot, Task *t) {
+        Executor *x = slot->pool->executor;
+        return t->queue->clears ? clear(slot, t) : x->ops->start(x, slot, t);
+}
+
+/* Of a queue that stands by itself the others in the pool are not to suffer. */
+void pool_settle_start(Slot *slot, Queue *q, Task *t, int r) {
+        Pool *p = slot->pool;
         bool ended = slot->task != t; /* a synchronous executor: t may be gone */
         assert(r >= 0 || !ended);
         if (r < 0) {
                 pool_release(p, slot);
-                pool_cool_down(p, EQ_REASON_CREATE_FAILURE, r == -EAGAIN ? 0 : r);
+                if (q->blocked == EQ_REASON_NONE && q->pauses == 0)
+                        pool_cool_down(p, EQ_REASON_CREATE_FAILURE, r == -EAGAIN ? 0 : r);
                 queue_unclaim(q, t);
-        } else if (!ended && t->where == TASK_IN_RUNNING)
+                pool_tell_not_started(p->engine, t);
+        } else if (!ended && t->where == TASK_IN_RUNNING && !slot->uncleared)
                 pool_announce(p, slot);
+}
+
+static void start(Pool *p, Queue *q, Task *t) {
+        Slot *slot = LIST_ENTRY(p->idle.next, Slot, link);
+        take_slot(p, slot, t);
+        pool_settle_start(slot, q, t, pool_begin(slot, t));
 }
 
 /* One task of the queue whose turn it is. The queue enters the class again, at the end, when it is left. */

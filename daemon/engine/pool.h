@@ -41,6 +41,7 @@ struct Slot {
         void *executor_data; /* the executor's own; survives from task to task, not the slot */
         uint64_t started_usec;
         bool announced;   /* the host was told that `task` started */
+        bool uncleared;   /* `task` starts when the host says so: engine_task_cleared() */
         Rescuer *reserve; /* its slot, which counts for no pool; NULL: one of the pool's */
         WatchSlot *watch; /* the watch's */
 };
@@ -116,7 +117,11 @@ void pool_set_short_of(Pool *p, eq_reason reason);
 /* Why the pool starts nothing more, EQ_REASON_NONE if it can. */
 eq_reason pool_reason(const Pool *p);
 
-/* For queue.c and engine.c. */
+/* For queue.c, engine.c and rescuer.c. */
+int pool_begin(Slot *slot,
+               Task *t); /* starts what was put into the slot, or has it cleared first. 0 or negative errno */
+void pool_settle_start(Slot *slot, Queue *q, Task *t, int r); /* r: of that, or of a start that was cleared */
+void pool_tell_not_started(Engine *e, Task *t);               /* the host: it is back at its place */
 void pool_queue_changed(Pool *p, Queue *q); /* its runnability may have: enters or leaves the scheduling class */
 void pool_announce(Pool *p, Slot *slot);    /* tells the host that the slot's task started, unless it was told */
 void pool_release(Pool *p, Slot *slot);     /* its task ended */

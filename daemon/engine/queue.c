@@ -174,12 +174,34 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_leave(q);
 }
 
+static void show_unserved(const Queue *q) {
+        WATCH_SET(q->watch->unserved, (uint8_t)(q->blocked != EQ_REASON_NONE ? q->blocked : q->unserved));
+}
+
+void queue_set_clears(Queue *q, bool clears) {
+        if (q->clears == clears)
+                return;
+        queue_enter(q);
+        q->clears = clears;
+        recall_all(q);
+        queue_leave(q);
+}
+
+void queue_set_blocked(Queue *q, eq_reason reason) {
+        if (q->blocked == reason)
+                return;
+        queue_enter(q);
+        q->blocked = reason;
+        show_unserved(q);
+        queue_leave(q);
+}
+
 void queue_set_unserved(Queue *q, eq_reason reason) {
         if (q->unserved == reason)
                 return;
         queue_enter(q);
         q->unserved = reason;
-        WATCH_SET(q->watch->unserved, (uint8_t)reason);
+        show_unserved(q);
         if (reason != EQ_REASON_NONE)
                 recall_all(q);
         queue_leave(q);
@@ -246,7 +268,7 @@ void queue_set_pool(Queue *q, Pool *pool) {
         assert(q->n_running == 0 && q->n_handed == 0 && !q->runnable);
         move_to_pool(q, pool);
         q->unserved = EQ_REASON_NONE;
-        WATCH_SET(q->watch->unserved, EQ_REASON_NONE);
+        show_unserved(q);
         q->no_reserve = false;
         q->n_ahead = 0;
 }
@@ -782,8 +804,8 @@ void queue_task_due(Queue *q, Task *t) {
 /* ---- running ---- */
 
 static bool has_place(const Queue *q) {
-        return q->pauses == 0 && !q->held &&
-               q->n_running + q->n_handed < MAX(q->params.max_active, (uint64_t)q->n_ahead);
+        return q->pauses == 0 && !q->held && q->blocked == EQ_REASON_NONE &&
+               q->n_running + q->n_handed < MAX(q->params.max_active, q->clears ? 0 : (uint64_t)q->n_ahead);
 }
 
 static bool may_start(const Queue *q) {
@@ -870,13 +892,14 @@ Task *queue_claim_marked(Queue *q) {
         return t;
 }
 
-/* What is counted of a pending task, and its times, stay as they are. One that holds several queues begins at once. */
+/* What is counted of a pending task, and its times, stay as they are. One that holds several queues begins at once, and so does what
+ * is to be cleared: that says that it begins. */
 Task *queue_hand(Queue *q) {
         refill(q);
         Task *t = startable(q);
         if (!t)
                 return NULL;
-        if (t->part != TASK_ALONE)
+        if (t->part != TASK_ALONE || q->clears)
                 return queue_claim(q);
         task_line_remove(&q->lines[QUEUE_READY][t->lane], t);
         t->where = TASK_IN_HANDED;
@@ -1105,6 +1128,8 @@ static eq_reason common_reason(const Queue *q, const Task **by) {
                 *by = barrier_task(q->held);
                 return EQ_REASON_BARRIER;
         }
+        if (q->blocked != EQ_REASON_NONE)
+                return q->blocked;
         if (pool_is_blocked(q->pool))
                 return q->pool->blocked_reason;
         if (q->n_running >= q->params.max_active) {

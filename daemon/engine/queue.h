@@ -96,8 +96,10 @@ struct Queue {
 
         const Task *held; /* a task over several queues that runs, or its token here: nothing else starts */
 
-        unsigned depth; /* calls that are inside; effects on others wait for the outermost to leave */
-        bool has_room;  /* room fell free since the `space` hook was called */
+        unsigned depth;    /* calls that are inside; effects on others wait for the outermost to leave */
+        bool clears;       /* see queue_set_clears() */
+        eq_reason blocked; /* see queue_set_blocked() */
+        bool has_room;     /* room fell free since the `space` hook was called */
 
         WatchQueue *watch; /* the watch's */
 
@@ -129,6 +131,10 @@ DEFINE_CLEANUP(Queue, queue_free)
 void queue_set_params(Queue *q, const QueueParams *params);
 /* For executors whose workers serve some queues and not others. EQ_REASON_NONE may start tasks at once. */
 void queue_set_unserved(Queue *q, eq_reason reason);
+/* Its starts are to be cleared: EngineHooks::clear. Nothing of it is handed over then before it begins. */
+void queue_set_clears(Queue *q, bool clears);
+/* Until it is EQ_REASON_NONE again nothing of it starts, and that is why. May start tasks at once. */
+void queue_set_blocked(Queue *q, eq_reason reason);
 /* Of a pool of worker clients: is one of its reserved workers free? */
 void queue_set_reserve(Queue *q, bool is_ready);
 /* For executors that queue by themselves: up to n tasks, or max_active if that is more, are with the executor, running ones

@@ -237,6 +237,21 @@ static void note_failure(Rescuer *r, Queue *q, Task *t, int error, uint64_t now)
                 r->again_usec = now + r->engine->rescue.mayday_interval_usec;
 }
 
+void rescue_settle_start(Slot *slot, Queue *q, Task *t, int e) {
+        Rescuer *r = slot->reserve;
+        Pool *p = slot->pool;
+        bool ended = slot->task != t;
+        assert(e >= 0 || !ended);
+        if (e < 0) {
+                pool_release(p, slot);
+                uncount(q, p);
+                queue_unclaim(q, t);
+                note_failure(r, q, t, e, engine_now(r->engine));
+                pool_tell_not_started(r->engine, t);
+        } else if (!ended && !slot->uncleared)
+                pool_announce(p, slot);
+}
+
 static void rescue_one(Rescuer *r, Queue *q, uint64_t now) {
         Pool *p = q->pool;
         queue_enter(q);
@@ -246,16 +261,7 @@ static void rescue_one(Rescuer *r, Queue *q, uint64_t now) {
                 r->n_turn++;
                 q->n_rescued++;
                 p->n_rescued++;
-                int e = r->executor->ops->start(r->executor, &r->slot, t);
-                bool ended = r->slot.task != t;
-                assert(e >= 0 || !ended);
-                if (e < 0) {
-                        pool_release(p, &r->slot);
-                        uncount(q, p);
-                        queue_unclaim(q, t);
-                        note_failure(r, q, t, e, now);
-                } else if (!ended)
-                        pool_announce(p, &r->slot);
+                rescue_settle_start(&r->slot, q, t, pool_begin(&r->slot, t));
         }
         queue_leave(q);
 }

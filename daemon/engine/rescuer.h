@@ -71,7 +71,8 @@ bool queue_is_rescued(const Queue *q);
 void rescue_queue_changed(Queue *q);    /* it can start a task, or cannot any more, or has another pool */
 void rescue_look(Pool *p);              /* after everything that the pool may do itself */
 void rescue_due(Pool *p, uint64_t now); /* maydays whose time has come */
-void rescue_not_started(Slot *slot, Queue *q, Task *t); /* the executor could not use the reserve */
-void rescuer_look(Rescuer *r);                          /* counters are of this moment then */
+void rescue_settle_start(Slot *slot, Queue *q, Task *t, int e); /* as pool_settle_start() */
+void rescue_not_started(Slot *slot, Queue *q, Task *t);         /* the executor could not use the reserve */
+void rescuer_look(Rescuer *r);                                  /* counters are of this moment then */
 /* For executors: the reserve is through with its task; or it has begun none: something else came first. */
 void rescue_helped(Slot *slot, bool has_begun_one);

@@ -46,6 +46,7 @@ struct Lease {
         uint16_t attempt;
         uint8_t stage; /* LeaseStage */
         bool active, unsent;
+        bool uncleared; /* not sent, and not to be before worker_go() */
 };
 
 /* One worker serves one queue. */
@@ -232,7 +233,7 @@ static void set_due(Lease *l, uint64_t usec) {
 }
 
 static void begin_timeout(Lease *l) {
-        if (l->stage == LEASE_LIVE && l->timeout_usec != 0 && l->timeout_usec != USEC_NEVER)
+        if (l->stage == LEASE_LIVE && !l->uncleared && l->timeout_usec != 0 && l->timeout_usec != USEC_NEVER)
                 set_due(l, l->timeout_usec);
 }
 
@@ -309,8 +310,20 @@ static Serving *choose(const Queue *q, bool for_rescue) {
         return NULL;
 }
 
-static int worker_start(Executor *executor, Slot *slot, Task *t) {
-        WorkerExecutor *x = (WorkerExecutor *)executor;
+static int send_lease(Lease *l, const WorkerOrder *order) {
+        RemoteWorker *w = l->worker;
+        int r = w->ops->run(w->client, l->msgid, order);
+        if (r < 0)
+                return r;
+        l->unsent = r == WORKER_GONE;
+        l->uncleared = false;
+        w->clogged = w->clogged || r != WORKER_SENT;
+        if (l->active)
+                begin_timeout(l);
+        return 0;
+}
+
+static int take(WorkerExecutor *x, Slot *slot, Task *t, bool clear) {
         Serving *s = choose(t->queue, slot->reserve != NULL);
         WorkerOrder order;
         Lease *l;
@@ -320,20 +333,49 @@ static int worker_start(Executor *executor, Slot *slot, Task *t) {
         if (r < 0)
                 return r;
         r = lease_new(w, t, &order, &l);
-        if (r >= 0 && (r = w->ops->run(w->client, l->msgid, &order)) < 0)
+        if (r >= 0 && clear)
+                l->uncleared = true;
+        else if (r >= 0 && (r = send_lease(l, &order)) < 0)
                 lease_free(l);
         if (r < 0) {
                 x->hooks->unprepare(x->host, t);
                 return r;
         }
-        l->unsent = r == WORKER_GONE;
-        w->clogged = w->clogged || r != WORKER_SENT;
         slot->executor_data = l;
-        if (l->active)
-                begin_timeout(l);
         stand_ready(s); /* behind the others */
         settle(w);
         return 0;
+}
+
+static int worker_start(Executor *executor, Slot *slot, Task *t) {
+        return take((WorkerExecutor *)executor, slot, t, false);
+}
+
+static int worker_claim(Executor *executor, Slot *slot, Task *t) {
+        return take((WorkerExecutor *)executor, slot, t, true);
+}
+
+static void worker_unclaim(Executor *executor, Slot *slot, Task *t) {
+        WorkerExecutor *x = (WorkerExecutor *)executor;
+        Lease *l = slot->executor_data;
+        slot->executor_data = NULL;
+        x->hooks->unprepare(x->host, t);
+        lease_over(l);
+}
+
+static int worker_go(Executor *executor, Slot *slot, Task *t) {
+        WorkerExecutor *x = (WorkerExecutor *)executor;
+        Lease *l = slot->executor_data;
+        RemoteWorker *w = l->worker;
+        WorkerOrder order;
+        int r = x->hooks->prepare(x->host, t, w, &order);
+        if (r >= 0)
+                r = send_lease(l, &order);
+        if (r < 0)
+                worker_unclaim(executor, slot, t);
+        else
+                settle(w); /* it may be clogged now */
+        return r;
 }
 
 static void worker_cancel(Executor *executor, Slot *slot, Task *t, int signal, uint64_t grace_usec) {
@@ -341,7 +383,14 @@ static void worker_cancel(Executor *executor, Slot *slot, Task *t, int signal, u
         give_notice(l, LEASE_CANCELED, signal == SIGKILL ? 0 : grace_usec == USEC_NEVER ? l->grace_usec : grace_usec);
 }
 
-static const ExecutorOps worker_ops = { .name = "worker", .start = worker_start, .cancel = worker_cancel };
+static const ExecutorOps worker_ops = {
+        .name = "worker",
+        .start = worker_start,
+        .claim = worker_claim,
+        .go = worker_go,
+        .unclaim = worker_unclaim,
+        .cancel = worker_cancel,
+};
 
 /* ---- answers ---- */
 
@@ -380,6 +429,8 @@ static void tell_left(RemoteWorker *w) {
 
 void remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result) {
         LeasePlace *p = place_of(w, msgid);
+        if (p && p->lease->uncleared)
+                p = NULL; /* nobody has asked */
         Lease *l = p ? p->lease : NULL;
         w->seen_usec = engine_now(w->executor->engine);
         if (!l || !l->task) {
@@ -518,6 +569,8 @@ void remote_worker_unclogged(RemoteWorker *w) {
 }
 
 static TaskVerdict verdict_of_lost(const Lease *l, bool kicked) {
+        if (l->uncleared)
+                return TASK_NOT_STARTED;
         if (l->stage == LEASE_CANCELED)
                 return TASK_STOPPED;
         if (l->stage == LEASE_TIMED_OUT)
@@ -529,7 +582,8 @@ static void lose(Lease *l, bool kicked) {
         RemoteWorker *w = l->worker;
         Task *t = l->task;
         TaskVerdict verdict = verdict_of_lost(l, kicked);
-        eq_reason reason = l->active && !l->unsent ? EQ_REASON_LOST : EQ_REASON_NONE; /* it may have been begun */
+        eq_reason reason =
+                l->active && !l->unsent && !l->uncleared ? EQ_REASON_LOST : EQ_REASON_NONE; /* it may have been begun */
         WorkerResult details = { .worker = w->number, .exit = -1 };
         snprintf(details.error, sizeof(details.error), "worker %llu %s while it had the task",
                  (unsigned long long)w->number, kicked ? "was kicked" : "vanished");

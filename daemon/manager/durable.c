@@ -9,6 +9,7 @@
 
 #include "base/event.h"
 #include "base/fault.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 #include "manager/window.h"
 
@@ -325,7 +326,7 @@ static void unmark_until(Durable *d, uint64_t position) {
         memmove(d->late, d->late + n, d->n_late * sizeof(*d->late));
 }
 
-static TaskRecord *first_until(List *list, uint64_t position) {
+TaskRecord *durable_first_until(List *list, uint64_t position) {
         List *l = list_first(list);
         TaskRecord *t = l ? LIST_ENTRY(l, TaskRecord, recent_link) : NULL;
         return t && t->stored_at <= position ? t : NULL;
@@ -346,12 +347,13 @@ static void settle_left(TaskRecord *t) {
 static void advance(Durable *d, uint64_t position) {
         Manager *m = d->manager;
         engine_hold(&m->engine);
-        for (TaskRecord *t; (t = first_until(&d->arriving, position));) {
+        for (TaskRecord *t; (t = durable_first_until(&d->arriving, position));) {
                 list_remove(&t->recent_link);
                 record_push(m, t);
         }
-        for (TaskRecord *t; (t = first_until(&d->leaving, position));)
+        for (TaskRecord *t; (t = durable_first_until(&d->leaving, position));)
                 settle_left(t);
+        once_advance(m, position);
         unmark_until(d, position);
         engine_unhold(&m->engine);
 }
@@ -379,6 +381,7 @@ static void failed(Durable *d) {
         for (QueueRecord *q = m->queues; q; q = q->hh.next)
                 if (q->attributes.durable)
                         give_up_queue(q);
+        once_clear_none(m);
         task_waits_fail(m);
         drop_arriving(d);
         if (m->hooks->not_durable)
@@ -420,6 +423,7 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
 
 static void on_turn(uv_prepare_t *handle) {
         Durable *d = handle->data;
+        once_turn(d->manager);
         window_send(d->manager);
         store_flush(d->store);
 }
@@ -643,10 +647,15 @@ static int restore_pending(Opening *o, uint64_t seq, TaskLane lane, StoreBytes r
         const RunningMark *mark = mark_of(o, o->queue->queue->id, seq);
         StoredState fresh = { .wait = task->held ? TASK_WAIT_HELD : 0 };
         StoredEnd end = { 0 };
-        uint32_t latest = 0, since = state && !o->queue->attributes.at_most_once ? state->attempt : 0;
+        bool once = o->queue->attributes.at_most_once, starts = state && state->starts;
+        uint32_t latest = 0, since = state && !once ? state->attempt - (state->attempt > 0 && starts) : 0;
         unsigned n = crashed_runs(o, mark, since, &latest);
-        if (n == 0)
-                return restore_task(o->restore, o->queue, seq, lane, task, state);
+        if (once && starts && n == 0) /* power was lost, or eqd was killed just before it began */
+                n = 1, latest = state->attempt;
+        if (n == 0) {
+                int e = restore_task(o->restore, o->queue, seq, lane, task, state);
+                return e < 0 || !starts ? e : note_changed(o, seq); /* its queue was changed since */
+        }
         if (!state)
                 state = &fresh;
         state->wait &= TASK_WAIT_HELD; /* it had started, so its times were over */
@@ -814,6 +823,7 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
                 r = watch(d);
         if (r >= 0) {
                 m->durable = d;
+                once_follow_all(m);
                 window_watch(m, watch_part_add(&m->engine.watch, "store reader", EQ_REASON_PERSIST));
                 note_written(d);
                 write_changed(&o);
@@ -854,6 +864,7 @@ void durable_close(Manager *m) {
                 return;
         engine_hold(&m->engine); /* what is handed over now has no mark */
         durable_take_back(m);
+        once_clear_none(m);
         write_running(m);
         if (store_settle(d->store) >= 0) { /* else the marks tell what ran */
                 LIST_FOREACH (l, &d->leaving)
@@ -863,9 +874,10 @@ void durable_close(Manager *m) {
         window_close(m);
         d->store = store_close(d->store);
         m->durable = NULL; /* from here on nothing is written: what ends now, ends in memory only */
+        once_follow_all(m);
         engine_unhold(&m->engine);
         drop_arriving(d);
-        for (TaskRecord *t; (t = first_until(&d->leaving, UINT64_MAX));)
+        for (TaskRecord *t; (t = durable_first_until(&d->leaving, UINT64_MAX));)
                 settle_left(t);
         eq_buffer_done(&d->scratch);
         free(d->late);

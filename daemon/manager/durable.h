@@ -46,6 +46,9 @@ void durable_forget(TaskRecord *t);           /* it left the history */
 void durable_put_key(const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec);
 void durable_forget_seq(const QueueRecord *q, uint64_t seq);
 
+TaskRecord *durable_first_until(List *list,
+                                uint64_t position); /* of TaskRecord::recent_link, by stored_at. NULL: none */
+
 void durable_started(TaskRecord *t);                                  /* marks it as running */
 void durable_stopped(TaskRecord *t);                                  /* ... no longer */
 void durable_runs_as(TaskRecord *t, pid_t pid, uint64_t start_ticks); /* and as which process */

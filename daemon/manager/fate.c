@@ -159,6 +159,14 @@ int run_begin(TaskRecord *t, uint64_t started_usec) {
         return 0;
 }
 
+int run_prepare(TaskRecord *t) {
+        uint64_t now = clock_realtime(t->queue->manager->clock);
+        if (!t->run || !t->run->cleared)
+                return run_begin(t, now);
+        t->run->started_usec = now;
+        return 0;
+}
+
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result) {
         TaskRun *run = t->run;
         if (!run)

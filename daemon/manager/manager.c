@@ -18,6 +18,7 @@
 #include "engine/barrier.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 #include "manager/snapshot.h"
@@ -66,12 +67,23 @@ static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
         if (result->verdict != TASK_NOT_STARTED)
                 announce(host, task_record(t));
         look_whether_stopped(host);
+        once_run_is_over(task_record(t));
         return fate_decide(host, task_record(t), result);
+}
+
+static int on_clear(void *host, Task *t) {
+        return once_clear(task_record(t));
+}
+
+static void on_not_started(void *host, Task *t) {
+        once_not_started(task_record(t));
+        look_whether_stopped(host);
 }
 
 static void on_ended_well(void *host, Task *t, const TaskResult *result) {
         announce(host, task_record(t));
         look_whether_stopped(host);
+        once_run_is_over(task_record(t));
         run_keep_result(host, task_record(t), result);
 }
 
@@ -148,7 +160,9 @@ static void on_rearm(void *host, uint64_t next_usec) {
 }
 
 static const EngineHooks engine_hooks = {
+        .clear = on_clear,
         .started = on_started,
+        .not_started = on_not_started,
         .ended = on_ended,
         .ended_well = on_ended_well,
         .finished = on_finished,
@@ -175,10 +189,9 @@ static uint64_t task_grace(const TaskRecord *t, const EqSubmit *s) {
 }
 
 static int on_prepare(void *host, Task *task, CommandSetup *ret) {
-        Manager *m = host;
         TaskRecord *t = task_record(task);
         EqSubmit s = { 0 };
-        int r = run_begin(t, clock_realtime(m->clock));
+        int r = run_prepare(t);
         if (r < 0)
                 return r;
         task_spec_decode(&t->spec, &s);
@@ -399,6 +412,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         m->started_usec = clock_realtime(config->clock);
         (void)getrandom(&m->key_seed, sizeof(m->key_seed), GRND_NONBLOCK); /* without: keys are hashed as they are */
         m->jitter = m->started_usec ^ (uint64_t)getpid();
+        list_init(&m->once.clearing);
         list_init(&m->recent);
         list_init(&m->rescued);
         list_init(&m->waits);

@@ -66,6 +66,13 @@ typedef struct Window {
         bool closed;
 } Window;
 
+/* Of starts that are to be on the disk before they are made: once.c. */
+typedef struct Once {
+        List clearing;    /* of TaskRecord::recent_link: to be started when the store has it; in order */
+        bool no_marks;    /* it was said that there are none */
+        bool has_blocked; /* queues that wait for one */
+} Once;
+
 struct Manager {
         Engine engine;
         Timers timers;
@@ -115,6 +122,7 @@ struct Manager {
         ShelfChunk *spare_chunk;  /* NULL: none */
         QueueRecord *last_submit; /* queue of the last one; NULL: none, or it is gone */
         Window window;
+        Once once;
         Timer refill_timer; /* there was no memory to take tasks from a shelf: tries again */
         uint64_t jitter;    /* state of the back-off's random numbers */
         void (*stopped)(void *host);

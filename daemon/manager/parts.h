@@ -39,6 +39,7 @@ void followers_end(TaskRecord *t);
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
 int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an attempt. 0 or -ENOMEM */
+int run_prepare(TaskRecord *t);                      /* the same, now, unless it began when it was to be cleared */
 void task_run_deinit(TaskRun *run);
 int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */
 void run_keep_result(Manager *m, TaskRecord *t, const TaskResult *result);

@@ -103,6 +103,10 @@ void plugins_began(Manager *m, TaskRecord *t) {
                 uint64_t now = clock_monotonic(m->clock);
                 started -= now > begun && now - begun < started ? now - begun : 0;
         }
+        if (t->run && t->run->cleared) { /* with the mark that it has */
+                t->run->started_usec = started;
+                return;
+        }
         int mark = plugin_executor_mark_slot(&t->task);
         if (run_begin(t, started) >= 0)
                 t->run->mark = mark;

@@ -13,6 +13,7 @@
 #include "engine/barrier.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 #include "manager/window.h"
@@ -266,6 +267,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         q->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
         queue_settle_pool(m, q);
+        once_follow(q);
         *ret = q;
         return 0;
 }
@@ -405,6 +407,7 @@ static void put_into_force(Manager *m, QueueRecord *q) {
         queue_settle_pool(m, q);
         settle_life(m, &q->attributes);
         queue_set_params(q->queue, &q->attributes.engine);
+        once_follow(q);
         rescue_follow(m, q);
         workers_recheck(m, q);
         plugins_changed(m, q);

@@ -97,6 +97,7 @@ typedef struct TaskRun {
         uint32_t n_result;
         int progress; /* percent, as the worker says; -1: it does not */
         int mark;     /* in the store, while it runs; STORE_MARK_NONE */
+        bool cleared; /* of at_most_once: the store has, or is being told, that it starts */
 } TaskRun;
 
 /* One edge of `after`. */

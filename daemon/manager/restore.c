@@ -448,6 +448,7 @@ void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *f
                 .crashes = t->crashes,
                 .lost = t->lost,
                 .wait = wait,
+                .starts = !fate && task->where == TASK_IN_RUNNING && t->run && t->run->cleared,
         };
         if (wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
                 s.due_usec = clock_to_realtime(m->clock, retry ? fate->due_usec : task->due_usec);

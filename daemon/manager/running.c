@@ -8,21 +8,28 @@
 #include "base/event.h"
 #include "base/procfs.h"
 #include "manager/durable.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 
 void durable_started(TaskRecord *t) {
         const QueueRecord *q = t->queue;
-        if (durable_queue(q) && t->run)
-                t->run->mark = store_mark(durable_store(q->manager), q->queue->id, t->task.seq, t->task.attempt);
+        if (!durable_queue(q) || !t->run || t->run->cleared)
+                return;
+        t->run->mark = store_mark(durable_store(q->manager), q->queue->id, t->task.seq, t->task.attempt);
+        if (t->run->mark == STORE_MARK_NONE)
+                once_marks_are_out(q->manager);
 }
 
 int durable_mark_ready(const TaskRecord *t, _Atomic uint64_t **ret_word, uint64_t *ret_value) {
         const Task *task = &t->task;
         uint32_t attempt = task->attempt + (task->where == TASK_IN_HANDED); /* which is not counted yet */
-        if (!durable_queue(t->queue))
+        if (!durable_queue(t->queue) || (t->run && t->run->cleared))
                 return STORE_MARK_NONE;
-        return store_mark_ready(durable_store(t->queue->manager), t->queue->queue->id, task->seq, attempt, ret_word,
-                                ret_value);
+        int mark = store_mark_ready(durable_store(t->queue->manager), t->queue->queue->id, task->seq, attempt, ret_word,
+                                    ret_value);
+        if (mark == STORE_MARK_NONE)
+                once_marks_are_out(t->queue->manager);
+        return mark;
 }
 
 void durable_runs_as(TaskRecord *t, pid_t pid, uint64_t start_ticks) {
@@ -58,9 +65,10 @@ void durable_take_back(Manager *m) {
                         continue;
                 queue_recall(q->queue);
                 LIST_FOREACH (l, &q->queue->running) {
-                        const Slot *slot = LIST_ENTRY(l, Task, link)->slot;
-                        if (slot && slot->pool->kind == POOL_THREAD)
-                                (void)plugin_executor_mark_slot(LIST_ENTRY(l, Task, link)); /* waits for that */
+                        const Task *t = LIST_ENTRY(l, Task, link);
+                        const TaskRun *run = task_record(t)->run;
+                        if (t->slot && t->slot->pool->kind == POOL_THREAD && !(run && run->cleared))
+                                (void)plugin_executor_mark_slot(t); /* waits for that */
                 }
         }
 }

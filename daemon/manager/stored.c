@@ -10,7 +10,7 @@
 
 #include "executor/taskspec.h"
 
-enum { STORED_VERSION = 1, TASK_VERSION = 2 }; /* of each form, and of tasks */
+enum { STORED_VERSION = 1, TASK_VERSION = 2, STATE_VERSION = 2 }; /* of each form, of tasks, of states */
 
 /* ---- write ---- */
 
@@ -211,18 +211,20 @@ uint32_t stored_group(const StoredTask *t, uint32_t i) {
 }
 
 void stored_state_pack(const StoredState *s, EqBuffer *b) {
-        put_u8(b, STORED_VERSION);
+        put_u8(b, STATE_VERSION);
         put_u8(b, s->wait);
         put_u16(b, s->attempt);
         put_u16(b, s->crashes);
         put_u16(b, s->lost);
         put_u64(b, s->due_usec);
         put_u64(b, s->expire_usec);
+        put_u8(b, s->starts);
 }
 
 int stored_state_unpack(EqBytes raw, StoredState *ret) {
         Cursor c;
-        int r = begin(raw, &c);
+        uint8_t version;
+        int r = begin_version(raw, STATE_VERSION, &c, &version);
         if (r < 0)
                 return r;
         StoredState s = { 0 };
@@ -232,7 +234,9 @@ int stored_state_unpack(EqBytes raw, StoredState *ret) {
         s.lost = get_u16(&c);
         s.due_usec = get_u64(&c);
         s.expire_usec = get_u64(&c);
-        if (end(&c) < 0)
+        uint8_t starts = version > 1 ? get_u8(&c) : 0;
+        s.starts = starts == 1;
+        if (end(&c) < 0 || starts > 1)
                 return -EBADMSG;
         *ret = s;
         return 0;

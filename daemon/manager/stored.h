@@ -31,6 +31,7 @@ typedef struct StoredState {
         uint8_t wait;         /* TASK_WAIT_* that hold, but for AFTER, which is found out again */
         uint64_t due_usec;    /* wall clock; of AT or BACKOFF */
         uint64_t expire_usec; /* wall clock; 0: never */
+        bool starts;          /* of at_most_once: `attempt` has begun, or was about to */
 } StoredState;
 
 /* How a task ended. */

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "engine/barrier.h"
 #include "manager/durable.h"
+#include "manager/once.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 
@@ -110,6 +111,14 @@ static void explain_barrier(const TaskRecord *t, const TaskRecord *by, const cha
 }
 
 static void explain_persist(const QueueRecord *q, char *buf, size_t size) {
+        if (!durable_has_failed(q) && once_waits_for_mark(q)) {
+                snprintf(buf, size,
+                         "as many tasks of durable queues run as can be marked (%d), and queue %s starts none without "
+                         "a mark, since "
+                         "it runs a task at most once (at_most_once): it goes on when some have ended",
+                         STORE_MARKS, q->queue->name);
+                return;
+        }
         snprintf(buf, size,
                  durable_has_failed(q)
                          ? "the store has failed, and queue %s is durable: mend the disk and restart eqd"

@@ -14,11 +14,10 @@
 /* ---- what is sent ---- */
 
 static int on_prepare(void *host, Task *task, const RemoteWorker *w, WorkerOrder *ret) {
-        Manager *m = host;
         TaskRecord *t = task_record(task);
         const QueueAttributes *a = &t->queue->attributes;
         EqSubmit s;
-        int r = run_begin(t, clock_realtime(m->clock));
+        int r = run_prepare(t);
         if (r < 0)
                 return r;
         t->run->worker = w->number;

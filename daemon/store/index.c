@@ -8,10 +8,16 @@
 #include "base/fault.h"
 #include "base/util.h"
 
+/* One thread writes, so no read-modify-write has to be one step. */
+static void add_bytes(Index *x, IndexQueue *q, uint64_t n) {
+        x->live_bytes += n;
+        atomic_store_explicit(&q->live_bytes, atomic_load_explicit(&q->live_bytes, memory_order_relaxed) + n,
+                              memory_order_relaxed);
+}
+
 /* What is there says nothing any more. */
 static void unset_place(Index *x, IndexQueue *q, const IndexPlace *p) {
-        x->live_bytes -= p->size;
-        q->live_bytes -= p->size;
+        add_bytes(x, q, -(uint64_t)p->size);
         if (p->segment)
                 live_map_unset(&x->live, p->segment, p->at);
 }
@@ -20,8 +26,7 @@ static void unset_place(Index *x, IndexQueue *q, const IndexPlace *p) {
 static int set_place(Index *x, IndexQueue *q, IndexPlace *p, const Record *r, uint32_t segment, uint32_t at) {
         unset_place(x, q, p);
         *p = (IndexPlace) { .segment = segment, .at = at, .size = (uint32_t)record_size(r->body.len) };
-        x->live_bytes += p->size;
-        q->live_bytes += p->size;
+        add_bytes(x, q, p->size);
         return live_map_set(&x->live, segment, at);
 }
 
@@ -96,6 +101,25 @@ IndexQueue *index_queue(const Index *x, uint64_t id) {
         return q;
 }
 
+static void lock_table(const Index *x) {
+        if (x->table_lock)
+                (void)pthread_mutex_lock(x->table_lock); /* cannot fail for a mutex of this kind */
+}
+
+static void unlock_table(const Index *x) {
+        if (x->table_lock)
+                (void)pthread_mutex_unlock(x->table_lock);
+}
+
+uint64_t index_queue_bytes(const Index *x, uint64_t id) {
+        IndexQueue *q;
+        lock_table(x);
+        HASH_FIND(hh, x->queues, &id, sizeof(id), q);
+        uint64_t bytes = q ? atomic_load_explicit(&q->live_bytes, memory_order_relaxed) : 0;
+        unlock_table(x);
+        return bytes;
+}
+
 static int queue_get(Index *x, uint64_t id, IndexQueue **ret) {
         *ret = index_queue(x, id);
         if (*ret) {
@@ -107,7 +131,9 @@ static int queue_get(Index *x, uint64_t id, IndexQueue **ret) {
                 return -ENOMEM;
         q->id = id;
         q->tasks = q->lasts = (SeqTable)SEQ_TABLE_NULL(IndexPlace);
+        lock_table(x);
         HASH_ADD(hh, x->queues, id, sizeof(q->id), q);
+        unlock_table(x);
         if (!q->hh.tbl)
                 return -ENOMEM;
         *ret = TAKE_PTR(q);
@@ -126,7 +152,9 @@ static void queue_drop(Index *x, IndexQueue *q) {
         seq_table_done(&q->lasts);
         unmark_gone(x, q);
         unset_place(x, q, &q->place);
+        lock_table(x);
         HASH_DELETE(hh, x->queues, q);
+        unlock_table(x);
         if (x->latest == q)
                 x->latest = NULL;
         free(q);

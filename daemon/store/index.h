@@ -8,6 +8,9 @@
  * Compaction moves records behind newer ones, so a task may be named before its TASK or its queue is read: such entries
  * are incomplete, and dropped when reading is over. Not thread-safe: the store thread's. */
 
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/hash.h"
 #include "base/seqtable.h"
 #include "store/livemap.h"
@@ -23,11 +26,12 @@ typedef struct IndexPlace {
 typedef struct IndexQueue {
         UT_hash_handle hh;      /* Index::queues */
         UT_hash_handle hh_gone; /* Index::gone */
-        uint64_t id, last_seq, live_bytes;
-        IndexPlace place; /* of QUEUE or GONE */
-        bool is_gone;     /* and no queue of its name has been made since */
-        SeqTable tasks;   /* of IndexPlace: of its TASK */
-        SeqTable lasts;   /* of IndexPlace: of its STATE or END. One without a task is incomplete */
+        uint64_t id, last_seq;
+        _Atomic uint64_t live_bytes; /* others may look: see Index::table_lock */
+        IndexPlace place;            /* of QUEUE or GONE */
+        bool is_gone;                /* and no queue of its name has been made since */
+        SeqTable tasks;              /* of IndexPlace: of its TASK */
+        SeqTable lasts;              /* of IndexPlace: of its STATE or END. One without a task is incomplete */
         char name[STORE_NAME_MAX + 1];
 } IndexQueue;
 
@@ -38,6 +42,7 @@ typedef struct Index {
         LiveMap live;       /* of all IndexPlaces that are somewhere */
         uint64_t live_bytes;
         size_t n_tasks;
+        pthread_mutex_t *table_lock; /* held while `queues` itself is changed; borrowed. NULL: nobody else looks */
 } Index;
 #define INDEX_NULL                                                                                                     \
         { 0 }
@@ -53,6 +58,8 @@ void index_drop_segment(Index *x, uint32_t segment); /* it is gone, and nothing 
 void index_drop_incomplete(Index *x);                /* reading is over */
 
 IndexQueue *index_queue(const Index *x, uint64_t id); /* NULL: none */
+/* Bytes of what lives of that queue; 0: there is none. Any thread, with table_lock: waits for no more than one look-up. */
+uint64_t index_queue_bytes(const Index *x, uint64_t id);
 /* The queue has given seq, whatever has become of that task. Makes the queue, incomplete, if need be. 0 or -ENOMEM. */
 int index_saw_seq(Index *x, uint64_t queue, uint64_t seq);
 void index_drop_task(Index *x, IndexQueue *q, uint64_t seq); /* it cannot be read */

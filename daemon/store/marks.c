@@ -265,6 +265,11 @@ _Atomic uint64_t *marks_prepare(MarkTable *t, int slot, uint64_t queue, uint64_t
         return &r->check;
 }
 
+void marks_set(MarkTable *t, int slot) {
+        Row *r = &t->rows[slot];
+        atomic_store(&r->check, run_check(r));
+}
+
 static void set_process(Process *to, uint64_t run, const StoreProcess *p) {
         atomic_store(&to->check, 0);
         to->pid = (uint32_t)p->pid;

@@ -70,6 +70,7 @@ _Atomic uint64_t *marks_prepare(MarkTable *t, int slot, uint64_t queue, uint64_t
                                 uint64_t *ret_check);
 void marks_set_process(MarkTable *t, int slot, const StoreProcess *p);
 void marks_set_spawner(MarkTable *t, const StoreProcess *p); /* STORE_SPAWNER of them */
+void marks_set(MarkTable *t, int slot);                      /* the same, at once */
 void marks_unset(MarkTable *t, int slot);
 
 /* The processes in the file `running` of that directory. As store_leftovers(). */

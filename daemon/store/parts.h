@@ -92,7 +92,8 @@ struct Store {
         uint64_t hint_number;
 
         /* The store thread writes, under index_lock; it alone reads without. */
-        pthread_mutex_t index_lock;
+        pthread_mutex_t index_lock,
+                table_lock; /* the latter is the index's, and held for one look-up or change of its table */
         Index index;
 
         /* The store thread's. */

@@ -336,6 +336,10 @@ int reader_init(Store *s) {
                 r = pthread_cond_init(&s->reader_wake, NULL);
         if (r == 0)
                 r = pthread_mutex_init(&s->index_lock, NULL);
+        if (r == 0)
+                r = pthread_mutex_init(&s->table_lock, NULL);
+        if (r == 0)
+                s->index.table_lock = &s->table_lock;
         return -r;
 }
 

@@ -408,19 +408,15 @@ const char *store_directory(const Store *s, char *buf, size_t size) {
         return buf;
 }
 
-uint64_t store_queue_bytes(Store *s, uint64_t queue) {
-        (void)pthread_mutex_lock(&s->index_lock);
-        const IndexQueue *q = index_queue(&s->index, queue);
-        uint64_t bytes = q ? q->live_bytes : 0;
-        (void)pthread_mutex_unlock(&s->index_lock);
-        return bytes;
+uint64_t store_queue_bytes(const Store *s, uint64_t queue) {
+        return index_queue_bytes(&s->index, queue);
 }
 
 /* ---- marks ---- */
 
 int store_mark_ready(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt, _Atomic uint64_t **ret_word,
                      uint64_t *ret_value) {
-        if (s->n_free_marks == 0)
+        if (s->n_free_marks == 0 || fault_hit(FAULT_MARK))
                 return STORE_MARK_NONE;
         int slot = s->free_marks[--s->n_free_marks];
         *ret_word = marks_prepare(s->marks, slot, queue, seq, attempt, ret_value);
@@ -434,6 +430,15 @@ int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt) {
         if (slot != STORE_MARK_NONE)
                 atomic_store(word, value);
         return slot;
+}
+
+void store_mark_set(Store *s, int slot) {
+        if (slot != STORE_MARK_NONE)
+                marks_set(s->marks, slot);
+}
+
+size_t store_n_free_marks(const Store *s) {
+        return fault_hit(FAULT_MARK) ? 0 : s->n_free_marks;
 }
 
 void store_mark_process(Store *s, int slot, const StoreProcess *p) {

@@ -145,7 +145,9 @@ int store_mark(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt);
 /* One that counts from when *ret_value is stored in **ret_word, which any thread may do until it is unmarked. */
 int store_mark_ready(Store *s, uint64_t queue, uint64_t seq, uint32_t attempt, _Atomic uint64_t **ret_word,
                      uint64_t *ret_value);
+void store_mark_set(Store *s, int slot); /* the same, where no thread does it */
 void store_unmark(Store *s, int slot);
+size_t store_n_free_marks(const Store *s);
 void store_unmark_found(Store *s); /* when what came of those runs is on the disk */
 
 /* A process, for ever: with pid 0, or ticks 0, it is not known. */
@@ -184,5 +186,5 @@ typedef struct StoreStats {
 } StoreStats;
 void store_stats(Store *s, StoreStats *ret);                         /* waits for no disk */
 const char *store_directory(const Store *s, char *buf, size_t size); /* where it is now, absolute; "": not known */
-/* Bytes of what lives of that queue; 0: there is none. Waits for no disk, but while the index is told of a batch. */
-uint64_t store_queue_bytes(Store *s, uint64_t queue);
+/* Bytes of what lives of that queue; 0: there is none. Waits for nothing; what has just become durable may not be counted yet. */
+uint64_t store_queue_bytes(const Store *s, uint64_t queue);

@@ -17,10 +17,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include "base/util.h"
+#include "proto/statelock.h"
 #include "storetool/rows.h"
 
 enum { EXIT_FINDINGS = 1, EXIT_UNREAD = 2, EXIT_NOT_FOUND = 66, FLUSH_BYTES = 64 * 1024 };
@@ -128,8 +128,7 @@ static int find_store(Tool *t) {
         return 0;
 }
 
-/* Does an eqd use it? A lock that nobody else holds is let go before anybody could miss it. *ret_bad: it is no file that can be
- * locked. */
+/* Does an eqd use it? *ret_bad: it is no file that can be locked. */
 static bool is_in_use(const Tool *t, bool *ret_bad) {
         char path[PATH_MAX + 16];
         struct stat st;
@@ -143,7 +142,7 @@ static bool is_in_use(const Tool *t, bool *ret_bad) {
                 return false;
         }
         *ret_bad = fstat(fd, &st) < 0 || !S_ISREG(st.st_mode);
-        return flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK;
+        return eq_state_lock_is_held(fd);
 }
 
 static int tell_bad_lock(Tool *t) {

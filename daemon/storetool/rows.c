@@ -69,6 +69,8 @@ static int add_state(EqBytes body, EqStoreRecord *row) {
         int e = stored_state_unpack(body, &s);
         if (e >= 0)
                 EQ_SET(row, StoreRecord, attempt, s.attempt);
+        if (e >= 0 && s.starts)
+                EQ_SET(row, StoreRecord, state, eq_str(eq_state_name(EQ_STATE_RUNNING)));
         return e;
 }
 

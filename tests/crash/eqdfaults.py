@@ -136,6 +136,7 @@ def whatever_call_fails_nothing_that_was_told_is_lost(eqd):
             eqd.ok("queue", "flush", queue)
         history.check()
         eqd.kill_task_now(*[task["id"] for task in eqd.ls("-q", "aside")])
+    history.check_told(history.ended)
     print(f"# {history.summary()}")
 
 

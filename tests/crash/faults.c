@@ -287,7 +287,7 @@ static unsigned make_base(Calls calls) {
                 if (live(base, trace, i, BASE_COMMITS, "kill", NULL) != 0)
                         exit(1);
         Trace t = trace_load(trace);
-        promises = promises_new();
+        promises = promises_new(false);
         if (!feed(&t, promises, NULL))
                 exit(1);
         (void)unlink(trace);

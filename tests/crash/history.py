@@ -23,6 +23,7 @@ class History:
         self.may_repeat = set()               # what was running at some crash
         self.ran_file = eqd.dir / "work/ran"
         self.ran_file.touch()
+        self.looked_at = set()                # of `ended`, what an eqd after that one was asked about
         self.read, self.counts, self.firsts = 0, collections.Counter(), [] # firsts: names in the order of their first runs
         for name, options in zip(QUEUES, ([], ["max_active=4"])):
             eqd.ok("queue", "create", name, "history=1000000", "max_crashes=1000", *options)
@@ -91,6 +92,17 @@ class History:
         equal(sorted(repeated - self.may_repeat), [], "run again, and was not running")
         first = [int(name.split("/")[1]) for name in self.firsts if name.startswith("one/")]
         equal(first, sorted(first), "order of the first attempts")
+        self.check_told(self.ended.keys() - self.looked_at)
+
+    def check_told(self, names):
+        """The end that was told is the one that every eqd after it shows."""
+        names = sorted(names)
+        with self.eqd.connect() as c:
+            for i in range(0, len(names), 100):
+                some = names[i:i + 100]
+                equal({name: row["state"] for name, row in zip(some, c.call("show", some))},
+                      {name: self.ended[name] for name in some}, "told as ended, and after the restart")
+        self.looked_at.update(names)
 
     def summary(self):
         return (f"{len(self.accepted)} tasks accepted, {len(self.ended)} told as ended, "

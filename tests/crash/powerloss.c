@@ -43,7 +43,7 @@ static const char *const left_names[_LEFT_MAX] = { "none", "of records", "of dir
 static const char *work;
 static const char *victim, *recorder;
 static uint64_t seed = 1;
-static bool quiet;
+static bool quiet, of_eqd;
 
 /* ---- lives ---- */
 
@@ -201,7 +201,7 @@ static bool cut_again(const Run *outer, const char *dir, uint64_t number) {
 }
 
 static Run run(const Trace *t, Left left, size_t n, bool stop, unsigned again_every) {
-        Run r = { .disk = disk_new(), .promises = promises_new(), .trace = t, .left = left };
+        Run r = { .disk = disk_new(), .promises = promises_new(of_eqd), .trace = t, .left = left };
         char *chosen = left == COPIES_OUT ? choose_removals(t) : choose(t, n, seed + left, again_every);
         quiet = left != NOTHING_OUT;
         r.n_broken += !run_events(&r, chosen, stop) && r.n_broken == 0;
@@ -245,6 +245,7 @@ static void test_victim(bool all) {
 static void test_trace(const char *file, const char *subdir, bool all) {
         Trace t = trace_load(file);
         tail_dir = subdir;
+        of_eqd = true;
         Run r = run(&t, NOTHING_OUT, all ? 0 : CUTS, false, 0);
         report("a loss of power at any moment breaks no promise of eqd", &r);
         Run m = run(&t, DATA_OUT, 0, true, 0);

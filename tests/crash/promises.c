@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manager/stored.h"
 #include "victim.h"
 
 enum { QUEUES = 512 };
@@ -30,6 +31,7 @@ typedef struct World {
 typedef struct Accepted {
         uint64_t queue, seq;
         bool ended, found;
+        bool told, started; /* told: it was accepted, else only seen to start */
         uint32_t n;
         char text[40]; /* is in its body */
 } Accepted;
@@ -42,7 +44,7 @@ struct Promises {
         size_t n_pending, cap_pending;
         Accepted *accepted;
         size_t n_accepted, cap_accepted;
-        bool any;
+        bool any, of_eqd;
 };
 
 static bool silent;
@@ -284,21 +286,32 @@ static bool opened(Promises *p) {
         return fine;
 }
 
-static void accepted(Promises *p, const TraceEvent *e, const char *data) {
-        p->accepted = room(p->accepted, &p->cap_accepted, p->n_accepted, sizeof(Accepted));
-        Accepted *a = &p->accepted[p->n_accepted++];
-        *a = (Accepted) { .queue = e->item.queue, .seq = e->item.seq, .n = e->n_data };
-        if (e->n_data > sizeof(a->text))
-                give_up("a text is too long");
-        memcpy(a->text, data, e->n_data);
-        p->any = true;
-}
-
 static Accepted *accepted_of(Promises *p, uint64_t queue, uint64_t seq) {
         for (size_t i = 0; i < p->n_accepted; i++)
                 if (p->accepted[i].queue == queue && p->accepted[i].seq == seq)
                         return &p->accepted[i];
         return NULL;
+}
+
+/* Made if need be: it can start before its client is told that it was accepted. */
+static Accepted *entry_of(Promises *p, const TraceEvent *e) {
+        Accepted *a = accepted_of(p, e->item.queue, e->item.seq);
+        if (a)
+                return a;
+        p->accepted = room(p->accepted, &p->cap_accepted, p->n_accepted, sizeof(Accepted));
+        a = &p->accepted[p->n_accepted++];
+        *a = (Accepted) { .queue = e->item.queue, .seq = e->item.seq };
+        return a;
+}
+
+static void accepted(Promises *p, const TraceEvent *e, const char *data) {
+        Accepted *a = entry_of(p, e);
+        a->told = true;
+        a->n = e->n_data;
+        if (e->n_data > sizeof(a->text))
+                give_up("a text is too long");
+        memcpy(a->text, data, e->n_data);
+        p->any = true;
 }
 
 bool promises_feed(Promises *p, const TraceEvent *e, const char *data) {
@@ -327,6 +340,12 @@ bool promises_feed(Promises *p, const TraceEvent *e, const char *data) {
                 if (a)
                         a->ended = true;
                 return a || broken("an end was told of what was not accepted");
+        case TRACE_STARTED:
+                a = entry_of(p, e);
+                if (a->started)
+                        return broken("task %llu/%llu started twice", ID(a->queue), ID(a->seq));
+                a->started = p->any = true;
+                return true;
         default:
                 return true;
         }
@@ -359,9 +378,9 @@ static void add(Look *l, uint64_t a, uint64_t b, StoreBytes x, StoreBytes y) {
 static int on_queue(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq, StoreBytes definition) {
         Look *l = userdata;
         uint64_t version = 0;
-        if (l->promises->n_accepted == 0 && !victim_is_right(id, 0, STORE_QUEUE, definition, &version))
+        if (!l->promises->of_eqd && !victim_is_right(id, 0, STORE_QUEUE, definition, &version))
                 l->fine = broken("queue %llu is not what was written", ID(id));
-        if (l->promises->n_accepted == 0)
+        if (!l->promises->of_eqd)
                 find(l->got, &(TraceItem) { .kind = STORE_QUEUE, .queue = id, .seq = last_seq, .version = version });
         for (size_t i = 0; i < l->promises->n_accepted; i++)
                 if (l->promises->accepted[i].queue == id && l->promises->accepted[i].seq > last_seq)
@@ -375,13 +394,21 @@ static int on_queue(void *userdata, uint64_t id, StoreBytes name, uint64_t last_
 
 static int on_gone(void *userdata, uint64_t id, StoreBytes name, uint64_t last_seq) {
         Look *l = userdata;
-        if (l->promises->n_accepted == 0)
+        if (!l->promises->of_eqd)
                 find(l->got, &(TraceItem) { .kind = STORE_GONE, .queue = id, .seq = last_seq });
         add(l, id, last_seq, name, (StoreBytes) { 0 });
         return 0;
 }
 
-static void look_at_accepted(Look *l, uint64_t queue, uint64_t seq, StoreBytes body, StoreKind last) {
+static bool says_started(StoreKind last, StoreBytes body) {
+        StoredState s;
+        if (last == STORE_END)
+                return true;
+        return last == STORE_STATE && stored_state_unpack(eq_bytes(body.data, body.len), &s) == 0 && s.starts;
+}
+
+static void look_at_accepted(Look *l, uint64_t queue, uint64_t seq, StoreBytes body, StoreKind last,
+                             StoreBytes last_body) {
         Accepted *a = accepted_of(l->promises, queue, seq);
         if (!a)
                 return; /* nobody was told */
@@ -390,6 +417,9 @@ static void look_at_accepted(Look *l, uint64_t queue, uint64_t seq, StoreBytes b
                 l->fine = broken("task %llu/%llu is not what was sent", ID(queue), ID(seq));
         if (a->ended && last != STORE_END)
                 l->fine = broken("task %llu/%llu has ended, and would run again", ID(queue), ID(seq));
+        if (a->started && !says_started(last, last_body))
+                l->fine =
+                        broken("task %llu/%llu of at_most_once has started, and would start again", ID(queue), ID(seq));
 }
 
 static int on_task(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, StoreBytes task, StoreKind last,
@@ -399,8 +429,8 @@ static int on_task(void *userdata, uint64_t queue, uint64_t seq, uint8_t lane, S
         if (queue != l->queue || seq <= l->seq)
                 l->fine = broken("task %llu/%llu comes behind %llu/%llu", ID(queue), ID(seq), ID(l->queue), ID(l->seq));
         l->seq = seq;
-        if (l->promises->n_accepted > 0)
-                look_at_accepted(l, queue, seq, task, last);
+        if (l->promises->of_eqd)
+                look_at_accepted(l, queue, seq, task, last, last_body);
         else if (!victim_is_right(queue, seq, STORE_TASK, task, &none) ||
                  (last && !victim_is_right(queue, seq, last, last_body, &version)))
                 l->fine = broken("task %llu/%llu is not what was written", ID(queue), ID(seq));
@@ -443,7 +473,7 @@ bool promises_kept(const Promises *kept, const char *dir, bool quiet) {
         bool fine = look(p, dir, &got, &sum) && look(p, dir, &again, &sum_again);
         if (fine && sum != sum_again)
                 fine = broken("opened again it tells something else");
-        if (fine && p->n_accepted == 0)
+        if (fine && !p->of_eqd)
                 fine = check(p, &got);
         for (size_t i = 0; i < p->n_accepted && fine; i++)
                 if (!p->accepted[i].found && !p->accepted[i].ended)
@@ -452,9 +482,10 @@ bool promises_kept(const Promises *kept, const char *dir, bool quiet) {
         return fine;
 }
 
-Promises *promises_new(void) {
+Promises *promises_new(bool of_eqd) {
         Promises *p = calloc(1, sizeof(*p));
         if (!p)
                 give_up("out of memory");
+        p->of_eqd = of_eqd;
         return p;
 }

@@ -28,6 +28,7 @@ typedef enum TraceType {
         TRACE_STATS,     /* item.seq: moves; item.queue: segments */
         TRACE_ACCEPTED,  /* by a client of eqd: item.queue, seq; data: what its body contains */
         TRACE_ENDED,     /* likewise; it was told that it has ended */
+        TRACE_STARTED,   /* by what runs a task of at_most_once: item.queue, seq; it may do anything from now on */
 } TraceType;
 
 typedef struct TraceItem {

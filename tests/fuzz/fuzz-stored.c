@@ -46,6 +46,12 @@ static void state(EqBytes raw) {
         if (stored_state_unpack(raw, &s) < 0)
                 return;
         stored_state_pack(&s, &b);
+        if (raw.data[0] == 1) { /* likewise */
+                StoredState again;
+                FUZZ_CHECK(!b.failed && stored_state_unpack(eq_bytes(b.data, b.len), &again) == 0 && !s.starts);
+                eq_buffer_done(&b);
+                return;
+        }
         same(&b, raw);
 }
 

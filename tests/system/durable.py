@@ -130,6 +130,39 @@ def at_most_once_ends_what_a_worker_had(eqd):
     equal([ended(c, last)[f] for f in ("state", "reason")], ["FAILED", "lost"])
 
 
+@test(env={"EQD_FAULT": "disk:4"})
+def what_the_disk_does_not_take_is_not_begun(eqd):
+    """It takes the queues and the task, and not that it starts."""
+    c = worker_queue(eqd, "w", "at_most_once=yes")
+    task = submit(c, b"x", "w")
+    w = Worker(eqd, "w", credit=1)
+    w.nothing_comes()
+    equal(c.call("show", [task])[0]["state"], "RUNNING")
+    equal(w.row()["in_flight"], 1)
+    w.vanish()
+    eventually(lambda: c.call("show", [task])[0]["state"] == "QUEUED", "it is back at its place")
+    equal(c.call("show", [task])[0].get("attempt", 0), 0)
+    w = Worker(eqd, "w", credit=1)
+    w.nothing_comes()
+    crash(eqd) # it was written, if not synced: nobody knows any more that the answer had not come
+    equal([eqd.connect().call("show", [task])[0][f] for f in ("state", "reason")], ["FAILED", "lost"])
+
+
+@test(env={"EQD_FAULT": "mark:1+"})
+def without_marks_only_at_most_once_waits_and_it_is_told_once(eqd):
+    eqd.ok("queue", "create", "q", "at_most_once=yes")
+    waits = [eqd.submit("-q", "q", "--", "true") for _ in range(3)]
+    for _ in range(3):
+        eqd.ends_as(eqd.submit("--", "true"), "DONE")
+    contains(eqd.ok("why", waits[0]), "persist", "at_most_once", "65536")
+    contains(eqd.ok("queue", "ls"), "persist")
+    equal(eqd.show(waits[0])["state"], "QUEUED")
+    equal(eqd.log_text().count("as many as can be"), 1, eqd.log_text())
+    crash(eqd)
+    for task in waits:
+        eqd.ends_as(task, "DONE", attempt=1)
+
+
 @test()
 def a_task_that_was_running_at_too_many_crashes_is_dead(eqd):
     eqd.ok("queue", "create", "q", "max_crashes=2")

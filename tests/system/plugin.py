@@ -524,6 +524,23 @@ def tasks_of_a_durable_queue_go_on_with_the_plugin_after_a_crash(eqd):
         equal((shown["state"], shown["result"]), ("DONE", b"%d" % i))
 
 
+@plugin_test()
+def a_plugin_with_at_most_once_gets_tasks_whose_start_is_on_the_disk(eqd):
+    c = plugin_queue(eqd, "Durable=yes", "AtMostOnce=yes", "MaxActive=4", "Backoff=10ms")
+    tasks = [submit(c, b"%d" % i) for i in range(60)]
+    for i, task in enumerate(tasks):
+        shown = ended(c, task)
+        equal((shown["state"], shown["result"], shown["attempt"]), ("DONE", b"%d" % i, 1))
+    equal([ended(c, submit(c, data, retries=2))["attempt"] for data in (b"fail", b"give-back")], [3, 2])
+    running, waits = blocked(c), submit(c, b"x")
+    equal(ended(c, waits)["state"], "DONE")
+    crash(eqd, ("--user",))
+    c = eqd.connect()
+    equal([c.call("show", [running])[0][f] for f in ("state", "reason")], ["FAILED", "lost"])
+    equal(ended(c, submit(c, b"next"))["state"], "DONE")
+    blocked(c) # the frame stops eqd while it runs
+
+
 def lives(eqd, c, payload, **options):
     """Starts eqd as often as this task kills it. How often that was; the task as it ended."""
     tasks, n = [t["id"] for t in c.call("list", queue="p")], 0

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What a manager does when its store is full, or has failed. */
+#include "manager/once.h"
 #include "manager/view.h"
 #include "store-host.h"
 
@@ -136,9 +137,9 @@ static bool is_there(const Host *host, uint64_t seq) {
 
 /* A stop in order whose last words the disk does not take. What is not written must not look as if it had been: the marks stay. */
 TEST(a_stop_clears_no_mark_of_what_it_could_not_write) {
-        static const char *const once[] = { "at_most_once=yes", NULL };
+        static const char *const no_twice[] = { "at_most_once=yes", NULL };
         for (int ended = 0; ended < 2; ended++) {
-                durable_begin(&h, once);
+                durable_begin(&h, no_twice);
                 TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
                 until(&h, is_running, 0);
                 fault_set(FAULT_WRITE, 1, true);
@@ -366,6 +367,203 @@ TEST(an_end_without_memory_for_it_is_a_failure_of_the_store) {
         durable_done(&h);
 }
 
+/* ---- at most once ---- */
+
+static const char *const once[] = { "at_most_once=yes", "max_active=4", NULL };
+
+static uint32_t loss_dir_number;
+static char loss_dir[80];
+
+static int copy_but_marks(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        char to[256], buf[65536];
+        const char *name = path + strlen(store_dir);
+        snprintf(to, sizeof(to), "%s%s", loss_dir, name);
+        if (type == FTW_D)
+                return mkdir(to, 0700);
+        if (strcmp(name, "/running") == 0)
+                return 0;
+        FILE *in = fopen(path, "re"), *out = fopen(to, "wxe");
+        ck_assert(in && out);
+        for (size_t n; (n = fread(buf, 1, sizeof(buf), in)) > 0;)
+                ck_assert_uint_eq(fwrite(buf, 1, n, out), n);
+        ck_assert_int_eq(fclose(in) | fclose(out), 0);
+        return 0;
+}
+
+/* Another manager begins with what a loss of power leaves: what was synced, and nothing of what was only mapped. */
+static void lose_power(Host *after) {
+        snprintf(loss_dir, sizeof(loss_dir), "%s-%u", store_dir, ++loss_dir_number);
+        ck_assert_int_eq(nftw(store_dir, copy_but_marks, 8, FTW_PHYS), 0);
+        host_init_from(after, NULL, loss_dir, -1);
+}
+
+static void lost_power_done(Host *after) {
+        host_done(after);
+        ck_assert_int_eq(nftw(loss_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
+/* The first turn in which it is there as pending is the one in which its start is appended. */
+TEST(a_start_of_at_most_once_waits_until_the_store_has_it) {
+        durable_begin(&h, once);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, has_arrived, 1);
+        ck_assert_int_eq(t->task.state, EQ_STATE_RUNNING);
+        ck_assert_uint_eq(h.m->commands->n_running, 0);
+        ck_assert(!t->run->announced);
+        until(&h, is_running, 0);
+        ck_assert_uint_eq(t->task.attempt, 1);
+        host_end(&h, t, TASK_OK);
+        until(&h, is_settled, 1);
+        ck_assert_state(t, DONE);
+        durable_done(&h);
+}
+
+TEST(a_start_of_another_queue_waits_for_nothing) {
+        durable_begin(&h, NULL);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, has_arrived, 1);
+        ck_assert_uint_eq(h.m->commands->n_running, 1);
+        ck_assert_uint_eq(*store_written(durable_store(h.m)),
+                          3); /* queues default and q, and the task: nothing of its start */
+        durable_done(&h);
+}
+
+/* They are all told of before the first is on the disk. */
+static bool all_arrived(const Host *host, uint64_t n) {
+        for (uint64_t seq = 1; seq <= n; seq++)
+                if (!has_arrived(host, seq))
+                        return false;
+        return true;
+}
+
+static bool n_running_is(const Host *host, uint64_t n) {
+        return host->m->commands->n_running == n;
+}
+
+TEST(starts_that_wait_share_a_commit) {
+        StoreStats before, after;
+        EqSubmit held = { 0 };
+        durable_begin(&h, once);
+        EQ_SET(&held, Submit, hold, true);
+        TaskRecord *t[4];
+        for (int i = 0; i < 4; i++)
+                t[i] = host_task(&h, "q", held);
+        until(&h, all_arrived, 4);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        store_stats(durable_store(h.m), &before);
+        for (int i = 0; i < 4; i++)
+                ck_assert_int_eq(manager_release(h.m, t[i]), 0);
+        until(&h, n_running_is, 4);
+        store_stats(durable_store(h.m), &after);
+        ck_assert_uint_eq(after.n_commits - before.n_commits, 1);
+        durable_done(&h);
+}
+
+TEST(a_task_of_at_most_once_that_ran_at_a_loss_of_power_is_lost_and_others_run_again) {
+        static Host after;
+        durable_begin(&h, once);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        lose_power(&after);
+        until(&after, is_there, 1);
+        TaskRecord *lost = task_of_q(&after, 1);
+        ck_assert_int_eq(lost->task.state, EQ_STATE_FAILED);
+        ck_assert_int_eq(lost->end_reason, EQ_REASON_LOST);
+        ck_assert_uint_eq(lost->task.attempt, 1);
+        lost_power_done(&after);
+        host_end(&h, t, TASK_NOT_STARTED); /* it has never begun: nothing is lost then */
+        pool_block(h.m->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        lose_power(&after);
+        until(&after, is_running, 0);
+        ck_assert_uint_eq(task_of_q(&after, 1)->task.attempt, 1);
+        lost_power_done(&after);
+        durable_done(&h);
+}
+
+/* Also if it is stopped in order, and does not end in time. */
+TEST(what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again) {
+        durable_begin(&h, once);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        durable_restart(&h);
+        until(&h, is_there, 1);
+        ck_assert_int_eq(task_of_q(&h, 1)->end_reason, EQ_REASON_LOST);
+        durable_done(&h);
+}
+
+TEST(a_start_that_cannot_be_written_is_none) {
+        EqSubmit held = { 0 };
+        durable_begin(&h, once);
+        EQ_SET(&held, Submit, hold, true);
+        TaskRecord *t = host_task(&h, "q", held);
+        until(&h, has_arrived, 1);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        fault_set(FAULT_SYNC, 1, true);
+        ck_assert_int_eq(manager_release(h.m, t), 0);
+        ck_assert_int_eq(t->task.state, EQ_STATE_RUNNING);
+        until(&h, has_failed, 0);
+        fault_set(FAULT_SYNC, 0, false);
+        ck_assert_uint_eq(h.m->commands->n_running, 0);
+        ck_assert_int_eq(t->task.state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(t->task.attempt, 0);
+        ck_assert(!pool_is_blocked(h.m->pool));
+        durable_done(&h);
+}
+
+TEST(a_start_that_waits_can_be_canceled) {
+        durable_begin(&h, once);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, has_arrived, 1);
+        ck_assert_int_eq(manager_cancel(h.m, t, true, 0, USEC_NEVER), 1); /* it counts as running */
+        until(&h, is_settled, 1);
+        ck_assert_state(t, CANCELED);
+        ck_assert(!t->run->announced);
+        ck_assert_uint_eq(h.m->pool->n_busy, 0);
+        ck_assert_uint_eq(store_n_free_marks(durable_store(h.m)), STORE_MARKS);
+        durable_done(&h);
+}
+
+/* Else it would count as a crash when eqd is killed, beside that of the attempt of the same number that ran. */
+TEST(a_start_that_came_to_nothing_leaves_no_mark) {
+        durable_begin(&h, NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        ck_assert_uint_eq(store_n_free_marks(durable_store(h.m)), STORE_MARKS - 1);
+        host_end(&h, t, TASK_NOT_STARTED);
+        ck_assert_int_eq(t->task.state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(store_n_free_marks(durable_store(h.m)), STORE_MARKS);
+        durable_done(&h);
+}
+
+static bool is_waiting(const Host *host, uint64_t seq) {
+        return once_waits_for_mark(durable_q(host));
+}
+
+/* All marks are taken: tasks of other queues go on, and it is told once; one that must not run twice waits. */
+TEST(without_a_free_mark_only_at_most_once_waits) {
+        WhyView why;
+        durable_begin(&h, once);
+        host_queue(&h, "other", NULL);
+        fault_set(FAULT_MARK, 1, true);
+        TaskRecord *other = host_task(&h, "other", (EqSubmit) { 0 }), *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_waiting, 0);
+        ck_assert_int_eq(other->task.state, EQ_STATE_RUNNING);
+        ck_assert_int_eq(other->run->mark, STORE_MARK_NONE);
+        ck_assert_int_eq(t->task.state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(t->task.attempt, 0);
+        ck_assert_uint_eq(h.m->commands->n_running, 1);
+        ck_assert(!pool_is_blocked(h.m->pool));
+        view_why(h.m, t, &why);
+        ck_assert(eq_bytes_eq(why.row.reason, eq_str("persist")));
+        ck_assert_ptr_nonnull(strstr(why.detail, "at_most_once"));
+        fault_set(FAULT_MARK, 0, false);
+        until(&h, n_running_is, 2);
+        ck_assert_int_ne(t->run->mark, STORE_MARK_NONE);
+        ck_assert(!once_waits_for_mark(durable_q(&h)));
+        durable_done(&h);
+}
+
 RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve,
           test_when_the_reserve_is_used_up_changes_are_refused_until_there_is_space,
           test_who_waits_for_a_task_that_was_not_written_is_told_so,
@@ -375,4 +573,10 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_nothing_of_a_durable_queue_is_changed_when_the_store_has_failed,
           test_an_end_that_was_not_written_is_never_told,
           test_all_who_wait_for_a_durable_queue_are_told_when_the_store_fails_and_others_go_on,
-          test_an_end_without_memory_for_it_is_a_failure_of_the_store)
+          test_an_end_without_memory_for_it_is_a_failure_of_the_store,
+          test_a_start_of_at_most_once_waits_until_the_store_has_it, test_a_start_of_another_queue_waits_for_nothing,
+          test_starts_that_wait_share_a_commit,
+          test_a_task_of_at_most_once_that_ran_at_a_loss_of_power_is_lost_and_others_run_again,
+          test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
+          test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
+          test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits)

@@ -362,6 +362,83 @@ TEST(memory_of_a_burst_is_given_back) {
         ck_assert_uint_le(r->engine.due.cap, 1024);
 }
 
+/* ---- starts that are to be cleared ---- */
+
+static void begin_clearing(Rig *r) {
+        rig_set_max_active(r, 2);
+        queue_set_clears(r->queue, true);
+        r->clear = 1;
+}
+
+TEST(a_start_that_is_to_be_cleared_has_its_slot_and_begins_when_it_is) {
+        RIG(r, 2);
+        begin_clearing(r);
+        Task *one = rig_submit(r), *two = rig_submit(r), *three = rig_submit(r);
+        ck_assert_str_eq(r->starts, "");
+        ck_assert_uint_eq(r->n_started_hook, 0);
+        ck_assert_int_eq(one->state, EQ_STATE_RUNNING);
+        ck_assert_uint_eq(r->pool->n_busy, 2);
+        ck_assert_waits(three, EQ_REASON_MAX_ACTIVE, NULL);
+        engine_task_cleared(&r->engine, two);
+        ck_assert_str_eq(r->starts, "2");
+        ck_assert_uint_eq(r->n_started_hook, 1);
+        engine_task_cleared(&r->engine, one);
+        rig_end(r, two, TASK_OK);
+        ck_assert_int_eq(three->state, EQ_STATE_RUNNING);
+        r->clear = 0; /* from now on nothing has to wait */
+        rig_end(r, one, TASK_OK);
+        (void)rig_submit(r);
+        ck_assert_str_eq(r->starts, "2 1 4");
+        engine_task_cleared(&r->engine, three);
+}
+
+TEST(a_start_that_was_not_cleared_is_none) {
+        RIG(r, 2);
+        begin_clearing(r);
+        Task *back = rig_submit(r), *canceled = rig_submit(r);
+        engine_hold(&r->engine);
+        engine_task_uncleared(&r->engine, back);
+        ck_assert_int_eq(back->state, EQ_STATE_QUEUED);
+        ck_assert_int_eq(back->attempt, 0);
+        ck_assert_uint_eq(r->n_not_started, 1);
+        ck_assert(!pool_is_blocked(r->pool));
+        r->fate.event = TASK_EV_CANCEL;
+        ck_assert_int_eq(engine_task_stop(&r->engine, canceled, 0, USEC_NEVER), 0);
+        ck_assert_uint_eq(r->n_cancels, 0); /* its executor does not have it */
+        ck_assert_str_eq(r->ends, "2CANCELED");
+        ck_assert_uint_eq(r->pool->n_busy, 0);
+        engine_unhold(&r->engine);
+        ck_assert_int_eq(back->attempt, 1);
+        pool_block(r->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        engine_task_cleared(&r->engine, back); /* too late */
+        ck_assert_int_eq(back->state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(r->n_not_started, 2);
+        pool_unblock(r->pool);
+        pool_run(r->pool);
+        r->refuse = -EAGAIN;
+        engine_task_cleared(&r->engine, back);
+        ck_assert_int_eq(back->state, EQ_STATE_QUEUED);
+        ck_assert_uint_eq(r->n_not_started, 3);
+        ck_assert(pool_is_blocked(r->pool)); /* that was the executor */
+        ck_assert_str_eq(r->starts, "");
+        ck_assert_uint_eq(r->n_started_hook, 0);
+}
+
+TEST(a_queue_that_is_blocked_starts_nothing_and_leaves_its_pool_to_others) {
+        RIG(r, 1);
+        Queue *other;
+        ck_assert_int_eq(queue_new(&r->engine, r->pool, "other", &rig_params, 0, &other), 0);
+        queue_set_clears(r->queue, true);
+        queue_set_blocked(r->queue, EQ_REASON_PERSIST);
+        Task *t = rig_submit(r);
+        ck_assert_waits(t, EQ_REASON_PERSIST, NULL);
+        Task *o = rig_submit_to(r, other, TASK_LANE_NORMAL, 0, 0);
+        ck_assert_int_eq(o->state, EQ_STATE_RUNNING);
+        rig_end(r, o, TASK_OK);
+        queue_set_blocked(r->queue, EQ_REASON_NONE);
+        ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+}
+
 RUN_TESTS("engine", 60, test_a_stale_id_gives_no_queue_although_its_slot_is_in_use,
           test_a_seeded_generation_is_not_given_again, test_a_restored_queue_has_its_old_id_and_nobody_else_gets_it,
           test_a_restored_queue_that_goes_at_once_gives_its_slot_back_once,
@@ -373,4 +450,7 @@ RUN_TESTS("engine", 60, test_a_stale_id_gives_no_queue_although_its_slot_is_in_u
           test_a_task_that_could_not_start_after_its_stop_was_asked_for_does_not_run_again,
           test_a_task_may_be_stopped_from_the_hook_that_says_it_started, test_every_failed_allocation_is_a_clean_error,
           test_an_admitted_task_gets_through_its_life_without_memory,
-          test_an_accepted_task_needs_no_memory_to_wait_for_its_next_attempt, test_memory_of_a_burst_is_given_back)
+          test_an_accepted_task_needs_no_memory_to_wait_for_its_next_attempt, test_memory_of_a_burst_is_given_back,
+          test_a_start_that_is_to_be_cleared_has_its_slot_and_begins_when_it_is,
+          test_a_start_that_was_not_cleared_is_none,
+          test_a_queue_that_is_blocked_starts_nothing_and_leaves_its_pool_to_others)

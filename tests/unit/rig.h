@@ -30,8 +30,10 @@ typedef struct Rig {
         size_t n_started_hook, n_space, n_rearm, n_cancels, n_idle;
         uint64_t armed_usec;
 
-        bool synchronous;    /* the executor ends tasks in start() */
-        int refuse;          /* what start() returns */
+        bool synchronous; /* the executor ends tasks in start() */
+        int refuse;       /* what start() returns */
+        int clear;        /* what the `clear` hook answers */
+        size_t n_not_started;
         uint64_t block_usec; /* the executor that refuses says for how long; 0: it does not */
         bool stops_at_once;  /* cancel() ends the task */
         TaskVerdict verdict;
@@ -83,6 +85,15 @@ static inline void rig_hook_started(void *host, Task *t) {
                 r->in_started(r, t);
 }
 
+static inline int rig_hook_clear(void *host, Task *t) {
+        return ((Rig *)host)->clear;
+}
+
+static inline void rig_hook_not_started(void *host, Task *t) {
+        ck_assert(task_is_pending(t));
+        ((Rig *)host)->n_not_started++;
+}
+
 static inline TaskFate rig_hook_ended(void *host, Task *t, const TaskResult *result) {
         return ((Rig *)host)->fate;
 }
@@ -125,7 +136,9 @@ static inline void rig_hook_rearm(void *host, uint64_t next_usec) {
 
 static const ExecutorOps rig_executor_ops = { .name = "gate", .start = rig_start, .cancel = rig_cancel };
 static const EngineHooks rig_hooks = {
+        .clear = rig_hook_clear,
         .started = rig_hook_started,
+        .not_started = rig_hook_not_started,
         .ended = rig_hook_ended,
         .finished = rig_hook_finished,
         .space = rig_hook_space,

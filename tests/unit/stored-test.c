@@ -124,10 +124,22 @@ TEST(a_state_comes_back_as_it_was) {
         EqBuffer b = EQ_BUFFER_NULL;
         StoredState s = { .attempt = 7, .crashes = 2, .lost = 4, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 },
                     got;
+        s.starts = true;
         stored_state_pack(&s, &b);
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
         ck_assert_mem_eq(&s, &got, sizeof(s));
         only_the_whole(&b, unpack_state, &got);
+        b.len = 0;
+        stored_state_pack(&s, &b);
+        b.data[b.len - 1] = 2; /* neither yes nor no */
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EBADMSG);
+        b.data[0] = 1; /* as it was before it told of starts */
+        b.len--;
+        s.starts = false;
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
+        ck_assert_mem_eq(&s, &got, sizeof(s));
+        b.data[0] = 3;
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EPROTONOSUPPORT);
         eq_buffer_done(&b);
 }
 
