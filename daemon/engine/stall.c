@@ -453,6 +453,7 @@ static void judge_pool(Stall *s, WatchPool *p) {
         watch_name_get(&p->name, r.pool);
         r.reason = pool_stall_reason(p);
         r.n_slots = watch_pool_limit(p);
+        r.nice = WATCH_GET(p->nice);
         if (p->judge.waiting)
                 fill_queue(s, p->judge.waiting, &r);
         r.n_running = p->judge.n_busy;

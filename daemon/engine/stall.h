@@ -74,6 +74,7 @@ typedef struct StallReport {
         uint64_t n_ready, n_running;  /* of the queue; of a pool: of the one named, and in all */
         uint64_t n_inactive;          /* of n_ready: behind max_active */
         uint64_t n_slots;             /* of a pool */
+        int64_t nice;                 /* of a pool */
 } StallReport;
 
 typedef struct StallHooks {

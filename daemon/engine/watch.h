@@ -47,6 +47,7 @@ typedef struct WatchPool {
         WatchName name;                                                             /* constant */
         _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason, short_of; /* as of Pool */
         _Atomic uint64_t stall_usec;                                                /* threshold; 0: off */
+        _Atomic int64_t nice;           /* of what runs its tasks, as it was configured */
         _Atomic uint64_t n_threads_max; /* what runs its tasks, where slots are no bound; 0: the slots do */
         _Atomic bool used;
 

@@ -91,7 +91,7 @@ static void log_pool(const StallReport *r, const StallDetail *d, const EventFiel
         if (*r->queue)
                 snprintf(text, sizeof(text), ", queue %s with %" PRIu64 " pending", r->queue,
                          d ? d->n_pending : r->n_ready);
-        log_event_fields(STALL, f, r->pool, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason), text);
+        log_event_fields(STALL, f, r->pool, (int)r->nice, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason), text);
 }
 
 static void log_queue(const StallReport *r, const EventFields *f) {
