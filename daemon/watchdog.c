@@ -274,7 +274,15 @@ static uint64_t on_cpu(void *host, const WatchSlot *slot) {
         return pid ? procfs_tree_cpu_usec((pid_t)pid) : 0;
 }
 
-static const StallHooks stall_hooks = { .report = on_report, .cpu_usec = on_cpu };
+static uint64_t on_thread_cpu(void *host, uint64_t tid) {
+        return clock_thread_cpu_usec(tid);
+}
+
+static const StallHooks stall_hooks = {
+        .report = on_report,
+        .cpu_usec = on_cpu,
+        .thread_cpu_usec = on_thread_cpu,
+};
 
 static uint64_t ask_interval(const Watchdog *w) {
         uint64_t usec = ASK_MAX_USEC, thresh = w->stall.config.watchdog_usec;

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -23,6 +23,9 @@ struct eq_plugin_batch {
         XBatch *x;
         PluginTask *taken; /* the last one first */
         unsigned n, n_passed;
+        PluginTask *first;   /* of those that the plugin holds together */
+        unsigned n_held;     /* so many; of `taken` */
+        uint64_t since_usec; /* when the first of them began */
         bool over;
         PluginReserve *reserve; /* it is that one's thread, and takes one task; NULL: a worker */
 };
@@ -68,6 +71,7 @@ static int settle(PluginTask *p, uint64_t word, const Outcome *o) {
         uint64_t token = word >> PLUGIN_PHASE_BITS;
         if (!cas_acq_rel(&p->word, &word, plugin_word(token, PLUGIN_RESULT)))
                 return -EALREADY;
+        WATCH_SET(p->life.tid, 0);
         p->verdict = o->verdict;
         p->final = o->final;
         p->text = o->text;
@@ -134,6 +138,7 @@ static int api_defer(const eq_plugin_task *t, eq_plugin_completion *ret) {
                 return -EPERM;
         if (!cas_acq_rel(&p->word, &word, plugin_word(token, PLUGIN_DEFERRED)))
                 return -EALREADY;
+        WATCH_SET(p->life.tid, 0);
         *ret = (eq_plugin_completion) { .task = p, .token = token };
         return 0;
 }
@@ -163,6 +168,114 @@ static int api_complete_fail(eq_plugin_completion c, const char *message, bool f
 bool plugin_task_abandon(PluginTask *p, const char *why) {
         uint64_t word = load_acquire(&p->word);
         return plugin_phase(word) == PLUGIN_DEFERRED && settle_fail(p, word, why, false) == 0;
+}
+
+/* ---- CPU time ----
+ *
+ * What a plugin holds together, which is one task unless it takes the next before it has a result for the last, has its CPU time
+ * together. To read the CPU clock of a thread is a system call, so that short tasks do without: nobody uses more CPU time than he
+ * lasts, and the begin of the next says how long that was. The clock is read
+ *      - behind a hold that lasted longer than its tasks may use CPU time,
+ *      - and once every READ_USEC that a thread was in plugins, for the sum of the queue that it is at then: each gets its share
+ *        on average.
+ * What has passed between the last reading and such a hold is not its: of that the thread's idle time is known, and all else is
+ * taken as used. So nobody is accused falsely; if it is not certain, the next ones of the queue are measured from their begin
+ * on, so many that the readings cost about a hundredth of what this one lasted.
+ * Those that do not end are the watchdog's: WatchLife says which thread to look at. */
+
+#define READ_USEC (10 * USEC_PER_MSEC)
+enum { USEC_PER_MEASURED = 32 };
+
+typedef struct ThreadTime {
+        uint64_t tid;
+        bool is_read;
+        uint64_t cpu_usec, at_usec, idle_usec; /* the last reading: CPU time, when, and idle time until then */
+        uint64_t busy_usec, rest_usec;         /* time in short holds, and CPU time, that no queue has got yet */
+} ThreadTime;
+
+static _Thread_local ThreadTime own;
+
+bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now) {
+        if (first == 0 || now < first)
+                return false;
+        uint64_t n = now - (first - 1), n_before = before < first ? 0 : before - (first - 1);
+        uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(n));
+        return power > n_before;
+}
+
+void plugin_count_hogs(PluginQueue *q, uint64_t n) {
+        const PluginExecutor *x = q->executor;
+        uint64_t before = fetch_add_relaxed(&q->n_hogs, n), now = before + n;
+        if (plugin_hog_is_told(load_relaxed(&x->hog_warning), before, now))
+                log_event(CPU_INTENSIVE, (.queue = q->name), q->plugin->name, q->name, load_relaxed(&x->hog_usec), now);
+}
+
+/* Returns the CPU time since the last reading. */
+static uint64_t read_cpu(uint64_t now) {
+        uint64_t cpu = clock_thread_cpu_usec(0), used = own.is_read ? cpu - own.cpu_usec : 0;
+        own.is_read = true;
+        own.cpu_usec = cpu;
+        own.at_usec = now;
+        own.idle_usec = workers_idle_usec();
+        return used;
+}
+
+/* Those that the watchdog has not told of. */
+static uint64_t note_hogs(const eq_plugin_batch *b) {
+        uint64_t n = 0;
+        const unsigned n_held = b->n_held;
+        PluginTask *p = b->taken;
+        for (unsigned i = 0; i < n_held; i++, p = p->taken)
+                n += !watch_hog_is_known(&p->life, load_relaxed(&p->life.begun_usec));
+        return n;
+}
+
+static void measure(const eq_plugin_batch *b, uint64_t now, uint64_t lasted, uint64_t may_use) {
+        PluginQueue *q = b->queue;
+        uint64_t idle = workers_idle_usec() - own.idle_usec, before = b->since_usec - own.at_usec;
+        uint64_t used = read_cpu(now), others = before > idle ? before - idle : 0;
+        uint64_t at_most = MIN(used, lasted), at_least = MIN(at_most, used > others ? used - others : 0);
+        (void)fetch_add_relaxed(&q->cpu_usec, at_least);
+        own.rest_usec += used - at_least;
+        if (may_use == 0 || at_most <= may_use)
+                return;
+        if (at_least > may_use)
+                plugin_count_hogs(q, note_hogs(b));
+        store_relaxed(&q->n_measured, MAX(load_relaxed(&q->n_measured), lasted / USEC_PER_MEASURED));
+}
+
+/* What the plugin holds is through, if there was something. */
+static void end_hold(eq_plugin_batch *b, uint64_t now) {
+        uint64_t lasted = now - b->since_usec, may_use = b->n_held * load_relaxed(&b->queue->executor->hog_usec);
+        if (b->n_held == 0)
+                return;
+        if (may_use != 0 && lasted > may_use)
+                measure(b, now, lasted, may_use);
+        else if ((own.busy_usec += lasted) >= READ_USEC) {
+                own.rest_usec += read_cpu(now);
+                (void)fetch_add_relaxed(&b->queue->cpu_usec, MIN(own.rest_usec, own.busy_usec));
+                own.rest_usec = own.busy_usec = 0;
+        }
+        b->n_held = 0;
+}
+
+/* Before `taken` becomes p, which begins now. */
+static void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
+        if (b->n_held > 0 && plugin_phase(load_relaxed(&b->taken->word)) != PLUGIN_TAKEN)
+                end_hold(b, now);
+        if (b->n_held++ == 0) {
+                uint64_t n = load_relaxed(&b->queue->n_measured);
+                b->first = p;
+                b->since_usec = now;
+                if (n > 0)
+                        store_relaxed(&b->queue->n_measured, n - 1);
+                if (n > 0 || !own.is_read)
+                        own.rest_usec += read_cpu(now);
+        }
+        WATCH_SET(p->life.tid, own.tid);
+        WATCH_SET(p->life.first, &b->first->life);
+        WATCH_SET(p->life.rescued, b->reserve != NULL);
+        WATCH_SET(b->first->life.n_held, b->n_held);
 }
 
 /* ---- the iterator ---- */
@@ -209,6 +322,8 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
         }
         (void)fetch_add_relaxed(&p->n_refs, 1);
         uint64_t now = clock_monotonic(&clock_system);
+        if (WATCH_IS_ON)
+                hold(b, p, now);
         if (p->mark)
                 store_relaxed(p->mark, p->mark_value); /* visible with begun_usec */
         store_relaxed(&p->life.seen_usec, now);
@@ -289,34 +404,6 @@ const eq_plugin_api plugin_api = {
         .log = api_log,
 };
 
-/* ---- CPU time ---- */
-
-static uint64_t cpu_usec(void) {
-        struct timespec t;
-        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* cannot fail for the own thread */
-        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
-bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now) {
-        if (first == 0 || now < first)
-                return false;
-        uint64_t n = now - (first - 1), n_before = before < first ? 0 : before - (first - 1);
-        uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(n));
-        return power > n_before;
-}
-
-/* Clocks are read per call, not per task: so it is the mean of a batch that counts. */
-static void account(PluginQueue *q, const eq_plugin_batch *b, uint64_t used_usec) {
-        const PluginExecutor *x = q->executor;
-        uint64_t thresh = load_relaxed(&x->hog_usec);
-        (void)fetch_add_relaxed(&q->cpu_usec, used_usec);
-        if (thresh == 0 || b->n == 0 || used_usec / b->n <= thresh)
-                return;
-        uint64_t before = fetch_add_relaxed(&q->n_hogs, (uint64_t)b->n), now = before + b->n;
-        if (plugin_hog_is_told(load_relaxed(&x->hog_warning), before, now))
-                log_event(CPU_INTENSIVE, (.queue = q->name), q->plugin->name, q->name, thresh, now);
-}
-
 /* ---- what the execution queue calls ---- */
 
 static void open_plugin(PluginQueue *q) {
@@ -385,13 +472,15 @@ static void on_execute(void *meta, XBatch *x) {
                 return;
         }
         eq_plugin_batch b = { .queue = q, .x = x, .reserve = self };
+        if (own.tid == 0)
+                own.tid = (uint64_t)gettid();
         const eq_plugin_meta m = { .queue = q->name, .host = (eq_plugin_host *)q };
         if (load_relaxed(&q->is_broken))
                 give_all_back(&b);
         else {
-                uint64_t before = cpu_usec();
                 q->plugin->execute(q->instance, &m, &b);
-                account(q, &b, cpu_usec() - before);
+                if (WATCH_IS_ON && b.n_held > 0)
+                        end_hold(&b, clock_monotonic(&clock_system));
         }
         if (b.n > 0)
                 store_relaxed(&q->n_empty, 0);
@@ -408,6 +497,7 @@ static void on_release(void *meta, XTask *t) {
 void plugin_reserve_help(void *reserve) {
         PluginReserve *r = reserve;
         self = r;
+        own.is_read = false; /* a reserve is no worker, so that its idle time is not known */
         (void)xqueue_rescue(&r->executor->xqueues, r->id); /* has_begun says it more exactly */
         self = NULL;
         plugin_up(r->executor, &r->up, UP_HELPED);

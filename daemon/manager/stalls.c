@@ -91,7 +91,8 @@ static void log_pool(const StallReport *r, const StallDetail *d, const EventFiel
         if (*r->queue)
                 snprintf(text, sizeof(text), ", queue %s with %" PRIu64 " pending", r->queue,
                          d ? d->n_pending : r->n_ready);
-        log_event_fields(STALL, f, r->pool, (int)r->nice, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason), text);
+        log_event_fields(STALL, f, r->pool, (int)r->nice, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason),
+                         text);
 }
 
 static void log_queue(const StallReport *r, const EventFields *f) {
@@ -149,7 +150,8 @@ void stall_log(const StallReport *r, const StallDetail *detail) {
         case STALL_CLOCK_JUMP:
                 log_event_fields(CLOCK_JUMP, &f, r->stuck_usec / USEC_PER_SEC);
                 break;
-        case STALL_PANIC: /* daemon/watchdog.c */
+        case STALL_CPU_HOG: /* the executor's, which counts them */
+        case STALL_PANIC:   /* daemon/watchdog.c */
                 break;
         }
 }
@@ -265,6 +267,11 @@ void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
         if (lasts)
                 keep(&m->stalls, &r);
         QueueRecord *q = queue_of(m, &r);
+        if (r.kind == STALL_CPU_HOG) {
+                if (q && queue_has_plugin(q))
+                        plugin_executor_count_hog(q->queue);
+                return;
+        }
         manager_stall_detail(m, &r, &detail);
         if (q) {
                 q->n_stalls += r.kind == STALL_QUEUE && r.phase == STALL_BEGIN;
@@ -305,5 +312,6 @@ StallConfig manager_stall_config(const Manager *m) {
                 .panic_on_stall = d->panic_on_stall,
                 .panic_time_usec = panic_time == PARAM_INFINITY ? 0 : panic_time,
                 .panic_scope = (PanicScope)d->panic_scope,
+                .hog_usec = d->cpu_intensive_thresh_us,
         };
 }

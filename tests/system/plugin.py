@@ -625,6 +625,23 @@ def T_CPU_tasks_that_hog_the_cpu_are_counted_and_told_now_and_then(eqd):
 
 
 @plugin_test()
+def T_CPU_one_that_burns_for_ever_is_told_while_it_runs_and_counted_once(eqd):
+    eqd.configure("eqd.conf", CONF + "[Watchdog]\nCpuIntensiveWarningThresh=1\n")
+    c = plugin_queue(eqd)
+    burns, sleeps = submit(c, b"until-canceled"), submit(c, b"block")
+    until(c, burns, "RUNNING")
+    told = "<4>eqd: workqueue: trial:p hogged CPU for >10000us"
+    eventually(lambda: told in eqd.log_text(), eqd.log_text)
+    equal((state(c, burns), eqd.queue("p")["cpu_intensive"]), ("RUNNING", 1))
+    for task in burns, sleeps:
+        c.call("cancel", [task], running=True)
+        ended(c, task)
+    last = submit(c, b"x")
+    ended(c, last) # behind the call, in which they are counted
+    equal((eqd.queue("p")["cpu_intensive"], eqd.log_text().count(told)), (1, 1))
+
+
+@plugin_test()
 def a_touch_is_the_sign_of_life_of_a_plugins_task(eqd):
     eqd.configure("eqd.conf", WATCH)
     c, events = plugin_queue(eqd), eqd.events(events=["stall.", "task.hung"])
