@@ -148,8 +148,8 @@ static size_t dump_queues(const Stall *s, size_t left) {
 
 /* Where a task waits that began then. life: of its executor; NULL: it has none. */
 static void dump_task(const WatchSlot *c, const WatchLife *life, uint64_t begun, uint64_t now) {
-        uint64_t pid = WATCH_GET(c->pid), tid = life ? WATCH_GET(life->tid) : 0;
-        bool rescued = WATCH_GET(c->reserve) || (life && WATCH_GET(life->rescued));
+        bool rescued;
+        uint64_t pid = WATCH_GET(c->pid), tid = watch_life_tid(life, &rescued);
         const WatchQueue *q = WATCH_GET(c->queue);
         char queue[EQ_NAME_MAX + 1], task[64], who[64], where[128], text[400];
         ProcfsWhere w = { 0 };
@@ -162,7 +162,7 @@ static void dump_task(const WatchSlot *c, const WatchLife *life, uint64_t begun,
                 snprintf(who, sizeof(who), "with no thread or process"); /* deferred, or being started */
         snprintf(text, sizeof(text), "in-flight %s %s for %" PRIu64 "s%s%s%s", task, who, (now - begun) / USEC_PER_SEC,
                  tid + pid > 0 ? ", state " : "", tid + pid > 0 ? procfs_where_text(&w, where, sizeof(where)) : "",
-                 rescued ? ", rescued" : "");
+                 rescued || WATCH_GET(c->reserve) ? ", rescued" : "");
         log_event(STALL_DUMP,
                   (.queue = queue, .task = task, .pid = pid, .worker_tid = tid, .task_usec = now - begun,
                    .kernel_stack = *w.stack ? w.stack : NULL),

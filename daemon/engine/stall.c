@@ -201,9 +201,9 @@ static bool flight_read(WatchSlot *c, Flight *ret) {
 }
 
 static void fill_where(const WatchSlot *c, StallReport *r) {
-        const WatchLife *life = WATCH_GET(c->life);
+        bool rescued;
         r->pid = WATCH_GET(c->pid);
-        r->tid = life ? WATCH_GET(life->tid) : 0;
+        r->tid = watch_life_tid(WATCH_GET(c->life), &rescued);
 }
 
 static void fill_flight(const Stall *s, const Flight *f, StallReport *r) {
@@ -221,7 +221,8 @@ static void fill_flight(const Stall *s, const Flight *f, StallReport *r) {
 static void look_for_hog(Stall *s, const Flight *f) {
         WatchSlot *c = f->slot;
         const WatchLife *first = WATCH_GET(f->life->first);
-        uint64_t tid = WATCH_GET(f->life->tid), n = first ? MAX(WATCH_GET(first->n_held), UINT64_C(1)) : 1;
+        bool rescued;
+        uint64_t tid = watch_life_tid(f->life, &rescued), n = first ? MAX(WATCH_GET(first->n_held), UINT64_C(1)) : 1;
         if (s->config.hog_usec == 0 || !s->hooks->thread_cpu_usec || tid == 0 || f->begun_usec == 0)
                 return;
         uint64_t cpu = s->hooks->thread_cpu_usec(s->host, tid);

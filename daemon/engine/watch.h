@@ -89,18 +89,18 @@ typedef struct WatchQueue {
         } judge;
 } WatchQueue;
 
+#define WATCH_TID_RESCUED (UINT64_C(1) << 32)
+
 /* What an executor whose tasks tell of themselves knows of one. In memory that stays what it is as long as the watch does. */
 typedef struct WatchLife {
         _Atomic uint64_t begun_usec; /* 0: it was handed over and has not begun: so it waits, and is not in flight */
         _Atomic uint64_t seen_usec;  /* its last sign of life; 0: none */
 
         /* Of a task that a thread of eqd runs; that thread's. */
-        _Atomic uint64_t tid; /* 0: none is at it */
-        _Atomic(const struct WatchLife *)
-                first;             /* of the tasks that the thread holds together: CPU time is all theirs */
-        _Atomic uint64_t n_held;   /* of `first`: so many */
-        _Atomic uint64_t hog_usec; /* begun_usec of what was counted as a CPU hog. Also the watchdog's */
-        _Atomic bool rescued;      /* the thread is a rescuer's */
+        _Atomic uint64_t tid;                    /* with WATCH_TID_RESCUED if it is a rescuer's; 0: none is at it */
+        _Atomic(const struct WatchLife *) first; /* of tasks that it holds together, to share CPU time; NULL: alone */
+        _Atomic uint64_t n_held;                 /* of `first`: so many */
+        _Atomic uint64_t hog_usec;               /* begun_usec of what was counted as a CPU hog. Also the watchdog's */
 } WatchLife;
 
 typedef struct WatchSlot {
@@ -169,6 +169,13 @@ void watch_pool_free(Watch *w, WatchPool *c);
 void watch_slot_free(Watch *w, WatchSlot *c);
 /* Names a part, whose n_asked and n_answered the caller then moves. */
 WatchPart *watch_part_add(Watch *w, const char *name, eq_reason reason);
+
+/* The thread of eqd that is at it, 0: none is; life may be NULL. Any thread. */
+static inline uint64_t watch_life_tid(const WatchLife *life, bool *ret_rescued) {
+        uint64_t tid = life ? atomic_load_explicit(&life->tid, memory_order_relaxed) : 0;
+        *ret_rescued = tid & WATCH_TID_RESCUED;
+        return tid & ~WATCH_TID_RESCUED;
+}
 
 /* Was that task, which began then, counted as a hog before? It is now. Any thread. */
 static inline bool watch_hog_is_known(WatchLife *l, uint64_t begun_usec) {

@@ -702,6 +702,7 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, const PluginHooks *hook
         x->hooks = hooks;
         x->host = host;
         x->event_fd = -1;
+        plugin_executor_set_hogs(x, 0, 0);
         list_init(&x->queues);
         int r = xqueues_init(&x->xqueues);
         x->has_xqueues = r >= 0;
@@ -776,7 +777,7 @@ void plugin_executor_set_pressed(PluginExecutor *x, bool pressed) {
 }
 
 void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning) {
-        store_relaxed(&x->hog_usec, thresh_usec);
+        store_relaxed(&x->hog_usec, thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE);
         store_relaxed(&x->hog_warning, warning);
 }
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -23,9 +24,10 @@ struct eq_plugin_batch {
         XBatch *x;
         PluginTask *taken; /* the last one first */
         unsigned n, n_passed;
-        PluginTask *first;   /* of those that the plugin holds together */
+        PluginTask *first;   /* of those that the plugin holds together, if they are more than one */
         unsigned n_held;     /* so many; of `taken` */
         uint64_t since_usec; /* when the first of them began */
+        uint64_t begun_usec; /* when the first of the call did */
         bool over;
         PluginReserve *reserve; /* it is that one's thread, and takes one task; NULL: a worker */
 };
@@ -187,7 +189,7 @@ bool plugin_task_abandon(PluginTask *p, const char *why) {
 enum { USEC_PER_MEASURED = 32 };
 
 typedef struct ThreadTime {
-        uint64_t tid;
+        uint64_t tid; /* as of WatchLife */
         bool is_read;
         uint64_t cpu_usec, at_usec, idle_usec; /* the last reading: CPU time, when, and idle time until then */
         uint64_t busy_usec, rest_usec;         /* time in short holds, and CPU time, that no queue has got yet */
@@ -237,45 +239,78 @@ static void measure(const eq_plugin_batch *b, uint64_t now, uint64_t lasted, uin
         uint64_t at_most = MIN(used, lasted), at_least = MIN(at_most, used > others ? used - others : 0);
         (void)fetch_add_relaxed(&q->cpu_usec, at_least);
         own.rest_usec += used - at_least;
-        if (may_use == 0 || at_most <= may_use)
+        own.busy_usec -= lasted; /* with all of the call, at its end, it is not negative */
+        if (at_most <= may_use)
                 return;
         if (at_least > may_use)
                 plugin_count_hogs(q, note_hogs(b));
         store_relaxed(&q->n_measured, MAX(load_relaxed(&q->n_measured), lasted / USEC_PER_MEASURED));
 }
 
-/* What the plugin holds is through, if there was something. */
-static void end_hold(eq_plugin_batch *b, uint64_t now) {
-        uint64_t lasted = now - b->since_usec, may_use = b->n_held * load_relaxed(&b->queue->executor->hog_usec);
-        if (b->n_held == 0)
-                return;
-        if (may_use != 0 && lasted > may_use)
-                measure(b, now, lasted, may_use);
-        else if ((own.busy_usec += lasted) >= READ_USEC) {
-                own.rest_usec += read_cpu(now);
-                (void)fetch_add_relaxed(&b->queue->cpu_usec, MIN(own.rest_usec, own.busy_usec));
-                own.rest_usec = own.busy_usec = 0;
-        }
-        b->n_held = 0;
+static __attribute__((noinline, cold)) void end_long_hold(const eq_plugin_batch *b, uint64_t now, uint64_t hog_usec) {
+        uint64_t lasted = now - b->since_usec;
+        if (hog_usec != PLUGIN_HOGS_FREE && lasted > b->n_held * hog_usec)
+                measure(b, now, lasted, b->n_held * hog_usec);
+}
+
+/* What the plugin holds is through. */
+static inline void end_hold(const eq_plugin_batch *b, uint64_t now) {
+        uint64_t hog_usec = load_relaxed(&b->queue->executor->hog_usec);
+        if (now - b->since_usec > hog_usec)
+                end_long_hold(b, now, hog_usec);
+}
+
+static __attribute__((noinline, cold)) void begin_measured(PluginQueue *q, uint64_t now) {
+        store_relaxed(&q->n_measured, load_relaxed(&q->n_measured) - 1);
+        own.rest_usec += read_cpu(now);
+}
+
+static void hold_one_more(eq_plugin_batch *b, PluginTask *p) {
+        if (b->n_held++ == 1)
+                b->first = b->taken;
+        WATCH_SET(b->first->life.n_held, b->n_held);
+        WATCH_SET(b->first->life.first, &b->first->life);
+        WATCH_SET(p->life.first, &b->first->life);
 }
 
 /* Before `taken` becomes p, which begins now. */
-static void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
-        if (b->n_held > 0 && plugin_phase(load_relaxed(&b->taken->word)) != PLUGIN_TAKEN)
-                end_hold(b, now);
-        if (b->n_held++ == 0) {
-                uint64_t n = load_relaxed(&b->queue->n_measured);
-                b->first = p;
-                b->since_usec = now;
-                if (n > 0)
-                        store_relaxed(&b->queue->n_measured, n - 1);
-                if (n > 0 || !own.is_read)
-                        own.rest_usec += read_cpu(now);
-        }
+static inline void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
         WATCH_SET(p->life.tid, own.tid);
-        WATCH_SET(p->life.first, &b->first->life);
-        WATCH_SET(p->life.rescued, b->reserve != NULL);
-        WATCH_SET(b->first->life.n_held, b->n_held);
+        if (b->n_held > 0 && plugin_phase(load_relaxed(&b->taken->word)) == PLUGIN_TAKEN) {
+                hold_one_more(b, p);
+                return;
+        }
+        if (b->n_held > 0)
+                end_hold(b, now);
+        else
+                b->begun_usec = now;
+        if (load_relaxed(&b->queue->n_measured) > 0)
+                begin_measured(b->queue, now);
+        b->n_held = 1;
+        b->since_usec = now;
+        WATCH_SET(p->life.first, NULL);
+}
+
+static __attribute__((noinline, cold)) void share_cpu(PluginQueue *q, uint64_t now) {
+        own.rest_usec += read_cpu(now);
+        (void)fetch_add_relaxed(&q->cpu_usec, MIN(own.rest_usec, own.busy_usec));
+        own.rest_usec = own.busy_usec = 0;
+}
+
+static void end_call(const eq_plugin_batch *b) {
+        if (b->n_held == 0)
+                return;
+        uint64_t now = clock_monotonic(&clock_system);
+        end_hold(b, now);
+        own.busy_usec += now - b->begun_usec;
+        if (own.busy_usec >= READ_USEC)
+                share_cpu(b->queue, now);
+}
+
+/* The first call of a thread; a reserve's of each help, as what it waits for is not counted as a worker's idle time. */
+static __attribute__((noinline, cold)) void begin_thread(void) {
+        own.tid = (uint64_t)syscall(SYS_gettid) | (self ? WATCH_TID_RESCUED : 0);
+        (void)read_cpu(clock_monotonic(&clock_system));
 }
 
 /* ---- the iterator ---- */
@@ -472,15 +507,15 @@ static void on_execute(void *meta, XBatch *x) {
                 return;
         }
         eq_plugin_batch b = { .queue = q, .x = x, .reserve = self };
-        if (own.tid == 0)
-                own.tid = (uint64_t)gettid();
         const eq_plugin_meta m = { .queue = q->name, .host = (eq_plugin_host *)q };
         if (load_relaxed(&q->is_broken))
                 give_all_back(&b);
         else {
+                if (WATCH_IS_ON && !own.is_read)
+                        begin_thread();
                 q->plugin->execute(q->instance, &m, &b);
-                if (WATCH_IS_ON && b.n_held > 0)
-                        end_hold(&b, clock_monotonic(&clock_system));
+                if (WATCH_IS_ON)
+                        end_call(&b);
         }
         if (b.n > 0)
                 store_relaxed(&q->n_empty, 0);
@@ -497,7 +532,7 @@ static void on_release(void *meta, XTask *t) {
 void plugin_reserve_help(void *reserve) {
         PluginReserve *r = reserve;
         self = r;
-        own.is_read = false; /* a reserve is no worker, so that its idle time is not known */
+        own.is_read = false;
         (void)xqueue_rescue(&r->executor->xqueues, r->id); /* has_begun says it more exactly */
         self = NULL;
         plugin_up(r->executor, &r->up, UP_HELPED);

@@ -20,6 +20,8 @@
 
 enum { PLUGIN_PHASE_BITS = 3 };
 
+#define PLUGIN_HOGS_FREE UINT64_MAX
+
 typedef enum PluginPhase { PLUGIN_FREE, PLUGIN_HANDED, PLUGIN_TAKEN, PLUGIN_DEFERRED, PLUGIN_RESULT } PluginPhase;
 
 typedef enum UpKind { UP_TASK, UP_SUBMIT, UP_OPENED, UP_BROKEN, UP_CLOSED, UP_WORKERS, UP_HELPED } UpKind;
@@ -137,7 +139,7 @@ struct PluginExecutor {
         bool has_xqueues;
         Slab *tasks;
         ATOMIC(bool) pressed;                   /* memory is short */
-        ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs() */
+        ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
         int rescuer_nice;                       /* the loop's */
         List queues;                            /* of PluginQueue::link; owned */
         uint64_t last_token;

@@ -29,9 +29,12 @@ static void view_flight_where(const Caller *caller, const ProcfsWhere *w, EqInFl
 
 static void view_flight_process(const Caller *caller, const TaskRecord *t, const WatchLife *life, EqInFlight *row,
                                 FlightTexts *texts) {
-        uint64_t tid = life ? WATCH_GET(life->tid) : 0;
+        bool rescued;
+        uint64_t tid = watch_life_tid(life, &rescued);
         const RemoteWorker *w = queue_has_workers(t->queue) ? remote_worker_of(&t->task) : NULL;
         pid_t command = t->run ? t->run->pid : 0, pid = w ? w->pid : command; /* 0: not known */
+        if (rescued || t->task.slot->reserve)
+                EQ_SET(row, InFlight, rescued, true);
         if (tid != 0) {
                 EQ_SET(row, InFlight, tid, tid);
                 procfs_where(getpid(), (pid_t)tid, &texts->where);
@@ -73,8 +76,6 @@ static void view_flight(const Manager *m, const Caller *caller, const Slot *slot
                 EQ_SET(row, InFlight, argv, s.argv);
         if (!view_flight_times(clock_monotonic(m->clock), slot, life, row))
                 return;
-        if (slot->reserve || (life && WATCH_GET(life->rescued)))
-                EQ_SET(row, InFlight, rescued, true);
         view_flight_process(caller, t, life, row, texts);
 }
 

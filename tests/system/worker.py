@@ -123,7 +123,7 @@ def dump_shows_who_has_a_task_and_which_of_its_tasks_it_has_not_come_to(eqd):
     w.next(), w.next()
     rows = {row["id"]: row for row in map(json.loads, eqd.ok("dump", "--json").splitlines()) if "id" in row}
     one, two = (rows[f"w/{task[1]}"] for task in (first, second))
-    equal((one["pid"], one["process"], "run_usec" in one, "tid" in one), (os.getpid(), "S", True, False), str(one))
+    equal((one["pid"], one["process"] in "RS", "run_usec" in one, "tid" in one), (os.getpid(), True, True, False), str(one))
     equal(("claimed_usec" in two, "run_usec" in two, "pid" in two), (True, False, False), str(two))
 
 
