@@ -260,8 +260,8 @@ static inline void end_hold(const eq_plugin_batch *b, uint64_t now) {
                 end_long_hold(b, now, hog_usec);
 }
 
-static __attribute__((noinline, cold)) void begin_measured(PluginQueue *q, uint64_t now) {
-        store_relaxed(&q->n_measured, load_relaxed(&q->n_measured) - 1);
+static __attribute__((noinline, cold)) void begin_measured(PluginQueue *q, uint64_t n, uint64_t now) {
+        store_relaxed(&q->n_measured, n - 1); /* with others at the queue a few more or less */
         own.rest_usec += read_cpu(now);
 }
 
@@ -284,8 +284,9 @@ static inline void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
                 end_hold(b, now);
         else
                 b->begun_usec = now;
-        if (load_relaxed(&b->queue->n_measured) > 0)
-                begin_measured(b->queue, now);
+        uint64_t n = load_relaxed(&b->queue->n_measured);
+        if (n > 0)
+                begin_measured(b->queue, n, now);
         b->n_held = 1;
         b->since_usec = now;
         WATCH_SET(p->life.first, NULL);

@@ -105,6 +105,11 @@ bool workers_lend(Workers *w, Runnable *r, bool (*lend)(Runnable *r, void *arg),
         return false;
 }
 
+void workers_get_threads(Workers *w, size_t *ret_stack_bytes, int *ret_nice) {
+        *ret_stack_bytes = 0;
+        *ret_nice = 0;
+}
+
 bool workers_is_self(const Workers *w) {
         return false;
 }
@@ -189,7 +194,7 @@ static int run(size_t n, unsigned batch_max) {
         PluginLibrary library = { .n_refs = 2, .entry = &plugin };
         WorkersParams workers = WORKERS_PARAMS_DEFAULT;
         QueueParams params = { .max_active = 1, .max_tasks = UINT64_MAX, .max_bytes = UINT64_MAX };
-        PluginSetup setup = { .library = &library, .text = "", .batch_max = batch_max };
+        PluginSetup setup = { .library = &library, .text = "", .calls.batch_max = batch_max };
         Task *tasks = calloc(n + 1, sizeof(*tasks));
         must(tasks && uv_loop_init(&loop) == 0, "no memory");
         must(uv_timer_init(&loop, &keep) == 0 && uv_timer_start(&keep, never, 86400000, 0) == 0, "no timer");
