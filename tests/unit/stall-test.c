@@ -84,7 +84,8 @@ static void until(Scene *s, double at) {
         uint64_t end = s->start_usec + (uint64_t)(at * SEC + 0.5);
         for (uint64_t now; (now = engine_now(&s->rig->engine)) < end;) {
                 rig_advance(s->rig, MIN(s->next_usec, end) - now);
-                s->thread_cpu_usec[1] += (uint64_t)(s->burns * (double)(engine_now(&s->rig->engine) - now));
+                for (int tid = 0; tid < 2; tid++) /* 0 would be the caller */
+                        s->thread_cpu_usec[tid] += (uint64_t)(s->burns * (double)(engine_now(&s->rig->engine) - now));
                 now = engine_now(&s->rig->engine);
                 if (now >= s->next_usec)
                         s->next_usec = stall_look(&s->stall, now, now + s->sleep_usec);
