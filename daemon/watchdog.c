@@ -130,37 +130,56 @@ static size_t dump_queues(const Stall *s, size_t left) {
         for (size_t i = 0; i < watch_table_n(&watch->queues) && left > 0; i++) {
                 const WatchQueue *q = watch_table_at(&watch->queues, i);
                 uint64_t n_ready = WATCH_GET(q->n_ready);
-                uint64_t n_running = q->judge.tick == s->tick ? q->judge.n_running : 0;
-                if (WATCH_GET(q->id) == 0 || n_ready + n_running == 0)
+                bool is_busy = q->judge.tick == s->tick;
+                uint64_t n_running = is_busy ? q->judge.n_running : 0, n_claimed = is_busy ? q->judge.n_handed : 0;
+                if (WATCH_GET(q->id) == 0 || n_ready + n_running + n_claimed == 0)
                         continue;
                 watch_name_get(&q->name, name);
                 snprintf(text, sizeof(text),
-                         "queue %s: pending=%" PRIu64 " in-flight=%" PRIu64 " max_active=%" PRIu64 "%s", name, n_ready,
-                         n_running, WATCH_GET(q->max_active), q->judge.episode.number ? ", stalled" : "");
+                         "queue %s: pending=%" PRIu64 " claimed=%" PRIu64 " in-flight=%" PRIu64 " max_active=%" PRIu64
+                         "%s",
+                         name, n_ready, n_claimed, n_running, WATCH_GET(q->max_active),
+                         q->judge.episode.number ? ", stalled" : "");
                 log_event(STALL_DUMP, (.queue = name, .pending = n_ready, .inflight = n_running), text);
                 left--;
         }
         return left;
 }
 
+/* Where a task waits that began then. life: of its executor; NULL: it has none. */
+static void dump_task(const WatchSlot *c, const WatchLife *life, uint64_t begun, uint64_t now) {
+        bool rescued;
+        uint64_t pid = WATCH_GET(c->pid), tid = watch_life_tid(life, &rescued);
+        const WatchQueue *q = WATCH_GET(c->queue);
+        char queue[EQ_NAME_MAX + 1], task[64], who[64], where[128], text[400];
+        ProcfsWhere w = { 0 };
+        watch_name_get(&q->name, queue);
+        snprintf(task, sizeof(task), "%s/%" PRIu64, queue, WATCH_GET(c->seq));
+        if (tid + pid > 0) {
+                procfs_where(tid ? getpid() : (pid_t)pid, (pid_t)tid, &w);
+                snprintf(who, sizeof(who), "%s %" PRIu64, tid ? "thread" : "pid", tid ? tid : pid);
+        } else
+                snprintf(who, sizeof(who), "with no thread or process"); /* deferred, or being started */
+        snprintf(text, sizeof(text), "in-flight %s %s for %" PRIu64 "s%s%s%s", task, who, (now - begun) / USEC_PER_SEC,
+                 tid + pid > 0 ? ", state " : "", tid + pid > 0 ? procfs_where_text(&w, where, sizeof(where)) : "",
+                 rescued || WATCH_GET(c->reserve) ? ", rescued" : "");
+        log_event(STALL_DUMP,
+                  (.queue = queue, .task = task, .pid = pid, .worker_tid = tid, .task_usec = now - begun,
+                   .kernel_stack = *w.stack ? w.stack : NULL),
+                  text);
+}
+
+/* Those that were claimed and have not begun wait nowhere: their queues count them. */
 static void dump_tasks(const Watch *watch, size_t left, uint64_t now) {
-        char queue[EQ_NAME_MAX + 1], task[64], wchan[64], text[256];
         for (size_t i = 0; i < watch_table_n(&watch->slots) && left > 0; i++) {
                 const WatchSlot *c = watch_table_at(&watch->slots, i);
-                uint64_t started = WATCH_GET(c->started_usec), pid = WATCH_GET(c->pid);
                 const WatchLife *life = WATCH_GET(c->life);
-                if (started != 0 && life)
-                        started = WATCH_GET(life->begun_usec);
-                if (started == 0)
+                uint64_t begun = WATCH_GET(c->started_usec);
+                if (begun != 0 && life)
+                        begun = WATCH_GET(life->begun_usec);
+                if (begun == 0)
                         continue;
-                const WatchQueue *q = WATCH_GET(c->queue);
-                watch_name_get(&q->name, queue);
-                snprintf(task, sizeof(task), "%s/%" PRIu64, queue, WATCH_GET(c->seq));
-                char state = pid ? procfs_state((pid_t)pid, wchan, sizeof(wchan)) : '\0';
-                snprintf(text, sizeof(text), "in-flight %s pid %" PRIu64 " for %" PRIu64 "s, state %c%s%s", task, pid,
-                         (now - started) / USEC_PER_SEC, state ? state : '?', state && *wchan ? " in " : "",
-                         state ? wchan : "");
-                log_event(STALL_DUMP, (.queue = queue, .task = task, .pid = pid, .task_usec = now - started), text);
+                dump_task(c, life, begun, MAX(now, begun));
                 left--;
         }
 }
@@ -274,7 +293,15 @@ static uint64_t on_cpu(void *host, const WatchSlot *slot) {
         return pid ? procfs_tree_cpu_usec((pid_t)pid) : 0;
 }
 
-static const StallHooks stall_hooks = { .report = on_report, .cpu_usec = on_cpu };
+static uint64_t on_thread_cpu(void *host, uint64_t tid) {
+        return clock_thread_cpu_usec(tid);
+}
+
+static const StallHooks stall_hooks = {
+        .report = on_report,
+        .cpu_usec = on_cpu,
+        .thread_cpu_usec = on_thread_cpu,
+};
 
 static uint64_t ask_interval(const Watchdog *w) {
         uint64_t usec = ASK_MAX_USEC, thresh = w->stall.config.watchdog_usec;

@@ -396,7 +396,20 @@ const RowKind rows_pools = {
 };
 
 static const char *flight_run(Ctl *ctl, const void *rec, EqBuffer *b) {
-        put_duration(b, ((const EqInFlight *)rec)->run_usec);
+        const EqInFlight *t = rec;
+        if (EQ_HAS(t, InFlight, run_usec))
+                put_duration(b, t->run_usec);
+        else
+                text_cstr(b, "-");
+        return NULL;
+}
+
+static const char *flight_pid(Ctl *ctl, const void *rec, EqBuffer *b) {
+        const EqInFlight *t = rec;
+        if (EQ_HAS(t, InFlight, tid) || EQ_HAS(t, InFlight, pid))
+                put_count(b, EQ_HAS(t, InFlight, tid) ? t->tid : t->pid);
+        else
+                text_cstr(b, "-");
         return NULL;
 }
 
@@ -407,6 +420,13 @@ static const char *flight_user(Ctl *ctl, const void *rec, EqBuffer *b) {
 
 static const char *flight_where(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqInFlight *t = rec;
+        if (EQ_HAS(t, InFlight, claimed_usec)) {
+                text_cstr(b, "claimed ");
+                put_duration(b, t->claimed_usec);
+                return NULL;
+        }
+        if (t->rescued)
+                text_cstr(b, "rescued ");
         if (t->process.len == 0)
                 text_cstr(b, "-");
         text_escaped(b, t->process);
@@ -431,6 +451,7 @@ static const char *flight_what(Ctl *ctl, const void *rec, EqBuffer *b) {
 
 static const Column flight_columns[] = {
         { .name = "run", .header = "RUN", .cell = flight_run, .right = true },
+        { .name = "pid", .header = "PID/TID", .cell = flight_pid, .right = true },
         { .name = "user", .header = "USER", .cell = flight_user },
         { .name = "where", .header = "WHERE", .cell = flight_where },
         { .name = "what", .header = "LABEL / COMMAND", .cell = flight_what },
@@ -441,7 +462,8 @@ const RowKind rows_flights = {
         .columns = flight_columns,
         .table = "id,pool,slot,run,cpu_usec,pid,where,user,what",
         .wide = "id,pool,slot,run,cpu_usec,attempt,pid,where,user,what",
-        .tsv = "id,pool,slot,run_usec,cpu_usec,attempt,pid,process,wchan,uid,label,argv",
+        .tsv = "id,pool,slot,run_usec,cpu_usec,attempt,pid,process,wchan,uid,label,argv,claimed_usec,tid,system_call,"
+               "rescued",
         .id = "id",
 };
 

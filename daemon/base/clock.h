@@ -23,6 +23,10 @@ typedef struct FakeClock {
         uint64_t monotonic_usec, realtime_usec;
 } FakeClock;
 
+/* CPU time that a thread of this process has used so far; tid 0: the calling one. 0: there is none. A system call, where the
+ * clocks above are none. */
+uint64_t clock_thread_cpu_usec(uint64_t tid);
+
 void fake_clock_init(FakeClock *f, uint64_t monotonic_usec, uint64_t realtime_usec);
 void fake_clock_advance(FakeClock *f, uint64_t usec);
 

@@ -88,12 +88,16 @@ static bool read_pid_file(pid_t pid, const char *name, char *buf, size_t size) {
 
 enum { FIELD_STATE = 3, FIELD_UTIME = 14, FIELD_CSTIME = 17, FIELD_START = 22, STAT_MAX = 1024 };
 
-/* Fields of /proc/PID/stat from the third on; NULL: hidden, or gone. */
-static const char *read_stat(pid_t pid, char buf[STAT_MAX]) {
-        if (!read_pid_file(pid, "stat", buf, STAT_MAX))
+/* Fields of a file like /proc/PID/stat from the third on; NULL: hidden, or gone. */
+static const char *read_stat_file(pid_t pid, const char *name, char buf[STAT_MAX]) {
+        if (!read_pid_file(pid, name, buf, STAT_MAX))
                 return NULL;
         const char *p = strrchr(buf, ')'); /* the name in front may hold anything */
         return p && p[1] == ' ' ? p + 2 : NULL;
+}
+
+static const char *read_stat(pid_t pid, char buf[STAT_MAX]) {
+        return read_stat_file(pid, "stat", buf);
 }
 
 static const char *stat_field(const char *p, int field) {
@@ -180,12 +184,39 @@ int procfs_cgroup_cpu_usec(const char *dir, uint64_t *ret) {
         return 0;
 }
 
-char procfs_state(pid_t pid, char *ret_wchan, size_t size) {
-        char buf[STAT_MAX];
-        const char *p = read_stat(pid, buf);
-        if (!read_pid_file(pid, "wchan", ret_wchan, size) || strcmp(ret_wchan, "0") == 0)
-                *ret_wchan = '\0';
-        return p ? *p : '\0';
+/* As "202 0x7f... ...", or "running", or -1 for who waits in no system call. Arguments are none of the reader's business. */
+static int parse_system_call(const char *text) {
+        char *end;
+        long n = strtol(text, &end, 10);
+        return end == text || n < 0 ? -1 : (int)n;
+}
+
+void procfs_where(pid_t pid, pid_t tid, ProcfsWhere *ret) {
+        enum { NAME = 32 };
+        char stat[NAME], wchan[NAME], call[NAME], stack[NAME], buf[STAT_MAX];
+        pid_t thread = tid ? tid : pid;
+        (void)snprintf(stat, NAME, "task/%d/stat", (int)thread);
+        (void)snprintf(wchan, NAME, "task/%d/wchan", (int)thread);
+        (void)snprintf(call, NAME, "task/%d/syscall", (int)thread);
+        (void)snprintf(stack, NAME, "task/%d/stack", (int)thread);
+        const char *p = read_stat_file(pid, stat, buf);
+        *ret = (ProcfsWhere) { .state = p ? *p : '\0', .system_call = -1 };
+        if (!read_pid_file(pid, wchan, ret->wchan, sizeof(ret->wchan)) || strcmp(ret->wchan, "0") == 0)
+                *ret->wchan = '\0';
+        if (read_pid_file(pid, call, buf, sizeof(buf)))
+                ret->system_call = parse_system_call(buf);
+        if (!read_pid_file(pid, stack, ret->stack, sizeof(ret->stack)))
+                *ret->stack = '\0';
+        for (size_t n = strlen(ret->stack); n > 0 && ret->stack[n - 1] == '\n'; n--)
+                ret->stack[n - 1] = '\0';
+}
+
+char *procfs_where_text(const ProcfsWhere *w, char *ret, size_t size) {
+        char call[32] = "";
+        if (w->system_call >= 0)
+                (void)snprintf(call, sizeof(call), ", system call %d", w->system_call);
+        (void)snprintf(ret, size, "%c%s%s%s", w->state ? w->state : '?', *w->wchan ? " in " : "", w->wchan, call);
+        return ret;
 }
 
 int procfs_has_executed(pid_t pid) {

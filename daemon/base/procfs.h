@@ -24,9 +24,17 @@ uint64_t procfs_tree_cpu_usec(pid_t pid);
 /* The same for a cgroup2 directory, exactly. 0, or negative errno. */
 int procfs_cgroup_cpu_usec(const char *dir, uint64_t *ret);
 
-/* The state letter of pid, as in proc(5), and the function of the kernel that it waits in, if that may be known: for people.
- * '\0' and an empty text if not. */
-char procfs_state(pid_t pid, char *ret_wchan, size_t size);
+/* Where a thread is, for people; each only if that may be known. */
+typedef struct ProcfsWhere {
+        char state;       /* as in proc(5); '\0': it is gone, or hidden */
+        char wchan[64];   /* function of the kernel that it waits in */
+        int system_call;  /* its number; -1: none, or hidden */
+        char stack[1024]; /* of functions of the kernel, a line each, cut. Needs CAP_SYS_ADMIN */
+} ProcfsWhere;
+/* Thread tid of process pid; tid 0: its main thread. */
+void procfs_where(pid_t pid, pid_t tid, ProcfsWhere *ret);
+/* "S in futex_do_wait, system call 202", or "?". Returns ret. */
+char *procfs_where_text(const ProcfsWhere *w, char *ret, size_t size);
 
 /* What the kernel says of a process: pid, pgrp and session are not given to others as long as any of them is so used. */
 typedef struct ProcfsStat {

@@ -174,13 +174,13 @@ typedef struct Flight {
         WatchPool *pool;
         uint64_t started_usec, seq;
         uint64_t begun_usec, seen_usec; /* as of WatchLife */
-        bool has_life;                  /* these are of its executor */
+        WatchLife *life;                /* these are of its executor; NULL: not */
 } Flight;
 
 /* Its memory may be that of the next task by now: what began before it was started is not its. */
 static void flight_read_life(Flight *f) {
-        const WatchLife *life = atomic_load_explicit(&f->slot->life, memory_order_acquire);
-        f->has_life = life;
+        WatchLife *life = atomic_load_explicit(&f->slot->life, memory_order_acquire);
+        f->life = life;
         f->begun_usec = life ? atomic_load_explicit(&life->begun_usec, memory_order_acquire) : f->started_usec;
         f->seen_usec = life ? atomic_load_explicit(&life->seen_usec, memory_order_acquire) : 0;
         if (f->begun_usec != 0)
@@ -198,6 +198,44 @@ static bool flight_read(WatchSlot *c, Flight *ret) {
                           .seq = atomic_load_explicit(&c->seq, memory_order_acquire) };
         flight_read_life(ret);
         return WATCH_GET(c->started_usec) == started;
+}
+
+static void fill_where(const WatchSlot *c, StallReport *r) {
+        bool rescued;
+        r->pid = WATCH_GET(c->pid);
+        r->tid = watch_life_tid(WATCH_GET(c->life), &rescued);
+}
+
+static void fill_flight(const Stall *s, const Flight *f, StallReport *r) {
+        r->queue_id = WATCH_GET(f->queue->id);
+        watch_name_get(&f->queue->name, r->queue);
+        watch_name_get(&f->queue->name, r->task_queue);
+        watch_name_get(&f->pool->name, r->pool);
+        r->seq = f->seq;
+        r->task_usec = since_usec(f->begun_usec, s->now_usec);
+        fill_where(f->slot, r);
+}
+
+/* Of those that a thread holds together each has its share. What it had used before the first look is not known here, but to its
+ * thread, which looks again at the end. */
+static void look_for_hog(Stall *s, const Flight *f) {
+        WatchSlot *c = f->slot;
+        const WatchLife *first = WATCH_GET(f->life->first);
+        bool rescued;
+        uint64_t tid = watch_life_tid(f->life, &rescued), n = first ? MAX(WATCH_GET(first->n_held), UINT64_C(1)) : 1;
+        if (s->config.hog_usec == 0 || !s->hooks->thread_cpu_usec || tid == 0 || f->begun_usec == 0)
+                return;
+        uint64_t cpu = s->hooks->thread_cpu_usec(s->host, tid);
+        if (c->judge.cpu_usec == USEC_NEVER || cpu < c->judge.cpu_usec)
+                c->judge.cpu_usec = cpu;
+        if ((cpu - c->judge.cpu_usec) / n <= s->config.hog_usec)
+                return;
+        bool is_same = WATCH_GET(c->started_usec) == f->started_usec && WATCH_GET(f->life->begun_usec) == f->begun_usec;
+        if (!is_same || watch_hog_is_known(f->life, f->begun_usec))
+                return;
+        StallReport r = report_new(s, STALL_CPU_HOG);
+        fill_flight(s, f, &r);
+        tell(s, &r);
 }
 
 static void look_for_cpu(Stall *s, const Flight *f, uint64_t every_usec) {
@@ -231,20 +269,16 @@ static void look_for_life(Stall *s, const Flight *f) {
         uint64_t every = MIN(MAX(stall / 4, STALL_TICK_MIN_USEC), USEC_PER_SEC);
         c->judge.begun_usec = begun;
         c->judge.life_usec = MAX(MAX(c->judge.life_usec, MIN(f->seen_usec, s->now_usec)), MIN(until, s->now_usec));
-        if (!f->has_life && add_usec(s->now_usec, every) >= until)
+        if (f->life)
+                look_for_hog(s, f);
+        else if (add_usec(s->now_usec, every) >= until)
                 look_for_cpu(s, f, every);
 }
 
 static void tell_hung(Stall *s, const Flight *f, uint64_t lifeless_usec) {
         StallReport r = report_new(s, STALL_HUNG);
         r.stuck_usec = lifeless_usec;
-        r.queue_id = WATCH_GET(f->queue->id);
-        watch_name_get(&f->queue->name, r.queue);
-        watch_name_get(&f->queue->name, r.task_queue);
-        watch_name_get(&f->pool->name, r.pool);
-        r.seq = f->seq;
-        r.pid = WATCH_GET(f->slot->pid);
-        r.task_usec = since_usec(f->begun_usec, s->now_usec);
+        fill_flight(s, f, &r);
         s->hung = r;
         if (s->hung_left == 0)
                 return;
@@ -422,7 +456,7 @@ static void fill_task(const Stall *s, const WatchSlot *c, StallReport *r) {
         watch_name_get(&c->judge.queue->name, r->task_queue);
         r->seq = c->judge.seq;
         r->task_usec = since_usec(c->judge.begun_usec, s->now_usec);
-        r->pid = WATCH_GET(c->pid);
+        fill_where(c, r);
 }
 
 static void fill_queue(const Stall *s, WatchQueue *q, StallReport *r) {
@@ -453,6 +487,7 @@ static void judge_pool(Stall *s, WatchPool *p) {
         watch_name_get(&p->name, r.pool);
         r.reason = pool_stall_reason(p);
         r.n_slots = watch_pool_limit(p);
+        r.nice = WATCH_GET(p->nice);
         if (p->judge.waiting)
                 fill_queue(s, p->judge.waiting, &r);
         r.n_running = p->judge.n_busy;

@@ -7,6 +7,7 @@
  *   pool stall   a queue could start a task, and the pool has started none for its threshold
  *   queue stall  eligible tasks, and none of the queue started or ended for its stall_thresh
  *   hung task    runs for hung_task_timeout_secs, by its queue's hung_task
+ *   CPU hog      runs on a thread of eqd, and uses more CPU time than a task should; those that end are counted by their threads
  *   part stall   a part of the daemon was asked and has not answered for watchdog_thresh
  *
  * Nothing is stalled while each task that it waits for shows life. A queue at max_active waits for its own tasks, others wait
@@ -41,6 +42,7 @@ typedef struct StallConfig {
         uint64_t panic_on_stall;   /* reports; 0: off */
         uint64_t panic_time_usec;  /* of a stall; 0: off */
         PanicScope panic_scope;
+        uint64_t hog_usec; /* CPU time of a task that a thread of eqd runs; 0: off */
 } StallConfig;
 
 typedef enum StallKind {
@@ -49,6 +51,7 @@ typedef enum StallKind {
         STALL_HUNG,
         STALL_HUNG_SUPPRESSED, /* the last report of hung tasks */
         STALL_PART,
+        STALL_CPU_HOG,    /* a thread's task uses more CPU time than one may; once for each */
         STALL_CLOCK_JUMP, /* the machine or eqd stood still; stuck_usec: how long */
         STALL_PANIC,      /* queue, pool, ... of what brought it about */
 } StallKind;
@@ -70,10 +73,12 @@ typedef struct StallReport {
         char pool[EQ_NAME_MAX + 1], queue[EQ_NAME_MAX + 1], part[EQ_NAME_MAX + 1];
         uint64_t queue_id;
         char task_queue[EQ_NAME_MAX + 1];
-        uint64_t seq, task_usec, pid; /* the task that it waits for, or that hangs, and how long it has run */
-        uint64_t n_ready, n_running;  /* of the queue; of a pool: of the one named, and in all */
-        uint64_t n_inactive;          /* of n_ready: behind max_active */
-        uint64_t n_slots;             /* of a pool */
+        uint64_t seq, task_usec;     /* the task that it waits for, or that hangs, and how long it has run */
+        uint64_t pid, tid;           /* the process, or the thread of eqd, that is at it */
+        uint64_t n_ready, n_running; /* of the queue; of a pool: of the one named, and in all */
+        uint64_t n_inactive;         /* of n_ready: behind max_active */
+        uint64_t n_slots;            /* of a pool */
+        int64_t nice;                /* of a pool */
 } StallReport;
 
 typedef struct StallHooks {
@@ -81,6 +86,8 @@ typedef struct StallHooks {
         /* CPU time that the task in that slot and its children have used so far; may go back between tasks. NULL: nobody
          * knows. May read /proc. */
         uint64_t (*cpu_usec)(void *host, const WatchSlot *slot);
+        /* CPU time that a thread of this process has used so far; 0: it is gone. NULL: nobody knows. */
+        uint64_t (*thread_cpu_usec)(void *host, uint64_t tid);
 } StallHooks;
 
 typedef struct Stall {

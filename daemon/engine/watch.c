@@ -125,6 +125,7 @@ WatchPool *watch_pool_new(Watch *w, const char *name, size_t n_slots_max) {
         WATCH_STORE(c->blocked_until_usec, 0);
         WATCH_STORE(c->short_of, EQ_REASON_NONE);
         WATCH_STORE(c->stall_usec, 0);
+        WATCH_STORE(c->nice, 0);
         WATCH_STORE(c->used, true);
         table_show(&w->pools, c);
         return c;

@@ -47,6 +47,7 @@ typedef struct WatchPool {
         WatchName name;                                                             /* constant */
         _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason, short_of; /* as of Pool */
         _Atomic uint64_t stall_usec;                                                /* threshold; 0: off */
+        _Atomic int64_t nice;           /* of what runs its tasks, as it was configured */
         _Atomic uint64_t n_threads_max; /* what runs its tasks, where slots are no bound; 0: the slots do */
         _Atomic bool used;
 
@@ -88,10 +89,18 @@ typedef struct WatchQueue {
         } judge;
 } WatchQueue;
 
+#define WATCH_TID_RESCUED (UINT64_C(1) << 32)
+
 /* What an executor whose tasks tell of themselves knows of one. In memory that stays what it is as long as the watch does. */
 typedef struct WatchLife {
         _Atomic uint64_t begun_usec; /* 0: it was handed over and has not begun: so it waits, and is not in flight */
         _Atomic uint64_t seen_usec;  /* its last sign of life; 0: none */
+
+        /* Of a task that a thread of eqd runs; that thread's. */
+        _Atomic uint64_t tid;                    /* with WATCH_TID_RESCUED if it is a rescuer's; 0: none is at it */
+        _Atomic(const struct WatchLife *) first; /* of tasks that it holds together, to share CPU time; NULL: alone */
+        _Atomic uint64_t n_held;                 /* of `first`: so many */
+        _Atomic uint64_t hog_usec;               /* begun_usec of what was counted as a CPU hog. Also the watchdog's */
 } WatchLife;
 
 typedef struct WatchSlot {
@@ -102,10 +111,9 @@ typedef struct WatchSlot {
                 deadline_usec; /* it is past helping then: it was killed and is still there. UINT64_MAX, which an
                                          * executor that changes it restores when it starts the next task */
         _Atomic(WatchPool *) pool;
-        _Atomic(const WatchLife *)
-                life;         /* NULL: it begins when it starts, and shows life by CPU time. Reset with the slot */
-        WatchLife own_life;   /* for executors that have no better place */
-        _Atomic bool reserve; /* a rescuer's: it does not make the pool full */
+        _Atomic(WatchLife *) life; /* NULL: it begins when it starts, and shows life by CPU time. Reset with the slot */
+        WatchLife own_life;        /* for executors that have no better place */
+        _Atomic bool reserve;      /* a rescuer's: it does not make the pool full */
         _Atomic uint64_t index, pid; /* Slot::index; the process, for executors that have one, 0: not known */
 
         struct { /* watchdog thread only */
@@ -113,7 +121,8 @@ typedef struct WatchSlot {
                 uint64_t begun_usec; /* as of WatchLife; else started_usec */
                 WatchQueue *queue;
                 uint64_t life_usec;             /* its last sign of life */
-                uint64_t cpu_usec, looked_usec; /* CPU time when it was last looked at, UINT64_MAX: not yet */
+                uint64_t cpu_usec, looked_usec; /* CPU time when it was last looked at, UINT64_MAX: not yet. With a
+                                                 * WatchLife that of its thread, at the first look */
                 uint64_t hung_usec;             /* when it was last reported as hung; 0: not */
         } judge;
 } WatchSlot;
@@ -161,13 +170,27 @@ void watch_slot_free(Watch *w, WatchSlot *c);
 /* Names a part, whose n_asked and n_answered the caller then moves. */
 WatchPart *watch_part_add(Watch *w, const char *name, eq_reason reason);
 
+/* The thread of eqd that is at it, 0: none is; life may be NULL. Any thread. */
+static inline uint64_t watch_life_tid(const WatchLife *life, bool *ret_rescued) {
+        uint64_t tid = life ? atomic_load_explicit(&life->tid, memory_order_relaxed) : 0;
+        *ret_rescued = tid & WATCH_TID_RESCUED;
+        return tid & ~WATCH_TID_RESCUED;
+}
+
+/* Was that task, which began then, counted as a hog before? It is now. Any thread. */
+static inline bool watch_hog_is_known(WatchLife *l, uint64_t begun_usec) {
+        return atomic_exchange(&l->hog_usec, begun_usec) == begun_usec;
+}
+
 #define WATCH_STORE(field, value) atomic_store_explicit(&(field), value, memory_order_relaxed)
 /* What the loop writes as things change. An engine without it, which is only for tests/bench/watchcost.py, shows what one costs
  * that is not watched. */
 #ifndef EQD_UNWATCHED
+#define WATCH_IS_ON true
 #define WATCH_SET(field, value) WATCH_STORE(field, value)
 #define WATCH_PUBLISH(field, value) atomic_store_explicit(&(field), value, memory_order_release)
 #else
+#define WATCH_IS_ON false
 #define WATCH_SET(field, value) ((void)sizeof(field), (void)(value))
 #define WATCH_PUBLISH(field, value) ((void)sizeof(field), (void)(value))
 #endif

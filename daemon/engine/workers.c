@@ -115,6 +115,7 @@ struct Workers {
 };
 
 static _Thread_local Worker *self;
+static _Thread_local uint64_t own_idle_usec;
 
 static uint64_t now_usec(void) {
         return clock_monotonic(&clock_system);
@@ -325,7 +326,9 @@ static void idle(Workers *ws, Worker *w) {
                 idle_asleep(ws, w);
         if (!w->dismissed)
                 ws->n_idle--;
-        keep_score(ws, now_usec() - since_usec);
+        uint64_t idle_usec = now_usec() - since_usec;
+        own_idle_usec += idle_usec;
+        keep_score(ws, idle_usec);
 }
 
 /* ---- a worker ---- */
@@ -655,6 +658,10 @@ void workers_get_threads(Workers *ws, size_t *ret_stack_bytes, int *ret_nice) {
         *ret_stack_bytes = ws->params.stack_bytes;
         *ret_nice = ws->params.nice;
         pthread_mutex_unlock(&ws->lock);
+}
+
+uint64_t workers_idle_usec(void) {
+        return own_idle_usec;
 }
 
 void workers_get_stats(Workers *ws, WorkersStats *ret) {

@@ -105,6 +105,9 @@ bool workers_lend(Workers *w, Runnable *r, bool (*lend)(Runnable *r, void *arg),
 /* Does this thread belong to w, or with NULL to any? */
 bool workers_is_self(const Workers *w);
 
+/* So long this thread was idle as a worker, in all. */
+uint64_t workers_idle_usec(void);
+
 typedef struct WorkersStats {
         unsigned n_workers, n_idle; /* idle: looking out or asleep */
         uint64_t n_created, n_create_failed, n_culled;

@@ -314,6 +314,7 @@ static void fill(PluginTask *p, PluginQueue *pq, Slot *slot, Task *t, const Plug
         p->mark_slot = o->mark_slot;
         store_relaxed(&p->life.seen_usec, 0);
         store_relaxed(&p->n_refs, 2); /* the loop, and the execution queue */
+        WATCH_SET(p->life.tid, 0);
         store_relaxed(&p->life.begun_usec, 0);
         store_relaxed(&p->canceled, false);
         p->ordered = o->retries && load_relaxed(&pq->max_active) == 1;
@@ -701,6 +702,7 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, const PluginHooks *hook
         x->hooks = hooks;
         x->host = host;
         x->event_fd = -1;
+        plugin_executor_set_hogs(x, 0, 0);
         list_init(&x->queues);
         int r = xqueues_init(&x->xqueues);
         x->has_xqueues = r >= 0;
@@ -775,8 +777,14 @@ void plugin_executor_set_pressed(PluginExecutor *x, bool pressed) {
 }
 
 void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning) {
-        store_relaxed(&x->hog_usec, thresh_usec);
+        store_relaxed(&x->hog_usec, thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE);
         store_relaxed(&x->hog_warning, warning);
+}
+
+void plugin_executor_count_hog(const Queue *q) {
+        PluginQueue *p = plugin_queue(q);
+        if (p && p->state < PLUGIN_CLOSED)
+                plugin_count_hogs(p, 1);
 }
 
 void plugin_executor_set_rescuer_nice(PluginExecutor *x, int nice) {

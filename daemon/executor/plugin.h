@@ -81,9 +81,12 @@ void plugin_executor_set_pressed(PluginExecutor *x, bool pressed);
  * again after 1, 2, 4, 8... more. 0: not counted; not told. */
 void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning);
 void plugin_executor_set_rescuer_nice(PluginExecutor *x, int nice); /* of those made from now on; refused: as eqd */
+/* One task of q more is one; of those that have ended this is said by their threads. */
+void plugin_executor_count_hog(const Queue *q);
 typedef struct PluginCpu {
-        uint64_t cpu_usec, n_hogs; /* since the queue got its executor */
-        uint64_t n_woken;          /* workers that were woken because who took the queue left something waiting */
+        uint64_t cpu_usec; /* since the queue got its executor, but for up to 10 ms of each thread */
+        uint64_t n_hogs;   /* since then, too */
+        uint64_t n_woken;  /* workers that were woken because who took the queue left something waiting */
 } PluginCpu;
 PluginCpu plugin_executor_cpu(const Queue *q);
 

@@ -9,7 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/event.h"
@@ -23,6 +24,10 @@ struct eq_plugin_batch {
         XBatch *x;
         PluginTask *taken; /* the last one first */
         unsigned n, n_passed;
+        PluginTask *first;   /* of those that the plugin holds together, if they are more than one */
+        unsigned n_held;     /* so many; of `taken` */
+        uint64_t since_usec; /* when the first of them began */
+        uint64_t begun_usec; /* when the first of the call did */
         bool over;
         PluginReserve *reserve; /* it is that one's thread, and takes one task; NULL: a worker */
 };
@@ -68,6 +73,7 @@ static int settle(PluginTask *p, uint64_t word, const Outcome *o) {
         uint64_t token = word >> PLUGIN_PHASE_BITS;
         if (!cas_acq_rel(&p->word, &word, plugin_word(token, PLUGIN_RESULT)))
                 return -EALREADY;
+        WATCH_SET(p->life.tid, 0);
         p->verdict = o->verdict;
         p->final = o->final;
         p->text = o->text;
@@ -134,6 +140,7 @@ static int api_defer(const eq_plugin_task *t, eq_plugin_completion *ret) {
                 return -EPERM;
         if (!cas_acq_rel(&p->word, &word, plugin_word(token, PLUGIN_DEFERRED)))
                 return -EALREADY;
+        WATCH_SET(p->life.tid, 0);
         *ret = (eq_plugin_completion) { .task = p, .token = token };
         return 0;
 }
@@ -163,6 +170,148 @@ static int api_complete_fail(eq_plugin_completion c, const char *message, bool f
 bool plugin_task_abandon(PluginTask *p, const char *why) {
         uint64_t word = load_acquire(&p->word);
         return plugin_phase(word) == PLUGIN_DEFERRED && settle_fail(p, word, why, false) == 0;
+}
+
+/* ---- CPU time ----
+ *
+ * What a plugin holds together, which is one task unless it takes the next before it has a result for the last, has its CPU time
+ * together. To read the CPU clock of a thread is a system call, so that short tasks do without: nobody uses more CPU time than he
+ * lasts, and the begin of the next says how long that was. The clock is read
+ *      - behind a hold that lasted longer than its tasks may use CPU time,
+ *      - and once every READ_USEC that a thread was in plugins, for the sum of the queue that it is at then: each gets its share
+ *        on average.
+ * What has passed between the last reading and such a hold is not its: of that the thread's idle time is known, and all else is
+ * taken as used. So nobody is accused falsely; if it is not certain, the next ones of the queue are measured from their begin
+ * on, so many that the readings cost about a hundredth of what this one lasted.
+ * Those that do not end are the watchdog's: WatchLife says which thread to look at. */
+
+#define READ_USEC (10 * USEC_PER_MSEC)
+enum { USEC_PER_MEASURED = 32 };
+
+typedef struct ThreadTime {
+        uint64_t tid; /* as of WatchLife */
+        bool is_read;
+        uint64_t cpu_usec, at_usec, idle_usec; /* the last reading: CPU time, when, and idle time until then */
+        uint64_t busy_usec, rest_usec;         /* time in short holds, and CPU time, that no queue has got yet */
+} ThreadTime;
+
+static _Thread_local ThreadTime own;
+
+bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now) {
+        if (first == 0 || now < first)
+                return false;
+        uint64_t n = now - (first - 1), n_before = before < first ? 0 : before - (first - 1);
+        uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(n));
+        return power > n_before;
+}
+
+void plugin_count_hogs(PluginQueue *q, uint64_t n) {
+        const PluginExecutor *x = q->executor;
+        uint64_t before = fetch_add_relaxed(&q->n_hogs, n), now = before + n;
+        if (plugin_hog_is_told(load_relaxed(&x->hog_warning), before, now))
+                log_event(CPU_INTENSIVE, (.queue = q->name), q->plugin->name, q->name, load_relaxed(&x->hog_usec), now);
+}
+
+/* Returns the CPU time since the last reading. */
+static uint64_t read_cpu(uint64_t now) {
+        uint64_t cpu = clock_thread_cpu_usec(0), used = own.is_read ? cpu - own.cpu_usec : 0;
+        own.is_read = true;
+        own.cpu_usec = cpu;
+        own.at_usec = now;
+        own.idle_usec = workers_idle_usec();
+        return used;
+}
+
+/* Those that the watchdog has not told of. */
+static uint64_t note_hogs(const eq_plugin_batch *b) {
+        uint64_t n = 0;
+        const unsigned n_held = b->n_held;
+        PluginTask *p = b->taken;
+        for (unsigned i = 0; i < n_held; i++, p = p->taken)
+                n += !watch_hog_is_known(&p->life, load_relaxed(&p->life.begun_usec));
+        return n;
+}
+
+static void measure(const eq_plugin_batch *b, uint64_t now, uint64_t lasted, uint64_t may_use) {
+        PluginQueue *q = b->queue;
+        uint64_t idle = workers_idle_usec() - own.idle_usec, before = b->since_usec - own.at_usec;
+        uint64_t used = read_cpu(now), others = before > idle ? before - idle : 0;
+        uint64_t at_most = MIN(used, lasted), at_least = MIN(at_most, used > others ? used - others : 0);
+        (void)fetch_add_relaxed(&q->cpu_usec, at_least);
+        own.rest_usec += used - at_least;
+        own.busy_usec -= lasted; /* with all of the call, at its end, it is not negative */
+        if (at_most <= may_use)
+                return;
+        if (at_least > may_use)
+                plugin_count_hogs(q, note_hogs(b));
+        store_relaxed(&q->n_measured, MAX(load_relaxed(&q->n_measured), lasted / USEC_PER_MEASURED));
+}
+
+static __attribute__((noinline, cold)) void end_long_hold(const eq_plugin_batch *b, uint64_t now, uint64_t hog_usec) {
+        uint64_t lasted = now - b->since_usec;
+        if (hog_usec != PLUGIN_HOGS_FREE && lasted > b->n_held * hog_usec)
+                measure(b, now, lasted, b->n_held * hog_usec);
+}
+
+/* What the plugin holds is through. */
+static inline void end_hold(const eq_plugin_batch *b, uint64_t now) {
+        uint64_t hog_usec = load_relaxed(&b->queue->executor->hog_usec);
+        if (now - b->since_usec > hog_usec)
+                end_long_hold(b, now, hog_usec);
+}
+
+static __attribute__((noinline, cold)) void begin_measured(PluginQueue *q, uint64_t n, uint64_t now) {
+        store_relaxed(&q->n_measured, n - 1); /* with others at the queue a few more or less */
+        own.rest_usec += read_cpu(now);
+}
+
+static void hold_one_more(eq_plugin_batch *b, PluginTask *p) {
+        if (b->n_held++ == 1)
+                b->first = b->taken;
+        WATCH_SET(b->first->life.n_held, b->n_held);
+        WATCH_SET(b->first->life.first, &b->first->life);
+        WATCH_SET(p->life.first, &b->first->life);
+}
+
+/* Before `taken` becomes p, which begins now. */
+static inline void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
+        WATCH_SET(p->life.tid, own.tid);
+        if (b->n_held > 0 && plugin_phase(load_relaxed(&b->taken->word)) == PLUGIN_TAKEN) {
+                hold_one_more(b, p);
+                return;
+        }
+        if (b->n_held > 0)
+                end_hold(b, now);
+        else
+                b->begun_usec = now;
+        uint64_t n = load_relaxed(&b->queue->n_measured);
+        if (n > 0)
+                begin_measured(b->queue, n, now);
+        b->n_held = 1;
+        b->since_usec = now;
+        WATCH_SET(p->life.first, NULL);
+}
+
+static __attribute__((noinline, cold)) void share_cpu(PluginQueue *q, uint64_t now) {
+        own.rest_usec += read_cpu(now);
+        (void)fetch_add_relaxed(&q->cpu_usec, MIN(own.rest_usec, own.busy_usec));
+        own.rest_usec = own.busy_usec = 0;
+}
+
+static void end_call(const eq_plugin_batch *b) {
+        if (b->n_held == 0)
+                return;
+        uint64_t now = clock_monotonic(&clock_system);
+        end_hold(b, now);
+        own.busy_usec += now - b->begun_usec;
+        if (own.busy_usec >= READ_USEC)
+                share_cpu(b->queue, now);
+}
+
+/* The first call of a thread; a reserve's of each help, as what it waits for is not counted as a worker's idle time. */
+static __attribute__((noinline, cold)) void begin_thread(void) {
+        own.tid = (uint64_t)syscall(SYS_gettid) | (self ? WATCH_TID_RESCUED : 0);
+        (void)read_cpu(clock_monotonic(&clock_system));
 }
 
 /* ---- the iterator ---- */
@@ -209,6 +358,8 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
         }
         (void)fetch_add_relaxed(&p->n_refs, 1);
         uint64_t now = clock_monotonic(&clock_system);
+        if (WATCH_IS_ON)
+                hold(b, p, now);
         if (p->mark)
                 store_relaxed(p->mark, p->mark_value); /* visible with begun_usec */
         store_relaxed(&p->life.seen_usec, now);
@@ -289,34 +440,6 @@ const eq_plugin_api plugin_api = {
         .log = api_log,
 };
 
-/* ---- CPU time ---- */
-
-static uint64_t cpu_usec(void) {
-        struct timespec t;
-        (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); /* cannot fail for the own thread */
-        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
-
-bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now) {
-        if (first == 0 || now < first)
-                return false;
-        uint64_t n = now - (first - 1), n_before = before < first ? 0 : before - (first - 1);
-        uint64_t power = UINT64_C(1) << (63 - __builtin_clzll(n));
-        return power > n_before;
-}
-
-/* Clocks are read per call, not per task: so it is the mean of a batch that counts. */
-static void account(PluginQueue *q, const eq_plugin_batch *b, uint64_t used_usec) {
-        const PluginExecutor *x = q->executor;
-        uint64_t thresh = load_relaxed(&x->hog_usec);
-        (void)fetch_add_relaxed(&q->cpu_usec, used_usec);
-        if (thresh == 0 || b->n == 0 || used_usec / b->n <= thresh)
-                return;
-        uint64_t before = fetch_add_relaxed(&q->n_hogs, (uint64_t)b->n), now = before + b->n;
-        if (plugin_hog_is_told(load_relaxed(&x->hog_warning), before, now))
-                log_event(CPU_INTENSIVE, (.queue = q->name), q->plugin->name, q->name, thresh, now);
-}
-
 /* ---- what the execution queue calls ---- */
 
 static void open_plugin(PluginQueue *q) {
@@ -389,9 +512,11 @@ static void on_execute(void *meta, XBatch *x) {
         if (load_relaxed(&q->is_broken))
                 give_all_back(&b);
         else {
-                uint64_t before = cpu_usec();
+                if (WATCH_IS_ON && !own.is_read)
+                        begin_thread();
                 q->plugin->execute(q->instance, &m, &b);
-                account(q, &b, cpu_usec() - before);
+                if (WATCH_IS_ON)
+                        end_call(&b);
         }
         if (b.n > 0)
                 store_relaxed(&q->n_empty, 0);
@@ -408,6 +533,7 @@ static void on_release(void *meta, XTask *t) {
 void plugin_reserve_help(void *reserve) {
         PluginReserve *r = reserve;
         self = r;
+        own.is_read = false;
         (void)xqueue_rescue(&r->executor->xqueues, r->id); /* has_begun says it more exactly */
         self = NULL;
         plugin_up(r->executor, &r->up, UP_HELPED);

@@ -20,6 +20,8 @@
 
 enum { PLUGIN_PHASE_BITS = 3 };
 
+#define PLUGIN_HOGS_FREE UINT64_MAX
+
 typedef enum PluginPhase { PLUGIN_FREE, PLUGIN_HANDED, PLUGIN_TAKEN, PLUGIN_DEFERRED, PLUGIN_RESULT } PluginPhase;
 
 typedef enum UpKind { UP_TASK, UP_SUBMIT, UP_OPENED, UP_BROKEN, UP_CLOSED, UP_WORKERS, UP_HELPED } UpKind;
@@ -119,9 +121,10 @@ struct PluginQueue {
         void *instance;
         const eq_plugin *plugin;
         ATOMIC(uint64_t) cpu_usec, n_hogs;
-        ATOMIC(uint64_t) n_woken; /* of instances that were closed */
-        ATOMIC(unsigned) n_empty; /* calls in a row that took nothing */
-        ATOMIC(bool) is_broken;   /* UP_BROKEN was sent */
+        ATOMIC(uint64_t) n_measured; /* so many of the next holds are measured from their begin on */
+        ATOMIC(uint64_t) n_woken;    /* of instances that were closed */
+        ATOMIC(unsigned) n_empty;    /* calls in a row that took nothing */
+        ATOMIC(bool) is_broken;      /* UP_BROKEN was sent */
         int open_result;
         char error[EQ_PLUGIN_MESSAGE_MAX + 1];
 };
@@ -136,7 +139,7 @@ struct PluginExecutor {
         bool has_xqueues;
         Slab *tasks;
         ATOMIC(bool) pressed;                   /* memory is short */
-        ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs() */
+        ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
         int rescuer_nice;                       /* the loop's */
         List queues;                            /* of PluginQueue::link; owned */
         uint64_t last_token;
@@ -164,6 +167,8 @@ void plugin_up(PluginExecutor *x, Up *up, UpKind kind);
 void plugin_task_unref(PluginTask *p); /* any thread */
 /* The thread of the reserve: one task of its queue, then UP_HELPED. */
 void plugin_reserve_help(void *reserve);
+/* So many tasks of q more have hogged a CPU; tells of it now and then. Any thread. */
+void plugin_count_hogs(PluginQueue *q, uint64_t n);
 /* As the kernel warns of works that hog a CPU: is one of the numbers behind `before`, up to `now`, `first`, or one that follows
  * it by 1, 2, 4, 8... each? */
 bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now);

@@ -146,9 +146,10 @@ static void unlist_lease(Lease *l) {
         *(l->active ? &l->worker->n_active : &l->worker->n_waiting) -= 1;
 }
 
-static void show_lease(WatchSlot *c) {
+static void show_lease(WatchSlot *c, pid_t pid) {
         WATCH_SET(c->own_life.begun_usec, 0);
         WATCH_SET(c->own_life.seen_usec, 0);
+        WATCH_SET(c->pid, (uint64_t)pid);
         atomic_store_explicit(&c->life, &c->own_life, memory_order_release);
 }
 
@@ -180,7 +181,7 @@ static int lease_new(RemoteWorker *w, Task *t, const WorkerOrder *o, Lease **ret
                 .attempt = o->attempt,
         };
         x->n_leases++;
-        show_lease(t->slot->watch);
+        show_lease(t->slot->watch, w->pid);
         list_lease(l, w->n_active < w->parallel);
         *ret = l;
         return 0;

@@ -102,7 +102,7 @@ int manager_check_pool(const Manager *m, const char *name, PoolKind kind, Refusa
 void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */
 const char *pool_record_origin(const PoolRecord *p);
 int pools_set_default(Manager *m, uint64_t slots, Refusal *r); /* where nothing else was set; checked */
-void pool_set_threshold(const Manager *m, Pool *p);            /* that of its stalls: its own, or the daemon's */
+void pool_show_attributes(const Manager *m, Pool *p); /* to the watch: its threshold, or the daemon's, and its nice */
 
 /* queues.c */
 void queues_apply_settings(Manager *m); /* those of the daemon that have changed */

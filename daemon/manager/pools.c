@@ -151,10 +151,11 @@ static int fill(Manager *m, PoolRecord *p, const char *name, const PoolAttribute
         return p->hh.tbl ? 0 : -ENOMEM;
 }
 
-void pool_set_threshold(const Manager *m, Pool *p) {
+void pool_show_attributes(const Manager *m, Pool *p) {
         const PoolRecord *record = p->owner; /* NULL: of worker clients, or plugins */
         uint64_t thresh = record ? record->attributes.stall_thresh_usec : m->config->daemon.watchdog_thresh_usec;
         WATCH_SET(p->watch->stall_usec, thresh == PARAM_INFINITY ? 0 : thresh);
+        WATCH_SET(p->watch->nice, record ? (int64_t)record->attributes.nice : 0);
 }
 
 /* Takes *attributes over on success. */
@@ -171,7 +172,7 @@ static int record_new(Manager *m, const char *name, PoolAttributes *attributes, 
         }
         p->attributes = *attributes;
         memset(attributes, 0, sizeof(*attributes));
-        pool_set_threshold(m, p->pool);
+        pool_show_attributes(m, p->pool);
         if (m->stopping)
                 pool_block(p->pool, EQ_REASON_DRAINING, USEC_NEVER);
         *ret = p;
@@ -210,7 +211,7 @@ void pools_free(Manager *m) {
 
 static void follow_attributes(PoolRecord *p) {
         WorkersParams params = thread_params(&p->attributes);
-        pool_set_threshold(p->manager, p->pool);
+        pool_show_attributes(p->manager, p->pool);
         if (p->pool->kind == POOL_COMMAND)
                 pool_set_max(p->pool, p->attributes.slots);
         else

@@ -670,7 +670,7 @@ void queues_apply_settings(Manager *m) {
         stalls_check_settings(m);
         command_executor_set_stock(m->commands, pressure_stock(m));
         LIST_FOREACH (link, &m->engine.pools)
-                pool_set_threshold(m, LIST_ENTRY(link, Pool, link));
+                pool_show_attributes(m, LIST_ENTRY(link, Pool, link));
         if (m->hooks->configured)
                 m->hooks->configured(m->host);
 }

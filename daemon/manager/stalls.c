@@ -49,6 +49,7 @@ static EventFields fields_of(const StallReport *r, const StallDetail *d, StallTe
                 .task = task_name(r->task_queue, r->seq, t->task, sizeof(t->task)),
                 .task_usec = r->task_usec,
                 .pid = r->pid,
+                .worker_tid = r->tid,
                 .reason = r->reason != EQ_REASON_NONE ? eq_reason_name(r->reason) : NULL,
                 .stall_usec = r->stuck_usec,
                 .stall_count = r->n_stalls,
@@ -91,7 +92,8 @@ static void log_pool(const StallReport *r, const StallDetail *d, const EventFiel
         if (*r->queue)
                 snprintf(text, sizeof(text), ", queue %s with %" PRIu64 " pending", r->queue,
                          d ? d->n_pending : r->n_ready);
-        log_event_fields(STALL, f, r->pool, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason), text);
+        log_event_fields(STALL, f, r->pool, (int)r->nice, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason),
+                         text);
 }
 
 static void log_queue(const StallReport *r, const EventFields *f) {
@@ -104,27 +106,33 @@ static void log_queue(const StallReport *r, const EventFields *f) {
 }
 
 static void log_part(const StallReport *r, const EventFields *f) {
-        char wchan[64];
+        ProcfsWhere w;
         bool is_loop = strcmp(r->part, "loop") == 0;
         if (is_loop && r->phase == STALL_END)
                 log_event_fields(LOOP_STALL_END, f, r->stuck_usec / USEC_PER_SEC);
         else if (is_loop) {
-                char state = procfs_state(getpid(), wchan, sizeof(wchan)); /* the loop is the main thread */
-                log_event_fields(LOOP_STALL, f, r->stuck_usec / USEC_PER_SEC, state ? state : '?',
-                                 *wchan ? wchan : "not in the kernel");
+                procfs_where(getpid(), 0, &w); /* the loop is the main thread */
+                log_event_fields(LOOP_STALL, f, r->stuck_usec / USEC_PER_SEC, w.state ? w.state : '?',
+                                 *w.wchan ? w.wchan : "not in the kernel");
         } else if (r->phase == STALL_END)
                 log_event_fields(PART_STALL_END, f, r->part, r->stuck_usec / USEC_PER_SEC);
         else
                 log_event_fields(PART_STALL, f, r->part, r->stuck_usec / USEC_PER_SEC, eq_reason_name(r->reason));
 }
 
-static void log_hung(const StallReport *r, const EventFields *f) {
-        char wchan[64], task[64] = "?", text[96] = "";
-        char state = r->pid > 0 ? procfs_state((pid_t)r->pid, wchan, sizeof(wchan)) : '\0';
-        if (state == 'D')
-                snprintf(text, sizeof(text), ", uninterruptible in %s", *wchan ? wchan : "the kernel");
+static void log_hung(const StallReport *r, EventFields *f) {
+        ProcfsWhere w = { 0 };
+        char task[64] = "?", where[128], text[160] = "";
+        uint64_t id = r->tid ? r->tid : r->pid;
+        if (id > 0)
+                procfs_where(r->tid ? getpid() : (pid_t)r->pid, (pid_t)r->tid, &w);
+        if (w.state == 'D')
+                snprintf(text, sizeof(text), ", uninterruptible in %s", *w.wchan ? w.wchan : "the kernel");
+        else if (w.state)
+                snprintf(text, sizeof(text), ", state %s", procfs_where_text(&w, where, sizeof(where)));
+        f->kernel_stack = *w.stack ? w.stack : NULL;
         snprintf(task, sizeof(task), "%s/#%" PRIu64, r->queue, r->seq);
-        log_event_fields(HUNG_TASK, f, task, r->pid, r->stuck_usec / USEC_PER_SEC, text);
+        log_event_fields(HUNG_TASK, f, task, id, r->stuck_usec / USEC_PER_SEC, text);
 }
 
 void stall_log(const StallReport *r, const StallDetail *detail) {
@@ -149,7 +157,8 @@ void stall_log(const StallReport *r, const StallDetail *detail) {
         case STALL_CLOCK_JUMP:
                 log_event_fields(CLOCK_JUMP, &f, r->stuck_usec / USEC_PER_SEC);
                 break;
-        case STALL_PANIC: /* daemon/watchdog.c */
+        case STALL_CPU_HOG: /* the executor's, which counts them */
+        case STALL_PANIC:   /* daemon/watchdog.c */
                 break;
         }
 }
@@ -265,6 +274,11 @@ void manager_take_stall(Manager *m, const StallReport *report, bool logged) {
         if (lasts)
                 keep(&m->stalls, &r);
         QueueRecord *q = queue_of(m, &r);
+        if (r.kind == STALL_CPU_HOG) {
+                if (q && queue_has_plugin(q))
+                        plugin_executor_count_hog(q->queue);
+                return;
+        }
         manager_stall_detail(m, &r, &detail);
         if (q) {
                 q->n_stalls += r.kind == STALL_QUEUE && r.phase == STALL_BEGIN;
@@ -305,5 +319,6 @@ StallConfig manager_stall_config(const Manager *m) {
                 .panic_on_stall = d->panic_on_stall,
                 .panic_time_usec = panic_time == PARAM_INFINITY ? 0 : panic_time,
                 .panic_scope = (PanicScope)d->panic_scope,
+                .hog_usec = d->cpu_intensive_thresh_us,
         };
 }

@@ -5,6 +5,7 @@
 #include "proto/eq-plugin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -55,6 +56,16 @@ static void burn(void) {
         do
                 (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
         while ((now.tv_sec - begun.tv_sec) * 1000000000L + now.tv_nsec - begun.tv_nsec < 3000000);
+}
+
+/* Until the test writes to the FIFO of that name, in one system call. */
+static void wait_for_fifo(const eq_plugin_task *t) {
+        char path[256], c;
+        snprintf(path, sizeof(path), "%.*s", (int)t->payload_len - 5, (const char *)t->payload + 5);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0 || read(fd, &c, 1) != 1)
+                abort();
+        (void)close(fd);
 }
 
 static bool is(const eq_plugin_task *t, const char *word) {
@@ -133,6 +144,8 @@ static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
                 defer(p, t);
         else if (is(t, "wait"))
                 wait_for_test(p, p->log_fd + 1);
+        else if (is(t, "fifo "))
+                wait_for_fifo(t);
         else if (is(t, "chain "))
                 (void)api->submit(t, (const char *)t->payload + 6, "chained", 7);
         else if (is(t, "deep ")) { /* "deep QUEUE\0N": a chain of N more; N is a byte */
@@ -176,6 +189,8 @@ static void trial_execute(void *instance, const eq_plugin_meta *meta, eq_plugin_
                 }
         if (n > 0 && is(batch[0], "together"))
                 say(p, "batch", n);
+        if (n > 0 && is(batch[0], "together-burn"))
+                burn();
         for (size_t i = 0; i < n; i++) /* results at the end, as one sync for all would have it */
                 (void)p->api->ok(batch[i], NULL, 0);
         atomic_fetch_sub(&p->n_inside, 1);

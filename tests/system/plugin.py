@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Plugins: tasks that run on threads of eqd, by code that behaves and by code that does not."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import struct
@@ -647,6 +649,23 @@ def T_CPU_tasks_that_hog_the_cpu_are_counted_and_told_now_and_then(eqd):
 
 
 @plugin_test()
+def T_CPU_one_that_burns_for_ever_is_told_while_it_runs_and_counted_once(eqd):
+    eqd.configure("eqd.conf", CONF + "[Watchdog]\nCpuIntensiveWarningThresh=1\n")
+    c = plugin_queue(eqd)
+    burns, sleeps = submit(c, b"until-canceled"), submit(c, b"block")
+    until(c, burns, "RUNNING")
+    told = "<4>eqd: workqueue: trial:p hogged CPU for >10000us"
+    eventually(lambda: told in eqd.log_text(), eqd.log_text)
+    equal((state(c, burns), eqd.queue("p")["cpu_intensive"]), ("RUNNING", 1))
+    for task in burns, sleeps:
+        c.call("cancel", [task], running=True)
+        ended(c, task)
+    last = submit(c, b"x")
+    ended(c, last) # behind the call, in which they are counted
+    equal((eqd.queue("p")["cpu_intensive"], eqd.log_text().count(told)), (1, 1))
+
+
+@plugin_test()
 def a_touch_is_the_sign_of_life_of_a_plugins_task(eqd):
     eqd.configure("eqd.conf", WATCH)
     c, events = plugin_queue(eqd), eqd.events(events=["stall.", "task.hung"])
@@ -662,6 +681,64 @@ def a_touch_is_the_sign_of_life_of_a_plugins_task(eqd):
     c.call("cancel", [block], running=True)
     stall(events, "stall.end", queue="p")
     equal(ended(c, behind)["state"], "DONE")
+
+
+# ---- where they wait ----
+
+def flights(eqd):
+    rows = [json.loads(line) for line in eqd.ok("dump", "--json").splitlines()]
+    return {row["id"]: row for row in rows if "id" in row}
+
+
+def name(task):
+    return f"p/{task[1]}"
+
+
+def thread_file(eqd, tid, file):
+    return Path(f"/proc/{eqd.pid}/task/{tid}/{file}").read_text().strip()
+
+
+@plugin_test()
+def a_task_shows_the_thread_that_is_at_it_and_where_that_waits_and_those_behind_it_that_they_have_not_begun(eqd):
+    fifo = eqd.dir / "fifo"
+    os.mkfifo(fifo)
+    eqd.configure("eqd.conf", WATCH + "[Plugins]\nPluginThreads=1\n")
+    c, events = plugin_queue(eqd, "MaxActive=16"), eqd.events(events=["stall.", "task.hung"])
+    block, behind = submit(c, b"fifo " + bytes(fifo)), submit(c, b"x")
+    until(c, block, "RUNNING")
+    equal(stall(events, "task.hung", queue="p")["id"], block)
+    row, claimed = flights(eqd)[name(block)], flights(eqd)[name(behind)]
+    tid = row["tid"]
+    contains(thread_file(eqd, tid, "comm"), "eqw/plugin:")
+    equal(row["process"], "S", str(row))
+    equal(row.get("system_call"), int(thread_file(eqd, tid, "syscall").split()[0]), str(row))
+    equal(row.get("wchan", "0"), thread_file(eqd, tid, "wchan") or "0", str(row))
+    equal([field in row for field in ("run_usec", "claimed_usec", "pid", "cpu_usec", "rescued")], [True] + 4 * [False], str(row))
+    equal([field in claimed for field in ("run_usec", "claimed_usec", "tid")], [False, True, False], str(claimed))
+    table = eqd.ok("dump").split("\n\n")[2]
+    equal(re.search(rf"^{name(block)} +plugin +\d+ +[0-9.]+s +- +{tid} +S", table, re.M) is not None, True, table)
+    equal(re.search(rf"^{name(behind)} +plugin +\d+ +- +- +- +claimed [0-9.]+m?s", table, re.M) is not None, True, table)
+    at = f"S in {row['wchan']}, system call {row['system_call']}" if "wchan" in row else "S"
+    eqd.has_logged(f"INFO: task p/#{block[1]}:{tid} blocked for more than 1 seconds, state {at}")
+    fifo.write_bytes(b"x")
+    equal([ended(c, t)["state"] for t in (block, behind)], ["DONE", "DONE"])
+
+
+@plugin_test()
+def the_dump_of_a_stuck_pool_says_where_threads_wait_and_how_much_they_have_claimed(eqd):
+    fifo = eqd.dir / "fifo"
+    os.mkfifo(fifo)
+    eqd.configure("eqd.conf", WATCH + "[Plugins]\nPluginThreads=1\n")
+    c, events = plugin_queue(eqd, "MaxActive=16"), eqd.events(events=["stall."])
+    block, *others = [submit(c, payload) for payload in [b"fifo " + bytes(fifo)] + 5 * [b"x"]]
+    stall(events, "stall.begin", pool="plugin", queue="p")
+    row = flights(eqd)[name(block)]
+    log = eqd.has_logged("<6>eqd: queue p: pending=0 claimed=5 in-flight=1 max_active=16",
+                         f"<6>eqd: in-flight {name(block)} thread {row['tid']} for ")
+    equal(re.search(rf"in-flight {name(block)} thread {row['tid']} for \ds, state S", log) is not None, True, log)
+    equal(log.count("<6>eqd: in-flight "), 1, "what has not begun waits nowhere")
+    fifo.write_bytes(b"x")
+    equal([ended(c, t)["state"] for t in others], 5 * ["DONE"])
 
 
 # ---- rescuers: a thread that waits for its queue alone ----
@@ -724,6 +801,10 @@ def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
     eventually(lambda: eqd.queue("p")["rescued"] == 21, "it counts while it runs")
     tables = eqd.ok("dump").split("\n\n")
     contains(tables[1], "MAYDAY  RESCUED")
+    rows = flights(eqd)
+    equal((rows[name(held)]["rescued"], "rescued" in rows[f"z/{block[1]}"]), (True, False), str(rows))
+    equal(thread_file(eqd, rows[name(held)]["tid"], "comm"), "eqw/R-p")
+    equal(re.search(rf"^{name(held)} .* rescued S", tables[2], re.M) is not None, True, tables[2])
     equal(c.call("pool_show", "plugin")["rescuing"], 1)
     equal(c.call("cancel", [last]), [0])
     c.call("cancel", [held], running=True)

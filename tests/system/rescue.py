@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Rescuers of queues of commands: a process that waits for its queue alone, while none can be created."""
 
+import json
 import os
 import signal
 import subprocess
@@ -104,7 +105,12 @@ def with_pool_full_a_command_starts_beside_those_that_fill_the_pool(eqd):
     eqd.ends_as(eqd.submit("-q", "a", "--", "true"), "DONE")
     equal(counts(eqd, "a"), (True, 1))
     eqd.has_logged("queue a: mayday, rescuer active (pool-full)")
-    eqd.ok("kill", blocker)
+    rescued = eqd.submit("-q", "a", "--", "sleep", "1000")
+    eqd.until_state(rescued, "RUNNING")
+    rows = {row["id"]: row for row in map(json.loads, eqd.ok("dump", "--json").splitlines()) if "id" in row}
+    equal((rows[rescued]["rescued"], rows[rescued]["argv"], "rescued" in rows[blocker]), (True, ["sleep", "1000"], False))
+    eqd.ok("kill", blocker, rescued)
+    eqd.wait(blocker, rescued)
     eqd.ok("queue", "rm", "a") # what it keeps is no leak
 
 

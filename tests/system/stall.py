@@ -47,6 +47,7 @@ def between(value, low, high, what):
 @test(config={"eqd.conf": FAST + "[Commands]\nSlots=1\n"}, notify=True)
 def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     c = eqd.events(events=["stall."])
+    eqd.ok("pool", "set", "default", "nice=7")
     task = blocker(eqd, "block")
     began = time.monotonic()
     waiting = eqd.submit("-q", "default", "--", "true")
@@ -66,7 +67,7 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     equal(end["stall_usec"] > 2_000_000, True, end)
     eqd.ends_as(waiting, "DONE")
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
-    log = eqd.has_logged("<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=0 stuck for 1s! "
+    log = eqd.has_logged("<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=7 stuck for 1s! "
                          "(slots, queue default with 1 pending)",
                          "<6>eqd: pool default: workers=1 busy=1, 1 queues could start a task",
                          "<5>eqd: workqueue lockup over - pool default was stuck for")

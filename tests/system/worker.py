@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Worker clients: leases, order, credit, answers good and bad, workers that vanish or lie, rights."""
 
+import json
 import os
 import resource
 import socket
@@ -112,6 +113,18 @@ def the_answer_to_serve_comes_before_the_first_task(eqd):
         rpc.receive()
         equal(len(rpc.requests), 1, "the second is a task")
         rpc.requests.clear()
+
+
+@test()
+def dump_shows_who_has_a_task_and_which_of_its_tasks_it_has_not_come_to(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    w = Worker(eqd, "w", credit=2, parallel=1)
+    first, second = submit(c, b"1"), submit(c, b"2")
+    w.next(), w.next()
+    rows = {row["id"]: row for row in map(json.loads, eqd.ok("dump", "--json").splitlines()) if "id" in row}
+    one, two = (rows[f"w/{task[1]}"] for task in (first, second))
+    equal((one["pid"], one["process"] in "RS", "run_usec" in one, "tid" in one), (os.getpid(), True, True, False), str(one))
+    equal(("claimed_usec" in two, "run_usec" in two, "pid" in two), (True, False, False), str(two))
 
 
 @test()

@@ -255,9 +255,10 @@ TEST(who_ends_by_itself_is_waited_for_and_not_killed) {
         }
         unsigned long long start = procfs_start_ticks(pid);
         if ((other = fork()) == 0) { /* lets it go when this process waits in poll(), or before */
-                char wchan[64];
-                while (procfs_state(getppid(), wchan, sizeof(wchan)) == 'R')
-                        ;
+                ProcfsWhere w;
+                do
+                        procfs_where(getppid(), 0, &w);
+                while (w.state == 'R');
                 _exit(write(fds[1], "x", 1) != 1);
         }
         ck_assert_int_eq(leftover_wait(pid, start, BOUND_USEC, BOUND_USEC), 0);

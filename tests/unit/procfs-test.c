@@ -207,19 +207,20 @@ static void sleep_for_ever(void) {
 }
 
 TEST(the_state_of_a_process_is_its_letter) {
-        char wchan[64];
+        ProcfsWhere w = { 0 };
         pid_t pid = start(sleep_for_ever);
-        char state = '\0';
-        for (int i = 0; i < 2000 && state != 'S'; i++) {
+        for (int i = 0; i < 2000 && w.state != 'S'; i++) {
                 poll(NULL, 0, 1);
-                state = procfs_state(pid, wchan, sizeof(wchan));
+                procfs_where(pid, 0, &w);
         }
-        ck_assert_int_eq(state, 'S');
-        ck_assert_uint_lt(strlen(wchan), sizeof(wchan));
+        ck_assert_int_eq(w.state, 'S');
         ck_assert_uint_gt(procfs_start_ticks(pid), 0);
         end_tree(pid);
-        ck_assert_int_eq(procfs_state(pid, wchan, sizeof(wchan)), '\0');
-        ck_assert_str_eq(wchan, "");
+        procfs_where(pid, 0, &w);
+        ck_assert_int_eq(w.state, '\0');
+        ck_assert_int_eq(w.system_call, -1);
+        ck_assert_str_eq(w.wchan, "");
+        ck_assert_str_eq(w.stack, "");
         ck_assert_uint_eq(procfs_start_ticks(pid), 0);
 }
 

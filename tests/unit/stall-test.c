@@ -18,9 +18,11 @@ typedef struct Scene {
         StallReport last, first[STALL_PANIC + 1]; /* first: of a phase `begin` */
         uint64_t cpu_usec[64];                    /* by slot */
         size_t n_cpu_looks;
+        uint64_t thread_cpu_usec[4]; /* by tid */
+        double burns;                /* so much of its time thread 1 uses */
 } Scene;
 
-static const char *const kinds[] = { "pool", "queue", "hung", "suppressed", "part", "jump", "panic" };
+static const char *const kinds[] = { "pool", "queue", "hung", "suppressed", "part", "hog", "jump", "panic" };
 static const char *const phases[] = { "begin", "repeat", "end" };
 
 static double seconds(const Scene *s) {
@@ -45,7 +47,12 @@ static uint64_t on_cpu(void *host, const WatchSlot *slot) {
         return s->cpu_usec[WATCH_GET(slot->index)];
 }
 
-static const StallHooks hooks = { .report = on_report, .cpu_usec = on_cpu };
+static uint64_t on_thread_cpu(void *host, uint64_t tid) {
+        const Scene *s = host;
+        return s->thread_cpu_usec[tid];
+}
+
+static const StallHooks hooks = { .report = on_report, .cpu_usec = on_cpu, .thread_cpu_usec = on_thread_cpu };
 
 static void scene_set(Scene *s, uint64_t pool_usec, uint64_t queue_usec, uint64_t expected_usec, uint64_t max_active) {
         QueueParams p = s->rig->queue->params;
@@ -77,6 +84,8 @@ static void until(Scene *s, double at) {
         uint64_t end = s->start_usec + (uint64_t)(at * SEC + 0.5);
         for (uint64_t now; (now = engine_now(&s->rig->engine)) < end;) {
                 rig_advance(s->rig, MIN(s->next_usec, end) - now);
+                for (int tid = 0; tid < 2; tid++) /* 0 would be the caller */
+                        s->thread_cpu_usec[tid] += (uint64_t)(s->burns * (double)(engine_now(&s->rig->engine) - now));
                 now = engine_now(&s->rig->engine);
                 if (now >= s->next_usec)
                         s->next_usec = stall_look(&s->stall, now, now + s->sleep_usec);
@@ -580,6 +589,75 @@ TEST(a_task_that_was_handed_over_hangs_no_sooner_than_it_begins) {
         ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 1, 1);
 }
 
+/* ---- CPU hogs ---- */
+
+static void hogs_from_100_msec(StallConfig *c) {
+        c->hog_usec = SEC / 10;
+}
+
+/* Thread 1 holds so many tasks together. */
+static Scene *hold(WatchLife *life, size_t n, double burns) {
+        Scene *s = scene_new(16, USEC_NEVER, 256);
+        config(s, hogs_from_100_msec);
+        scene_set(s, 0, 0, USEC_NEVER, 256);
+        submit_n(s, n);
+        hand_over(s, life, n);
+        s->burns = burns;
+        s->thread_cpu_usec[1] = 77 * SEC; /* of others before */
+        WATCH_SET(life[0].n_held, n);
+        for (size_t i = 0; i < n; i++) {
+                WATCH_SET(life[i].begun_usec, engine_now(&s->rig->engine));
+                WATCH_SET(life[i].tid, 1);
+                WATCH_SET(life[i].first, &life[0]);
+        }
+        return s;
+}
+
+TEST(a_task_that_burns_for_ever_is_told_while_it_runs_and_once) {
+        WatchLife life[1] = { 0 };
+        _cleanup_(scene_freep) Scene *s = hold(life, 1, 1.0);
+        until(s, 1.1);
+        ck_assert_n(s, STALL_CPU_HOG, STALL_BEGIN, 1, 1);
+        ck_assert_str_eq(s->last.queue, "q");
+        ck_assert_uint_eq(s->last.queue_id, s->rig->queue->id);
+        ck_assert_uint_eq(s->last.seq, 1);
+        ck_assert_uint_eq(s->last.tid, 1);
+        until(s, 30);
+        ck_assert_n(s, STALL_CPU_HOG, STALL_BEGIN, 1, 1);
+        WATCH_SET(life[0].begun_usec, engine_now(&s->rig->engine)); /* the next in that memory */
+        until(s, 31.1);
+        ck_assert_n(s, STALL_CPU_HOG, STALL_BEGIN, 2, 2);
+}
+
+TEST(one_that_sleeps_and_one_that_its_thread_has_counted_are_not) {
+        WatchLife life[1] = { 0 };
+        _cleanup_(scene_freep) Scene *s = hold(life, 1, 0.001);
+        until(s, 30);
+        ck_assert_str_eq(s->text, "");
+        s->burns = 1;
+        ck_assert(!watch_hog_is_known(&life[0], WATCH_GET(life[0].begun_usec)));
+        until(s, 40);
+        ck_assert_str_eq(s->text, "");
+}
+
+TEST(those_that_a_thread_holds_together_have_a_share_each) {
+        WatchLife life[16] = { 0 };
+        _cleanup_(scene_freep) Scene *s = hold(life, 16, 0.1);
+        until(s, 15);
+        ck_assert_str_eq(s->text, "");
+        until(s, 17);
+        ck_assert_n(s, STALL_CPU_HOG, STALL_BEGIN, 16, 16);
+}
+
+TEST(what_no_thread_is_at_uses_no_cpu_time) {
+        WatchLife life[2] = { 0 };
+        _cleanup_(scene_freep) Scene *s = hold(life, 2, 1.0);
+        WATCH_SET(life[0].tid, 0);        /* deferred */
+        WATCH_SET(life[1].begun_usec, 0); /* claimed */
+        until(s, 5);
+        ck_assert_str_eq(s->text, "");
+}
+
 /* ---- W7 ---- */
 
 static void jump(Scene *s, uint64_t monotonic_usec, uint64_t slept_usec) {
@@ -805,9 +883,12 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_w10_what_a_batch_has_claimed_behind_a_task_that_blocks_is_a_stall_although_no_task_is_in_the_queue,
           test_w10_with_threads_to_spare_it_is_one_all_the_same,
           test_what_a_task_tells_of_itself_is_life_until_it_falls_silent,
-          test_a_task_that_was_handed_over_hangs_no_sooner_than_it_begins, test_w7_a_pause_of_eqd_is_forgiven,
-          test_w7_a_sleep_of_the_machine_is_forgiven, test_touch_puts_off_what_is_about_to_be_told,
-          test_w8_after_the_last_warning_one_says_that_more_are_left_out,
+          test_a_task_that_was_handed_over_hangs_no_sooner_than_it_begins,
+          test_a_task_that_burns_for_ever_is_told_while_it_runs_and_once,
+          test_one_that_sleeps_and_one_that_its_thread_has_counted_are_not,
+          test_those_that_a_thread_holds_together_have_a_share_each, test_what_no_thread_is_at_uses_no_cpu_time,
+          test_w7_a_pause_of_eqd_is_forgiven, test_w7_a_sleep_of_the_machine_is_forgiven,
+          test_touch_puts_off_what_is_about_to_be_told, test_w8_after_the_last_warning_one_says_that_more_are_left_out,
           test_hung_tasks_are_looked_for_as_often_and_as_many_as_is_said, test_w9_a_part_that_does_not_answer_is_told,
           test_a_removed_queue_ends_its_stall_and_the_next_of_its_cell_begins_anew,
           test_every_stall_is_told_within_its_threshold_and_a_second, test_cells_stay_where_they_are_and_are_used_again,

@@ -3,7 +3,14 @@
 #include "manager/stalls.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 
+#include "base/log.h"
+#include "base/procfs.h"
 #include "manager-host.h"
 
 static StallReport report(StallKind kind, StallPhase phase, uint64_t episode, uint64_t stuck_usec) {
@@ -163,6 +170,71 @@ static void set_watchdog(Config *c) {
         ck_assert_int_eq(config_settle_pool_defaults(c), 0);
 }
 
+/* ---- the record of a hung task; the journal is played by the test ---- */
+
+static char journal[65536];
+
+int sd_journal_sendv(const struct iovec *iov, int n);
+int sd_journal_sendv(const struct iovec *iov, int n) {
+        for (int i = 0; i < n; i++) {
+                size_t len = strlen(journal);
+                snprintf(journal + len, sizeof(journal) - len, "%.*s|", (int)iov[i].iov_len,
+                         (const char *)iov[i].iov_base);
+        }
+        return 0;
+}
+
+typedef struct Blocked {
+        int fds[2];
+        _Atomic pid_t tid;
+} Blocked;
+
+static void *read_one(void *arg) {
+        Blocked *b = arg;
+        char c;
+        atomic_store(&b->tid, gettid());
+        ck_assert_int_eq(read(b->fds[0], &c, 1), 1);
+        return NULL;
+}
+
+TEST(the_record_of_a_hung_task_says_which_thread_is_at_it_and_where_that_waits) {
+        char want[64];
+        struct stat st;
+        Blocked b = { .tid = 0 };
+        pthread_t thread;
+        ProcfsWhere w = { 0 };
+        ck_assert_int_eq(pipe(b.fds), 0);
+        ck_assert_int_eq(pthread_create(&thread, NULL, read_one, &b), 0);
+        while (w.state != 'S') {
+                sched_yield();
+                procfs_where(getpid(), atomic_load(&b.tid), &w);
+        }
+        ck_assert_int_eq(fstat(STDERR_FILENO, &st), 0);
+        snprintf(want, sizeof(want), "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
+        setenv("JOURNAL_STREAM", want, 1);
+        ck_assert_int_eq(log_start(LOG_INFO), 0);
+        StallReport r = report(STALL_HUNG, STALL_BEGIN, 0, 120 * USEC_PER_SEC);
+        strcpy(r.queue, "mail");
+        strcpy(r.task_queue, "mail");
+        r.seq = 77;
+        r.tid = (uint64_t)b.tid;
+        stall_log(&r, NULL);
+        log_stop();
+        snprintf(want, sizeof(want), "MESSAGE=INFO: task mail/#77:%d blocked for more than 120 seconds, state S",
+                 b.tid);
+        ck_assert_ptr_nonnull(strstr(journal, want));
+        snprintf(want, sizeof(want), "|EQD_WORKER_TID=%d|", b.tid);
+        ck_assert_ptr_nonnull(strstr(journal, want));
+        ck_assert_ptr_null(strstr(journal, "EQD_PID="));
+        ck_assert_int_eq(w.system_call, SYS_read);
+        ck_assert_int_eq(strstr(journal, "system call ") != NULL, true);
+        ck_assert_int_eq(strstr(journal, "|EQD_KERNEL_STACK=[<0>] ") != NULL, *w.stack != '\0');
+        ck_assert_int_eq(write(b.fds[1], "x", 1), 1);
+        pthread_join(thread, NULL);
+        close_fd(b.fds[0]);
+        close_fd(b.fds[1]);
+}
+
 TEST(infinite_settings_switch_off_or_never_end) {
         Host h;
         host_init_with(&h, set_watchdog);
@@ -180,4 +252,5 @@ RUN_TESTS("stalls", 30, test_a_queue_shows_its_stall_until_it_ends,
           test_the_stall_of_a_removed_queue_ends_under_its_name,
           test_more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm,
           test_what_the_pool_is_at_is_known_while_a_stall_lasts, test_a_hung_task_that_has_ended_meanwhile_is_no_event,
-          test_infinite_settings_switch_off_or_never_end)
+          test_infinite_settings_switch_off_or_never_end,
+          test_the_record_of_a_hung_task_says_which_thread_is_at_it_and_where_that_waits)
