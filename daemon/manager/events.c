@@ -13,9 +13,18 @@ int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
         va_start(ap, fmt);
         r->code = code;
         r->details.present = 0;
+        r->n_names = 0;
         vsnprintf(r->text, sizeof(r->text), fmt, ap);
         va_end(ap);
         return error;
+}
+
+EqBytes refusal_keep(Refusal *r, EqBytes name) {
+        size_t n = MIN(name.len, sizeof(r->names) - r->n_names);
+        char *copy = r->names + r->n_names;
+        memcpy(copy, name.data, n);
+        r->n_names += n;
+        return eq_bytes(copy, n);
 }
 
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t) {

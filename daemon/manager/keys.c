@@ -171,7 +171,7 @@ static int refuse_duplicate(const QueueRecord *q, const KeyEntry *e, Refusal *r)
         const TaskRecord *t = record_of(q, e);
         int error = refuse(r, EQ_E_DUPLICATE, -EEXIST, "%s/%llu has that key (unique) and is %s", q->queue->name,
                            (unsigned long long)e->seq, t ? eq_state_name(task_record_state(t)) : "finished");
-        REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+        REFUSAL_NAMES(r, queue, eq_str(q->queue->name));
         REFUSAL_SAYS(r, id, (EqIdRef) { .id = { q->queue->id, e->seq } });
         return error;
 }

@@ -24,7 +24,9 @@ typedef struct Caller {
 typedef struct Refusal {
         eq_error code;
         char text[256];
-        EqErrorDetails details;   /* by refuse() none; strings are borrowed until the refusal is answered */
+        EqErrorDetails details; /* by refuse() none; strings are in `names`, or last for ever */
+        char names[128];
+        size_t n_names;           /* bytes */
         struct QueueRecord *full; /* with MANAGER_E_WAIT: which one */
         uint64_t ticket;          /* with MANAGER_E_READ: when to ask again */
 } Refusal;
@@ -342,5 +344,9 @@ RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);
-int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5);        /* returns error */
-#define REFUSAL_SAYS(r, member, ...) EQ_SET(&(r)->details, ErrorDetails, member, __VA_ARGS__) /* after refuse() */
+int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */
+/* After refuse(). A name that may go before the refusal is answered is said by REFUSAL_NAMES(). */
+#define REFUSAL_SAYS(r, member, ...) EQ_SET(&(r)->details, ErrorDetails, member, __VA_ARGS__)
+#define REFUSAL_NAMES(r, member, name) REFUSAL_SAYS(r, member, refusal_keep(r, name))
+EqBytes refusal_keep(Refusal *r,
+                     EqBytes name); /* a copy of it; of those that are too long for `names`, the beginning */

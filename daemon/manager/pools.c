@@ -31,7 +31,7 @@ int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal 
                 return 0;
         int r = refuse(ret_refusal, EQ_E_NO_POOL, -ENOENT, "no pool %.*s; eqctl pool ls lists them", (int)name.len,
                        name.data);
-        REFUSAL_SAYS(ret_refusal, pool, name);
+        REFUSAL_NAMES(ret_refusal, pool, name);
         return r;
 }
 
@@ -328,7 +328,7 @@ int manager_pool_create(Manager *m, EqBytes name, const EqArray *set, bool exist
         if (*ret && !exist_ok) {
                 int e = refuse(ret_refusal, EQ_E_EXISTS, -EEXIST, "pool %.*s exists; eqctl pool set changes it",
                                (int)name.len, name.data);
-                REFUSAL_SAYS(ret_refusal, pool, name);
+                REFUSAL_NAMES(ret_refusal, pool, name);
                 return e;
         }
         if (*ret)

@@ -43,7 +43,7 @@ int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusa
                 return 0;
         int r = refuse(ret_refusal, EQ_E_NO_QUEUE, -ENOENT, "no queue %.*s; eqctl queue create %.*s makes it",
                        (int)name.len, name.data, (int)name.len, name.data);
-        REFUSAL_SAYS(ret_refusal, queue, name);
+        REFUSAL_NAMES(ret_refusal, queue, name);
         return r;
 }
 
@@ -56,7 +56,7 @@ int manager_may_control(const Manager *m, const Caller *caller, const QueueRecor
         int r = refuse(ret_refusal, EQ_E_DENIED, -EPERM,
                        "queue %s is controlled by the user who made it, by allow_control, and by administrators",
                        q->queue->name);
-        REFUSAL_SAYS(ret_refusal, queue, eq_str(q->queue->name));
+        REFUSAL_NAMES(ret_refusal, queue, eq_str(q->queue->name));
         return r;
 }
 
@@ -352,7 +352,7 @@ static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArra
                   QueueRecord **ret, Refusal *r) {
         if (!exist_ok) {
                 int e = refuse(r, EQ_E_EXISTS, -EEXIST, "queue %s exists; eqctl queue set changes it", q->queue->name);
-                REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+                REFUSAL_NAMES(r, queue, eq_str(q->queue->name));
                 return e;
         }
         if (q->removing)
@@ -541,7 +541,7 @@ int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refu
                         ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
                         "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
                         e->name, n);
-                REFUSAL_SAYS(ret_refusal, queue, eq_str(e->name));
+                REFUSAL_NAMES(ret_refusal, queue, eq_str(e->name));
                 REFUSAL_SAYS(ret_refusal, pending, n);
                 return r;
         }

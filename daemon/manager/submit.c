@@ -148,7 +148,7 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
                         r, EQ_E_PRESSURE, -EAGAIN,
                         "memory is short, and queue %s takes no tasks then (on_pressure=reject); try again in %.1f s",
                         q->queue->name, (double)left / USEC_PER_SEC);
-                REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+                REFUSAL_NAMES(r, queue, eq_str(q->queue->name));
                 REFUSAL_SAYS(r, retry_after_usec, left);
                 return e;
         }
@@ -158,7 +158,7 @@ static int check_queue(Manager *m, const Caller *caller, QueueRecord *q, Refusal
             param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
                 return durable_may_wait(q, r);
         int e = refuse(r, EQ_E_DENIED, -EPERM, "you may not submit to queue %s (allow_submit)", q->queue->name);
-        REFUSAL_SAYS(r, queue, eq_str(q->queue->name));
+        REFUSAL_NAMES(r, queue, eq_str(q->queue->name));
         return e;
 }
 
@@ -282,7 +282,7 @@ static void say_full(QueueRecord *q, uint64_t n, bool fits, Refusal *r) {
         size_t pending = queue->n_queued + queue->n_waiting;
         bool by_tasks = pending + n > queue->params.max_tasks;
         uint64_t usec = fits && by_tasks ? room_in_usec(q, pending + n - queue->params.max_tasks) : 0;
-        REFUSAL_SAYS(r, queue, eq_str(queue->name));
+        REFUSAL_NAMES(r, queue, eq_str(queue->name));
         REFUSAL_SAYS(r, what, eq_str(by_tasks ? "tasks" : "bytes"));
         REFUSAL_SAYS(r, limit, by_tasks ? queue->params.max_tasks : queue->params.max_bytes);
         REFUSAL_SAYS(r, pending, by_tasks ? pending : queue->n_bytes);
@@ -330,11 +330,11 @@ static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, ui
                 return e;
         case QUEUE_E_STOPPED:
                 e = refuse(r, EQ_E_STOPPED, -ESHUTDOWN, "queue %s is stopped and takes no more tasks", queue->name);
-                REFUSAL_SAYS(r, queue, eq_str(queue->name));
+                REFUSAL_NAMES(r, queue, eq_str(queue->name));
                 return e;
         case QUEUE_E_DRAINING:
                 e = refuse(r, EQ_E_DRAINING, -EAGAIN, "queue %s is draining; it reopens when it is empty", queue->name);
-                REFUSAL_SAYS(r, queue, eq_str(queue->name));
+                REFUSAL_NAMES(r, queue, eq_str(queue->name));
                 return e;
         default:
                 return refuse(r, EQ_E_NO_MEMORY, e, "out of memory");

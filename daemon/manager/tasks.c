@@ -118,7 +118,7 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
                            seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
                                                                 : "the queue has not given that number");
                 REFUSAL_SAYS(ret_refusal, id, (EqIdRef) { .id = { q->queue->id, seq } });
-                REFUSAL_SAYS(ret_refusal, queue, eq_str(name));
+                REFUSAL_NAMES(ret_refusal, queue, eq_str(name));
                 return r;
         }
         if (!caller->admin && t->spec.identity->uid != caller->identity->uid)

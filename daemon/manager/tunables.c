@@ -73,7 +73,7 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
         if (!row) {
                 int r = refuse(ret_refusal, EQ_E_NO_PARAM, -ENOENT, "no parameter %s; eqctl param ls lists them",
                                param_quote(name.data, name.len, quoted));
-                REFUSAL_SAYS(ret_refusal, param, name);
+                REFUSAL_NAMES(ret_refusal, param, name);
                 return r;
         }
         fill(m, row, ret);

@@ -58,7 +58,7 @@ static int check_serve(const Caller *caller, const QueueRecord *q, Refusal *r) {
         const char *name = q->queue->name;
         if (q->removing) {
                 int e = refuse(r, EQ_E_NO_QUEUE, -ENOENT, "queue %s is being removed", name);
-                REFUSAL_SAYS(r, queue, eq_str(name));
+                REFUSAL_NAMES(r, queue, eq_str(name));
                 return e;
         }
         if (!queue_has_workers(q))
@@ -69,7 +69,7 @@ static int check_serve(const Caller *caller, const QueueRecord *q, Refusal *r) {
                 int e = refuse(r, EQ_E_DENIED, -EPERM,
                                "you may not serve queue %s; eqctl queue set %s allow_serve=%u would allow it", name,
                                name, (unsigned)caller->identity->uid);
-                REFUSAL_SAYS(r, queue, eq_str(name));
+                REFUSAL_NAMES(r, queue, eq_str(name));
                 return e;
         }
         return 0;

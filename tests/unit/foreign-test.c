@@ -33,11 +33,11 @@ typedef struct Model {
 } Model;
 static Model the_log, the_other_log, the_hint, the_other_hint;
 
-static size_t read_file(const char *name, char *data);
+static size_t read_file(const char *name, char *data, size_t size);
 
 static void keep_model(Model *m, const char *name) {
         ck_assert(name[0]);
-        m->n = read_file(name, m->data);
+        m->n = read_file(name, m->data, sizeof(m->data));
 }
 
 /* Four segments with hints and nothing in them that is dead, so that they stay. */
@@ -66,9 +66,10 @@ static const char *path_of(const char *name) {
         return path;
 }
 
-static size_t read_file(const char *name, char *data) {
+/* As much as fits. */
+static size_t read_file(const char *name, char *data, size_t size) {
         int fd = open(path_of(name), O_RDONLY | O_CLOEXEC);
-        ssize_t n = read(fd, data, FILE_MAX);
+        ssize_t n = read(fd, data, size);
         close(fd);
         ck_assert_int_ge(n, 0);
         return (size_t)n;
@@ -126,7 +127,7 @@ static uint64_t sum_of(const char *name) {
                 return 0;
         if (!S_ISREG(st.st_mode))
                 return st.st_mode;
-        size_t n = read_file(name, data);
+        size_t n = read_file(name, data, sizeof(data));
         return (uint64_t)n << 32 | crc32c(1, data, n);
 }
 
@@ -152,7 +153,7 @@ static const struct {
 TEST(a_segment_that_is_none_is_named_and_left_as_it_is) {
         static char good[FILE_MAX];
         fill();
-        size_t n = read_file(log_name, good);
+        size_t n = read_file(log_name, good, sizeof(good));
         for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
                 put_in_place(log_name, &the_log, &the_other_log, refusals[i].how);
                 uint64_t before = sum_of(log_name);
@@ -285,7 +286,7 @@ static void count_kept(const char *path, const char *name) {
 TEST(what_was_kept_aside_is_never_written_over) {
         static char data[FILE_MAX];
         fill();
-        size_t n = read_file(log_name, data);
+        size_t n = read_file(log_name, data, sizeof(data));
         data[SEGMENT_HEADER + RECORD_HEADER]++;
         write_file(log_name, data, n);
         take_away(hint_name_);

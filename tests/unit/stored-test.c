@@ -120,6 +120,11 @@ TEST(a_task_with_more_groups_than_there_can_be_is_refused) {
         eq_buffer_done(&b);
 }
 
+static void states_are_alike(const StoredState *a, const StoredState *b) {
+        ck_assert(a->attempt == b->attempt && a->crashes == b->crashes && a->lost == b->lost && a->wait == b->wait);
+        ck_assert(a->due_usec == b->due_usec && a->expire_usec == b->expire_usec && a->starts == b->starts);
+}
+
 TEST(a_state_comes_back_as_it_was) {
         EqBuffer b = EQ_BUFFER_NULL;
         StoredState s = { .attempt = 7, .crashes = 2, .lost = 4, .wait = 9, .due_usec = UINT64_MAX, .expire_usec = 5 },
@@ -127,7 +132,7 @@ TEST(a_state_comes_back_as_it_was) {
         s.starts = true;
         stored_state_pack(&s, &b);
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
-        ck_assert_mem_eq(&s, &got, sizeof(s));
+        states_are_alike(&s, &got);
         only_the_whole(&b, unpack_state, &got);
         b.len = 0;
         stored_state_pack(&s, &b);
@@ -137,7 +142,7 @@ TEST(a_state_comes_back_as_it_was) {
         b.len--;
         s.starts = false;
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
-        ck_assert_mem_eq(&s, &got, sizeof(s));
+        states_are_alike(&s, &got);
         b.data[0] = 3;
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EPROTONOSUPPORT);
         eq_buffer_done(&b);
