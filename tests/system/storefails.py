@@ -168,6 +168,8 @@ def when_the_store_has_failed_nothing_durable_is_changed_and_all_are_answered(eq
         equal(state_of(eqd, queue), was, f"{queue}, of which nothing was acknowledged")
     equal(len(eqd.ls("-q", "ballast")) >= promised, True, f"{promised} were promised")
     equal(eqd.queue("q")["state"], "open")
+    eqd.until_state("removed/1", "RUNNING") # again, and would not end for a stop of eqd before its grace is over
+    eqd.ok("kill", "-9", "removed/1")
 
 
 def acknowledged_while_full(c):
