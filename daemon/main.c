@@ -332,6 +332,16 @@ static void on_event(void *host, const EqEvent *event, bool has_owner, uid_t own
         handlers_event(&d->handlers, event, has_owner, owner);
 }
 
+#define NO_THREAD "no thread can be created; raise LimitNPROC= or TasksMax="
+
+/* eqd ends then. The journal finds out whose a record is by a look at the process, which may be gone by that time, and then it is not
+ * among those of the unit. Of standard error it has known that from the beginning. */
+static void cannot_start(const char *error) {
+        log_event(START_FAILED, (.error = error), error);
+        if (log_is_journal())
+                fprintf(stderr, "<%d>eqd: %s\n", LOG_ERR, error);
+}
+
 /* Made while eqd still has its capabilities: giving the socket to a group may need one. */
 static int listen_on(Daemon *d) {
         const DaemonSettings *settings = &d->manager->config->daemon;
@@ -347,7 +357,7 @@ static int listen_on(Daemon *d) {
         int r = server_new(&d->loop, &d->manager->users, &config, &handlers_server_hooks, handlers_table, &d->handlers,
                            error, sizeof(error), &d->server);
         if (r < 0) {
-                log_event(START_FAILED, (.error = error), error);
+                cannot_start(error);
                 return -EADDRINUSE; /* whatever it was: there is nothing to listen on */
         }
         d->handlers.server = d->server;
@@ -480,8 +490,7 @@ static int start_watchdog(Daemon *d, const char *cgroup) {
         };
         int r = watchdog_start(&config, &watchdog_hooks, d, &d->watchdog);
         if (r < 0)
-                log_event(START_FAILED, (.error = strerror(-r)),
-                          r == -EAGAIN ? "no thread can be created; raise LimitNPROC= or TasksMax=" : strerror(-r));
+                cannot_start(r == -EAGAIN ? NO_THREAD : strerror(-r));
         return r;
 }
 
@@ -534,7 +543,7 @@ static int start(Daemon *d) {
         }
         int r = config_load(d->places.config, d->places.system, &config, error, sizeof(error));
         if (r < 0) {
-                log_event(START_FAILED, (.error = error), error);
+                cannot_start(error);
                 return -EUCLEAN;
         }
         log_set_level(d->options.log_level >= 0 ? d->options.log_level : (int)config->daemon.log_level);
@@ -556,7 +565,7 @@ static int start(Daemon *d) {
         r = manager_new(&mc, &manager_hooks, d, &d->manager);
         if (r < 0) {
                 (void)snprintf(error, sizeof(error), "spawner %s: %s", d->places.spawner, strerror(-r));
-                log_event(START_FAILED, (.error = error), error);
+                cannot_start(error);
                 config_free(config);
                 leftovers_free(mc.leftovers);
                 return r;
@@ -586,7 +595,7 @@ static int serve(Daemon *d) {
         if (d->stopping)
                 return 0;
         const char *error = "eqd-spawner does not run, see the messages before";
-        log_event(START_FAILED, (.error = error), error);
+        cannot_start(error);
         return -ECHILD;
 }
 
@@ -650,8 +659,7 @@ int main(int argc, char **argv) {
         handlers_init(&d.handlers);
         r = log_start(d.options.log_level >= 0 ? d.options.log_level : LOG_INFO);
         if (r < 0)
-                log_event(START_FAILED, (.error = strerror(-r)),
-                          "no thread can be created; raise LimitNPROC= or TasksMax=");
+                cannot_start(NO_THREAD);
         else
                 r = start(&d);
         if (r >= 0)

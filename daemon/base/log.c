@@ -212,6 +212,10 @@ uint64_t log_dropped(void) {
         return atomic_load(&logger.dropped);
 }
 
+bool log_is_journal(void) {
+        return logger.journal;
+}
+
 static void submit(Record *r) {
         pthread_mutex_lock(&logger.lock);
         bool direct = !logger.running, full = logger.n == RING;

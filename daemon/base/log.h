@@ -27,6 +27,7 @@ void log_write(int level, const char *fmt, ...) _printf_(2, 3);
 /* n strings KEY=value beside the message, for the journal; base/event.h makes them. */
 void log_write_fields(int level, const char *const *fields, unsigned n, const char *fmt, ...) _printf_(4, 5);
 uint64_t log_dropped(void); /* any thread */
+bool log_is_journal(void);  /* is that where records go? Since log_start(); any thread */
 
 /* What is more than that is an event: base/event.h. */
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)

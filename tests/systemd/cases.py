@@ -333,7 +333,7 @@ def a_bad_file_keeps_the_service_from_starting_and_is_named():
     fails(None, "systemctl", "start", "eqd.service")
     eventually(lambda: unit("eqd.service", "ActiveState") == "failed", "the unit has not failed")
     equal(unit("eqd.service", "ExecMainStatus", "NRestarts"), {"ExecMainStatus": "78", "NRestarts": "0"})
-    contains(messages("-u", "eqd.service"), f"{CONFIG}/eqd.conf:2: ")
+    eventually(lambda: f"{CONFIG}/eqd.conf:2: " in messages("-u", "eqd.service"), lambda: messages("-u", "eqd.service"))
     run("systemctl", "reset-failed", "eqd.service")
 
 

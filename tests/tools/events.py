@@ -21,6 +21,7 @@ EXCEPTIONS = {
     "daemon/main.c:find_places": BEFORE_LOG,
     "daemon/main.c:lock_state": BEFORE_LOG,
     "daemon/main.c:take_passed_fds": BEFORE_LOG,
+    "daemon/main.c:cannot_start": "the event as well, which may come to the journal when eqd is gone",
     "daemon/main.c:main": BEFORE_LOG,
     "daemon/spawner/keeper.c": OWN_PROCESS,
     "daemon/spawner/main.c": OWN_PROCESS,
