@@ -100,11 +100,22 @@ def touch_foreign(rpc, write, dice, pending, queue, seq):
     for attempt in (1, 2):
         try:
             rpc.call("worker_touch", f"{queue}/{other}", attempt, progress=99)
-            # What eqd has sent here meanwhile has arrived before the answer, and is no other's.
-            if not any((r[2][1], int(r[2][3]), r[2][2]) == (queue, other, attempt) for r in rpc.requests):
-                write("TOUCHED", queue, other, attempt)
+            write("TOUCHED", queue, other, attempt)
         except RpcError as e:
             equal(e.code, NO_LEASE)
+
+
+def foreign_touches(lines):
+    """What was meant for another's lease may have come here at that very moment: then it says so before or after that. The last line
+    of a worker that was killed may miss its other half."""
+    leases, answered = {(l.worker, l.queue, l.seq, l.attempt) for l in lines if l.step == "GOT"}, set()
+    last = {l.worker: l for l in lines}
+    for l in lines:
+        lease = (l.worker, l.queue, l.seq, l.attempt)
+        if l.step == "ANSWERED":
+            answered.add(lease)
+        elif l.step == "TOUCHED" and (lease not in leases or lease in answered) and l is not last[l.worker]:
+            yield l
 
 
 # ---- the test ----
@@ -302,8 +313,9 @@ def nothing_is_lost_whatever_workers_do(eqd):
     equal(len(got), len(set(got)), "a lease was given to two workers")
     n_later = check_intervals(lines, herd.over, {name: queue_id(shown, name) for name in SERIAL + PARALLEL}, dict(times))
     steps = collections.Counter(l.step for l in lines)
+    equal(list(foreign_touches(lines)), [], "the lease of another one, or none, was touched")
     print(f"# {n_later} leases after another one, {dict(steps)}, {sum(herd.late.values())} late answers")
-    equal((n_later > 0, steps["LIED"] > 0, steps["TOUCHED"]), (True, True, 0))
+    equal((n_later > 0, steps["LIED"] > 0), (True, True))
     equal([t for t in shown if t.get("result", b"").startswith(b"of another")], [], "a lie was taken")
 
     # What counts is the answer of the last lease, whoever else answered as well.
