@@ -12,7 +12,7 @@ static int run(Ctl *ctl, int argc, char **argv) {
         status = ctl_init(ctl, argc, argv);
         if (status)
                 return status;
-        if (ctl_has(ctl, FLAG_help))
+        if (ctl_has(ctl, FLAG_help) && ctl->options.verb != VERB_help)
                 return help_print(ctl, ctl->options.verb);
         return verbs[ctl->options.verb].run(ctl);
 }

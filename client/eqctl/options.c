@@ -130,7 +130,8 @@ const char *verb_suggest(const char *name) {
 typedef struct Parser {
         int argc;
         char **argv;
-        int i; /* next word */
+        int i;            /* next word */
+        const char *noun; /* it stands alone, and means its `ls` */
         Options *o;
 } Parser;
 
@@ -258,8 +259,9 @@ static int parse_verb(Parser *p, const char *word) {
         }
         (void)snprintf(name, sizeof(name), "%s", word); /* a cut name is unknown anyway */
         if (verb_is_noun(word)) {
-                const char *next = p->i < p->argc && p->argv[p->i][0] != '-' ? p->argv[p->i++] : "ls";
-                (void)snprintf(name, sizeof(name), "%s %s", word, next);
+                const char *next = p->i < p->argc && p->argv[p->i][0] != '-' ? p->argv[p->i++] : NULL;
+                (void)snprintf(name, sizeof(name), "%s %s", word, next ? next : "ls");
+                p->noun = next ? NULL : word;
         }
         o->verb = verb_find(name);
         if (o->verb != _VERB_INVALID)
@@ -318,6 +320,11 @@ int options_parse(int argc, char **argv, Options *ret) {
                 int r = parse_word(&p, &options_end);
                 if (r < 0)
                         return r;
+        }
+        if (p.noun && options_has(ret, FLAG_help)) { /* as `eqctl help NOUN` */
+                ret->verb = VERB_help;
+                ret->operands[0] = p.noun;
+                ret->n_operands = 1;
         }
         if (ret->verb == _VERB_INVALID)
                 ret->verb = options_has(ret, FLAG_help) ? VERB_help : VERB_ls;

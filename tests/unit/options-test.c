@@ -172,6 +172,22 @@ TEST(help_needs_no_operands) {
         options_deinit(&o);
 }
 
+TEST(help_of_a_noun_is_about_all_its_verbs) {
+        Options o;
+
+        ck_assert_int_eq(parse(&o, "worker", "--help", NULL), 0);
+        ck_assert_int_eq(o.verb, VERB_help);
+        ck_assert_uint_eq(o.n_operands, 1);
+        ck_assert_str_eq(o.operands[0], "worker");
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "worker", "ls", "--help", NULL), 0);
+        ck_assert_int_eq(o.verb, VERB_worker_ls);
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "worker", "-o", "json", NULL), 0);
+        ck_assert_int_eq(o.verb, VERB_worker_ls);
+        options_deinit(&o);
+}
+
 TEST(the_last_of_an_option_counts_and_all_are_kept_in_order) {
         Options o;
 
@@ -206,6 +222,7 @@ RUN_TESTS("options", 10, test_without_a_verb_it_is_ls, test_options_of_every_ver
           test_options_of_submit_end_at_the_command, test_options_of_other_verbs_stand_anywhere,
           test_one_letter_means_what_the_verb_says, test_queue_takes_its_verb_along,
           test_what_is_wrong_is_said_with_the_nearest_that_is_right, test_help_needs_no_operands,
-          test_kill_takes_a_signal_as_kill_1_does, test_signals_have_the_names_that_the_c_library_knows,
+          test_help_of_a_noun_is_about_all_its_verbs, test_kill_takes_a_signal_as_kill_1_does,
+          test_signals_have_the_names_that_the_c_library_knows,
           test_the_last_of_an_option_counts_and_all_are_kept_in_order, test_no_verb_has_two_flags_of_one_letter_or_name,
           test_every_flag_belongs_to_a_verb_and_says_what_it_is_for)
