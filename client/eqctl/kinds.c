@@ -64,9 +64,11 @@ static const char *task_run(Ctl *ctl, const void *rec, EqBuffer *b) {
         return NULL;
 }
 
+/* The attempt, and how many there may be: one that a crash of eqd or a lost worker ended is made up for, beyond `retries`. */
 static const char *task_try(Ctl *ctl, const void *rec, EqBuffer *b) {
         const EqTask *t = rec;
-        text_printf(b, "%" PRIu64 "/%" PRIu64, t->attempt, t->retries + 1);
+        uint64_t of = t->retries + 1 > t->attempt ? t->retries + 1 : t->attempt;
+        text_printf(b, "%" PRIu64 "/%" PRIu64, t->attempt, of);
         return NULL;
 }
 

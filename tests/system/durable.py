@@ -57,6 +57,7 @@ def what_ran_runs_again_at_its_place_with_attempt_and_crash_counted(eqd):
     equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
     crash(eqd)
     eqd.ends_as(task, "DONE", attempt=2, crashes=1)
+    equal(eqd.ok("ls", "--columns", "try", "--no-headers", task).split(), ["2/2"]) # not two of one
     eqd.ends_as("default/2", "DONE", attempt=1)
     equal((eqd.dir / "work/attempts").read_text().split(), ["1", "2", "next"])
 
