@@ -6,6 +6,7 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "eqctl/duration.h"
@@ -362,9 +363,18 @@ static int wait_queue(Ctl *ctl, const char *queue) {
         return ctl_call_waiting(ctl, EQ_METHOD_QUEUE_FLUSH, &rec, NULL);
 }
 
-static int wait_check(Ctl *ctl) {
-        const char *queue = ctl_get(ctl, FLAG_flush_queue);
+static int wait_check(Ctl *ctl, bool *ret_running) {
+        const char *queue = ctl_get(ctl, FLAG_flush_queue), *until = ctl_get(ctl, FLAG_until);
 
+        *ret_running = until && strcasecmp(until, "running") == 0;
+        if (until && !*ret_running && strcasecmp(until, "ended") != 0) {
+                ctl_error(ctl, "--for: `%s` is no state to wait for; running or ended", until);
+                return EXIT_USAGE;
+        }
+        if (queue && *ret_running) {
+                ctl_error(ctl, "--for running is about tasks: give their ids, not a queue");
+                return EXIT_USAGE;
+        }
         if (queue && ctl->options.n_operands > 0) {
                 ctl_error(ctl, "give ids or -q QUEUE, not both");
                 return EXIT_USAGE;
@@ -376,14 +386,83 @@ static int wait_check(Ctl *ctl) {
         return 0;
 }
 
+typedef struct StartedWait {
+        uint64_t timeout_usec;
+        Rows *rows; /* NULL: nothing is printed */
+        int status;
+} StartedWait;
+
+static void add_started(Ctl *ctl, StartedWait *w, const EqTask *t) {
+        _cleanup_buffer_ EqBuffer id = EQ_BUFFER_NULL;
+
+        if (!t->started_usec) {
+                ctl_id(&id, t->id, t->queue, ctl);
+                ctl_error(ctl, "%s will not run: it is %.*s", text_end(&id), (int)t->state.len, t->state.data);
+                w->status = EXIT_NOT_RUN;
+        }
+        if (w->rows)
+                rows_add(w->rows, t);
+}
+
+static int wait_some(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        StartedWait *w = userdata;
+        EqDecodeError error;
+        EqWait rec = { 0 };
+        EqBytes row;
+
+        EQ_SET(&rec, Wait, ids, ids);
+        EQ_SET(&rec, Wait, started, true);
+        if (ctl_has(ctl, FLAG_any))
+                EQ_SET(&rec, Wait, any, true);
+        if (w->timeout_usec != EQ_TIMEOUT_NEVER)
+                EQ_SET(&rec, Wait, timeout_usec, w->timeout_usec);
+        int status = ctl_call_waiting(ctl, EQ_METHOD_WAIT, &rec, &reply);
+        if (status)
+                return status;
+        for (EqArray rows = reply_rows(reply); eq_next_raw(&rows, &row) == 1;) {
+                EqTask t = { 0 };
+                if (eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                        return ctl_fail(ctl, -EBADMSG);
+                add_started(ctl, w, &t);
+        }
+        return 0;
+}
+
+/* Batch by batch: what has run once counts, whatever it does while the next are waited for. */
+static int wait_running(Ctl *ctl) {
+        StartedWait w = { .timeout_usec = EQ_TIMEOUT_NEVER };
+        Rows rows;
+
+        if (ctl_has(ctl, FLAG_any) && ctl->options.n_operands > EQ_BATCH_MAX) {
+                ctl_error(ctl, "--any: %zu tasks are too many; at most %d with --for running", ctl->options.n_operands,
+                          EQ_BATCH_MAX);
+                return EXIT_USAGE;
+        }
+        int status = ctl_get_duration(ctl, FLAG_wait_timeout, &w.timeout_usec);
+        if (!status && ctl_wants_json(ctl)) {
+                w.rows = &rows;
+                status = rows_begin(&rows, ctl, &rows_tasks);
+        }
+        if (status)
+                return status;
+        status = operands_each(ctl, wait_some, &w);
+        if (!status)
+                status = w.status;
+        return w.rows ? rows_end(w.rows, status) : status;
+}
+
 int verb_wait(Ctl *ctl) {
         Follow f = FOLLOW_NULL(ctl);
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
+        bool running;
         EqArray ids;
 
-        int status = wait_check(ctl);
+        int status = wait_check(ctl, &running);
         if (status)
                 return status;
+        if (running)
+                return wait_running(ctl);
         if (ctl_has(ctl, FLAG_flush_queue))
                 return wait_queue(ctl, ctl_get(ctl, FLAG_flush_queue));
         f.any = ctl_has(ctl, FLAG_any);

@@ -35,6 +35,7 @@ static void announce(Manager *m, TaskRecord *t) {
                 return;
         t->run->announced = true;
         manager_event_task(m, EQ_EVENT_TASK_STARTED, t);
+        task_waits_settle(m, t);
 }
 
 /* While eqd stops: was it the last that ran? */

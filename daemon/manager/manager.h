@@ -257,18 +257,23 @@ struct TaskWait {
         Manager *manager;
         List link; /* Manager::waits */
         Timer timer;
-        size_t n, n_left;
-        bool any;
+        size_t n, n_left; /* left: those whose link is in a list */
+        bool any, started;
         void (*done)(TaskWait *w, TaskWaitEnd end); /* called once; look at waiters[], then task_wait_free() */
         void *userdata;
         TaskWaiter waiters[];
 };
+typedef enum TaskWaitFlags {
+        TASK_WAIT_ANY = 1 << 0,    /* for one of them */
+        TASK_WAIT_STARTED = 1 << 1 /* until they run, or have ended */
+} TaskWaitFlags;
 /* All records stay until task_wait_free(). Calls done from a later engine call or timer; *ret_done_now if all is over already
  * (then done is not called). timeout USEC_NEVER: none. 0 or -ENOMEM. */
-int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
+int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, TaskWaitFlags flags, uint64_t timeout_usec,
                   void (*done)(TaskWait *w, TaskWaitEnd end), void *userdata, TaskWait **ret, bool *ret_done_now);
 /* What it waits for will not be told: of durable queues, and the store has failed. */
 bool task_wait_is_lost(const TaskWait *w);
+bool task_wait_has(const TaskWait *w, const TaskRecord *t); /* t is now as w wants it */
 TaskWait *task_wait_free(TaskWait *w);
 
 /* ---- follow output ---- */

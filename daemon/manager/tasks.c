@@ -272,11 +272,22 @@ static void wait_time_over(Timer *timer) {
         wait_answer(HEAP_ENTRY(timer, TaskWait, timer), TASK_WAIT_TIMED_OUT);
 }
 
+bool task_wait_has(const TaskWait *w, const TaskRecord *t) {
+        return task_record_finished(t) || (w->started && task_record_state(t) == EQ_STATE_RUNNING);
+}
+
+static TaskWaiter *first_that_is_over(const TaskRecord *t) {
+        LIST_FOREACH (l, &t->links->waiters)
+                if (task_wait_has(LIST_ENTRY(l, TaskWaiter, link)->wait, t))
+                        return LIST_ENTRY(l, TaskWaiter, link);
+        return NULL;
+}
+
+/* An answer may end others, with their session. */
 void task_waits_settle(Manager *m, TaskRecord *t) {
-        for (List *l; t->links && (l = list_first(&t->links->waiters));) {
-                TaskWaiter *waiter = LIST_ENTRY(l, TaskWaiter, link);
+        for (TaskWaiter *waiter; t->links && (waiter = first_that_is_over(t));) {
                 TaskWait *w = waiter->wait;
-                list_remove(l);
+                list_remove(&waiter->link);
                 if (--w->n_left == 0 || w->any)
                         wait_answer(w, TASK_WAIT_OVER);
         }
@@ -286,7 +297,7 @@ bool task_wait_is_lost(const TaskWait *w) {
         size_t n_lost = 0;
         for (size_t i = 0; i < w->n; i++) {
                 const TaskRecord *t = w->waiters[i].task;
-                n_lost += !task_record_finished(t) && durable_has_failed(t->queue);
+                n_lost += !list_is_empty(&w->waiters[i].link) && durable_has_failed(t->queue);
         }
         return n_lost > 0 && (!w->any || n_lost == w->n_left);
 }
@@ -304,19 +315,21 @@ void task_waits_fail(Manager *m) {
                 wait_answer(w, TASK_WAIT_LOST);
 }
 
-int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint64_t timeout_usec,
+int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, TaskWaitFlags flags, uint64_t timeout_usec,
                   void (*done)(TaskWait *w, TaskWaitEnd end), void *userdata, TaskWait **ret, bool *ret_done_now) {
         TaskWait *w = fault_calloc(1, sizeof(*w) + n * sizeof(TaskWaiter));
         if (!w)
                 return -ENOMEM;
-        *w = (TaskWait) { .manager = m, .timer = TIMER_NULL(wait_time_over), .n = n, .any = any, .done = done };
+        *w = (TaskWait) { .manager = m, .timer = TIMER_NULL(wait_time_over), .n = n, .done = done };
+        w->any = flags & TASK_WAIT_ANY;
+        w->started = flags & TASK_WAIT_STARTED;
         w->userdata = userdata;
         list_init(&w->link);
         for (size_t i = 0; i < n; i++) {
                 w->waiters[i] = (TaskWaiter) { .task = tasks[i], .wait = w };
                 list_init(&w->waiters[i].link);
                 task_record_pin(tasks[i]);
-                if (task_record_finished(tasks[i]))
+                if (task_wait_has(w, tasks[i]))
                         continue;
                 w->n_left++;
                 TaskLinks *l = task_links(tasks[i]);
@@ -327,7 +340,7 @@ int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, bool any, uint
                 }
                 list_append(&l->waiters, &w->waiters[i].link);
         }
-        bool over = w->n_left == 0 || (any && w->n_left < n);
+        bool over = w->n_left == 0 || (w->any && w->n_left < n);
         if (over)
                 for (size_t i = 0; i < n; i++)
                         list_remove(&w->waiters[i].link);

@@ -269,11 +269,11 @@ static void reply_waited(Handlers *h, const Request *rq, const TaskWait *wait) {
         uint32_t n = 0;
         size_t n_bytes = 0;
         for (size_t i = 0; i < wait->n; i++)
-                n += task_record_finished(wait->waiters[i].task);
+                n += task_wait_has(wait, wait->waiters[i].task);
         request_reply_begin(rq, &w);
         msgpack_pack_array(&w.packer, n);
         for (size_t i = 0; i < wait->n; i++)
-                if (task_record_finished(wait->waiters[i].task))
+                if (task_wait_has(wait, wait->waiters[i].task))
                         pack_task_with_result(h, &w.packer, wait->waiters[i].task, &n_bytes);
         request_reply_end(rq, &w);
 }
@@ -291,8 +291,8 @@ static void wait_done(TaskWait *wait, TaskWaitEnd end) {
         if (end == TASK_WAIT_LOST)
                 reply_lost(&rq, wait);
         else if (end == TASK_WAIT_TIMED_OUT)
-                request_error(&rq, EQ_E_TIMED_OUT, "the time to wait is over; %zu of %zu tasks have not ended",
-                              wait->n_left, wait->n);
+                request_error(&rq, EQ_E_TIMED_OUT, "the time to wait is over; %zu of %zu tasks %s", wait->n_left,
+                              wait->n, wait->started ? "do not run" : "have not ended");
         else
                 reply_waited(r->handlers, &rq, wait);
         pending_request_done(r->pending);
@@ -316,7 +316,8 @@ void handle_wait(void *host, const Request *rq, const void *params) {
         bool done_now;
         TaskWait *wait;
         uint64_t timeout = EQ_HAS(p, Wait, timeout_usec) ? p->timeout_usec : USEC_NEVER;
-        if (!r || task_wait_new(h->manager, tasks, p->ids.n, p->any, timeout, wait_done, r, &wait, &done_now) < 0) {
+        TaskWaitFlags flags = (p->any ? TASK_WAIT_ANY : 0) | (p->started ? TASK_WAIT_STARTED : 0);
+        if (!r || task_wait_new(h->manager, tasks, p->ids.n, flags, timeout, wait_done, r, &wait, &done_now) < 0) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
                 return;
         }

@@ -193,6 +193,42 @@ def wait_gives_up_with_75_when_its_time_is_over(eqd):
     equal(eqd.show(task)["state"], "RUNNING")
 
 
+@test()
+def wait_for_running_ends_with_the_start_of_all_or_of_any(eqd):
+    first = block(eqd)
+    equal(eqd.ctl("wait", "--for", "running", first).rc, 0)
+    equal(eqd.show(first)["state"], "RUNNING", "it is not waited for its end")
+    second, third = (eqd.submit("--", "sleep", "1000") for _ in range(2))
+    equal(eqd.ctl("wait", "--for", "running", "--timeout", "50ms", first, second).rc, 75)
+    equal(eqd.ctl("wait", "--for", "running", "--any", first, second).rc, 0)
+    both, beside = eqd.connect(), eqd.connect()
+    waiting = both.send("wait", [second, third], {"started": True})
+    ends = beside.send("wait", [second])
+    beside.call("ping") # both wait by now
+    both.call("ping")
+    for task in (first, second):
+        eqd.ok("cancel", task)
+    equal([(row["id"][1], row["state"]) for row in beside.reply(ends)], [(2, "CANCELED")])
+    equal([(row["id"][1], row["state"]) for row in both.reply(waiting)], [(2, "CANCELED"), (3, "RUNNING")])
+    equal(eqd.ctl("wait", "--for", "running", first, third).rc, 0, "one has run, one runs")
+    row = json.loads(eqd.ok("wait", "--json", "--for", "running", third))
+    equal((row["id"], row["state"]), (third, "RUNNING"))
+
+
+@test()
+def wait_for_running_is_125_for_what_will_not(eqd):
+    block(eqd)
+    task = eqd.submit("--", "true")
+    waiting = eqd.start_ctl("wait", "--for", "running", task)
+    eqd.ok("cancel", task)
+    err = waiting.communicate(timeout=60)[1].decode()
+    equal(waiting.returncode, 125)
+    contains(err, f"{task} will not run: it is CANCELED")
+    eqd.fails(2, "wait", "--for", "queued", task, says="`queued` is no state to wait for; running or ended")
+    eqd.fails(2, "wait", "--for", "running", "-q", "default", says="give their ids")
+    equal(eqd.ctl("wait", "--for", "ended", task).rc, 125)
+
+
 # ---- input, output, environment ----
 
 @test()

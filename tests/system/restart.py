@@ -194,6 +194,19 @@ def tasks_of_workers_go_on_where_a_file_makes_the_queue(eqd):
 
 
 @test(config=VOLATILE)
+def wait_for_running_goes_on_over_a_restart(eqd):
+    eqd.ok("queue", "pause", "default")
+    task = eqd.submit("--", "sleep", "1000")
+    waiting = eqd.start_ctl("wait", "--for", "running", task)
+    with eqd.connect() as c:
+        eventually(lambda: c.call("stat")["clients"] == 2, "eqctl has connected")
+    restart(eqd)
+    eqd.ok("queue", "resume", "default")
+    equal(waiting.wait(timeout=60), 0)
+    equal(eqd.show(task)["state"], "RUNNING")
+
+
+@test(config=VOLATILE)
 def a_descriptor_that_is_no_such_file_is_said_and_eqd_starts(eqd):
     kept = eqd.stop_and_keep()
     os.truncate(kept, 20)
