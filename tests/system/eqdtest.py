@@ -76,7 +76,7 @@ def eventually(condition, what, seconds=10):
 
 def equal(got, want, what=""):
     if got != want:
-        raise AssertionError(f"{what + ': ' if what else ''}got {got!r}, want {want!r}")
+        raise AssertionError(f"{what}{': ' if what else ''}got {got!r}, want {want!r}")
 
 
 def contains(text, *parts):
