@@ -5,13 +5,19 @@
 import os
 import random
 
-from eqdtest import RpcError, contains, equal, main, test
+from eqdtest import RpcError, contains, equal, eventually, main, test
 from ends import crash, restart
 from workerkit import Worker, worker_queue
+
 
 def queues(eqd, *names, attributes=()):
     for name in names:
         eqd.ok("queue", "create", name, *attributes)
+
+
+def order(eqd):
+    path = eqd.dir / "work/order"
+    return path.read_text().split("\n")[:-1] if path.exists() else []
 
 
 def gate(eqd, queue):
@@ -20,12 +26,8 @@ def gate(eqd, queue):
     os.mkfifo(fifo)
     os.chmod(fifo, 0o666)
     task = eqd.sh(f"echo begun {queue} >>work/order; read line <{fifo}; echo done {queue} >>work/order", "-q", queue)
-    eqd.until_state(task, "RUNNING")
+    eventually(lambda: f"begun {queue}" in order(eqd), f"{task} has begun") # RUNNING says only that it has a process
     return task, lambda: fifo.write_text("go\n")
-
-
-def order(eqd):
-    return (eqd.dir / "work/order").read_text().split("\n")[:-1]
 
 
 @test()
