@@ -222,6 +222,13 @@ static void remove_below(int fd, int depth) {
         closedir(d);
 }
 
+/* A directory has a link from each that is in it: nothing is read where no task made any. */
+void slot_cgroup_clean(const SlotCgroup *c) {
+        struct stat st;
+        if (c->dir >= 0 && fstat(c->dir, &st) == 0 && st.st_nlink > 2)
+                remove_below(c->dir, DEPTH_MAX);
+}
+
 void cgroup_remove_slots(const char *dir, int slots_fd) {
         remove_below(slots_fd, DEPTH_MAX);
         _cleanup_close_ int at = open_at(AT_FDCWD, dir, O_RDONLY | O_DIRECTORY);

@@ -58,6 +58,7 @@ static int get_group(Stock *s, Group **ret) {
 void stock_put_group(Stock *s, Group *g) {
         if (!g)
                 return;
+        slot_cgroup_clean(&g->cgroup); /* the next task may be another user's, and the next use far away */
         if (g->cgroup.killed)
                 slot_cgroup_close(&g->cgroup); /* it takes no more processes: the next one gets a new group */
         list_insert_before(s->groups.next, &g->link);

@@ -61,6 +61,15 @@ def what_a_command_leaves_is_killed_and_its_group_serves_the_next_ones(eqd):
 
 
 @test(cgroup=True)
+def groups_that_a_command_made_below_its_own_go_with_it(eqd):
+    top = f"{eqd.cgroup.parent}$(sed -n 's/^0::.*\\(\\/{eqd.cgroup.name}\\/\\)/\\1/p' /proc/self/cgroup)"
+    for leaves in ("", "sleep 1000 &"): # one ends by itself, one has to be killed
+        for _ in range(2): # the second in the place of the first
+            eqd.ends_as(eqd.sh(f"g={top}; mkdir $g/deep && mkdir $g/deep/er; {leaves} exit $?"), "DONE", exit=0)
+        equal([d for d in eqd.cgroup.rglob("deep")], [])
+
+
+@test(cgroup=True)
 def a_canceled_tree_is_gone_and_the_next_command_runs(eqd):
     for how in ([], ["--grace", "0"]):
         task, pids = start_tree(eqd)
