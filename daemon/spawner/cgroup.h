@@ -28,7 +28,7 @@ void slot_cgroup_close(SlotCgroup *c);
 int slot_cgroup_populated(const SlotCgroup *c);    /* 1: some process lives in it or below, 0, or negative errno */
 int slot_cgroup_count(const SlotCgroup *c);        /* processes in it, or negative errno */
 int slot_cgroup_signal(SlotCgroup *c, int signal); /* to each, also to those forked meanwhile. 0 or negative errno */
-void slot_cgroup_clean(const SlotCgroup *c);       /* takes the groups away that a task made in it; what is in use stays */
+void slot_cgroup_clean(const SlotCgroup *c); /* takes the groups away that a task made in it; what is in use stays */
 
 /* For the keeper: everything below DIR/slots at once. */
 int cgroup_kill_slots(int slots_fd);
