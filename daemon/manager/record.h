@@ -56,6 +56,7 @@ typedef struct QueueRecord {
         size_t n_history;
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */
+        uint64_t stored_at;                    /* position of its own newest record; 0: none */
         List space_waiters;                    /* of SpaceWaiter::link */
         List removers;                         /* of RemoveWaiter::link */
         struct Tombstone *tombstone;           /* what its name keeps of it; the manager's */
