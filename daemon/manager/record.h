@@ -39,6 +39,7 @@ typedef struct QueueRecord {
         bool removing;     /* takes no more, and goes when it is empty */
         bool ending;       /* ... and what it has is canceled, not run */
         bool pool_missing; /* it is in `default` because there is no pool of the name that it wants */
+        bool was_stopped;  /* while eqd starts: it was, and is again once its tasks are there */
         bool gone;         /* removed: out of every list, kept for the pins only */
         uint64_t digest;   /* of its file's lines */
         uid_t creator;

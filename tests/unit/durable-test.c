@@ -564,6 +564,37 @@ TEST(without_a_free_mark_only_at_most_once_waits) {
         durable_done(&h);
 }
 
+static bool has_task_settled(const Host *host, uint64_t seq) {
+        TaskRecord *t = task_of_q(host, seq);
+        return t && task_record_finished(t);
+}
+
+/* One that is read with its task, and one that is left in the store until its turn. */
+TEST(a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks) {
+        EqSubmit held = { 0 };
+        EQ_SET(&held, Submit, hold, true);
+        for (int plain = 0; plain < 2; plain++) {
+                durable_begin(&h, NULL);
+                queue_pause(durable_q(&h)->queue);
+                (void)host_task(&h, "q", plain ? (EqSubmit) { 0 } : held);
+                queue_stop(durable_q(&h)->queue);
+                manager_queue_changed(durable_q(&h), "stopped");
+                until(&h, is_durable, *manager_written(h.m));
+                durable_restart(&h);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopping");
+                (void)queue_resume(durable_q(&h)->queue);
+                if (!plain)
+                        ck_assert_int_eq(manager_release(h.m, task_of_q(&h, 1)), 0);
+                until(&h, is_running, 0);
+                host_end(&h, task_of_q(&h, 1), TASK_OK);
+                until(&h, has_task_settled, 1);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopped");
+                durable_restart(&h);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopped");
+                durable_done(&h);
+        }
+}
+
 /* Events of queues, each with its detail, if it has one. */
 static char told[256];
 
@@ -666,6 +697,7 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
           test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
           test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits,
+          test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
           test_what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do,
           test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told)
