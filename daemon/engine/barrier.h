@@ -48,7 +48,7 @@ Task *barrier_task(const Task *t);
  * there, NULL: nothing. */
 const Queue *barrier_waits_for(const Task *t, const Task **ret_by);
 
-/* For queue.c: moves the tokens as their task moves. */
+/* For the queue: moves the tokens as their task moves. */
 bool barrier_may_start(const Task *t); /* t or a token is the next of its queue */
 void barrier_push(Task *t, bool again);
 void barrier_shift(Task *t);  /* t->wait has changed */

@@ -13,10 +13,10 @@
  * Hooks may call back into any function here. So each public function brings the queue into order before it calls one,
  * and what concerns others (the pool, waiters, those who want space) happens when the outermost call leaves.
  *
- * Flush: tasks carry the ordinal of their push, a flusher marks the ordinal of the last reservation. Each flusher counts
- * the tasks between the mark before and its own only, so that the end of a task touches one of them. */
+ * This file has the places, what comes in and what goes out. What slots get is in queue_starts.c, waits for the whole queue in
+ * queue_waits.c, why a task does not run in queue_reasons.c. */
 
-#include "engine/queue.h"
+#include "engine/queue_parts.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -34,37 +34,24 @@ static const TaskWhere line_where[_QUEUE_LINE_MAX] = {
         [QUEUE_DEFERRED] = TASK_IN_DEFERRED,
 };
 
-static QueueWaiter *waiter_of(List *link) {
-        return LIST_ENTRY(link, QueueWaiter, link);
-}
-
-static void recall_all(Queue *q);
-
-static const TaskLine *ready(const Queue *q, TaskLane lane) {
-        return &q->lines[QUEUE_READY][lane];
-}
-
 /* ---- for the watch ---- */
-
-static Task *next_task(const Queue *q);
 
 /* Eligible tasks that cannot start because of a back-off before them are rare, and wait for a time, not for anybody. */
 static bool is_backing_off(const Queue *q) {
-        return q->n_waiting > 0 && q->n_queued > 0 && q->n_running == 0 && !next_task(q);
+        return q->n_waiting > 0 && q->n_queued > 0 && q->n_running == 0 && !queue_next(q);
 }
 
 /* What is held up by another queue is no stall of this one: it is that other queue that stands still, or works. */
 static bool is_at_barrier(const Queue *q) {
         if (!q->engine->barriers)
                 return false;
-        const Task *ignored, *t = q->held ? q->held : next_task(q);
+        const Task *ignored, *t = q->held ? q->held : queue_next(q);
         if (!t || t->part == TASK_ALONE || !queue_stands_at(q, t, &ignored))
                 return false;
         return t->part == TASK_TOKEN || (t != q->held && barrier_waits_for(t, &ignored));
 }
 
-/* Of those that were handed over the slots say which have not begun. */
-static void show(const Queue *q) {
+void queue_show(const Queue *q) {
         WATCH_SET(q->watch->n_ready, is_backing_off(q) || is_at_barrier(q) ? 0 : q->n_queued - q->n_handed);
 }
 
@@ -127,30 +114,13 @@ int queue_restore(Engine *e, Pool *pool, const char *name, const QueueParams *pa
         return id ? make(e, pool, name, params, id, last_seq, ret) : -EINVAL;
 }
 
-static void move_waiters(List *from, List *to) {
-        for (List *link; (link = list_first(from));) {
-                waiter_of(link)->flushing = NULL;
-                list_remove(link);
-                list_append(to, link);
-        }
-}
-
-static void call_waiters(List *over) {
-        for (List *link; (link = list_first(over));) {
-                list_remove(link);
-                waiter_of(link)->done(waiter_of(link));
-        }
-}
-
 Queue *queue_free(Queue *q) {
         if (!q)
                 return NULL;
         assert(queue_is_empty(q) && q->depth == 0);
         List over;
         list_init(&over);
-        move_waiters(&q->flushers, &over);
-        move_waiters(&q->drainers, &over);
-        move_waiters(&q->joiners, &over);
+        queue_take_waiters(q, &over);
 
         queue_set_rescuer(q, NULL);
         if (q->runnable)
@@ -162,7 +132,7 @@ Queue *queue_free(Queue *q) {
                 for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++)
                         task_line_deinit(&q->lines[line][lane]);
         free(q);
-        call_waiters(&over);
+        queue_call_waiters(&over);
         return NULL;
 }
 
@@ -183,7 +153,7 @@ void queue_set_clears(Queue *q, bool clears) {
                 return;
         queue_enter(q);
         q->clears = clears;
-        recall_all(q);
+        queue_recall(q);
         queue_leave(q);
 }
 
@@ -203,7 +173,7 @@ void queue_set_unserved(Queue *q, eq_reason reason) {
         q->unserved = reason;
         show_unserved(q);
         if (reason != EQ_REASON_NONE)
-                recall_all(q);
+                queue_recall(q);
         queue_leave(q);
 }
 
@@ -212,35 +182,6 @@ void queue_set_reserve(Queue *q, bool is_ready) {
                 return;
         queue_enter(q);
         q->no_reserve = !is_ready;
-        queue_leave(q);
-}
-
-void queue_set_ahead(Queue *q, size_t n) {
-        queue_enter(q);
-        if (n < q->n_ahead)
-                recall_all(q);
-        q->n_ahead = n;
-        queue_leave(q);
-}
-
-void queue_recall(Queue *q) {
-        queue_enter(q);
-        recall_all(q);
-        queue_leave(q);
-}
-
-void queue_look(Queue *q) {
-        queue_enter(q);
-        if (q->rescuer)
-                rescuer_look(q->rescuer);
-        LIST_FOREACH_SAFE (link, &q->handed) {
-                Task *t = LIST_ENTRY(link, Task, link);
-                Executor *x = q->pool->executor;
-                if (x->ops->has_begun(x, t->slot, t)) {
-                        queue_began(q, t);
-                        pool_announce(q->pool, t->slot);
-                }
-        }
         queue_leave(q);
 }
 
@@ -258,7 +199,7 @@ void queue_set_pool(Queue *q, Pool *pool) {
         assert(q->depth == 0);
         if (q->pool->executor == pool->executor) {
                 queue_enter(q);
-                recall_all(q);
+                queue_recall(q);
                 if (q->runnable)
                         q->pool->sched->dequeue(q->pool, q);
                 move_to_pool(q, pool);
@@ -279,44 +220,20 @@ void queue_enter(Queue *q) {
         q->depth++;
 }
 
-/* Before anything looks for the next task. */
-static void refill(Queue *q) {
+void queue_fill_front(Queue *q) {
         if (queue_wants_shelved(q))
                 q->engine->hooks->refill(q->engine->host, q);
 }
 
-static bool executor_is_done(Queue *q) {
-        Executor *x = q->pool->executor;
-        return !x->ops->end || x->ops->end(x, q);
-}
-
-static void collect_waiters(Queue *q, List *over) {
-        for (List *link; (link = list_first(&q->flushers)) && waiter_of(link)->n_left == 0;) {
-                waiter_of(link)->flushing = NULL;
-                list_remove(link);
-                list_append(over, link);
-        }
-        if (!queue_is_empty(q))
-                return;
-        if (q->draining) {
-                q->draining = false;
-                move_waiters(&q->drainers, over);
-        }
-        if (q->stopping && executor_is_done(q)) {
-                q->stopped = true;
-                move_waiters(&q->joiners, over);
-        }
-}
-
 /* The next of q is the token of a task at home elsewhere: it may be able to start there now. Its pool, or NULL. */
 static Pool *tell_barrier(const Queue *q) {
-        const Task *next = q->engine->barriers ? next_task(q) : NULL;
+        const Task *next = q->engine->barriers ? queue_next(q) : NULL;
         if (!next || next->part != TASK_TOKEN)
                 return NULL;
         Queue *home = barrier_task(next)->queue;
         if (home->depth > 0)
                 return NULL; /* sees it when it is left */
-        show(home);
+        queue_show(home);
         pool_queue_changed(home->pool, home);
         return home->pool;
 }
@@ -328,18 +245,18 @@ void queue_leave(Queue *q) {
                         q->engine->hooks->space(q->engine->host, q);
         }
         if (q->depth == 1)
-                refill(q);
+                queue_fill_front(q);
         if (--q->depth > 0)
                 return;
 
         Pool *pool = q->pool;
         List over;
         list_init(&over);
-        show(q);
-        collect_waiters(q, &over);
+        queue_show(q);
+        queue_collect_waiters(q, &over);
         pool_queue_changed(pool, q);
         Pool *other = tell_barrier(q);
-        call_waiters(&over); /* may free q */
+        queue_call_waiters(&over); /* may free q */
         pool_run(pool);
         if (other && other != pool)
                 pool_run(other);
@@ -353,10 +270,7 @@ static QueueLine line_for(const Task *t) {
         return t->wait == TASK_WAIT_BACKOFF ? QUEUE_BACKOFF : QUEUE_DEFERRED;
 }
 
-/* Puts a task that was nowhere to its place. */
-static void recall_after(Queue *q, const Task *first);
-
-static void place(Queue *q, Task *t) {
+void queue_place(Queue *q, Task *t) {
         if (t->wait == 0 && t->state == EQ_STATE_WAITING)
                 task_set_state(t, TASK_EV_ELIGIBLE);
         else if (t->wait != 0 && t->state == EQ_STATE_QUEUED)
@@ -372,10 +286,10 @@ static void place(Queue *q, Task *t) {
         if (t->part != TASK_TOKEN)     /* whose times are its task's */
                 engine_arm_task(q->engine, t);
         if (line != QUEUE_DEFERRED && q->n_handed > 0 && t->seq < q->last_handed_seq[t->lane])
-                recall_after(q, t);
+                queue_recall_after(q, t);
 }
 
-static void unplace(Queue *q, Task *t) {
+void queue_unplace(Queue *q, Task *t) {
         QueueLine line = line_for(t);
         assert(t->where == line_where[line]);
         task_line_remove(&q->lines[line][t->lane], t);
@@ -386,8 +300,7 @@ static void unplace(Queue *q, Task *t) {
         q->n_bytes -= t->bytes;
 }
 
-/* The task whose back-off keeps the place before t, or NULL. */
-static Task *backoff_before(const Queue *q, const Task *t) {
+Task *queue_backoff_before(const Queue *q, const Task *t) {
         if (q->params.max_active != 1)
                 return NULL;
         const TaskLine *backoffs = &q->lines[QUEUE_BACKOFF][t->lane];
@@ -395,96 +308,15 @@ static Task *backoff_before(const Queue *q, const Task *t) {
         return first && first->seq < t->seq ? first : NULL;
 }
 
-/* Taken from the shelf before its turn. */
-static bool is_behind_shelf(const Queue *q, const Task *t) {
+bool queue_is_behind_shelf(const Queue *q, const Task *t) {
         return q->n_shelved > 0 && t->lane == TASK_LANE_NORMAL && t->seq > q->shelf_first;
 }
 
-static Task *next_of_lane(const Queue *q, TaskLane lane) {
-        const TaskLine *line = ready(q, lane);
+Task *queue_next_of_lane(const Queue *q, TaskLane lane) {
+        const TaskLine *line = queue_ready(q, lane);
         Task *t = line->n > 0 ? task_line_first(line)
                               : NULL; /* asked several times per task, and mostly of an empty one */
-        return t && !is_behind_shelf(q, t) && !backoff_before(q, t) ? t : NULL;
-}
-
-static Task *next_task(const Queue *q) {
-        Task *t = next_of_lane(q, TASK_LANE_URGENT);
-        return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
-}
-
-/* ---- handed over ---- */
-
-static void unhand(Queue *q, Task *t) {
-        assert(t->where == TASK_IN_HANDED);
-        list_remove(&t->link);
-        q->n_handed--;
-        q->pool->n_handed--;
-}
-
-/* Back to its place among the ready ones, as if it had never been away. */
-static void put_back(Queue *q, Task *t) {
-        unhand(q, t);
-        task_line_insert(&q->lines[QUEUE_READY][t->lane], t);
-        t->where = TASK_IN_READY;
-}
-
-/* t is READY after it, or it has begun and is RUNNING. */
-static void recall(Queue *q, Task *t) {
-        Slot *slot = t->slot;
-        Executor *x = q->pool->executor;
-        if (x->ops->take_back(x, slot, t)) {
-                pool_release(q->pool, slot);
-                put_back(q, t);
-        } else {
-                queue_began(q, t);
-                pool_announce(q->pool, slot);
-        }
-}
-
-/* Those of the lane whose place is after that of `first`. From the last one on, so that the executor does not begin one while
- * those before it are taken from it. */
-static void recall_after(Queue *q, const Task *first) {
-        for (List *link = q->handed.prev, *before = link->prev; link != &q->handed;
-             link = before, before = link->prev) {
-                Task *t = LIST_ENTRY(link, Task, link);
-                if (t->lane == first->lane && t->seq > first->seq)
-                        recall(q, t);
-        }
-}
-
-static void recall_all(Queue *q) {
-        while (!list_is_empty(&q->handed))
-                recall(q, LIST_ENTRY(q->handed.prev, Task, link));
-}
-
-/* ---- flush ---- */
-
-static void flush_count_end(Queue *q, uint64_t accepted) {
-        if (list_is_empty(&q->flushers) || waiter_of(q->flushers.prev)->mark < accepted)
-                return;
-        List *link = q->flushers.next;
-        while (waiter_of(link)->mark < accepted)
-                link = link->next;
-        waiter_of(link)->n_left--;
-        q->n_flushing--;
-}
-
-/* The newest reservations were given back; n_accepted is what is left. */
-static void flush_forget_above(Queue *q, uint64_t n_accepted) {
-        uint64_t counted = n_accepted;
-        LIST_FOREACH (link, &q->flushers) {
-                QueueWaiter *w = waiter_of(link);
-                if (w->mark <= n_accepted)
-                        continue;
-                w->n_left -= w->mark - counted;
-                q->n_flushing -= w->mark - counted;
-                counted = w->mark;
-                w->mark = n_accepted;
-        }
-}
-
-static uint64_t n_unended(const Queue *q) {
-        return q->n_queued + q->n_waiting + q->n_running + q->n_reserved;
+        return t && !queue_is_behind_shelf(q, t) && !queue_backoff_before(q, t) ? t : NULL;
 }
 
 /* ---- admission ---- */
@@ -549,7 +381,7 @@ void queue_unreserve(Queue *q, uint64_t n, uint64_t n_bytes) {
         q->n_reserved -= n;
         q->n_reserved_bytes -= n_bytes;
         engine_release_tasks(q->engine, n);
-        flush_forget_above(q, q->n_pushed + q->n_reserved);
+        queue_forget_above(q, q->n_pushed + q->n_reserved);
         q->has_room = true;
         queue_leave(q);
 }
@@ -561,7 +393,7 @@ static void push(Queue *q, Task *t) {
         q->n_reserved_bytes -= t->bytes;
         t->accepted = ++q->n_pushed;
         t->queue = q;
-        place(q, t);
+        queue_place(q, t);
 }
 
 void queue_push(Queue *q, Task *t) {
@@ -601,7 +433,7 @@ int queue_restore_task(Queue *q, Task *t) {
 
 /* Tasks that wait for something else count with their bytes too: they are memory as well. */
 static bool front_is_full(const Queue *q) {
-        size_t n = ready(q, TASK_LANE_NORMAL)->n;
+        size_t n = queue_ready(q, TASK_LANE_NORMAL)->n;
         return n >= QUEUE_FRONT || (n >= QUEUE_FRONT_MIN && q->n_bytes - q->n_shelved_bytes >= QUEUE_FRONT_BYTES);
 }
 
@@ -622,14 +454,14 @@ static void shelve(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_bytes) {
 
 void queue_shelve(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_bytes) {
         assert(n <= q->n_reserved && n_bytes <= q->n_reserved_bytes);
-        bool behind = q->depth == 0 && ready(q, TASK_LANE_NORMAL)->n >= QUEUE_FRONT;
+        bool behind = q->depth == 0 && queue_ready(q, TASK_LANE_NORMAL)->n >= QUEUE_FRONT;
         if (!behind)
                 queue_enter(q);
         q->n_pushed += n;
         q->n_accepted += n;
         shelve(q, first_seq, n, n_bytes);
         if (behind)
-                show(q); /* those in front are not changed by it: nothing can start, and nobody waits for more */
+                queue_show(q); /* those in front are not changed by it: nothing can start, and nobody waits for more */
         else
                 queue_leave(q);
 }
@@ -645,7 +477,7 @@ int queue_restore_shelved(Queue *q, uint64_t first_seq, uint64_t n, uint64_t n_b
 }
 
 bool queue_needs_shelved(const Queue *q) {
-        const TaskLine *front = ready(q, TASK_LANE_NORMAL);
+        const TaskLine *front = queue_ready(q, TASK_LANE_NORMAL);
         return q->n_shelved > 0 && (front->n == 0 || task_line_first(front)->seq > q->shelf_first);
 }
 
@@ -667,13 +499,13 @@ void queue_unshelve(Queue *q, Task *t, uint64_t ordinal, uint64_t next_seq) {
         q->shelf_first = next_seq;
         t->accepted = ordinal;
         t->queue = q;
-        place(q, t);
+        queue_place(q, t);
 }
 
 void queue_drop_shelved(Queue *q, uint64_t bytes, uint64_t ordinal) {
         leave_shelf(q, bytes);
         engine_release_tasks(q->engine, 1);
-        flush_count_end(q, ordinal);
+        queue_count_end(q, ordinal);
 }
 
 void queue_refill(Queue *q) {
@@ -686,11 +518,10 @@ void queue_refill(Queue *q) {
 /* t is nowhere, and counts nowhere. */
 static void release(Queue *q, const Task *t) {
         engine_release_tasks(q->engine, 1);
-        flush_count_end(q, t->accepted);
+        queue_count_end(q, t->accepted);
 }
 
-/* t is nowhere; the host owns it when this returns. What it held elsewhere goes on after the host was told. */
-static void finish(Queue *q, Task *t, TaskEvent ev) {
+void queue_finish(Queue *q, Task *t, TaskEvent ev) {
         eq_state state = task_set_state(t, ev);
         q->n_done += state == EQ_STATE_DONE;
         q->n_failed += state != EQ_STATE_DONE;
@@ -706,10 +537,10 @@ static void finish(Queue *q, Task *t, TaskEvent ev) {
 
 static void finish_pending(Queue *q, Task *t, TaskEvent ev) {
         queue_enter(q);
-        unplace(q, t);
+        queue_unplace(q, t);
         t->wait = 0;
         q->has_room = true;
-        finish(q, t, ev);
+        queue_finish(q, t, ev);
         queue_leave(q);
 }
 
@@ -721,7 +552,7 @@ static int get_hold_of(Queue *q, Task *t) {
                 return -1;
         queue_enter(q);
         if (t->where == TASK_IN_HANDED)
-                recall(q, t);
+                queue_recall_task(q, t);
         if (t->where != TASK_IN_RUNNING)
                 return 0;
         queue_leave(q);
@@ -745,17 +576,10 @@ int queue_lose(Queue *q, Task *t) {
         return end_pending(q, t, TASK_EV_LOSE);
 }
 
-static Task *first_handed(const Queue *q, TaskLane lane) {
-        LIST_FOREACH (link, &q->handed)
-                if (LIST_ENTRY(link, Task, link)->lane == lane)
-                        return LIST_ENTRY(link, Task, link);
-        return NULL;
-}
-
 Task *queue_oldest(Queue *q) {
         static const TaskLane by_lane[] = { TASK_LANE_NORMAL, TASK_LANE_URGENT };
         for (size_t i = 0; i < ELEMENTSOF(by_lane); i++) {
-                Task *oldest = first_handed(q, by_lane[i]);
+                Task *oldest = queue_first_handed(q, by_lane[i]);
                 for (QueueLine line = 0; line < _QUEUE_LINE_MAX; line++) {
                         Task *t = task_line_first(&q->lines[line][by_lane[i]]);
                         if (t && (!oldest || t->seq < oldest->seq))
@@ -773,9 +597,9 @@ static int set_wait(Queue *q, Task *t, uint8_t wait) {
         int r = get_hold_of(q, t);
         if (r != 0)
                 return r;
-        unplace(q, t);
+        queue_unplace(q, t);
         t->wait = wait;
-        place(q, t);
+        queue_place(q, t);
         if (t->part == TASK_BARRIER)
                 barrier_shift(t);
         queue_leave(q);
@@ -801,157 +625,6 @@ void queue_task_due(Queue *q, Task *t) {
         queue_leave(q);
 }
 
-/* ---- running ---- */
-
-static bool has_place(const Queue *q) {
-        return q->pauses == 0 && !q->held && q->blocked == EQ_REASON_NONE &&
-               q->n_running + q->n_handed < MAX(q->params.max_active, q->clears ? 0 : (uint64_t)q->n_ahead);
-}
-
-static bool may_start(const Queue *q) {
-        return q->unserved == EQ_REASON_NONE && has_place(q);
-}
-
-/* Reserved workers are there for when the others are not. */
-static bool may_rescue(const Queue *q) {
-        return q->pool->kind == POOL_REMOTE ? !q->no_reserve && has_place(q) : may_start(q);
-}
-
-static Task *startable(const Queue *q) {
-        Task *t = may_start(q) ? next_task(q) : NULL;
-        return t && t->part != TASK_ALONE && !barrier_may_start(t) ? NULL : t;
-}
-
-bool queue_has_startable(const Queue *q) {
-        return startable(q) != NULL;
-}
-
-static void begin(Queue *q, Task *t) {
-        engine_disarm_task(q->engine, t);
-        task_set_state(t, TASK_EV_START);
-        t->attempt += t->attempt < UINT16_MAX;
-        t->where = TASK_IN_RUNNING;
-        if (t->part != TASK_TOKEN) /* no task of the host, and in no slot: it only counts */
-                list_append(&q->running, &t->link);
-        q->n_running++;
-        q->has_room = true;
-}
-
-static Task *claim(Queue *q, Task *t) {
-        if (!t)
-                return NULL;
-        unplace(q, t);
-        begin(q, t);
-        if (t->part == TASK_BARRIER) {
-                q->held = t;
-                barrier_hold(t);
-        }
-        return t;
-}
-
-Task *queue_claim(Queue *q) {
-        refill(q);
-        return claim(q, startable(q));
-}
-
-/* What the mark stands behind are READY tasks of a queue that is not serial, so no back-off blocks those after it. */
-static Task *behind_mark(const Queue *q) {
-        const Task *mark = q->rescue_mark;
-        if (!mark)
-                return next_task(q);
-        Task *next = task_line_next(ready(q, mark->lane), mark);
-        if (next && is_behind_shelf(q, next))
-                next = NULL;
-        if (mark->lane == TASK_LANE_URGENT)
-                return next ? next : next_of_lane(q, TASK_LANE_NORMAL);
-        Task *urgent = next_of_lane(q, TASK_LANE_URGENT);
-        return urgent ? urgent : next;
-}
-
-/* No barrier is passed, as place() takes the mark away before one: what is behind the mark starts alone, or is the next. */
-static Task *startable_behind_mark(const Queue *q) {
-        Task *t = may_rescue(q) ? behind_mark(q) : NULL;
-        if (t && t->part != TASK_ALONE)
-                return t == next_task(q) && barrier_may_start(t) ? t : NULL;
-        return t;
-}
-
-bool queue_has_rescuable(const Queue *q) {
-        Task *t = may_rescue(q) ? next_task(q) : NULL;
-        return t && (t->part == TASK_ALONE || barrier_may_start(t));
-}
-
-bool queue_has_behind_mark(const Queue *q) {
-        return startable_behind_mark(q) != NULL;
-}
-
-Task *queue_claim_marked(Queue *q) {
-        refill(q);
-        Task *mark = q->rescue_mark, *t = claim(q, startable_behind_mark(q));
-        q->rescue_mark = mark;
-        return t;
-}
-
-/* What is counted of a pending task, and its times, stay as they are. One that holds several queues begins at once, and so does what
- * is to be cleared: that says that it begins. */
-Task *queue_hand(Queue *q) {
-        refill(q);
-        Task *t = startable(q);
-        if (!t)
-                return NULL;
-        if (t->part != TASK_ALONE || q->clears)
-                return queue_claim(q);
-        task_line_remove(&q->lines[QUEUE_READY][t->lane], t);
-        t->where = TASK_IN_HANDED;
-        list_append(&q->handed, &t->link);
-        q->n_handed++;
-        q->pool->n_handed++;
-        q->last_handed_seq[t->lane] = MAX(q->last_handed_seq[t->lane], t->seq);
-        return t;
-}
-
-void queue_began(Queue *q, Task *t) {
-        unhand(q, t);
-        q->n_queued--;
-        q->n_bytes -= t->bytes;
-        begin(q, t);
-}
-
-static void stop_running(Queue *q, Task *t) {
-        assert(t->where == TASK_IN_RUNNING);
-        list_remove(&t->link);
-        q->n_running--;
-        t->where = TASK_NOWHERE;
-        t->slot = NULL;
-        t->canceling = t->ending = false;
-        if (q->held == t)
-                q->held = NULL;
-}
-
-void queue_unclaim(Queue *q, Task *t) {
-        if (t->where == TASK_IN_HANDED) {
-                put_back(q, t);
-                return;
-        }
-        t->attempt--;
-        queue_task_ended(q, t, TASK_EV_RETURN, 0);
-}
-
-void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec) {
-        queue_enter(q);
-        stop_running(q, t);
-        if (ev == TASK_EV_RETURN || ev == TASK_EV_RETRY) {
-                task_set_state(t, ev);
-                t->wait = ev == TASK_EV_RETRY ? TASK_WAIT_BACKOFF : 0;
-                t->due_usec = due_usec;
-                place(q, t);
-                if (t->part == TASK_BARRIER)
-                        barrier_return(t);
-        } else
-                finish(q, t, ev);
-        queue_leave(q);
-}
-
 /* ---- tokens ---- */
 
 void queue_push_token(Queue *q, Task *token) {
@@ -959,33 +632,33 @@ void queue_push_token(Queue *q, Task *token) {
 }
 
 void queue_shift_token(Task *token, uint8_t wait) {
-        unplace(token->queue, token);
+        queue_unplace(token->queue, token);
         token->wait = wait;
-        place(token->queue, token);
+        queue_place(token->queue, token);
 }
 
 void queue_hold_token(Task *token) {
         Queue *q = token->queue;
-        unplace(q, token);
-        begin(q, token);
+        queue_unplace(q, token);
+        queue_start_running(q, token);
         q->held = token;
-        show(q);
+        queue_show(q);
         pool_queue_changed(q->pool, q);
 }
 
 void queue_return_token(Task *token, uint8_t wait) {
-        stop_running(token->queue, token);
+        queue_stop_running(token->queue, token);
         task_set_state(token, TASK_EV_RETURN);
         token->wait = wait;
-        place(token->queue, token);
+        queue_place(token->queue, token);
 }
 
 void queue_end_token(Task *token) {
         Queue *q = token->queue;
         if (token->where == TASK_IN_RUNNING)
-                stop_running(q, token);
+                queue_stop_running(q, token);
         else
-                unplace(q, token);
+                queue_unplace(q, token);
         task_set_state(token, TASK_EV_CANCEL);
         token->wait = 0;
         release(q, token);
@@ -996,7 +669,7 @@ bool queue_stands_at(const Queue *q, const Task *t, const Task **ret_by) {
         const Task *first = q->held                       ? q->held
                             : !list_is_empty(&q->running) ? LIST_ENTRY(q->running.next, Task, link)
                             : !list_is_empty(&q->handed)  ? LIST_ENTRY(q->handed.next, Task, link)
-                                                          : next_task(q);
+                                                          : queue_next(q);
         *ret_by = first && first != t ? barrier_task(first) : NULL;
         return first == t && q->pauses == 0;
 }
@@ -1007,7 +680,7 @@ void queue_pause(Queue *q) {
         queue_enter(q);
         q->pauses++;
         WATCH_SET(q->watch->paused, true);
-        recall_all(q);
+        queue_recall(q);
         queue_leave(q);
 }
 
@@ -1021,70 +694,10 @@ int queue_resume(Queue *q) {
         return 0;
 }
 
-void queue_drain(Queue *q, QueueWaiter *w) {
-        queue_enter(q);
-        if (!q->draining) {
-                q->drain_mark = q->last_seq;
-                q->n_drain_passes = 0;
-        }
-        q->draining = true;
-        w->flushing = NULL;
-        list_append(&q->drainers, &w->link);
-        queue_leave(q);
-}
-
-void queue_stop(Queue *q) {
-        queue_enter(q);
-        q->stopping = true;
-        queue_leave(q);
-}
-
-void queue_join(Queue *q, QueueWaiter *w) {
-        queue_enter(q);
-        w->flushing = NULL;
-        list_append(&q->joiners, &w->link);
-        queue_leave(q);
-}
-
-void queue_flush(Queue *q, QueueWaiter *w) {
-        queue_enter(q);
-        w->flushing = q;
-        w->mark = q->n_pushed + q->n_reserved;
-        w->n_left = n_unended(q) - q->n_flushing;
-        q->n_flushing += w->n_left;
-        list_append(&q->flushers, &w->link);
-        queue_leave(q);
-}
-
-void queue_waiter_cancel(QueueWaiter *w) {
-        Queue *q = w->flushing;
-        if (q) { /* the next one counts what this one counted */
-                if (w->link.next != &q->flushers)
-                        waiter_of(w->link.next)->n_left += w->n_left;
-                else
-                        q->n_flushing -= w->n_left;
-                w->flushing = NULL;
-        }
-        if (w->link.next)
-                list_remove(&w->link);
-}
-
-void queue_give_up_waits(Queue *q) {
-        List over;
-        list_init(&over);
-        move_waiters(&q->flushers, &over);
-        move_waiters(&q->drainers, &over);
-        move_waiters(&q->joiners, &over);
-        q->n_flushing = 0;
-        LIST_FOREACH (link, &over)
-                waiter_of(link)->given_up = true;
-        call_waiters(&over);
-}
-
 /* ---- questions ---- */
 
 bool queue_is_empty(const Queue *q) {
-        return n_unended(q) == 0;
+        return queue_n_unended(q) == 0;
 }
 
 const char *queue_state_name(const Queue *q) {
@@ -1093,124 +706,4 @@ const char *queue_state_name(const Queue *q) {
                : q->draining   ? "draining"
                : q->pauses > 0 ? "paused"
                                : "open";
-}
-
-static eq_reason wait_reason(uint8_t wait) {
-        static const struct {
-                uint8_t bit;
-                eq_reason reason;
-        } reasons[] = {
-                { TASK_WAIT_HELD, EQ_REASON_HELD },
-                { TASK_WAIT_AFTER, EQ_REASON_AFTER },
-                { TASK_WAIT_AT, EQ_REASON_AT },
-                { TASK_WAIT_BACKOFF, EQ_REASON_BACKOFF },
-        };
-        for (size_t i = 0; i < ELEMENTSOF(reasons); i++)
-                if (wait & reasons[i].bit)
-                        return reasons[i].reason;
-        return EQ_REASON_NONE;
-}
-
-static const Task *first_to_start(const Queue *q) {
-        const Task *t = first_handed(q, TASK_LANE_URGENT);
-        if (!t)
-                t = next_of_lane(q, TASK_LANE_URGENT);
-        if (!t)
-                t = first_handed(q, TASK_LANE_NORMAL);
-        return t ? t : next_of_lane(q, TASK_LANE_NORMAL);
-}
-
-/* What keeps the whole queue from starting a task. */
-static eq_reason common_reason(const Queue *q, const Task **by) {
-        if (q->pauses > 0)
-                return EQ_REASON_PAUSED;
-        if (q->held) {
-                *by = barrier_task(q->held);
-                return EQ_REASON_BARRIER;
-        }
-        if (q->blocked != EQ_REASON_NONE)
-                return q->blocked;
-        if (pool_is_blocked(q->pool))
-                return q->pool->blocked_reason;
-        if (q->n_running >= q->params.max_active) {
-                if (q->n_running == 1)
-                        *by = LIST_ENTRY(q->running.next, Task, link);
-                return q->params.max_active == 1 ? EQ_REASON_SERIAL : EQ_REASON_MAX_ACTIVE;
-        }
-        return EQ_REASON_NONE;
-}
-
-eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
-        const Task *ignored;
-        const Task **by = ret_by ? ret_by : &ignored;
-        *by = NULL;
-        if (!task_is_pending(t))
-                return EQ_REASON_NONE;
-        if (t->wait != 0)
-                return wait_reason(t->wait);
-        eq_reason common = common_reason(q, by);
-        if (common != EQ_REASON_NONE)
-                return common;
-        const Task *before = backoff_before(q, t);
-        if (before) {
-                *by = barrier_task(before);
-                return EQ_REASON_BACKOFF;
-        }
-        const Task *next = first_to_start(q);
-        if (!next && queue_needs_shelved(q))
-                return EQ_REASON_PERSIST;
-        if (t != next) {
-                *by = next ? barrier_task(next) : NULL;
-                return next && next->part != TASK_ALONE ? EQ_REASON_BARRIER : EQ_REASON_PRIO;
-        }
-        if (t->part == TASK_BARRIER && barrier_waits_for(t, by))
-                return EQ_REASON_BARRIER;
-        eq_reason short_of = q->pool->short_of;
-        if (short_of != EQ_REASON_NONE && (t->where == TASK_IN_HANDED || q->unserved == EQ_REASON_PLUGIN))
-                return short_of;
-        if (t->where == TASK_IN_HANDED && pool_reason(q->pool) == EQ_REASON_NONE)
-                return EQ_REASON_POOL_FULL;
-        return q->unserved != EQ_REASON_NONE ? q->unserved : pool_reason(q->pool);
-}
-
-/* Where none is eligible: a back-off before others, because it may be what blocks a lane. */
-static const Task *next_waiting(const Queue *q) {
-        for (QueueLine line = QUEUE_BACKOFF; line < _QUEUE_LINE_MAX; line++)
-                for (TaskLane lane = 0; lane < _TASK_LANE_MAX; lane++) {
-                        const Task *t = task_line_first(&q->lines[line][lane]);
-                        if (t)
-                                return t;
-                }
-        return NULL;
-}
-
-eq_reason queue_head_reason(const Queue *q, const Task **ret_next, const Task **ret_by) {
-        const Task *ignored;
-        const Task **by = ret_by ? ret_by : &ignored;
-        const Task *t = first_to_start(q);
-        bool shelved = !t && queue_needs_shelved(q) && ready(q, TASK_LANE_URGENT)->n == 0;
-        if (!t && !shelved)
-                t = next_waiting(q);
-        if (t)
-                t = barrier_task(t);
-        if (ret_next)
-                *ret_next = t;
-        if (t)
-                return queue_reason(t->queue, t, by);
-        *by = NULL;
-        eq_reason common = shelved ? common_reason(q, by) : EQ_REASON_NONE;
-        return shelved && common == EQ_REASON_NONE ? EQ_REASON_PERSIST : common;
-}
-
-uint64_t queue_n_ahead(const Queue *q, const Task *t) {
-        uint64_t n = task_line_count_before(ready(q, t->lane), t->seq);
-        LIST_FOREACH (link, &q->handed) {
-                const Task *h = LIST_ENTRY(link, Task, link);
-                n += h->lane < t->lane || (h->lane == t->lane && h->seq < t->seq);
-        }
-        if (q->params.max_active == 1)
-                n += task_line_count_before(&q->lines[QUEUE_BACKOFF][t->lane], t->seq);
-        if (t->lane == TASK_LANE_NORMAL)
-                n += ready(q, TASK_LANE_URGENT)->n;
-        return n;
 }

@@ -166,6 +166,7 @@ void durable_put_queue(QueueRecord *q) {
         put_name(d, q);
         restore_pack_queue(q, &d->scratch);
         put_scratch(d, item(STORE_QUEUE, q, q->queue->last_seq, (StoreBytes) { 0 }));
+        q->stored_at = d->manager->written;
 }
 
 void durable_put_gone(QueueRecord *q) {
@@ -174,6 +175,7 @@ void durable_put_gone(QueueRecord *q) {
                 return;
         put_name(d, q);
         put_scratch(d, item(STORE_GONE, q, q->queue->last_seq, (StoreBytes) { 0 }));
+        q->stored_at = d->manager->written;
 }
 
 static int pack_tasks(Durable *d, TaskRecord **tasks, size_t n, StoreItem *items) {
@@ -347,6 +349,7 @@ static void settle_left(TaskRecord *t) {
 static void advance(Durable *d, uint64_t position) {
         Manager *m = d->manager;
         engine_hold(&m->engine);
+        events_advance(m, position); /* before those of its tasks, which had to wait for the queue */
         for (TaskRecord *t; (t = durable_first_until(&d->arriving, position));) {
                 list_remove(&t->recent_link);
                 record_push(m, t);
@@ -382,6 +385,7 @@ static void failed(Durable *d) {
                 if (q->attributes.durable)
                         give_up_queue(q);
         once_clear_none(m);
+        events_drop(m);
         task_waits_fail(m);
         drop_arriving(d);
         if (m->hooks->not_durable)
@@ -873,6 +877,7 @@ void durable_close(Manager *m) {
         }
         window_close(m);
         d->store = store_close(d->store);
+        events_drop(m);
         m->durable = NULL; /* from here on nothing is written: what ends now, ends in memory only */
         once_follow_all(m);
         engine_unhold(&m->engine);

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* What happened, as rows for subscribers. Nothing is built while nobody listens. */
+/* What happened, as rows for subscribers. Nothing is built while nobody listens.
+ *
+ * Of a durable queue is told what is on the disk. Tasks are told of by those who wait for that anyway; of changes of the queue itself the
+ * event is kept until then. Only that event: subscribers are told of stalls meanwhile, and of the disk's. */
 
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/fault.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 #include "manager/view.h"
@@ -85,17 +89,65 @@ void manager_event_stall(Manager *m, eq_event event, const StallReport *r) {
         m->hooks->event(m->host, &e, r->kind == STALL_HUNG, t ? t->spec.identity->uid : 0);
 }
 
+/* What there is to say of a queue. state and detail last for ever. */
+typedef struct QueueNews {
+        eq_event event;
+        char queue[EQ_NAME_MAX + 1];
+        const char *state, *detail; /* detail NULL: none */
+} QueueNews;
+
+typedef struct LateEvent {
+        List link; /* LateEvents::events */
+        uint64_t position;
+        QueueNews news;
+} LateEvent;
+
+static void tell_queue(Manager *m, const QueueNews *n) {
+        EqEvent e = { 0 };
+        EQ_SET(&e, Event, event, eq_str(eq_event_name(n->event)));
+        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
+        EQ_SET(&e, Event, queue, eq_str(n->queue));
+        EQ_SET(&e, Event, state, eq_str(n->state));
+        if (n->detail)
+                EQ_SET(&e, Event, detail, eq_str(n->detail));
+        m->hooks->event(m->host, &e, false, 0);
+}
+
+static LateEvent *first_late(const Manager *m) {
+        List *l = list_first(&m->late.events);
+        return l ? LIST_ENTRY(l, LateEvent, link) : NULL;
+}
+
+static void late_free(LateEvent *l) {
+        list_remove(&l->link);
+        free(l);
+}
+
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail) {
         if (!m->want_events)
                 return;
-        EqEvent e = { 0 };
-        EQ_SET(&e, Event, event, eq_str(eq_event_name(event)));
-        EQ_SET(&e, Event, time_usec, clock_realtime(m->clock));
-        EQ_SET(&e, Event, queue, eq_str(q->queue->name));
-        EQ_SET(&e, Event, state, eq_str(queue_state_name(q->queue)));
-        if (detail)
-                EQ_SET(&e, Event, detail, eq_str(detail));
-        m->hooks->event(m->host, &e, false, 0);
+        QueueNews news = { .event = event, .state = queue_state_name(q->queue), .detail = detail };
+        strcpy(news.queue, q->queue->name);
+        LateEvent *l = q->stored_at > m->late.durable ? fault_malloc(sizeof(*l)) : NULL;
+        if (!l) { /* without memory: rather too early than never */
+                tell_queue(m, &news);
+                return;
+        }
+        *l = (LateEvent) { .position = q->stored_at, .news = news };
+        list_append(&m->late.events, &l->link);
+}
+
+void events_advance(Manager *m, uint64_t position) {
+        m->late.durable = position;
+        for (LateEvent *l; (l = first_late(m)) && l->position <= position;) {
+                tell_queue(m, &l->news);
+                late_free(l);
+        }
+}
+
+void events_drop(Manager *m) {
+        for (LateEvent *l; (l = first_late(m));)
+                late_free(l);
 }
 
 void manager_event_daemon(Manager *m, eq_event event, const char *detail) {

@@ -414,6 +414,7 @@ int manager_new(const ManagerConfig *config, const ManagerHooks *hooks, void *ho
         (void)getrandom(&m->key_seed, sizeof(m->key_seed), GRND_NONBLOCK); /* without: keys are hashed as they are */
         m->jitter = m->started_usec ^ (uint64_t)getpid();
         list_init(&m->once.clearing);
+        list_init(&m->late.events);
         list_init(&m->recent);
         list_init(&m->rescued);
         list_init(&m->waits);

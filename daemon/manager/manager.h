@@ -68,6 +68,12 @@ typedef struct Window {
         bool closed;
 } Window;
 
+/* Events of durable queues whose change is not on the disk yet: events.c. */
+typedef struct LateEvents {
+        List events;      /* of LateEvent::link, owned; in order */
+        uint64_t durable; /* position up to which all is on the disk */
+} LateEvents;
+
 /* Of starts that are to be on the disk before they are made: once.c. */
 typedef struct Once {
         List clearing;    /* of TaskRecord::recent_link: to be started when the store has it; in order */
@@ -125,6 +131,7 @@ struct Manager {
         QueueRecord *last_submit; /* queue of the last one; NULL: none, or it is gone */
         Window window;
         Once once;
+        LateEvents late;
         Timer refill_timer; /* there was no memory to take tasks from a shelf: tries again */
         uint64_t jitter;    /* state of the back-off's random numbers */
         void (*stopped)(void *host);
@@ -292,7 +299,8 @@ void manager_follower_unclogged(Manager *m, Follower *f);
 /* ---- queues; control is for the creator, allow_control, and administrators ---- */
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal);
-void manager_queue_changed(QueueRecord *q); /* paused, resumed, stopped: to be called after it */
+/* It was paused, resumed, stopped: written down, and told. what: lasts for ever. */
+void manager_queue_changed(QueueRecord *q, const char *what);
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 bool manager_is_durable(const QueueRecord *q);
 /* Is there something to wait for? Not if it is durable and the store has failed. 0, or negative with a refusal. */
@@ -347,6 +355,7 @@ RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none
 
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
+/* Told when what was written of q until now is on the disk. detail: NULL, or lasts for ever. */
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);
 int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */

@@ -13,6 +13,9 @@ void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or ca
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
 
 /* events.c */
+/* Tells what waited for it / forgets what waits, for it will not come. */
+void events_advance(Manager *m, uint64_t position);
+void events_drop(Manager *m);
 void manager_event_stall(Manager *m, eq_event event, const StallReport *r);
 /* manager.c */
 void refill_later(Manager *m);                 /* there was no memory to take tasks from a shelf, or from the store */

@@ -123,8 +123,8 @@ static void remove_fire(Timer *timer) {
         if (durable_has_failed(q))
                 return; /* it would be there again */
         list_take_all(&q->removers, &removers);
-        manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
         durable_put_gone(q);
+        manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
         queue_record_free(m, q);
         for (List *l; (l = list_first(&removers));) {
                 list_remove(l);
@@ -422,8 +422,7 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         q->attributes = *a;
         memset(a, 0, sizeof(*a));
         put_into_force(m, q);
-        manager_queue_changed(q);
-        manager_event_queue(m, EQ_EVENT_QUEUE_CHANGED, q, "attributes");
+        manager_queue_changed(q, "attributes");
 }
 
 int manager_may_wait(const QueueRecord *q, Refusal *ret_refusal) {
@@ -438,8 +437,9 @@ bool manager_is_durable(const QueueRecord *q) {
         return durable_queue(q);
 }
 
-void manager_queue_changed(QueueRecord *q) {
+void manager_queue_changed(QueueRecord *q, const char *what) {
         durable_put_queue(q);
+        manager_event_queue(q->manager, EQ_EVENT_QUEUE_CHANGED, q, what);
 }
 
 /* Tasks are kept from their submit to the end of their history, or not at all. */

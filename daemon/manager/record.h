@@ -39,6 +39,7 @@ typedef struct QueueRecord {
         bool removing;     /* takes no more, and goes when it is empty */
         bool ending;       /* ... and what it has is canceled, not run */
         bool pool_missing; /* it is in `default` because there is no pool of the name that it wants */
+        bool was_stopped;  /* while eqd starts: it was, and is again once its tasks are there */
         bool gone;         /* removed: out of every list, kept for the pins only */
         uint64_t digest;   /* of its file's lines */
         uid_t creator;
@@ -56,6 +57,7 @@ typedef struct QueueRecord {
         size_t n_history;
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */
+        uint64_t stored_at;                    /* position of its own newest record; 0: none */
         List space_waiters;                    /* of SpaceWaiter::link */
         List removers;                         /* of RemoveWaiter::link */
         struct Tombstone *tombstone;           /* what its name keeps of it; the manager's */

@@ -108,8 +108,7 @@ int restore_queue(Restore *r, EqBytes name, uint64_t id, uint64_t last_seq, cons
         }
         for (uint32_t i = 0; i < stored->pauses; i++)
                 queue_pause(q->queue);
-        if (stored->stopped)
-                queue_stop(q->queue);
+        q->was_stopped = stored->stopped;
         r->n_queues++;
         return 0;
 }
@@ -502,8 +501,11 @@ static int tie(Manager *m, QueueRecord *q) {
 int restore_done(Restore *r) {
         Manager *m = r->manager;
         int e = barriers_restore(&m->engine);
-        for (QueueRecord *q = m->queues; q && e >= 0; q = q->hh.next)
+        for (QueueRecord *q = m->queues; q && e >= 0; q = q->hh.next) {
                 e = tie(m, q);
+                if (q->was_stopped) /* with its tasks: without any it would be through */
+                        queue_stop(q->queue);
+        }
         r->shared.identity = identity_unref(r->shared.identity);
         r->shared.common = shared_options_unref(r->shared.common);
         engine_unhold(&m->engine);

@@ -112,38 +112,32 @@ void handle_queue_show(void *host, const Request *rq, const void *params) {
 }
 
 void handle_queue_pause(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q = controlled(h, rq, ((const EqQueueName *)params)->name);
+        QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
         queue_pause(q->queue);
-        manager_queue_changed(q);
-        manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "paused");
+        manager_queue_changed(q, "paused");
         request_reply_nil(rq);
 }
 
 void handle_queue_resume(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q = controlled(h, rq, ((const EqQueueName *)params)->name);
+        QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
         if (queue_resume(q->queue) != 0) {
                 request_error(rq, EQ_E_STATE, "queue %s is not paused", q->queue->name);
                 return;
         }
-        manager_queue_changed(q);
-        manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "resumed");
+        manager_queue_changed(q, "resumed");
         request_reply_nil(rq);
 }
 
 void handle_queue_stop(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        QueueRecord *q = controlled(h, rq, ((const EqQueueName *)params)->name);
+        QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
         queue_stop(q->queue);
-        manager_queue_changed(q);
-        manager_event_queue(h->manager, EQ_EVENT_QUEUE_CHANGED, q, "stopped");
+        manager_queue_changed(q, "stopped");
         request_reply_nil(rq);
 }
 

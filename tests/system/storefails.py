@@ -75,9 +75,8 @@ def make_queue(eqd, name, *attributes):
 
 
 def state_of(eqd, queue):
-    """All that a crash may not change, but for what runs; its attempts count on. With tasks stopped is the same as stopping."""
+    """All that a crash may not change, but for what runs; its attempts count on."""
     shown = eqd.queue(queue)
-    shown["state"] = shown["state"].replace("stopping", "stopped")
     return ({f: shown.get(f) for f in ("state", "pauses", "set", "last_seq")},
             [(t["id"], "QUEUED" if t["state"] == "RUNNING" else t["state"]) for t in eqd.ls("-q", queue)])
 

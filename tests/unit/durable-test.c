@@ -40,7 +40,7 @@ TEST(what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve) {
         ck_assert_ptr_null(manager_queue(h.m, eq_str("another")));
         ck_assert_int_eq(manager_may_change(durable_q(&h), &h.refusal), 0);
         queue_pause(durable_q(&h)->queue);
-        manager_queue_changed(durable_q(&h));
+        manager_queue_changed(durable_q(&h), "paused");
         until(&h, is_durable, *manager_written(h.m));
         ck_assert(!has_space(&h, 0));
         durable_restart(&h);
@@ -564,6 +564,123 @@ TEST(without_a_free_mark_only_at_most_once_waits) {
         durable_done(&h);
 }
 
+static bool has_task_settled(const Host *host, uint64_t seq) {
+        TaskRecord *t = task_of_q(host, seq);
+        return t && task_record_finished(t);
+}
+
+/* One that is read with its task, and one that is left in the store until its turn. */
+TEST(a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks) {
+        EqSubmit held = { 0 };
+        EQ_SET(&held, Submit, hold, true);
+        for (int plain = 0; plain < 2; plain++) {
+                durable_begin(&h, NULL);
+                queue_pause(durable_q(&h)->queue);
+                (void)host_task(&h, "q", plain ? (EqSubmit) { 0 } : held);
+                queue_stop(durable_q(&h)->queue);
+                manager_queue_changed(durable_q(&h), "stopped");
+                until(&h, is_durable, *manager_written(h.m));
+                durable_restart(&h);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopping");
+                (void)queue_resume(durable_q(&h)->queue);
+                if (!plain)
+                        ck_assert_int_eq(manager_release(h.m, task_of_q(&h, 1)), 0);
+                until(&h, is_running, 0);
+                host_end(&h, task_of_q(&h, 1), TASK_OK);
+                until(&h, has_task_settled, 1);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopped");
+                durable_restart(&h);
+                ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopped");
+                durable_done(&h);
+        }
+}
+
+/* Events of queues, each with its detail, if it has one. */
+static char told[256];
+
+static void note_event(void *host, const EqEvent *e, bool has_owner, uid_t owner) {
+        size_t n = strlen(told);
+        if (strncmp(e->event.data, "queue.", 6) == 0)
+                snprintf(told + n, sizeof(told) - n, "%.*s:%.*s:%.*s ", (int)(e->event.len - 6), e->event.data + 6,
+                         (int)e->detail.len, e->detail.data ? e->detail.data : "", (int)e->state.len, e->state.data);
+}
+
+static void listen_to_queues(void) {
+        static ManagerHooks hooks;
+        hooks = host_hooks;
+        hooks.event = note_event;
+        h.m->hooks = &hooks;
+        h.m->want_events = true;
+        told[0] = '\0';
+}
+
+static bool is_removed(const Host *host, uint64_t unused) {
+        return !durable_q(host);
+}
+
+static void on_removal_untold(RemoveWaiter *w) {
+        ck_assert_str_eq(told, "");
+}
+
+/* A crash in between would have undone what they were told. */
+TEST(subscribers_are_told_of_a_durable_queue_what_is_on_the_disk) {
+        RemoveWaiter w = { .done = on_removal_untold };
+        durable_begin(&h, NULL);
+        list_init(&w.link);
+        until(&h, is_durable, *manager_written(h.m));
+        listen_to_queues();
+        (void)host_queue(&h, "another", NULL);
+        queue_pause(durable_q(&h)->queue);
+        manager_queue_changed(durable_q(&h), "paused");
+        (void)queue_resume(durable_q(&h)->queue);
+        manager_queue_changed(durable_q(&h), "resumed");
+        ck_assert_str_eq(told, "");
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_str_eq(told, "created::open changed:paused:paused changed:resumed:open ");
+        told[0] = '\0';
+        ck_assert_int_eq(manager_queue_rm(h.m, durable_q(&h), false, &w, &h.refusal), 0);
+        until(&h, is_removed, 0);
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_str_eq(told, "removed::stopped ");
+        durable_done(&h);
+}
+
+TEST(what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do) {
+        durable_begin(&h, NULL);
+        listen_to_queues();
+        manager_queue_changed(durable_q(&h), "paused");
+        manager_queue_changed(host_queue(&h, "memory", (const char *const[]) { "durable=no", NULL }), "paused");
+        ck_assert_str_eq(told, "created::open changed:paused:open ");
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_str_eq(told, "created::open changed:paused:open changed:paused:open ");
+        durable_done(&h);
+}
+
+/* That it is no longer durable is a change of a durable queue. */
+TEST(that_a_queue_leaves_the_disk_is_told_when_it_has) {
+        durable_begin(&h, NULL);
+        until(&h, is_durable, *manager_written(h.m));
+        listen_to_queues();
+        ck_assert_int_eq(set_queue(durable_q(&h), "durable=no"), 0);
+        ck_assert_str_eq(told, "");
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_str_eq(told, "changed:attributes:open ");
+        durable_done(&h);
+}
+
+TEST(of_a_change_that_was_not_written_nothing_is_told) {
+        durable_begin(&h, NULL);
+        until(&h, is_durable, *manager_written(h.m));
+        listen_to_queues();
+        fault_set(FAULT_SYNC, 1, true);
+        manager_queue_changed(durable_q(&h), "paused");
+        until(&h, has_failed, 0);
+        ck_assert_str_eq(told, "");
+        ck_assert(list_is_empty(&h.m->late.events));
+        fault_set(FAULT_SYNC, 0, false);
+        durable_done(&h);
+}
+
 RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve,
           test_when_the_reserve_is_used_up_changes_are_refused_until_there_is_space,
           test_who_waits_for_a_task_that_was_not_written_is_told_so,
@@ -579,4 +696,8 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_task_of_at_most_once_that_ran_at_a_loss_of_power_is_lost_and_others_run_again,
           test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
           test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
-          test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits)
+          test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits,
+          test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
+          test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
+          test_what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do,
+          test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told)

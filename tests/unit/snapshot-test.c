@@ -74,6 +74,21 @@ TEST(queues_keep_id_attributes_pauses_and_numbers) {
         host_done(&h);
 }
 
+/* It was shown as stopped as soon as eqd was back, with its tasks still to come. */
+TEST(a_stopped_queue_is_through_when_it_has_run_what_it_had) {
+        host_init(&h);
+        (void)host_queue(&h, "q", NULL);
+        queue_pause(queue("q")->queue);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        queue_stop(queue("q")->queue);
+        restart();
+        ck_assert_str_eq(queue_state_name(queue("q")->queue), "stopping");
+        (void)queue_resume(queue("q")->queue);
+        host_end(&h, task("q", 1), TASK_OK);
+        ck_assert_str_eq(queue_state_name(queue("q")->queue), "stopped");
+        host_done(&h);
+}
+
 TEST(what_waits_starts_in_its_old_order) {
         host_init(&h);
         QueueRecord *q = host_queue(&h, "q", NULL);
@@ -373,7 +388,8 @@ TEST(without_memory_nothing_starts_and_nothing_leaks) {
         close_fd(fd);
 }
 
-RUN_TESTS("snapshot", 60, test_queues_keep_id_attributes_pauses_and_numbers, test_what_waits_starts_in_its_old_order,
+RUN_TESTS("snapshot", 60, test_queues_keep_id_attributes_pauses_and_numbers,
+          test_a_stopped_queue_is_through_when_it_has_run_what_it_had, test_what_waits_starts_in_its_old_order,
           test_what_ran_runs_again_at_its_place_with_its_attempt_counted, test_without_keeping_what_ran_is_canceled,
           test_what_is_not_eligible_stays_so_until_its_time, test_what_has_ended_can_be_looked_at_with_its_output,
           test_tasks_that_come_after_others_still_do, test_a_dependency_whose_history_is_gone_holds_nobody,

@@ -53,7 +53,7 @@ static void begin(void) {
         static const char *const attributes[] = { "history=10000", NULL };
         durable_begin(&h, attributes);
         queue_pause(q());
-        manager_queue_changed(durable_q(&h));
+        manager_queue_changed(durable_q(&h), "paused");
         fill(DEEP);
         ck_assert_uint_eq(q()->n_shelved, DEEP - QUEUE_FRONT);
         ck_assert_uint_eq(q()->n_queued, DEEP);
@@ -196,7 +196,7 @@ TEST(what_fails_is_tried_again_at_its_place_also_after_a_restart) {
         static const char *const attributes[] = { "retries=1", "backoff=1s", NULL };
         durable_begin(&h, attributes);
         queue_pause(q());
-        manager_queue_changed(durable_q(&h));
+        manager_queue_changed(durable_q(&h), "paused");
         fill(DEEP);
         durable_restart(&h);
         queue_resume(q());
