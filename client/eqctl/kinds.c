@@ -109,17 +109,17 @@ static const char *task_reason(Ctl *ctl, const void *rec, EqBuffer *b) {
 
         if (eq_state_finished(s))
                 put_end(ctl, b, t);
-        else if (s == EQ_STATE_RUNNING && t->pid)
-                text_printf(b, "pid %" PRIu64, t->pid);
-        else if (s == EQ_STATE_RUNNING && t->worker)
-                put_worker(t, b);
         else if (t->reason.len > 0) {
                 text_escaped(b, t->reason);
                 if (ctl->format == FORMAT_WIDE && t->detail.len > 0) {
                         text_cstr(b, ": ");
                         text_escaped(b, t->detail);
                 }
-        } else
+        } else if (s == EQ_STATE_RUNNING && t->pid)
+                text_printf(b, "pid %" PRIu64, t->pid);
+        else if (s == EQ_STATE_RUNNING && t->worker)
+                put_worker(t, b);
+        else
                 text_cstr(b, "-");
         return NULL;
 }

@@ -304,12 +304,22 @@ static void view_identity(const Manager *m, const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, reduced, true);
 }
 
+/* Its slot and its place are others' by now: what still shows it as it was has to say why. */
+static eq_reason explain_unsettled(const TaskRecord *t, char *buf, size_t size) {
+        snprintf(buf, size, "it %s; %s", t->run ? "has ended" : "will not run",
+                 durable_has_failed(t->queue) ? "the store has failed before that was written"
+                                              : "that is being written to the store");
+        return EQ_REASON_PERSIST;
+}
+
 static void view_reason(const Manager *m, const TaskRecord *t, TaskView *v) {
         EqTask *row = &v->row;
         eq_reason reason = t->end_reason;
-        if (task_record_finished(t))
+        if (t->unsettled)
+                reason = explain_unsettled(t, v->detail, sizeof(v->detail));
+        else if (task_record_finished(t))
                 explain_end(t, v->detail, sizeof(v->detail));
-        else if (!t->unsettled && task_record_state(t) != EQ_STATE_RUNNING) {
+        else if (task_record_state(t) != EQ_STATE_RUNNING) {
                 const TaskRecord *by;
                 reason = reason_of(t, &by);
                 if (reason != EQ_REASON_NONE)
@@ -394,10 +404,10 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
 
         const TaskRecord *by = NULL;
         eq_reason reason = t->end_reason;
-        if (task_record_finished(t))
+        if (t->unsettled)
+                reason = explain_unsettled(t, ret->detail, sizeof(ret->detail));
+        else if (task_record_finished(t))
                 explain_end(t, ret->detail, sizeof(ret->detail));
-        else if (t->unsettled && !t->run)
-                snprintf(ret->detail, sizeof(ret->detail), "it will not run; that is being written to the store");
         else if (task_record_state(t) == EQ_STATE_RUNNING)
                 explain_run(m, t, ret->detail, sizeof(ret->detail));
         else {

@@ -121,6 +121,7 @@ TEST(a_task_that_is_canceled_before_it_ran_is_never_shown_as_running) {
         view_why(h.m, t, &why);
         ck_assert(eq_bytes_eq(why.row.state, eq_str("WAITING")));
         ck_assert_str_eq(why.detail, "it will not run; that is being written to the store");
+        ck_assert_str_eq(view.detail, why.detail);
         until(&h, is_settled, 1);
         view_task(h.m, t, &view);
         ck_assert(eq_bytes_eq(view.row.state, eq_str("CANCELED")));
@@ -262,8 +263,34 @@ static void a_turn(void) {
         uv_run(&h.loop, UV_RUN_NOWAIT);
 }
 
+/* Else a queue would seem to run more than its max_active. */
+TEST(what_has_ended_and_is_not_written_is_running_and_says_so) {
+        TaskView view;
+        WhyView why;
+        durable_begin(&h, NULL);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        view_task(h.m, t, &view);
+        ck_assert_uint_eq(view.row.reason.len, 0);
+        host_end(&h, t, TASK_OK);
+        ck_assert(t->unsettled);
+        view_task(h.m, t, &view);
+        view_why(h.m, t, &why);
+        ck_assert(eq_bytes_eq(view.row.state, eq_str("RUNNING")));
+        ck_assert(eq_bytes_eq(view.row.reason, eq_str("persist")));
+        ck_assert(eq_bytes_eq(why.row.reason, eq_str("persist")));
+        ck_assert_str_eq(view.detail, "it has ended; that is being written to the store");
+        ck_assert_str_eq(why.detail, view.detail);
+        until(&h, is_settled, 1);
+        view_task(h.m, t, &view);
+        ck_assert(eq_bytes_eq(view.row.state, eq_str("DONE")));
+        ck_assert_uint_eq(view.row.reason.len, 0);
+        durable_done(&h);
+}
+
 /* It was, at the next sign of life of the store, where that had failed with everything written. */
 TEST(an_end_that_was_not_written_is_never_told) {
+        TaskView view;
         durable_begin(&h, (const char *const[]) { "at_most_once=yes", NULL });
         TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
         until(&h, is_running, 0);
@@ -274,6 +301,8 @@ TEST(an_end_that_was_not_written_is_never_told) {
         store_fail(durable_store(h.m), -EIO);
         a_turn();
         ck_assert(t->unsettled);
+        view_task(h.m, t, &view);
+        ck_assert_str_eq(view.detail, "it has ended; the store has failed before that was written");
         ck_assert_uint_eq(h.n_events, n_events);
         ck_assert_uint_gt(*manager_written(h.m), h.durable); /* an answer would not be sent either */
         durable_restart(&h);
@@ -688,7 +717,7 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_stop_clears_no_mark_of_what_it_could_not_write, test_after_a_stop_in_order_nothing_counts_as_cut_short,
           test_waits_for_what_a_failed_store_will_not_tell_are_lost_and_others_go_on,
           test_nothing_of_a_durable_queue_is_changed_when_the_store_has_failed,
-          test_an_end_that_was_not_written_is_never_told,
+          test_what_has_ended_and_is_not_written_is_running_and_says_so, test_an_end_that_was_not_written_is_never_told,
           test_all_who_wait_for_a_durable_queue_are_told_when_the_store_fails_and_others_go_on,
           test_an_end_without_memory_for_it_is_a_failure_of_the_store,
           test_a_start_of_at_most_once_waits_until_the_store_has_it, test_a_start_of_another_queue_waits_for_nothing,
