@@ -541,7 +541,7 @@ static void end_all(Manager *m, QueueRecord *q) {
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal) {
         const Queue *e = q->queue;
         if (!yes && !queue_is_empty(e)) {
-                size_t n = e->n_queued + e->n_waiting + e->n_running;
+                size_t n = e->n_queued + e->n_waiting + e->n_running + e->n_reserved; /* on their way to the disk */
                 int r = refuse(
                         ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
                         "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",

@@ -674,6 +674,21 @@ TEST(subscribers_are_told_of_a_durable_queue_what_is_on_the_disk) {
         durable_done(&h);
 }
 
+/* It was said to have 0 tasks that have not ended. */
+TEST(a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue) {
+        RemoveWaiter w = { .done = on_removal_untold };
+        durable_begin(&h, NULL);
+        list_init(&w.link);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        ck_assert(!has_arrived(&h, 1));
+        ck_assert_int_eq(manager_queue_rm(h.m, durable_q(&h), false, &w, &h.refusal), -ENOTEMPTY);
+        ck_assert_uint_eq(h.refusal.details.pending, 1);
+        ck_assert_ptr_nonnull(strstr(h.refusal.text, "has 1 tasks"));
+        until(&h, is_running, 0);
+        host_end(&h, task_of_q(&h, 1), TASK_OK);
+        durable_done(&h);
+}
+
 TEST(what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do) {
         durable_begin(&h, NULL);
         listen_to_queues();
@@ -729,4 +744,5 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
           test_what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do,
-          test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told)
+          test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told,
+          test_a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue)
