@@ -145,6 +145,8 @@ static void man_reply(const EqMethod *m) {
         printf(".\n");
         if (m->access == EQ_ACCESS_ADMIN)
                 printf("For administrators only.\n");
+        if (m->keeps == EQ_KEEPS_CHANGES)
+                printf("Changes what is kept of durable queues.\n");
         if (m->since > 1)
                 printf("Since protocol %u.\n", (unsigned)m->since);
 }
@@ -320,8 +322,8 @@ static void json_methods(void) {
                        m->params->name, replies[m->reply].wire);
                 if (m->record->n_fields > 0)
                         json_member("record", m->record->name);
-                printf(", \"access\": \"%s\", \"since\": %u", m->access == EQ_ACCESS_ADMIN ? "admin" : "any",
-                       (unsigned)m->since);
+                printf(", \"access\": \"%s\", \"keeps\": \"%s\", \"since\": %u",
+                       m->access == EQ_ACCESS_ADMIN ? "admin" : "any", eq_keeps_names[m->keeps], (unsigned)m->since);
                 json_member("doc", m->doc);
                 putchar('}');
         }

@@ -41,7 +41,7 @@ const EqSchema *const eq_schemas[_EQ_SCHEMA_MAX] = {
 #include "eqd.def"
 };
 
-#define EQ_METHOD(ID, name_, Params, REPLY, Record, ACCESS, since_, doc_)                                              \
+#define EQ_METHOD(ID, name_, Params, REPLY, Record, ACCESS, KEEPS, since_, doc_)                                       \
         [EQ_METHOD_##ID] = {                                                                                           \
                 .name = name_,                                                                                         \
                 .name_len = sizeof(name_) - 1,                                                                         \
@@ -51,9 +51,16 @@ const EqSchema *const eq_schemas[_EQ_SCHEMA_MAX] = {
                 .since = since_,                                                                                       \
                 .reply = EQ_REPLY_##REPLY,                                                                             \
                 .access = EQ_ACCESS_##ACCESS,                                                                          \
+                .keeps = EQ_KEEPS_##KEEPS,                                                                             \
         },
 const EqMethod eq_methods[_EQ_METHOD_MAX] = {
 #include "eqd.def"
+};
+
+const char *const eq_keeps_names[_EQ_KEEPS_MAX] = {
+        [EQ_KEEPS_NOTHING] = "nothing",
+        [EQ_KEEPS_WAITS] = "waits",
+        [EQ_KEEPS_CHANGES] = "changes",
 };
 
 #define EQ_CALL(ID, name_, Params, Answer, since_, doc_)                                                               \

@@ -98,8 +98,9 @@ typedef enum EqReplyKind {
         EQ_REPLY_LIST
 } EqReplyKind;
 typedef enum EqAccess { EQ_ACCESS_ANY, EQ_ACCESS_ADMIN } EqAccess;
+typedef enum EqKeeps { EQ_KEEPS_NOTHING, EQ_KEEPS_WAITS, EQ_KEEPS_CHANGES, _EQ_KEEPS_MAX } EqKeeps;
 
-#define EQ_METHOD(ID, name, Params, REPLY, Record, ACCESS, since, doc) EQ_METHOD_##ID,
+#define EQ_METHOD(ID, name, Params, REPLY, Record, ACCESS, KEEPS, since, doc) EQ_METHOD_##ID,
 typedef enum EqMethodId {
 #include "eqd.def"
         _EQ_METHOD_MAX,
@@ -115,9 +116,11 @@ typedef struct EqMethod {
         uint8_t name_len;
         uint8_t reply;  /* EqReplyKind */
         uint8_t access; /* EqAccess */
+        uint8_t keeps;  /* EqKeeps */
 } EqMethod;
 
 extern const EqMethod eq_methods[_EQ_METHOD_MAX];
+extern const char *const eq_keeps_names[_EQ_KEEPS_MAX];
 
 /* Requests of eqd to clients. */
 #define EQ_CALL(ID, name, Params, Answer, since, doc) EQ_CALL_##ID,

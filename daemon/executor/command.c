@@ -26,10 +26,8 @@
 #include "base/event.h"
 #include "base/fault.h"
 #include "base/util.h"
+#include "executor/command_request.h"
 #include "executor/orphans.h"
-#include "executor/rlimits.h"
-
-#define PATH_DEFAULT "PATH=/usr/local/bin:/usr/bin:/bin"
 
 enum {
         READ_SIZE = 65536,
@@ -575,100 +573,6 @@ static const SpawnerEvents link_events = { .ready = on_ready,
 
 /* ---- start ---- */
 
-static void add_string(EqBuffer *b, EqBytes s) {
-        if (eq_buffer_append(b, s.data, s.len) < 0 || eq_buffer_append(b, "", 1) < 0)
-                b->failed = true;
-}
-
-static uint32_t add_strings(EqBuffer *b, EqArray array) {
-        EqBytes s;
-        uint32_t n = 0;
-        for (; eq_next_bytes(&array, &s) > 0; n++)
-                add_string(b, s);
-        return n;
-}
-
-static bool has_prefix(EqBytes s, const char *prefix) {
-        size_t n = strlen(prefix);
-        return s.len >= n && memcmp(s.data, prefix, n) == 0;
-}
-
-/* The task's own, but for what eqd tells it. */
-static uint32_t add_environment(EqBuffer *b, const Run *r, const EqSubmit *s) {
-        char text[128];
-        EqArray env = s->env;
-        EqBytes kv;
-        bool has_path = false;
-        uint32_t n = 3;
-        const Task *t = r->task;
-
-        snprintf(text, sizeof(text), "EQD_TASK=%s/%llu", r->setup.queue, (unsigned long long)t->seq);
-        add_string(b, eq_str(text));
-        snprintf(text, sizeof(text), "EQD_QUEUE=%s", r->setup.queue);
-        add_string(b, eq_str(text));
-        snprintf(text, sizeof(text), "EQD_ATTEMPT=%u", (unsigned)t->attempt);
-        add_string(b, eq_str(text));
-        while (eq_next_bytes(&env, &kv) > 0) {
-                if (has_prefix(kv, "EQD_TASK=") || has_prefix(kv, "EQD_QUEUE=") || has_prefix(kv, "EQD_ATTEMPT="))
-                        continue;
-                has_path = has_path || has_prefix(kv, "PATH=");
-                add_string(b, kv);
-                n++;
-        }
-        if (!has_path) {
-                add_string(b, eq_str(PATH_DEFAULT));
-                n++;
-        }
-        return n;
-}
-
-_Static_assert((int)IDENTITY_GROUPS_MAX == (int)SPAWN_GROUPS_MAX, "a user's groups fit a request");
-
-/* Always asked for: a spawner that may become nobody else refuses what is not its own user's, which may have waited since
- * before it lost that right, and never runs it as its own. */
-static void set_identity(const Run *r, SpawnStart *m) {
-        const Identity *id = r->setup.run_as;
-        m->flags |= SPAWN_SET_IDENTITY;
-        m->uid = id->uid;
-        m->gid = id->gid;
-        m->n_groups = MIN(id->n_groups, (unsigned)SPAWN_GROUPS_MAX);
-        for (uint32_t i = 0; i < m->n_groups; i++)
-                m->groups[i] = id->groups[i];
-}
-
-static void set_limits(const EqSubmit *s, SpawnStart *m) {
-        EqArray it = s->rlimits;
-        EqBytes text;
-        char error[160];
-        while (m->n_rlimits < SPAWN_RLIMITS_MAX && eq_next_bytes(&it, &text) > 0)
-                if (limit_parse(text, &m->rlimits[m->n_rlimits], error, sizeof(error)) == 0) /* checked at admission */
-                        m->n_rlimits++;
-}
-
-static int fill_request(Run *r, const EqSubmit *s, SpawnStart *m) {
-        EqBuffer *b = &r->executor->strings;
-        b->len = 0;
-        m->n_argv = add_strings(b, s->argv);
-        m->n_env = add_environment(b, r, s);
-        add_string(b, s->cwd);
-        add_string(b, s->stdout_path);
-        add_string(b, s->stderr_path);
-        m->n_strings = (uint32_t)b->len;
-        m->umask = EQ_HAS(s, Submit, umask) ? (uint32_t)s->umask : 0022;
-        if (EQ_HAS(s, Submit, nice) || r->setup.nice > 0) {
-                m->flags |= SPAWN_SET_NICE;
-                m->nice = EQ_HAS(s, Submit, nice) ? (int32_t)s->nice : r->setup.nice;
-        }
-        if (s->merge)
-                m->flags |= SPAWN_MERGE;
-        set_identity(r, m);
-        set_limits(s, m);
-        if (!b->failed)
-                return 0;
-        eq_buffer_done(b);
-        return -ENOMEM;
-}
-
 /* A file without a name that holds the bytes, at its beginning, sealed. */
 static int make_memfd(const char *name, const char *data, size_t n, int *ret) {
         if (fault_hit(FAULT_PIPE))
@@ -757,7 +661,7 @@ static int send_request(CommandExecutor *x, Run *r) {
         SpawnStart m = { .header = { .slot = (uint32_t)r->slot->index, .run = r->number } };
         _cleanup_(fds_done) Fds fds = { 0 };
         task_spec_decode(r->setup.spec, &s);
-        int e = fill_request(r, &s, &m);
+        int e = command_request_fill(&r->setup, r->task, &s, &x->strings, &m);
         if (e >= 0)
                 e = add_fds(r, &s, &m, &fds);
         if (e >= 0)

@@ -303,12 +303,12 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
 void manager_queue_changed(QueueRecord *q, const char *what);
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 bool manager_is_durable(const QueueRecord *q);
-/* Is there something to wait for? Not if it is durable and the store has failed. 0, or negative with a refusal. */
-int manager_may_wait(const QueueRecord *q, Refusal *ret_refusal);
-/* Can what becomes of it and of its tasks now be kept? Always, if it is not durable. Likewise. */
-int manager_may_change(const QueueRecord *q, Refusal *ret_refusal);
-/* ... and may the caller bring that about? */
-int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
+/* Can what becomes of q and its tasks be kept, or waited for, as a method `keeps` it? Always, if q is not durable. Asked for each queue
+ * that a request names, itself or by a task, before anything is done; adding to one asks more, and does so itself. 0, or negative
+ * with a refusal. */
+int manager_may(EqKeeps keeps, const QueueRecord *q, Refusal *ret_refusal);
+/* Is the caller one who may? Likewise. */
+int manager_may_control(const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
 
 typedef struct RemoveWaiter RemoveWaiter;
 struct RemoveWaiter {

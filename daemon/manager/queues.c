@@ -47,12 +47,23 @@ int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusa
         return r;
 }
 
-int manager_may_control(const Manager *m, const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
+int manager_may(EqKeeps keeps, const QueueRecord *q, Refusal *ret_refusal) {
+        switch (keeps) {
+        case EQ_KEEPS_WAITS:
+                return durable_may_wait(q, ret_refusal);
+        case EQ_KEEPS_CHANGES:
+                return durable_may_change(q->manager, q, ret_refusal);
+        default:
+                return 0;
+        }
+}
+
+int manager_may_control(const Caller *caller, const QueueRecord *q, Refusal *ret_refusal) {
         const Identity *id = caller->identity;
         const ParamAccess *allowed = &q->attributes.allow_control;
         if (caller->admin || (q->origin == QUEUE_FROM_CLIENT && q->creator == id->uid) ||
             param_access_allows(allowed, id->uid, id->gid, id->groups, id->n_groups))
-                return durable_may_change(m, q, ret_refusal);
+                return 0;
         int r = refuse(ret_refusal, EQ_E_DENIED, -EPERM,
                        "queue %s is controlled by the user who made it, by allow_control, and by administrators",
                        q->queue->name);
@@ -425,14 +436,6 @@ static void apply(Manager *m, QueueRecord *q, QueueAttributes *a) {
         manager_queue_changed(q, "attributes");
 }
 
-int manager_may_wait(const QueueRecord *q, Refusal *ret_refusal) {
-        return durable_may_wait(q, ret_refusal);
-}
-
-int manager_may_change(const QueueRecord *q, Refusal *ret_refusal) {
-        return durable_may_change(q->manager, q, ret_refusal);
-}
-
 bool manager_is_durable(const QueueRecord *q) {
         return durable_queue(q);
 }
@@ -472,7 +475,9 @@ static void settle_durable(QueueRecord *q, bool was, bool *durable) {
 }
 
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal) {
-        int r = manager_may_control(m, caller, q, ret_refusal);
+        int r = manager_may_control(caller, q, ret_refusal);
+        if (r >= 0)
+                r = manager_may(EQ_KEEPS_CHANGES, q, ret_refusal); /* it may be found there by queue_create, too */
         if (r < 0)
                 return r;
         _cleanup_(queue_attributes_deinit) QueueAttributes a;
@@ -536,7 +541,7 @@ static void end_all(Manager *m, QueueRecord *q) {
 int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal) {
         const Queue *e = q->queue;
         if (!yes && !queue_is_empty(e)) {
-                size_t n = e->n_queued + e->n_waiting + e->n_running;
+                size_t n = e->n_queued + e->n_waiting + e->n_running + e->n_reserved; /* on their way to the disk */
                 int r = refuse(
                         ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
                         "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",

@@ -58,7 +58,7 @@ static const RequestHandler own_handlers[_EQ_METHOD_MAX] = {
 
 /* ---- dispatch ---- */
 
-#define EQ_METHOD(ID, name, Params, REPLY, Record, ACCESS, since, doc) Eq##Params ID;
+#define EQ_METHOD(ID, name, Params, REPLY, Record, ACCESS, KEEPS, since, doc) Eq##Params ID;
 typedef union AnyParams {
 #include "eqd.def"
 } AnyParams;

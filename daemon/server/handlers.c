@@ -105,6 +105,19 @@ void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n) {
         eq_buffer_done(rows);
 }
 
+/* Who waits for tasks is told the ends that are there: task_wait_is_lost() is asked of the others. */
+static int may_change_all(const Request *rq, TaskRecord *const *tasks, uint32_t n) {
+        Refusal refusal;
+        for (uint32_t i = 0; i < n && rq->method->keeps == EQ_KEEPS_CHANGES; i++) {
+                int r = tasks[i] ? manager_may(EQ_KEEPS_CHANGES, tasks[i]->queue, &refusal) : 0;
+                if (r < 0) {
+                        request_refused(rq, &refusal);
+                        return r;
+                }
+        }
+        return 0;
+}
+
 int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown_ok, TaskRecord ***ret) {
         Caller caller = session_caller(rq->session);
         _cleanup_free_ TaskRecord **tasks = fault_calloc(ids.n + 1, sizeof(TaskRecord *));
@@ -114,6 +127,7 @@ int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown
         }
         EqIdRef id;
         uint64_t ticket = 0;
+        uint32_t n = ids.n;
         for (uint32_t i = 0; eq_next_id(&ids, &id) > 0; i++) {
                 Refusal refusal = { .code = EQ_E_NONE };
                 int r = manager_find_task(h->manager, &caller, &id, &tasks[i], &refusal);
@@ -130,6 +144,8 @@ int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown
                 request_park(rq, ticket);
                 return -EAGAIN;
         }
-        *ret = TAKE_PTR(tasks);
-        return 0;
+        int r = may_change_all(rq, tasks, n);
+        if (r >= 0)
+                *ret = TAKE_PTR(tasks);
+        return r;
 }

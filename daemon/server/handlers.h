@@ -27,8 +27,8 @@ Caller session_caller(const Session *s);
 void request_refused(const Request *rq, const Refusal *r);
 /* An array of n encoded rows; frees them. */
 void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n);
-/* Records of all ids, allocated; unknown ones are NULL if `unknown_ok`, else an error was sent. 0 or negative (answered, or parked:
- * return). */
+/* Records of all ids, allocated; unknown ones are NULL if `unknown_ok`, else an error was sent. None of them if
+ * the method changes what is kept and that cannot be done. 0 or negative (answered, or parked: return). */
 int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown_ok, TaskRecord ***ret);
 
 /* handlers_task.c */

@@ -27,25 +27,29 @@ static bool name_after(const char *name, EqBytes from) {
         return r > 0 || (r == 0 && strlen(name) > from.len);
 }
 
-/* The queue of that name; NULL: answered. */
-static QueueRecord *found(Handlers *h, const Request *rq, EqBytes name) {
+static QueueRecord *named(Handlers *h, const Request *rq, EqBytes name, bool control) {
+        Caller caller = session_caller(rq->session);
         QueueRecord *q;
         Refusal refusal;
-        if (manager_find_queue(h->manager, name, &q, &refusal) >= 0)
+        int r = manager_find_queue(h->manager, name, &q, &refusal);
+        if (r >= 0 && control)
+                r = manager_may_control(&caller, q, &refusal);
+        if (r >= 0)
+                r = manager_may((EqKeeps)rq->method->keeps, q, &refusal);
+        if (r >= 0)
                 return q;
         request_refused(rq, &refusal);
         return NULL;
 }
 
+/* The queue of that name; NULL: answered. */
+static QueueRecord *found(Handlers *h, const Request *rq, EqBytes name) {
+        return named(h, rq, name, false);
+}
+
 /* The queue that the caller may control; NULL: answered. */
 static QueueRecord *controlled(Handlers *h, const Request *rq, EqBytes name) {
-        Caller caller = session_caller(rq->session);
-        QueueRecord *q = found(h, rq, name);
-        Refusal refusal;
-        if (!q || manager_may_control(h->manager, &caller, q, &refusal) >= 0)
-                return q;
-        request_refused(rq, &refusal);
-        return NULL;
+        return named(h, rq, name, true);
 }
 
 void handle_queue_create(void *host, const Request *rq, const void *params) {
@@ -64,7 +68,7 @@ void handle_queue_set(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqQueueSet *p = params;
         Caller caller = session_caller(rq->session);
-        QueueRecord *q = found(h, rq, p->name);
+        QueueRecord *q = controlled(h, rq, p->name);
         Refusal refusal;
         if (!q)
                 return;
@@ -154,7 +158,7 @@ typedef struct QueueWait {
 /* lost: the queue that will not come to what was waited for; NULL: it has. What that brought may not be on the disk yet. */
 static void reply_over(const Request *rq, const QueueRecord *lost, bool durable) {
         Refusal refusal;
-        if (lost && manager_may_wait(lost, &refusal) < 0) {
+        if (lost && manager_may(EQ_KEEPS_WAITS, lost, &refusal) < 0) {
                 request_refused(rq, &refusal);
                 return;
         }
@@ -200,11 +204,6 @@ static int set_wait_timer(QueueWait *w, const EqQueueName *p) {
 /* True if it waits; else it is answered. */
 static bool wait_on_queue(Handlers *h, const Request *rq, const EqQueueName *p, QueueRecord *q,
                           void (*wait)(Queue *q, QueueWaiter *w)) {
-        Refusal refusal;
-        if (manager_may_wait(q, &refusal) < 0) {
-                request_refused(rq, &refusal);
-                return false;
-        }
         QueueWait *w = fault_calloc(1, sizeof(*w));
         if (!w) {
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");

@@ -383,24 +383,10 @@ static void reply_numbers(const Request *rq, const int64_t *numbers, uint32_t n)
         request_reply_end(rq, &w);
 }
 
-/* False: it was answered, and nothing is changed. */
-static bool may_change_all(const Request *rq, TaskRecord *const *tasks, uint32_t n) {
-        Refusal refusal;
-        for (uint32_t i = 0; i < n; i++)
-                if (tasks[i] && manager_may_change(tasks[i]->queue, &refusal) < 0) {
-                        request_refused(rq, &refusal);
-                        return false;
-                }
-        return true;
-}
-
 /* The numbers are collected first: what a verb does may send events to this very session. */
-static void for_each_task(Handlers *h, const Request *rq, EqArray ids, const void *params, TaskVerb verb,
-                          bool changes) {
+static void for_each_task(Handlers *h, const Request *rq, EqArray ids, const void *params, TaskVerb verb) {
         _cleanup_free_ TaskRecord **tasks = NULL;
         if (request_find_tasks(h, rq, ids, true, &tasks) < 0)
-                return;
-        if (changes && !may_change_all(rq, tasks, ids.n))
                 return;
         _cleanup_free_ int64_t *numbers = fault_calloc(ids.n + 1, sizeof(int64_t));
         if (!numbers) {
@@ -423,7 +409,7 @@ static int verb_cancel(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_cancel(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqCancel *)params)->ids, params, verb_cancel, true);
+        for_each_task(host, rq, ((const EqCancel *)params)->ids, params, verb_cancel);
 }
 
 static int verb_kill(Handlers *h, TaskRecord *t, const void *params) {
@@ -435,7 +421,7 @@ void handle_kill(void *host, const Request *rq, const void *params) {
         if (p->signal == 0)
                 request_error(rq, EQ_E_INVALID, "signal: 1..64");
         else
-                for_each_task(host, rq, p->ids, params, verb_kill, false);
+                for_each_task(host, rq, p->ids, params, verb_kill);
 }
 
 static int verb_hold(Handlers *h, TaskRecord *t, const void *params) {
@@ -443,7 +429,7 @@ static int verb_hold(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_hold(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_hold, true);
+        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_hold);
 }
 
 static int verb_release(Handlers *h, TaskRecord *t, const void *params) {
@@ -451,7 +437,7 @@ static int verb_release(Handlers *h, TaskRecord *t, const void *params) {
 }
 
 void handle_release(void *host, const Request *rq, const void *params) {
-        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_release, true);
+        for_each_task(host, rq, ((const EqTasks *)params)->ids, params, verb_release);
 }
 
 static int verb_retry(Handlers *h, TaskRecord *t, const void *params) {
@@ -462,7 +448,7 @@ void handle_retry(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqRetry *p = params;
         if (!p->failed) {
-                for_each_task(h, rq, p->ids, params, verb_retry, true);
+                for_each_task(h, rq, p->ids, params, verb_retry);
                 return;
         }
         Caller caller = session_caller(rq->session);

@@ -76,7 +76,7 @@ static void pack_return_type(msgpack_packer *pk, const EqMethod *m) {
 }
 
 static void pack_function(msgpack_packer *pk, const EqMethod *m) {
-        msgpack_pack_map(pk, 8);
+        msgpack_pack_map(pk, 9);
         pack_pair_str(pk, "name", m->name);
         eq_pack_cstr(pk, "parameters");
         pack_parameters(pk, m->params);
@@ -87,6 +87,7 @@ static void pack_function(msgpack_packer *pk, const EqMethod *m) {
         pack_pair_u64(pk, "since", m->since);
         pack_pair_bool(pk, "method", false); /* of an object, in Neovim's sense */
         pack_pair_bool(pk, "admin", m->access == EQ_ACCESS_ADMIN);
+        pack_pair_str(pk, "keeps", eq_keeps_names[m->keeps]);
         pack_pair_str(pk, "doc", m->doc);
 }
 

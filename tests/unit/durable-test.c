@@ -38,7 +38,7 @@ TEST(what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve) {
         refused(manager_queue_create(h.m, &a, eq_str("another"), &none, false, &q, &h.refusal), -ENOSPC,
                 "make room on its file system");
         ck_assert_ptr_null(manager_queue(h.m, eq_str("another")));
-        ck_assert_int_eq(manager_may_change(durable_q(&h), &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_CHANGES, durable_q(&h), &h.refusal), 0);
         queue_pause(durable_q(&h)->queue);
         manager_queue_changed(durable_q(&h), "paused");
         until(&h, is_durable, *manager_written(h.m));
@@ -59,17 +59,18 @@ TEST(when_the_reserve_is_used_up_changes_are_refused_until_there_is_space) {
         QueueRecord *q = durable_q(&h);
         TaskRecord *t = task_of_q(&h, 1);
         queue_pause(q->queue); /* what is released does not run */
-        for (int i = 0; i < 5000 && manager_may_change(q, &h.refusal) == 0; i++) {
+        for (int i = 0; i < 5000 && manager_may(EQ_KEEPS_CHANGES, q, &h.refusal) == 0; i++) {
                 ck_assert_int_eq(i % 2 == 0 ? manager_release(h.m, t) : manager_hold(h.m, t), 0);
                 until(&h, is_durable_or_spent, *manager_written(h.m));
         }
         Caller r = root(&h);
-        refused(manager_may_change(q, &h.refusal), -ENOSPC, "not even for a change");
-        refused(manager_may_control(h.m, &r, q, &h.refusal), -ENOSPC, "make room on its file system");
-        ck_assert_int_eq(manager_may_wait(q, &h.refusal), 0);
+        refused(manager_may(EQ_KEEPS_CHANGES, q, &h.refusal), -ENOSPC, "not even for a change");
+        ck_assert_int_eq(manager_may_control(&r, q, &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_NOTHING, q, &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_WAITS, q, &h.refusal), 0);
         fault_set(FAULT_SPACE, 0, false);
         until(&h, is_durable, *manager_written(h.m));
-        ck_assert_int_eq(manager_may_change(q, &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_CHANGES, q, &h.refusal), 0);
         until(&h, has_space, 0);
         durable_done(&h);
 }
@@ -234,9 +235,8 @@ TEST(nothing_of_a_durable_queue_is_changed_when_the_store_has_failed) {
         uint64_t written = *manager_written(h.m);
         Caller r = root(&h);
         refused(host_submit(&h, r, "q", (EqSubmit) { 0 }, &failed), -EIO, "restart eqd");
-        refused(manager_may_control(h.m, &r, q, &h.refusal), -EIO, "restart eqd");
-        refused(manager_may_change(q, &h.refusal), -EIO, "restart eqd");
-        refused(manager_may_wait(q, &h.refusal), -EIO, "restart eqd");
+        refused(manager_may(EQ_KEEPS_CHANGES, q, &h.refusal), -EIO, "restart eqd");
+        refused(manager_may(EQ_KEEPS_WAITS, q, &h.refusal), -EIO, "restart eqd");
         refused(set_queue(q, "max_active=3"), -EIO, "restart eqd");
         refused(set_queue(q, "durable=no"), -EIO, "restart eqd");
         refused(manager_queue_create(h.m, &r, eq_str("another"), &none, false, &made, &h.refusal), -EIO, "restart eqd");
@@ -253,8 +253,8 @@ TEST(nothing_of_a_durable_queue_is_changed_when_the_store_has_failed) {
         refused(set_queue(empty, "durable=yes"), -EIO, "restart eqd");
         ck_assert(!empty->attributes.durable);
         ck_assert_int_eq(set_queue(empty, "max_active=3"), 0);
-        ck_assert_int_eq(manager_may_control(h.m, &r, memory, &h.refusal), 0);
-        ck_assert_int_eq(manager_may_wait(memory, &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_CHANGES, memory, &h.refusal), 0);
+        ck_assert_int_eq(manager_may(EQ_KEEPS_WAITS, memory, &h.refusal), 0);
         ck_assert_uint_eq(*manager_written(h.m), written); /* else its answer would end the connection */
         durable_done(&h);
 }
@@ -390,7 +390,7 @@ TEST(an_end_without_memory_for_it_is_a_failure_of_the_store) {
         store_fail(durable_store(h.m), -ENOMEM); /* as append() does it then */
         host_end(&h, t, TASK_OK);
         ck_assert(!h.not_durable); /* who is at work is not disturbed */
-        refused(manager_may_change(durable_q(&h), &h.refusal), -EIO, "Cannot allocate memory");
+        refused(manager_may(EQ_KEEPS_CHANGES, durable_q(&h), &h.refusal), -EIO, "Cannot allocate memory");
         until(&h, has_failed, 0);
         ck_assert(t->unsettled);
         durable_done(&h);
@@ -674,6 +674,21 @@ TEST(subscribers_are_told_of_a_durable_queue_what_is_on_the_disk) {
         durable_done(&h);
 }
 
+/* It was said to have 0 tasks that have not ended. */
+TEST(a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue) {
+        RemoveWaiter w = { .done = on_removal_untold };
+        durable_begin(&h, NULL);
+        list_init(&w.link);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        ck_assert(!has_arrived(&h, 1));
+        ck_assert_int_eq(manager_queue_rm(h.m, durable_q(&h), false, &w, &h.refusal), -ENOTEMPTY);
+        ck_assert_uint_eq(h.refusal.details.pending, 1);
+        ck_assert_ptr_nonnull(strstr(h.refusal.text, "has 1 tasks"));
+        until(&h, is_running, 0);
+        host_end(&h, task_of_q(&h, 1), TASK_OK);
+        durable_done(&h);
+}
+
 TEST(what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do) {
         durable_begin(&h, NULL);
         listen_to_queues();
@@ -729,4 +744,5 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
           test_what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do,
-          test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told)
+          test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told,
+          test_a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue)
