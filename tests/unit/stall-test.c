@@ -439,6 +439,41 @@ TEST(w6_tasks_behind_a_back_off_are_not_stalled) {
         ck_assert_str_eq(s->text, "");
 }
 
+static void scene_rate(Scene *s, uint64_t n, uint64_t per_usec) {
+        QueueParams p = s->rig->queue->params;
+        p.rate = (ParamRate) { n, per_usec };
+        p.rate_burst = 1;
+        queue_set_params(s->rig->queue, &p);
+}
+
+TEST(w6_tasks_that_wait_for_their_rate_are_not_stalled) {
+        SCENE(s, 4, 0, 1);
+        s->rig->synchronous = true;
+        scene_rate(s, 1, 10 * SEC);
+        submit_n(s, 6);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 5);
+        until(s, 10 - 0.001);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 5);
+        until(s, 49);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 1);
+        until(s, 100);
+        ck_assert_str_eq(s->rig->starts, "1 2 3 4 5 6");
+        ck_assert_str_eq(s->text, "");
+}
+
+/* The rate is no excuse for what it does not keep from starting. */
+TEST(w6_with_a_token_a_queue_behind_a_lifeless_head_is_stalled_and_not_before) {
+        SCENE(s, 4, 0, 1);
+        scene_rate(s, 1, 10 * SEC);
+        submit_n(s, 6);
+        until(s, 11.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 13);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->first[STALL_QUEUE].reason, EQ_REASON_SERIAL);
+        ck_assert_uint_eq(s->first[STALL_QUEUE].seq, 1);
+}
+
 /* The case that decides whether anybody keeps the watch switched on. */
 TEST(w6_a_one_hour_conversion_with_38_waiting_is_no_stall) {
         SCENE(s, 4, USEC_NEVER, 1);
@@ -876,6 +911,8 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_so_many_hung_tasks_at_once_panic, test_w5_a_threshold_of_0_is_off_and_a_new_one_holds_at_once,
           test_w5_what_stood_still_before_the_watch_was_switched_on_is_told_a_threshold_later,
           test_w6_paused_future_and_empty_queues_are_not_stalled, test_w6_tasks_behind_a_back_off_are_not_stalled,
+          test_w6_tasks_that_wait_for_their_rate_are_not_stalled,
+          test_w6_with_a_token_a_queue_behind_a_lifeless_head_is_stalled_and_not_before,
           test_w6_a_one_hour_conversion_with_38_waiting_is_no_stall, test_w6_a_full_pool_of_long_commands_is_no_stall,
           test_w6_beyond_the_expected_runtime_it_is_one_and_not_before,
           test_cpu_time_is_life_and_the_want_of_it_a_stall, test_a_little_cpu_time_now_and_then_adds_up_to_life,
