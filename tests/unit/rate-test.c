@@ -382,6 +382,18 @@ TEST(submits_do_not_put_off_the_look) {
         ck_assert_str_eq(r->starts, "1 2");
 }
 
+TEST(a_fast_rate_is_not_looked_at_for_each_token) {
+        AHEAD(1000, SEC, 1, 100);
+        uint64_t end = engine_now(&r->engine) + SEC;
+        size_t n = 0;
+        submit_n(r, 50);
+        ck_assert_uint_eq(r->queue->n_handed, 20); /* what comes in 20 ms, and none has begun */
+        for (; engine_next_usec(&r->engine) < end; n++)
+                rig_advance(r, engine_next_usec(&r->engine) - engine_now(&r->engine));
+        ck_assert_uint_le(n, 100);
+        ck_assert_uint_ge(n, 90);
+}
+
 TEST(what_is_taken_back_has_cost_nothing_and_urgent_ones_pass_it) {
         AHEAD(1, 100 * SEC, 1, 1);
         submit_n(r, 1);
@@ -445,5 +457,5 @@ RUN_TESTS("rate", 60, test_one_in_ten_seconds_is_one_in_ten_seconds, test_a_para
           test_a_task_over_several_queues_counts_in_each_and_waits_for_each,
           test_what_was_handed_over_and_runs_for_long_does_not_hold_up_the_next,
           test_while_threads_are_long_in_coming_no_more_wait_for_them_than_may_start_at_once,
-          test_submits_do_not_put_off_the_look, test_what_is_taken_back_has_cost_nothing_and_urgent_ones_pass_it,
-          test_at_random_the_rate_holds_and_is_used)
+          test_submits_do_not_put_off_the_look, test_a_fast_rate_is_not_looked_at_for_each_token,
+          test_what_is_taken_back_has_cost_nothing_and_urgent_ones_pass_it, test_at_random_the_rate_holds_and_is_used)
