@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/workers.h"
 #include "proto/eq-types.h"
 
 enum {
@@ -47,8 +48,11 @@ typedef struct WatchPool {
         WatchName name;                                                             /* constant */
         _Atomic uint64_t n_slots_max, blocked_until_usec, blocked_reason, short_of; /* as of Pool */
         _Atomic uint64_t stall_usec;                                                /* threshold; 0: off */
-        _Atomic int64_t nice;           /* of what runs its tasks, as it was configured */
-        _Atomic uint64_t n_threads_max; /* what runs its tasks, where slots are no bound; 0: the slots do */
+        _Atomic int64_t nice;             /* of what runs its tasks, as it was configured */
+        _Atomic uint64_t n_threads_max;   /* what runs its tasks, where slots are no bound; 0: the slots do */
+        _Atomic uint64_t n_slots, n_busy; /* as of Pool */
+        _Atomic bool calls;               /* a rescuer is at work for it, or called */
+        WorkersCount threads;             /* those themselves; not the loop's */
         _Atomic bool used;
 
         struct { /* watchdog thread only */

@@ -32,6 +32,11 @@ typedef enum WorkersEvent {
         WORKERS_ALL_BUSY,      /* what workers_need() promised */
 } WorkersEvent;
 
+/* How many there are, and how many of them are idle, at this moment. */
+typedef struct WorkersCount {
+        ATOMIC(uint64_t) n, n_idle;
+} WorkersCount;
+
 typedef struct WorkersParams {
         const char *name;              /* threads are called eqw/NAME:NUMBER, cut to 15 characters */
         unsigned min, max;             /* 1..WORKERS_MAX, min up to max */
@@ -44,6 +49,8 @@ typedef struct WorkersParams {
         /* Told of changes. A thread of the workers; holds no lock; must not call workers_free(). NULL: nobody asks. */
         void (*event)(void *host, WorkersEvent ev, int error);
         void *host;
+        WorkersCount *
+                count; /* kept up to date there, for those who must not wait for a lock. Outlives them; NULL: nobody asks */
 } WorkersParams;
 
 #define WORKERS_PARAMS_DEFAULT                                                                                         \

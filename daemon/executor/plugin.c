@@ -512,6 +512,7 @@ static void set_params(PluginPool *pool, const WorkersParams *params) {
         pool->params.spin_usec = WORKERS_PARAMS_DEFAULT.spin_usec;
         pool->params.event = on_workers;
         pool->params.host = pool;
+        pool->params.count = &pool->pool->watch->threads;
         WATCH_SET(pool->pool->watch->n_threads_max, params->max); /* which bound its tasks; slots do not */
 }
 

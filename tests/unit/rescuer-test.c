@@ -94,7 +94,7 @@ static void take_all(Sim *s, SimTask *first) {
                 *slot = (Slot) { .pool = s->pool, .task = t, .reserve = s->rescuer, .announced = true };
                 slot->watch = watch_slot_new(&s->engine.watch, s->pool->watch, 1000 + s->n_fakes);
                 t->slot = slot;
-                s->pool->n_rescuing++;
+                pool_reserve_is_busy(s->pool);
                 last->next_bulk = sim_task(t);
         }
 }
@@ -268,6 +268,7 @@ static void sim_free(Sim *s) {
         s->look_usec = 0;
         while (!queue_is_empty(s->a) || !queue_is_empty(s->b))
                 run_until(s, since(s) + 100 * SEC);
+        ck_assert(!WATCH_GET(s->pool->watch->calls)); /* everything has ended, and nobody is called */
         queue_set_rescuer(s->a, NULL);
         rescuer_free(s->rescuer);
         ck_assert_uint_eq(s->n_reserved, 0);
@@ -416,6 +417,8 @@ TEST(S4_alone_the_rescuer_does_it_and_while_it_is_blocked_the_pool_is_stalled) {
         ck_assert_int_eq(s->first_stall.reason, EQ_REASON_CREATE_FAILURE);
         ck_assert_uint_ge(s->first_stall_usec, SEC);
         ck_assert_uint_le(s->first_stall_usec, 2100 * MSEC);
+        ck_assert_uint_eq(s->first_stall.creates, 1);
+        ck_assert_uint_eq(s->first_stall.calls, 1);
 }
 
 TEST(S4_the_oldest_pending_task_is_the_one_behind_the_blocked_one) {

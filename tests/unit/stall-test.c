@@ -222,6 +222,59 @@ TEST(an_eqd_that_stops_is_not_stalled) {
         ck_assert_str_eq(s->text, "");
 }
 
+/* What the loop would know as well is in the cells, for when it does not come to it. */
+TEST(a_report_says_what_its_pool_is_at) {
+        SCENE(s, 4, 0, 256);
+        submit_n(s, 3);
+        rig_set_max_active(s->rig, 3);
+        submit_n(s, 1);
+        rig_end(s->rig, s->rig->tasks[0], TASK_OK);
+        ck_assert_uint_eq(s->rig->pool->n_busy, 3);
+        pool_set_max(s->rig->pool, 3);
+        until(s, 1);
+        rig_end(s->rig, s->rig->tasks[1], TASK_OK);
+        submit_n(s, 2);
+        until(s, 4);
+        const StallReport *r = &s->first[STALL_QUEUE];
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert(r->has_pool);
+        ck_assert_str_eq(r->pool, "pool");
+        ck_assert_uint_eq(r->n_workers, 3);
+        ck_assert_uint_eq(r->n_idle, 0);
+        ck_assert_uint_eq(r->creates, 0);
+        ck_assert_uint_eq(r->calls, 0);
+        rig_end(s->rig, s->rig->tasks[2], TASK_OK);
+        rig_end(s->rig, s->rig->tasks[3], TASK_OK);
+        rig_end(s->rig, s->rig->tasks[4], TASK_OK);
+        s->rig->refuse = -EAGAIN; /* one runs, two slots are there, and no process can be made */
+        submit_n(s, 1);
+        until(s, 8);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
+        r = &s->first[STALL_POOL];
+        ck_assert_uint_eq(r->n_workers, 3);
+        ck_assert_uint_eq(r->n_idle, 2);
+        ck_assert_uint_eq(r->creates, 1);
+}
+
+TEST(threads_are_counted_as_they_are_and_not_as_slots) {
+        SCENE(s, 100, 0, 256);
+        WatchPool *p = s->rig->pool->watch;
+        WATCH_SET(p->n_threads_max, 2);
+        WATCH_SET(p->threads.n, 2);
+        submit_n(s, 3);
+        until(s, 3);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 0, 0); /* nothing waits for a slot */
+        s->stall.config.hung_usec = 3 * SEC;
+        s->rig->queue->params.hung_task = HUNG_TASK_WALL;
+        queue_set_params(s->rig->queue, &s->rig->queue->params);
+        WATCH_SET(p->threads.n_idle, 1);
+        until(s, 5);
+        ck_assert_uint_ge(s->n[STALL_HUNG][STALL_BEGIN], 1);
+        ck_assert(s->first[STALL_HUNG].has_pool);
+        ck_assert_uint_eq(s->first[STALL_HUNG].n_workers, 2);
+        ck_assert_uint_eq(s->first[STALL_HUNG].n_idle, 1);
+}
+
 /* ---- W2 ---- */
 
 static void hung_after_3(StallConfig *c) {
@@ -903,6 +956,7 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_a_backlog_counts_from_when_it_began_and_not_from_before, test_an_eqd_that_stops_is_not_stalled,
           test_a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not,
           test_a_queue_whose_workers_have_all_they_take_and_show_no_life_is_stalled_and_says_that,
+          test_a_report_says_what_its_pool_is_at, test_threads_are_counted_as_they_are_and_not_as_slots,
           test_w2_nothing_waits_no_stall_but_hung_tasks,
           test_a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall,
           test_w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on,
