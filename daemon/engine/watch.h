@@ -20,7 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "engine/workers.h"
+#include "engine/workercount.h"
 #include "proto/eq-types.h"
 
 enum {

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/inbox.h"
+#include "engine/workercount.h"
 
 typedef struct Runnable Runnable;
 struct Runnable {
@@ -31,11 +32,6 @@ typedef enum WorkersEvent {
         WORKERS_CULLED,        /* an idle one has gone */
         WORKERS_ALL_BUSY,      /* what workers_need() promised */
 } WorkersEvent;
-
-/* How many there are, and how many of them are idle, at this moment. */
-typedef struct WorkersCount {
-        ATOMIC(uint64_t) n, n_idle;
-} WorkersCount;
 
 typedef struct WorkersParams {
         const char *name;              /* threads are called eqw/NAME:NUMBER, cut to 15 characters */
