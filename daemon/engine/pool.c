@@ -109,15 +109,16 @@ static void trim_slots(Pool *p) {
 static void take_slot(Pool *p, Slot *slot, Task *t) {
         list_remove(&slot->link);
         p->n_busy++;
-        WATCH_SET(p->watch->n_busy, p->n_busy);
         slot->task = t;
-        slot->started_usec = p->last_start_usec = t->queue->last_start_usec = engine_now(p->engine);
+        uint64_t now = engine_now(p->engine);
+        WatchSlot *c = slot->watch;
+        slot->started_usec = p->last_start_usec = t->queue->last_start_usec = now;
         slot->announced = false;
         t->slot = slot;
 
-        WATCH_SET(slot->watch->queue, t->queue->watch);
-        WATCH_SET(slot->watch->seq, t->seq);
-        WATCH_PUBLISH(slot->watch->started_usec, slot->started_usec);
+        WATCH_SET(c->queue, t->queue->watch);
+        WATCH_SET(c->seq, t->seq);
+        WATCH_PUBLISH(c->started_usec, now);
 }
 
 static void settle_idle(Pool *p) {
@@ -146,16 +147,16 @@ void pool_reserve_is_free(Pool *p) {
 }
 
 void pool_release(Pool *p, Slot *slot) {
+        WatchSlot *c = slot->watch;
         slot->task->slot = NULL;
         slot->task = NULL;
-        WATCH_SET(slot->watch->started_usec, 0);
-        WATCH_SET(slot->watch->life, NULL);
+        WATCH_SET(c->started_usec, 0);
+        WATCH_SET(c->life, NULL);
         if (slot->reserve) {
                 pool_reserve_is_free(p);
                 return;
         }
         p->n_busy--;
-        WATCH_SET(p->watch->n_busy, p->n_busy);
         list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
         settle_idle(p);
 }

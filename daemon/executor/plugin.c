@@ -778,7 +778,9 @@ void plugin_executor_set_pressed(PluginExecutor *x, bool pressed) {
 }
 
 void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning) {
-        store_relaxed(&x->hog_usec, thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE);
+        uint64_t hog = thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE;
+        store_relaxed(&x->hog_usec, hog);
+        store_relaxed(&x->look_usec, MIN(hog, PLUGIN_READ_USEC - 1));
         store_relaxed(&x->hog_warning, warning);
 }
 

@@ -296,6 +296,8 @@ TEST(w2_nothing_waits_no_stall_but_hung_tasks) {
         ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 4, 4);
         ck_assert_uint_eq(n_stalls(s), 0);
         ck_assert_between((double)s->last.stuck_usec / SEC, 3.0, 4.0);
+        ck_assert_uint_eq(s->last.n_workers, 4);
+        ck_assert_uint_eq(s->last.n_idle, 0);
 }
 
 TEST(a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall) {
