@@ -11,7 +11,7 @@
 
 #include "engine/queue.h"
 
-/* ---- for queue.c ---- */
+/* ---- for the files of the queue ---- */
 
 /* Has the queue a token for one more? */
 bool rate_has_token(const Queue *q);
