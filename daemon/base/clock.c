@@ -3,22 +3,16 @@
 
 #include "base/clock.h"
 
-#include <time.h>
-
-static uint64_t read_clock(clockid_t id) {
-        struct timespec ts;
-        (void)clock_gettime(id, &ts); /* cannot fail for these clocks and a valid pointer */
-        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
-}
-
 static uint64_t system_monotonic(const Clock *c) {
         (void)c;
-        return read_clock(CLOCK_MONOTONIC);
+        return clock_system_usec();
 }
 
 static uint64_t system_realtime(const Clock *c) {
+        struct timespec ts;
         (void)c;
-        return read_clock(CLOCK_REALTIME);
+        (void)clock_gettime(CLOCK_REALTIME, &ts);
+        return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
 }
 
 const Clock clock_system = { .monotonic = system_monotonic, .realtime = system_realtime };

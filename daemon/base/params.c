@@ -20,6 +20,7 @@ typedef union Member {
         uint64_t number;
         bool flag;
         unsigned word;
+        ParamRate rate;
         char *text;
         ParamId id;
         ParamAccess access;
@@ -221,6 +222,16 @@ static const char *skip_blanks(const char *p) {
         return p;
 }
 
+#define UNIT_LETTERS "abcdefghijklmnopqrstuvwxyz"
+
+/* The one of n letters at p; ELEMENTSOF(durations): there is none. */
+static size_t unit_at(const char *p, size_t n) {
+        size_t i = 0;
+        while (i < ELEMENTSOF(durations) && (strlen(durations[i].name) != n || strncmp(durations[i].name, p, n) != 0))
+                i++;
+        return i;
+}
+
 /* One `10s` at *p, added to *total. 0, -EINVAL or -ERANGE. */
 static int read_duration_part(const char **p, uint64_t *total) {
         uint64_t u = 0;
@@ -229,9 +240,7 @@ static int read_duration_part(const char **p, uint64_t *total) {
                 return r;
         *p = skip_blanks(*p);
 
-        size_t n = strspn(*p, "abcdefghijklmnopqrstuvwxyz"), i = 0;
-        while (i < ELEMENTSOF(durations) && (strlen(durations[i].name) != n || strncmp(durations[i].name, *p, n) != 0))
-                i++;
+        size_t n = strspn(*p, UNIT_LETTERS), i = unit_at(*p, n);
         if (i == ELEMENTSOF(durations))
                 return -EINVAL;
         *p = skip_blanks(*p + n);
@@ -282,6 +291,61 @@ static void usec_range(const Param *p, char *ret, size_t size) {
         usec_print_number(p->min, min, sizeof(min));
         usec_print_number(p->max, max, sizeof(max));
         snprintf(ret, size, "%s..%s, such as 500ms, 10s, 1h30m, 2d", min, max);
+}
+
+/* ---- rates ---- */
+
+enum { RATE_DAYS_MAX = 31 };
+
+/* How many, a slash, and a duration, of which a missing number is 1. */
+static int rate_read(const Input *in, Member *ret) {
+        const char *p = in->text;
+        ParamRate rate = { 0 };
+
+        if (strcmp(p, "infinity") == 0) {
+                ret->rate = rate;
+                return 0;
+        }
+        int r = read_digits(&p, &rate.n), k;
+        p = skip_blanks(p);
+        if (r == -EINVAL || *p != '/')
+                return refuse(in, "is no rate");
+        p = skip_blanks(p + 1);
+        size_t i = unit_at(p, strspn(p, UNIT_LETTERS));
+        if (isalpha((unsigned char)*p) && i < ELEMENTSOF(durations)) {
+                rate.per_usec = durations[i].factor;
+                p = skip_blanks(p + strlen(durations[i].name));
+        }
+        while (*p != '\0') {
+                k = read_duration_part(&p, &rate.per_usec);
+                if (k == -EINVAL)
+                        return refuse(in, "is no rate");
+                r = r < 0 ? r : k;
+        }
+        if (rate.per_usec == 0)
+                return refuse(in, "is no rate");
+        if (r < 0 || rate.n < in->row->min || rate.n > in->row->max || rate.per_usec < USEC_PER_MSEC ||
+            rate.per_usec > RATE_DAYS_MAX * durations[0].factor)
+                return refuse(in, "is out of range");
+        ret->rate = rate;
+        return 0;
+}
+
+/* "10/s" rather than "10/1s". */
+static void rate_print(const Param *p, const Member *m, char *ret, size_t size) {
+        char per[64];
+        if (m->rate.n == 0) {
+                snprintf(ret, size, "infinity");
+                return;
+        }
+        usec_print_number(m->rate.per_usec, per, sizeof(per));
+        bool is_one = *per == '1' && strpbrk(per + 1, "0123456789") == NULL;
+        snprintf(ret, size, "%llu/%s", (unsigned long long)m->rate.n, per + is_one);
+}
+
+static void rate_range(const Param *p, char *ret, size_t size) {
+        snprintf(ret, size, "%llu..%llu in 1ms..%dd, such as 10/s, 100/m, 1/10s, or infinity",
+                 (unsigned long long)p->min, (unsigned long long)p->max, RATE_DAYS_MAX);
 }
 
 /* ---- words ---- */
@@ -526,6 +590,7 @@ static const Kind kinds[_PARAM_TYPE_MAX] = {
         [PARAM_USEC] = { sizeof(uint64_t), usec_read, usec_print, usec_range, NULL, NULL },
         [PARAM_BOOL] = { sizeof(bool), bool_read, bool_print, bool_range, NULL, NULL },
         [PARAM_ENUM] = { sizeof(unsigned), enum_read, enum_print, enum_range, NULL, NULL },
+        [PARAM_RATE] = { sizeof(ParamRate), rate_read, rate_print, rate_range, NULL, NULL },
         [PARAM_OCTAL] = { sizeof(uint64_t), octal_read, octal_print, octal_range, NULL, NULL },
         [PARAM_TEXT] = { sizeof(char *), text_read, text_print, text_range, text_clear, text_copy },
         [PARAM_USER] = { sizeof(ParamId), id_read, id_print, id_range, id_clear, id_copy },

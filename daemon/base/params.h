@@ -13,13 +13,14 @@
  *           a bare number is seconds
  *   BOOL    yes no true false on off 1 0              bool name
  *   ENUM    one of the words of `unit`                unsigned name, the index of the word
+ *   RATE    10/s 100/min 1/10s, or infinity           ParamRate name
  *   OCTAL   file mode                                 uint64_t name
  *   TEXT    at most `max` bytes                       char *name, NULL: not set
  *   USER    name or number of a user                  ParamId name
  *   GROUP   name or number of a group                 ParamId name
  *   ACCESS  users and @groups, at most `max` of them  ParamAccess name
  *
- * min and max bound numbers; for UINT and USEC max UINT64_MAX allows infinity. `settable`: may be changed while eqd runs.
+ * min and max bound numbers, of a RATE the first one; for UINT and USEC max UINT64_MAX allows infinity. `settable`: may be changed while eqd runs.
  *
  * A struct is filled by params_init(), its members changed by param_set(), and it ends with params_deinit(). No function
  * here keeps state or blocks, but for what a ParamLookup does. */
@@ -46,6 +47,7 @@ typedef enum ParamType {
         PARAM_USEC,
         PARAM_BOOL,
         PARAM_ENUM,
+        PARAM_RATE,
         PARAM_OCTAL,
         PARAM_TEXT,
         PARAM_USER,
@@ -53,6 +55,11 @@ typedef enum ParamType {
         PARAM_ACCESS,
         _PARAM_TYPE_MAX,
 } ParamType;
+
+/* So many in so much time. Infinity: { 0 } */
+typedef struct ParamRate {
+        uint64_t n, per_usec;
+} ParamRate;
 
 /* A user or group as it was written, and its number. Not set: { NULL, PARAM_NO_ID }. */
 typedef struct ParamId {
@@ -102,6 +109,7 @@ typedef struct ParamLookup {
 #define PARAM_FIELD_USEC(name) uint64_t name##_usec;
 #define PARAM_FIELD_BOOL(name) bool name;
 #define PARAM_FIELD_ENUM(name) unsigned name;
+#define PARAM_FIELD_RATE(name) ParamRate name;
 #define PARAM_FIELD_OCTAL(name) uint64_t name;
 #define PARAM_FIELD_TEXT(name) char *name;
 #define PARAM_FIELD_USER(name) ParamId name;
@@ -113,6 +121,7 @@ typedef struct ParamLookup {
 #define PARAM_MEMBER_USEC(name) name##_usec
 #define PARAM_MEMBER_BOOL(name) name
 #define PARAM_MEMBER_ENUM(name) name
+#define PARAM_MEMBER_RATE(name) name
 #define PARAM_MEMBER_OCTAL(name) name
 #define PARAM_MEMBER_TEXT(name) name
 #define PARAM_MEMBER_USER(name) name

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "engine/rate.h"
 
 #define GENERATION_MAX ((UINT64_C(1) << 33) - 1)
 
@@ -27,6 +28,7 @@ int engine_init(Engine *e, const Clock *clock, const EngineHooks *hooks, void *h
                 .hooks = hooks,
                 .host = host,
                 .due = HEAP_NULL,
+                .throttled = HEAP_NULL,
                 .next_armed_usec = USEC_NEVER,
                 .rescue = RESCUE_PARAMS_DEFAULT,
         };
@@ -50,6 +52,7 @@ void engine_deinit(Engine *e) {
                 free(e->slot_numbers[kind].free);
         free(e->slots);
         heap_done(&e->due);
+        heap_done(&e->throttled);
         watch_deinit(&e->watch);
         *e = (Engine) { 0 };
 }
@@ -96,6 +99,9 @@ static int grow_table(Engine *e, size_t n) {
 }
 
 int engine_add_queue(Engine *e, Queue *q) {
+        int r = rate_add_queue(e);
+        if (r < 0)
+                return r;
         for (;;) {
                 while (e->first_free) {
                         size_t i = take_free(e);
@@ -108,7 +114,7 @@ int engine_add_queue(Engine *e, Queue *q) {
                 }
                 if (e->n_slots == ENGINE_QUEUES_MAX)
                         return -ENOSPC;
-                int r = grow_table(e, MAX(e->n_slots + 1, (size_t)16));
+                r = grow_table(e, MAX(e->n_slots + 1, (size_t)16));
                 if (r < 0)
                         return r;
         }
@@ -120,6 +126,7 @@ void engine_remove_queue(Engine *e, Queue *q) {
         e->slots[i].queue = NULL;
         put_free(e, i);
         e->n_queues--;
+        rate_remove_queue(q);
 }
 
 /* The slot that the id names, made if need be. */
@@ -137,6 +144,8 @@ static int slot_for(Engine *e, uint64_t id, EngineSlot **ret) {
 int engine_restore_queue(Engine *e, Queue *q) {
         EngineSlot *slot;
         int r = slot_for(e, q->id, &slot);
+        if (r >= 0)
+                r = rate_add_queue(e);
         if (r < 0)
                 return r;
         if (slot->queue || slot->generation >= q->id >> ENGINE_SLOT_BITS)
@@ -245,7 +254,7 @@ void engine_disarm_task(Engine *e, Task *t) {
 
 uint64_t engine_next_usec(const Engine *e) {
         const HeapItem *item = heap_peek(&e->due);
-        uint64_t usec = item ? item->key : USEC_NEVER;
+        uint64_t usec = MIN(item ? item->key : USEC_NEVER, rate_due_usec(e));
         LIST_FOREACH (link, &e->pools) {
                 const Pool *p = LIST_ENTRY(link, Pool, link);
                 if (p->blocked_until_usec != 0)
@@ -264,6 +273,7 @@ uint64_t engine_run_due(Engine *e) {
                 Task *t = HEAP_ENTRY(item, Task, due_item);
                 queue_task_due(t->queue, t);
         }
+        rate_run_due(e, now);
         e->n_holds--;
         LIST_FOREACH (link, &e->pools) {
                 Pool *p = LIST_ENTRY(link, Pool, link);
@@ -316,6 +326,7 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
         pool_release(p, slot); /* only now: the details may be in it */
         if (result->verdict == TASK_NOT_STARTED) {
                 t->attempt--;
+                rate_put_back(q);
                 if (slot->reserve)
                         rescue_not_started(slot, q, t);
                 else if (was_cleared)

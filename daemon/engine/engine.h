@@ -80,8 +80,9 @@ struct Engine {
         const Clock *clock;
         const EngineHooks *hooks;
         void *host;
-        List pools; /* of Pool::link */
-        Heap due;   /* of Task::due_item; room for n_tasks is reserved */
+        List pools;     /* of Pool::link */
+        Heap due;       /* of Task::due_item; room for n_tasks is reserved */
+        Heap throttled; /* of Queue::rate_item; room for n_queues is reserved */
         SlotNumbers slot_numbers[_POOL_KIND_MAX];
         List rescuers; /* of Rescuer::link */
         RescueParams rescue;
@@ -118,9 +119,9 @@ int engine_task_stop(Engine *e, Task *t, int signal, uint64_t grace_usec);
 void engine_task_cleared(Engine *e, Task *t);
 void engine_task_uncleared(Engine *e, Task *t);
 
-/* Monotonic time of the next due task or end of a pool's block, UINT64_MAX: none. */
+/* Monotonic time of the next due task, token of a queue's rate, or end of a pool's block, UINT64_MAX: none. */
 uint64_t engine_next_usec(const Engine *e);
-/* Delays that are over, back-offs, expiries, pools that were blocked. What is due takes its place before anything starts.
+/* Delays that are over, back-offs, expiries, rates, pools that were blocked. What is due takes its place before anything starts.
  * Returns the next time, as engine_next_usec(). */
 uint64_t engine_run_due(Engine *e);
 

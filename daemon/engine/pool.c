@@ -38,6 +38,7 @@ int pool_new(Engine *e, const char *name, PoolKind kind, Executor *executor, siz
 
 static void free_slot(Pool *p, Slot *slot) {
         Slot *last = p->slots[--p->n_slots];
+        WATCH_SET(p->watch->n_slots, p->n_slots);
         p->slots[slot->place] = last;
         last->place = slot->place;
         list_remove(&slot->link);
@@ -93,6 +94,7 @@ static int add_slot(Pool *p) {
         slot->pool = p;
         slot->place = p->n_slots;
         p->slots[p->n_slots++] = slot;
+        WATCH_SET(p->watch->n_slots, p->n_slots);
         list_init(&slot->link);
         list_append(&p->idle, &slot->link);
         return 0;
@@ -108,13 +110,15 @@ static void take_slot(Pool *p, Slot *slot, Task *t) {
         list_remove(&slot->link);
         p->n_busy++;
         slot->task = t;
-        slot->started_usec = p->last_start_usec = t->queue->last_start_usec = engine_now(p->engine);
+        uint64_t now = engine_now(p->engine);
+        WatchSlot *c = slot->watch;
+        slot->started_usec = p->last_start_usec = t->queue->last_start_usec = now;
         slot->announced = false;
         t->slot = slot;
 
-        WATCH_SET(slot->watch->queue, t->queue->watch);
-        WATCH_SET(slot->watch->seq, t->seq);
-        WATCH_PUBLISH(slot->watch->started_usec, slot->started_usec);
+        WATCH_SET(c->queue, t->queue->watch);
+        WATCH_SET(c->seq, t->seq);
+        WATCH_PUBLISH(c->started_usec, now);
 }
 
 static void settle_idle(Pool *p) {
@@ -122,22 +126,38 @@ static void settle_idle(Pool *p) {
                 p->engine->hooks->pool_idle(p->engine->host, p);
 }
 
+static void show_rescue(const Pool *p) {
+        WATCH_SET(p->watch->calls, p->mayday_usec != 0 || p->n_rescuing > 0);
+}
+
+void pool_set_mayday(Pool *p, uint64_t usec) {
+        p->mayday_usec = usec;
+        show_rescue(p);
+}
+
+void pool_reserve_is_busy(Pool *p) {
+        p->n_rescuing++;
+        show_rescue(p);
+}
+
 void pool_reserve_is_free(Pool *p) {
         p->n_rescuing--;
+        show_rescue(p);
         settle_idle(p);
 }
 
 void pool_release(Pool *p, Slot *slot) {
+        WatchSlot *c = slot->watch;
         slot->task->slot = NULL;
         slot->task = NULL;
-        WATCH_SET(slot->watch->started_usec, 0);
-        WATCH_SET(slot->watch->life, NULL);
-        if (slot->reserve)
-                p->n_rescuing--;
-        else {
-                p->n_busy--;
-                list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
+        WATCH_SET(c->started_usec, 0);
+        WATCH_SET(c->life, NULL);
+        if (slot->reserve) {
+                pool_reserve_is_free(p);
+                return;
         }
+        p->n_busy--;
+        list_insert_before(p->idle.next, &slot->link); /* its memory is the warmest */
         settle_idle(p);
 }
 

@@ -125,7 +125,9 @@ void pool_tell_not_started(Engine *e, Task *t);               /* the host: it is
 void pool_queue_changed(Pool *p, Queue *q); /* its runnability may have: enters or leaves the scheduling class */
 void pool_announce(Pool *p, Slot *slot);    /* tells the host that the slot's task started, unless it was told */
 void pool_release(Pool *p, Slot *slot);     /* its task ended */
-void pool_reserve_is_free(Pool *p);         /* one that has helped */
+void pool_set_mayday(Pool *p, uint64_t usec);
+void pool_reserve_is_busy(Pool *p); /* one more is at work for the pool */
+void pool_reserve_is_free(Pool *p); /* one that was */
 /* After its executor refused a task, or no slot could be made: for RescueParams::create_cooldown_usec, unless it is blocked
  * already. error: what the system said, negative errno; 0: it was not that. */
 void pool_cool_down(Pool *p, eq_reason reason, int error);

@@ -26,6 +26,7 @@
 #include "engine/barrier.h"
 #include "engine/engine.h"
 #include "engine/pool.h"
+#include "engine/rate.h"
 #include "engine/rescuer.h"
 
 static const TaskWhere line_where[_QUEUE_LINE_MAX] = {
@@ -51,8 +52,10 @@ static bool is_at_barrier(const Queue *q) {
         return t->part == TASK_TOKEN || (t != q->held && barrier_waits_for(t, &ignored));
 }
 
+/* What waits for a token waits for a time, too. */
 void queue_show(const Queue *q) {
-        WATCH_SET(q->watch->n_ready, is_backing_off(q) || is_at_barrier(q) ? 0 : q->n_queued - q->n_handed);
+        bool waits = is_backing_off(q) || is_at_barrier(q) || !rate_allows(q);
+        WATCH_SET(q->watch->n_ready, waits ? 0 : q->n_queued - q->n_handed);
 }
 
 static void show_params(const Queue *q) {
@@ -89,6 +92,8 @@ static int make(Engine *e, Pool *pool, const char *name, const QueueParams *para
         list_init(&q->drainers);
         list_init(&q->joiners);
         list_init(&q->flushers);
+        q->rate_item = (HeapItem)HEAP_ITEM_NULL;
+        rate_follow(q);
 
         q->watch = watch_queue_new(&e->watch);
         if (!q->watch)
@@ -140,6 +145,7 @@ void queue_set_params(Queue *q, const QueueParams *params) {
         queue_enter(q);
         q->has_room = q->has_room || params->max_tasks > q->params.max_tasks || params->max_bytes > q->params.max_bytes;
         q->params = *params;
+        rate_follow(q);
         show_params(q);
         queue_leave(q);
 }
@@ -253,6 +259,7 @@ void queue_leave(Queue *q) {
         List over;
         list_init(&over);
         queue_show(q);
+        rate_settle(q);
         queue_collect_waiters(q, &over);
         pool_queue_changed(pool, q);
         Pool *other = tell_barrier(q);
@@ -287,6 +294,8 @@ void queue_place(Queue *q, Task *t) {
                 engine_arm_task(q->engine, t);
         if (line != QUEUE_DEFERRED && q->n_handed > 0 && t->seq < q->last_handed_seq[t->lane])
                 queue_recall_after(q, t);
+        else if (line == QUEUE_READY && t->lane == TASK_LANE_URGENT && q->n_handed > 0 && !rate_allows(q))
+                queue_recall(q); /* it needs a token that one of them has */
 }
 
 void queue_unplace(Queue *q, Task *t) {
@@ -671,7 +680,7 @@ bool queue_stands_at(const Queue *q, const Task *t, const Task **ret_by) {
                             : !list_is_empty(&q->handed)  ? LIST_ENTRY(q->handed.next, Task, link)
                                                           : queue_next(q);
         *ret_by = first && first != t ? barrier_task(first) : NULL;
-        return first == t && q->pauses == 0;
+        return first == t && q->pauses == 0 && (!task_is_pending(t) || rate_allows(q));
 }
 
 /* ---- control ---- */

@@ -13,8 +13,11 @@
  *
  * All calls: loop, unless stated. Nothing blocks. Calls may start tasks, and call hooks and waiters, before they return. */
 
+#include "base/heap.h"
 #include "base/list.h"
+#include "base/params.h"
 #include "base/util.h"
+#include "engine/bucket.h"
 #include "engine/task.h"
 #include "engine/taskline.h"
 
@@ -35,6 +38,8 @@ typedef struct QueueParams {
         uint64_t stall_thresh_usec, expected_runtime_usec; /* UINT64_MAX: infinity */
         unsigned hung_task;                                /* HungTask */
         unsigned rescuer, rescue_on;                       /* RescuerMode, RescueOn */
+        ParamRate rate;                                    /* of starts; zero: as many as there are */
+        uint64_t rate_burst;
 } QueueParams;
 
 /* Positive: a condition for the direct caller. */
@@ -93,6 +98,9 @@ struct Queue {
         List flushers;          /* of QueueWaiter, by mark */
         uint64_t n_pushed;      /* Task::accepted of the last one pushed */
         uint64_t n_flushing;    /* sum of QueueWaiter::n_left */
+
+        Bucket bucket;      /* of starts; rate.c's */
+        HeapItem rate_item; /* Engine::throttled, while it waits for a token */
 
         const Task *held; /* a task over several queues that runs, or its token here: nothing else starts */
 

@@ -5,6 +5,7 @@
 
 #include "engine/barrier.h"
 #include "engine/pool.h"
+#include "engine/rate.h"
 
 static eq_reason wait_reason(uint8_t wait) {
         static const struct {
@@ -62,6 +63,8 @@ eq_reason queue_reason(const Queue *q, const Task *t, const Task **ret_by) {
         eq_reason common = common_reason(q, by);
         if (common != EQ_REASON_NONE)
                 return common;
+        if (t->where != TASK_IN_HANDED && !rate_allows(q))
+                return EQ_REASON_RATE;
         const Task *before = queue_backoff_before(q, t);
         if (before) {
                 *by = barrier_task(before);

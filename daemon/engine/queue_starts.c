@@ -9,6 +9,7 @@
 #include "engine/barrier.h"
 #include "engine/engine.h"
 #include "engine/pool.h"
+#include "engine/rate.h"
 #include "engine/rescuer.h"
 
 /* ---- handed over ---- */
@@ -90,7 +91,8 @@ Task *queue_first_handed(const Queue *q, TaskLane lane) {
 
 static bool has_place(const Queue *q) {
         return q->pauses == 0 && !q->held && q->blocked == EQ_REASON_NONE &&
-               q->n_running + q->n_handed < MAX(q->params.max_active, q->clears ? 0 : (uint64_t)q->n_ahead);
+               q->n_running + q->n_handed < MAX(q->params.max_active, q->clears ? 0 : (uint64_t)q->n_ahead) &&
+               rate_allows(q);
 }
 
 static bool may_start(const Queue *q) {
@@ -113,6 +115,7 @@ bool queue_has_startable(const Queue *q) {
 
 void queue_start_running(Queue *q, Task *t) {
         engine_disarm_task(q->engine, t);
+        rate_take(q, t);
         task_set_state(t, TASK_EV_START);
         t->attempt += t->attempt < UINT16_MAX;
         t->where = TASK_IN_RUNNING;
@@ -219,6 +222,7 @@ void queue_unclaim(Queue *q, Task *t) {
                 return;
         }
         t->attempt--;
+        rate_put_back(q);
         queue_task_ended(q, t, TASK_EV_RETURN, 0);
 }
 

@@ -107,7 +107,7 @@ static bool workers_are_in_need(Pool *p, bool *ret_full) {
         }
         p->is_quiet = why == EQ_REASON_NONE;
         if (p->is_quiet)
-                p->mayday_usec = 0; /* the next need is a new one */
+                pool_set_mayday(p, 0); /* the next need is a new one */
         *ret_full = why == EQ_REASON_POOL_FULL;
         return !p->is_quiet;
 }
@@ -218,7 +218,7 @@ static void take(Rescuer *r, Queue *q, Task *t, uint64_t now) {
         slot->started_usec = now;
         slot->announced = false;
         t->slot = slot;
-        q->pool->n_rescuing++;
+        pool_reserve_is_busy(q->pool);
         WATCH_SET(slot->watch->pool, q->pool->watch);
         WATCH_SET(slot->watch->queue, q->watch);
         WATCH_SET(slot->watch->seq, t->seq);
@@ -288,7 +288,7 @@ static void help(Rescuer *r, Queue *q) {
         r->helped = q;
         r->n_turn++;
         r->slot.pool = q->pool;
-        q->pool->n_rescuing++;
+        pool_reserve_is_busy(q->pool);
         r->executor->ops->help(r->executor, &r->slot, q);
 }
 
@@ -380,7 +380,7 @@ void rescue_queue_changed(Queue *q) {
 }
 
 static void arm(Pool *p, uint64_t usec) {
-        p->mayday_usec = usec;
+        pool_set_mayday(p, usec);
         engine_arm(p->engine, usec);
 }
 
@@ -403,7 +403,7 @@ static void look(Pool *p) {
                 if (p->mayday_usec == 0 && !p->is_quiet)
                         arm(p, engine_now(p->engine) + p->engine->rescue.mayday_initial_usec);
         } else if (!any || !is_in_need(any, &full))
-                p->mayday_usec = 0;
+                pool_set_mayday(p, 0);
         else if (p->mayday_usec == 0 || p->need_is_full != full) {
                 uint64_t first = engine_now(p->engine) + p->engine->rescue.mayday_initial_usec;
                 p->need_is_full = full;
@@ -456,7 +456,7 @@ static void call_remote(Pool *p, uint64_t now) {
                 }
                 next = MIN(next, usec);
         }
-        p->mayday_usec = 0;
+        pool_set_mayday(p, 0);
         if (next != USEC_NEVER)
                 arm(p, next);
 }
@@ -466,7 +466,7 @@ static bool call_all(Pool *p, uint64_t now) {
         const Queue *any = list_is_empty(&p->callers) ? NULL : LIST_ENTRY(p->callers.next, Queue, rescue_link);
         bool full;
         if (!any || !is_in_need(any, &full)) {
-                p->mayday_usec = 0;
+                pool_set_mayday(p, 0);
                 return false;
         }
         p->need_is_full = full;

@@ -200,6 +200,20 @@ static bool flight_read(WatchSlot *c, Flight *ret) {
         return WATCH_GET(c->started_usec) == started;
 }
 
+/* What it is at. n_taken: of its slots. Numbers that belong together may be of two moments. */
+static void fill_pool(const Stall *s, const WatchPool *p, uint64_t n_taken, StallReport *r) {
+        bool has_threads = WATCH_GET(p->n_threads_max) > 0;
+        uint64_t n = WATCH_GET(p->n_slots);
+        bool is_blocked = WATCH_GET(p->blocked_until_usec) > s->now_usec;
+        watch_name_get(&p->name, r->pool);
+        r->has_pool = true;
+        r->n_workers = has_threads ? WATCH_GET(p->threads.n) : n;
+        r->n_idle = has_threads ? MIN(WATCH_GET(p->threads.n_idle), r->n_workers) : n - MIN(n_taken, n);
+        r->creates = WATCH_GET(p->short_of) == EQ_REASON_CREATE_FAILURE ||
+                     (is_blocked && WATCH_GET(p->blocked_reason) == EQ_REASON_CREATE_FAILURE);
+        r->calls = WATCH_GET(p->calls);
+}
+
 static void fill_where(const WatchSlot *c, StallReport *r) {
         bool rescued;
         r->pid = WATCH_GET(c->pid);
@@ -210,7 +224,7 @@ static void fill_flight(const Stall *s, const Flight *f, StallReport *r) {
         r->queue_id = WATCH_GET(f->queue->id);
         watch_name_get(&f->queue->name, r->queue);
         watch_name_get(&f->queue->name, r->task_queue);
-        watch_name_get(&f->pool->name, r->pool);
+        fill_pool(s, f->pool, f->pool->judge.n_taken_before, r); /* of this look they are being counted */
         r->seq = f->seq;
         r->task_usec = since_usec(f->begun_usec, s->now_usec);
         fill_where(f->slot, r);
@@ -312,8 +326,9 @@ static void judge_hung(Stall *s, const Flight *f) {
 static void pool_refresh(const Stall *s, WatchPool *p) {
         if (p->judge.tick == s->tick)
                 return;
+        p->judge.n_taken_before = p->judge.tick == s->tick - 1 ? p->judge.n_taken : 0;
         p->judge.tick = s->tick;
-        p->judge.n_busy = p->judge.n_startable = 0;
+        p->judge.n_busy = p->judge.n_startable = p->judge.n_taken = 0;
         p->judge.waiting = NULL;
         p->judge.stale = NULL;
 }
@@ -366,6 +381,7 @@ static void look_at_slots(Stall *s) {
                 look_for_life(s, &f);
                 pool_refresh(s, f.pool);
                 queue_refresh(s, f.queue);
+                f.pool->judge.n_taken += !WATCH_GET(c->reserve);
                 if (f.begun_usec == 0) { /* claimed ahead: nobody may forget it behind a task that blocks */
                         f.queue->judge.n_handed++;
                         continue;
@@ -484,7 +500,7 @@ static void judge_pool(Stall *s, WatchPool *p) {
         if (!v.waits && p->judge.episode.number == 0)
                 return;
         StallReport r = report_new(s, STALL_POOL);
-        watch_name_get(&p->name, r.pool);
+        fill_pool(s, p, p->judge.n_taken, &r);
         r.reason = pool_stall_reason(p);
         r.n_slots = watch_pool_limit(p);
         r.nice = WATCH_GET(p->nice);
@@ -523,7 +539,8 @@ static void judge_queue(Stall *s, WatchQueue *q) {
         const WatchSlot *slot = NULL;
         StallReport r = report_new(s, STALL_QUEUE);
         fill_queue(s, q, &r);
-        watch_name_get(&((WatchPool *)WATCH_GET(q->pool))->name, r.pool);
+        const WatchPool *p = WATCH_GET(q->pool);
+        fill_pool(s, p, p->judge.n_taken, &r);
         bool waits = q->judge.waited && stall != 0 && queue_waits_for(q, &r, &slot);
         Verdict v = { .waits = waits,
                       .since_usec = MAX(q->judge.progress_usec, slot ? slot->judge.life_usec : 0),

@@ -79,6 +79,9 @@ typedef struct StallReport {
         uint64_t n_inactive;         /* of n_ready: behind max_active */
         uint64_t n_slots;            /* of a pool */
         int64_t nice;                /* of a pool */
+        bool has_pool;               /* what follows is known: of the pool that is named */
+        uint64_t n_workers, n_idle;  /* threads, or slots that were made */
+        uint64_t creates, calls;     /* 1: it tries to make one; 1: a rescuer is at work, or called. Else 0 */
 } StallReport;
 
 typedef struct StallHooks {

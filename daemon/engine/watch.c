@@ -126,6 +126,10 @@ WatchPool *watch_pool_new(Watch *w, const char *name, size_t n_slots_max) {
         WATCH_STORE(c->short_of, EQ_REASON_NONE);
         WATCH_STORE(c->stall_usec, 0);
         WATCH_STORE(c->nice, 0);
+        WATCH_STORE(c->n_slots, 0);
+        WATCH_STORE(c->calls, false);
+        WATCH_STORE(c->threads.n, 0);
+        WATCH_STORE(c->threads.n_idle, 0);
         WATCH_STORE(c->used, true);
         table_show(&w->pools, c);
         return c;

@@ -20,6 +20,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "engine/workercount.h"
 #include "proto/eq-types.h"
 
 enum {
@@ -49,6 +50,9 @@ typedef struct WatchPool {
         _Atomic uint64_t stall_usec;                                                /* threshold; 0: off */
         _Atomic int64_t nice;           /* of what runs its tasks, as it was configured */
         _Atomic uint64_t n_threads_max; /* what runs its tasks, where slots are no bound; 0: the slots do */
+        _Atomic uint64_t n_slots;       /* as of Pool */
+        _Atomic bool calls;             /* a rescuer is at work for it, or called */
+        WorkersCount threads;           /* those themselves; not the loop's */
         _Atomic bool used;
 
         struct { /* watchdog thread only */
@@ -57,16 +61,18 @@ typedef struct WatchPool {
                 bool watched;  /* it had a threshold then */
                 uint64_t tick; /* the numbers below are of this one */
                 uint64_t n_busy, n_startable;
-                struct WatchQueue *waiting; /* a queue that could start something: the one that waits longest */
-                struct WatchSlot *stale;    /* its task in flight that showed life longest ago */
+                uint64_t n_taken, n_taken_before; /* its slots with a task, begun or not; at the look before */
+                struct WatchQueue *waiting;       /* a queue that could start something: the one that waits longest */
+                struct WatchSlot *stale;          /* its task in flight that showed life longest ago */
                 WatchEpisode episode;
         } judge;
 } WatchPool;
 
 typedef struct WatchQueue {
-        _Atomic uint64_t id;      /* 0: none */
-        _Atomic uint64_t n_ready; /* eligible, not behind a back-off, in no slot; of the others the slots say it */
-        _Atomic uint64_t n_ends;  /* changes when tasks end */
+        _Atomic uint64_t
+                n_ready; /* eligible, not behind a back-off, in no slot; of the others the slots say it. Written most, so first */
+        _Atomic uint64_t id;     /* 0: none */
+        _Atomic uint64_t n_ends; /* changes when tasks end */
         _Atomic uint64_t max_active;
         _Atomic bool paused;
         bool in_judgement;         /* watchdog thread only: it waited at the last look, or is stalled */

@@ -316,16 +316,27 @@ static void idle_asleep(Workers *ws, Worker *w) {
                 answer_bell(ws);
 }
 
+/* So many more, and idle ones. The lock is held. */
+static void count_workers(Workers *ws, int n, int n_idle) {
+        WorkersCount *count = ws->params.count;
+        ws->n_workers += (unsigned)n;
+        ws->n_idle += (unsigned)n_idle;
+        if (!count)
+                return;
+        store_relaxed(&count->n, ws->n_workers);
+        store_relaxed(&count->n_idle, ws->n_idle);
+}
+
 /* Nothing to run. The lock is held, and given up meanwhile. */
 static void idle(Workers *ws, Worker *w) {
         uint64_t since_usec = now_usec();
-        ws->n_idle++;
+        count_workers(ws, 0, 1);
         if (may_look_out(ws))
                 idle_looking_out(ws, since_usec);
         if (!has_more(ws) && !is_over(ws, w))
                 idle_asleep(ws, w);
         if (!w->dismissed)
-                ws->n_idle--;
+                count_workers(ws, 0, -1);
         uint64_t idle_usec = now_usec() - since_usec;
         own_idle_usec += idle_usec;
         keep_score(ws, idle_usec);
@@ -385,7 +396,7 @@ static void work(Workers *ws, Worker *w) {
         list_remove(&w->link);
         list_append(&ws->gone, &w->link);
         if (!w->dismissed)
-                ws->n_workers--;
+                count_workers(ws, -1, 0);
         pthread_cond_signal(&ws->manager_cond);
         pthread_mutex_unlock(&ws->lock);
         if (more)
@@ -441,7 +452,7 @@ static int add_worker(Workers *ws) {
                 w->number = ++ws->last_number;
                 w->dismissed = false;
                 list_append(&ws->all, &w->link);
-                ws->n_workers++;
+                count_workers(ws, 1, 0);
                 r = thread_start(ws->params.stack_bytes, worker_main, w, &w->thread); /* it waits for the lock */
         }
         if (r < 0) {
@@ -449,7 +460,7 @@ static int add_worker(Workers *ws) {
                 if (w) {
                         list_remove(&w->link);
                         list_append(&ws->spare, &w->link);
-                        ws->n_workers--;
+                        count_workers(ws, -1, 0);
                 }
         } else
                 ws->stats.n_created++;
@@ -486,8 +497,7 @@ static bool dismiss_last(Workers *ws) {
                 return false;
         list_remove(&w->idle_link);
         w->dismissed = true; /* and does not count any more */
-        ws->n_workers--;
-        ws->n_idle--;
+        count_workers(ws, -1, -1);
         ws->stats.n_culled++;
         wake(w);
         return true;

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "engine/inbox.h"
+#include "engine/workercount.h"
 
 typedef struct Runnable Runnable;
 struct Runnable {
@@ -44,6 +45,8 @@ typedef struct WorkersParams {
         /* Told of changes. A thread of the workers; holds no lock; must not call workers_free(). NULL: nobody asks. */
         void (*event)(void *host, WorkersEvent ev, int error);
         void *host;
+        WorkersCount *
+                count; /* kept up to date there, for those who must not wait for a lock. Outlives them; NULL: nobody asks */
 } WorkersParams;
 
 #define WORKERS_PARAMS_DEFAULT                                                                                         \

@@ -512,6 +512,7 @@ static void set_params(PluginPool *pool, const WorkersParams *params) {
         pool->params.spin_usec = WORKERS_PARAMS_DEFAULT.spin_usec;
         pool->params.event = on_workers;
         pool->params.host = pool;
+        pool->params.count = &pool->pool->watch->threads;
         WATCH_SET(pool->pool->watch->n_threads_max, params->max); /* which bound its tasks; slots do not */
 }
 
@@ -777,7 +778,9 @@ void plugin_executor_set_pressed(PluginExecutor *x, bool pressed) {
 }
 
 void plugin_executor_set_hogs(PluginExecutor *x, uint64_t thresh_usec, uint64_t warning) {
-        store_relaxed(&x->hog_usec, thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE);
+        uint64_t hog = thresh_usec ? thresh_usec : PLUGIN_HOGS_FREE;
+        store_relaxed(&x->hog_usec, hog);
+        store_relaxed(&x->look_usec, MIN(hog, PLUGIN_READ_USEC - 1));
         store_relaxed(&x->hog_warning, warning);
 }
 

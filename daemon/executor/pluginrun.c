@@ -178,14 +178,13 @@ bool plugin_task_abandon(PluginTask *p, const char *why) {
  * together. To read the CPU clock of a thread is a system call, so that short tasks do without: nobody uses more CPU time than he
  * lasts, and the begin of the next says how long that was. The clock is read
  *      - behind a hold that lasted longer than its tasks may use CPU time,
- *      - and once every READ_USEC that a thread was in plugins, for the sum of the queue that it is at then: each gets its share
+ *      - and once every PLUGIN_READ_USEC that a thread was in plugins, for the sum of the queue that it is at then: each gets its share
  *        on average.
  * What has passed between the last reading and such a hold is not its: of that the thread's idle time is known, and all else is
  * taken as used. So nobody is accused falsely; if it is not certain, the next ones of the queue are measured from their begin
  * on, so many that the readings cost about a hundredth of what this one lasted.
  * Those that do not end are the watchdog's: WatchLife says which thread to look at. */
 
-#define READ_USEC (10 * USEC_PER_MSEC)
 enum { USEC_PER_MEASURED = 32 };
 
 typedef struct ThreadTime {
@@ -284,12 +283,12 @@ static inline void hold(eq_plugin_batch *b, PluginTask *p, uint64_t now) {
                 end_hold(b, now);
         else
                 b->begun_usec = now;
-        uint64_t n = load_relaxed(&b->queue->n_measured);
-        if (n > 0)
-                begin_measured(b->queue, n, now);
         b->n_held = 1;
         b->since_usec = now;
         WATCH_SET(p->life.first, NULL);
+        uint64_t n = load_relaxed(&b->queue->n_measured);
+        if (n > 0)
+                begin_measured(b->queue, n, now);
 }
 
 static __attribute__((noinline, cold)) void share_cpu(PluginQueue *q, uint64_t now) {
@@ -298,20 +297,25 @@ static __attribute__((noinline, cold)) void share_cpu(PluginQueue *q, uint64_t n
         own.rest_usec = own.busy_usec = 0;
 }
 
-static void end_call(const eq_plugin_batch *b) {
-        if (b->n_held == 0)
-                return;
-        uint64_t now = clock_monotonic(&clock_system);
+static __attribute__((noinline, cold)) void end_long_call(const eq_plugin_batch *b, uint64_t now) {
         end_hold(b, now);
-        own.busy_usec += now - b->begun_usec;
-        if (own.busy_usec >= READ_USEC)
+        if (own.busy_usec >= PLUGIN_READ_USEC)
                 share_cpu(b->queue, now);
+}
+
+/* Something was taken. What the thread is busy is at least what this call has lasted since the last look at the CPU clock, so one
+ * comparison says that there is nothing to look at. */
+static inline void end_call(const eq_plugin_batch *b, const PluginQueue *q) {
+        uint64_t now = clock_system_usec();
+        own.busy_usec += now - b->begun_usec;
+        if (own.busy_usec > load_relaxed(&q->executor->look_usec))
+                end_long_call(b, now);
 }
 
 /* The first call of a thread; a reserve's of each help, as what it waits for is not counted as a worker's idle time. */
 static __attribute__((noinline, cold)) void begin_thread(void) {
         own.tid = (uint64_t)syscall(SYS_gettid) | (self ? WATCH_TID_RESCUED : 0);
-        (void)read_cpu(clock_monotonic(&clock_system));
+        (void)read_cpu(clock_system_usec());
 }
 
 /* ---- the iterator ---- */
@@ -357,13 +361,14 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
                 return NULL;
         }
         (void)fetch_add_relaxed(&p->n_refs, 1);
-        uint64_t now = clock_monotonic(&clock_system);
+        uint64_t now = clock_system_usec();
+        store_relaxed(&p->life.seen_usec, now);
         if (WATCH_IS_ON)
                 hold(b, p, now);
         if (p->mark)
                 store_relaxed(p->mark, p->mark_value); /* visible with begun_usec */
-        store_relaxed(&p->life.seen_usec, now);
-        store_release(&p->life.begun_usec, now);
+        store_release(&p->life.begun_usec,
+                      load_relaxed(&p->life.seen_usec)); /* `now`, which so needs no register all the way */
         if (b->reserve)
                 store_relaxed(&b->reserve->has_begun, true);
         p->taken = b->taken;
@@ -387,7 +392,7 @@ static bool api_is_stopped(const eq_plugin_batch *b) {
 /* ---- the rest of the table ---- */
 
 static void api_touch(const eq_plugin_task *t) {
-        store_relaxed(&of_view(t)->life.seen_usec, clock_monotonic(&clock_system));
+        store_relaxed(&of_view(t)->life.seen_usec, clock_system_usec());
 }
 
 static bool api_is_canceled(const eq_plugin_task *t) {
@@ -515,12 +520,12 @@ static void on_execute(void *meta, XBatch *x) {
                 if (WATCH_IS_ON && !own.is_read)
                         begin_thread();
                 q->plugin->execute(q->instance, &m, &b);
-                if (WATCH_IS_ON)
-                        end_call(&b);
         }
-        if (b.n > 0)
+        if (b.n > 0) {
                 store_relaxed(&q->n_empty, 0);
-        else if (b.n_passed == 0)
+                if (WATCH_IS_ON && b.n_held > 0)
+                        end_call(&b, q);
+        } else if (b.n_passed == 0)
                 call_was_empty(q);
         end_batch(&b);
 }

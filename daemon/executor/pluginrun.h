@@ -21,6 +21,8 @@
 enum { PLUGIN_PHASE_BITS = 3 };
 
 #define PLUGIN_HOGS_FREE UINT64_MAX
+#define PLUGIN_READ_USEC                                                                                               \
+        (10 * USEC_PER_MSEC) /* so much time in plugins is between two readings of a thread's CPU clock */
 
 typedef enum PluginPhase { PLUGIN_FREE, PLUGIN_HANDED, PLUGIN_TAKEN, PLUGIN_DEFERRED, PLUGIN_RESULT } PluginPhase;
 
@@ -140,8 +142,9 @@ struct PluginExecutor {
         Slab *tasks;
         ATOMIC(bool) pressed;                   /* memory is short */
         ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
-        int rescuer_nice;                       /* the loop's */
-        List queues;                            /* of PluginQueue::link; owned */
+        ATOMIC(uint64_t) look_usec; /* a thread that was busy no longer has no hog, and no need to read its CPU clock */
+        int rescuer_nice;           /* the loop's */
+        List queues;                /* of PluginQueue::link; owned */
         uint64_t last_token;
         size_t n_reserves, n_helping;
         bool freeing;

@@ -59,11 +59,11 @@ static EventFields fields_of(const StallReport *r, const StallDetail *d, StallTe
                 .inflight = r->n_running,
                 .max_workers = r->n_slots,
         };
-        if (d && d->has_pool) {
-                f.workers = &d->n_workers;
-                f.idle = &d->n_idle;
-                f.manager = &d->creates;
-                f.mayday = &d->calls;
+        if (r->has_pool) {
+                f.workers = &r->n_workers;
+                f.idle = &r->n_idle;
+                f.manager = &r->creates;
+                f.mayday = &r->calls;
         }
         if (d && d->create_error < 0 && r->reason == EQ_REASON_CREATE_FAILURE)
                 f.error = strerror(-d->create_error);
@@ -232,19 +232,6 @@ static void look_at_queue(const Manager *m, const QueueRecord *q, const StallRep
         ret->oldest_usec = now > then ? now - then : 0;
 }
 
-static void look_at_pool(const Pool *p, StallDetail *ret) {
-        PluginPoolStats threads = { 0 };
-        if (p->kind == POOL_THREAD)
-                threads = plugin_pool_stats(p);
-        bool blocked = pool_is_blocked(p) && p->blocked_reason == EQ_REASON_CREATE_FAILURE;
-        ret->has_pool = true;
-        ret->n_workers = p->kind == POOL_THREAD ? threads.n_workers : p->n_slots;
-        ret->n_idle = p->kind == POOL_THREAD ? threads.n_idle : p->n_slots - p->n_busy;
-        ret->creates = blocked || p->short_of == EQ_REASON_CREATE_FAILURE;
-        ret->calls = p->mayday_usec != 0 || p->n_rescuing > 0;
-        ret->create_error = p->create_error;
-}
-
 void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *ret) {
         const QueueRecord *q = queue_of(m, r);
         *ret = (StallDetail) { .n_pending = r->n_ready };
@@ -253,7 +240,7 @@ void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *r
         LIST_FOREACH (link, &m->engine.pools) {
                 const Pool *p = LIST_ENTRY(link, Pool, link);
                 if (strcmp(p->name, r->pool) == 0)
-                        look_at_pool(p, ret);
+                        ret->create_error = p->create_error;
         }
 }
 

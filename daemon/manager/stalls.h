@@ -14,10 +14,7 @@ typedef struct Manager Manager;
 typedef struct StallDetail {
         uint64_t oldest_seq, oldest_usec; /* pending task that waits longest; 0: none */
         uint64_t n_pending;               /* of the queue */
-        bool has_pool;                    /* what follows is known */
-        uint64_t n_workers, n_idle;       /* of the pool: threads, or slots that were made */
-        uint64_t creates, calls;          /* 1: it tries to make one; 1: a rescuer is at work, or called. Else 0 */
-        int create_error;                 /* why that fails, negative errno; 0: it does not */
+        int create_error;                 /* why the pool cannot make a worker, negative errno; 0: it can */
 } StallDetail;
 
 /* Writes it to the journal. detail NULL: not known. Any thread; does not block. */

@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "engine/barrier.h"
+#include "engine/rate.h"
 #include "manager/durable.h"
 #include "manager/once.h"
 #include "manager/parts.h"
@@ -105,8 +106,17 @@ static void explain_barrier(const TaskRecord *t, const TaskRecord *by, const cha
                 snprintf(buf, size, "holds several queues at once, and %s is before it in queue %s", other,
                          at ? at->name : t->queue->queue->name);
         else
-                snprintf(buf, size, "holds several queues at once, and queue %s is paused",
-                         at ? at->name : t->queue->queue->name);
+                snprintf(buf, size, "holds several queues at once, and queue %s %s",
+                         at ? at->name : t->queue->queue->name,
+                         at && at->pauses == 0 ? "may start nothing yet by its rate" : "is paused");
+}
+
+static void explain_rate(const Manager *m, const Queue *q, char *buf, size_t size) {
+        char rate[PARAM_PRINT_MAX], span[32];
+        uint64_t next = rate_next_usec(q), now = clock_monotonic(m->clock);
+        format_span(next > now ? next - now : 0, span, sizeof(span));
+        param_print(params_find(&queue_attributes_table, "rate", strlen("rate")), &queue_record(q)->attributes, rate);
+        snprintf(buf, size, "queue %s starts %s at most, and the next one in %s", q->name, rate, span);
 }
 
 static void explain_persist(const QueueRecord *q, char *buf, size_t size) {
@@ -154,6 +164,9 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_PAUSED:
                 snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
+                return;
+        case EQ_REASON_RATE:
+                explain_rate(m, q, buf, size);
                 return;
         case EQ_REASON_PERSIST:
                 explain_persist(t->queue, buf, size);
@@ -417,6 +430,8 @@ void view_why(const Manager *m, const TaskRecord *t, WhyView *ret) {
                 add_stall(m, t->queue, ret->detail, sizeof(ret->detail));
                 if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
                         EQ_SET(row, Why, until_usec, clock_to_realtime(m->clock, t->task.due_usec));
+                else if (reason == EQ_REASON_RATE)
+                        EQ_SET(row, Why, until_usec, clock_to_realtime(m->clock, rate_next_usec(t->queue->queue)));
         }
         EQ_SET(row, Why, reason, eq_str(eq_reason_name(reason)));
         EQ_SET(row, Why, detail, eq_str(ret->detail));
@@ -524,7 +539,7 @@ void view_param(const Tunable *t, ParamView *ret) {
         static const char *const types[_PARAM_TYPE_MAX] = {
                 [PARAM_UINT] = "number", [PARAM_SIZE] = "size",     [PARAM_USEC] = "duration", [PARAM_BOOL] = "bool",
                 [PARAM_ENUM] = "word",   [PARAM_OCTAL] = "mode",    [PARAM_TEXT] = "text",     [PARAM_USER] = "user",
-                [PARAM_GROUP] = "group", [PARAM_ACCESS] = "access",
+                [PARAM_GROUP] = "group", [PARAM_ACCESS] = "access", [PARAM_RATE] = "rate",
         };
         const Param *p = t->row;
         EqParam *row = &ret->row;

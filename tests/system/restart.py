@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """An orderly restart under a service manager that holds descriptors: queues and tasks go on where they were."""
 
+import json
 import os
 import select
 import signal
@@ -29,6 +30,29 @@ def queued_tasks_and_their_order_survive(eqd):
     eqd.ok("queue", "flush", "q")
     equal((eqd.dir / "work/order").read_text().split(), ["urgent", "0", "1", "2", "3", "4"])
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
+
+
+def rate_survives(eqd):
+    eqd.ok("queue", "create", "q", "rate=1/1h", "rate_burst=2")
+    eqd.ok("queue", "set", "q", "rate=2/1h")
+    for _ in range(6):
+        eqd.submit("-q", "q", "--", "true")
+    eqd.ok("wait", "q/1", "q/2")
+    equal([json.loads(eqd.ok("why", "--json", f"q/{n}"))["reason"] for n in (3, 6)], ["rate"] * 2)
+    restart(eqd)
+    eqd.ok("wait", "q/3", "q/4")
+    equal({"rate=2/h", "rate_burst=2"} <= set(eqd.queue("q")["set"]), True)
+    equal([json.loads(eqd.ok("why", "--json", f"q/{n}"))["reason"] for n in (5, 6)], ["rate"] * 2)
+
+
+@test(config=VOLATILE)
+def the_rate_of_a_volatile_queue_survives_and_its_burst_begins_anew(eqd):
+    rate_survives(eqd)
+
+
+@test()
+def the_rate_of_a_durable_queue_survives_and_its_burst_begins_anew(eqd):
+    rate_survives(eqd)
 
 
 @test(config=VOLATILE)

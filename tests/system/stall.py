@@ -141,6 +141,30 @@ def a_long_command_with_38_waiting_is_no_stall_and_neither_are_paused_and_future
     eqd.kill_task_now(long)
 
 
+@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=2s\n"})
+def W6_tasks_that_wait_for_their_rate_are_no_stall_and_are_not_rescued(eqd):
+    c = eqd.events(events=["stall."])
+    eqd.ok("queue", "create", "drip", "rate=1/10s", "max_active=100", "rescuer=yes", LIFELESS)
+    tasks = [eqd.submit("-q", "drip", "--", "true") for _ in range(6)]
+    first = eqd.ends_as(tasks[0], "DONE")
+    nothing(c, 8)
+    why = json.loads(eqd.ok("why", "--json", tasks[1]))
+    equal((why["reason"], abs(why["until_usec"] - first["started_usec"] - 10_000_000) < 100_000), ("rate", True), why)
+    contains(eqd.ok("why", tasks[5]), "drip/6 is QUEUED: rate: queue drip starts 1/10s at most, and the next one in ", "; 4 tasks come before it")
+    shown = eqd.queue("drip")
+    equal([shown[k] for k in ("queued", "mayday", "rescued", "reason")], [5, 0, 0, "rate"])
+    equal({"rate=1/10s", "rate_burst=1"} <= set(shown["set"]), True, shown)
+    urgent = eqd.submit("-q", "drip", "--urgent", "--", "true")
+    second = eqd.ends_as(urgent, "DONE")
+    equal(second["started_usec"] - first["started_usec"] >= 9_990_000, True, "urgent, and not before ten seconds; wall clock")
+    eqd.ok("queue", "set", "drip", "rate=infinity")
+    for task in tasks[1:]:
+        eqd.ends_as(task, "DONE")
+    nothing(c, 0)
+    eqd.fails(2, "queue", "set", "drip", "rate=fast", says='rate: "fast" is no rate; 1..1000000 in 1ms..31d, such as 10/s, 100/m, 1/10s')
+    eqd.ok("queue", "set", "drip", "rescuer=no")
+
+
 @test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=700ms\n"})
 def cpu_time_is_a_sign_of_life(eqd):
     """A child does the work: the shell itself waits."""

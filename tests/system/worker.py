@@ -151,6 +151,21 @@ def credit_bounds_what_a_worker_has(eqd):
 
 
 @test()
+def a_rate_bounds_what_workers_are_sent_and_an_answer_that_they_lost_it_counts_too(eqd):
+    c = worker_queue(eqd, "w", "max_active=100", "rate=1/2s", "rate_burst=2")
+    tasks = [submit(c, b"x", retries=1) for _ in range(4)]
+    w = Worker(eqd, "w", credit=100)
+    w.fail(w.next())
+    w.done(w.next())
+    w.nothing_comes()
+    equal([c.call("why", [t])[0]["reason"] for t in tasks[2:]], ["rate"] * 2)
+    c.call("queue_set", "w", set=["rate=infinity"])
+    for run in sorted((w.next() for _ in range(3)), key=lambda run: run.id):
+        w.done(run)
+    equal([(ended(c, t)["state"], ended(c, t)["attempt"]) for t in tasks], [("DONE", 2), ("DONE", 1), ("DONE", 1), ("DONE", 1)])
+
+
+@test()
 def tasks_go_to_idle_workers_before_they_wait_in_a_busy_one(eqd):
     c = worker_queue(eqd, "w", "max_active=100")
     a, b = Worker(eqd, "w", credit=10, parallel=1), Worker(eqd, "w", credit=10, parallel=1)

@@ -393,6 +393,39 @@ TEST(idle_workers_go_after_the_time_out_and_two_stay) {
         workers_free(w);
 }
 
+static WorkersCount count;
+
+static void counted(WorkersParams *p) {
+        fast_timeout(p);
+        p->count = &count;
+}
+
+TEST(how_many_there_are_and_are_idle_can_be_seen_without_a_lock) {
+        Workers *w = start(1, 8, counted);
+        for (size_t i = 0; i < 8; i++) {
+                workers_put(w, &jobs[i].runnable);
+                wait_for(&jobs[i].began);
+        }
+        ck_assert_uint_eq(count.n, 8);
+        ck_assert_uint_eq(count.n_idle, 0);
+        sem_post(&jobs[0].gate);
+        while (stats_of(w).n_idle == 0)
+                sched_yield();
+        ck_assert_uint_eq(count.n, 8);
+        ck_assert_uint_eq(count.n_idle, 1);
+        for (size_t i = 1; i < 8; i++)
+                sem_post(&jobs[i].gate);
+        for (size_t i = 0; i < 6; i++)
+                wait_for(&culled);
+        while (stats_of(w).n_idle < 2)
+                sched_yield();
+        ck_assert_uint_eq(count.n, 2);
+        ck_assert_uint_eq(count.n_idle, 2);
+        workers_free(w);
+        ck_assert_uint_eq(count.n, 0);
+        ck_assert_uint_eq(count.n_idle, 0);
+}
+
 TEST(min_workers_stay_and_shrink_sends_the_others_away_at_once) {
         Workers *w = start(4, 16, NULL);
         for (size_t i = 0; i < 16; i++) {
@@ -654,6 +687,7 @@ RUN_TESTS("engine-workers", 60, test_what_is_put_runs_on_a_worker_once, test_a_w
           test_without_a_manager_or_memory_there_are_no_workers,
           test_memory_that_is_refused_for_a_worker_is_asked_for_again, test_E2_a_single_worker_is_alone,
           test_idle_workers_go_after_the_time_out_and_two_stay,
+          test_how_many_there_are_and_are_idle_can_be_seen_without_a_lock,
           test_min_workers_stay_and_shrink_sends_the_others_away_at_once,
           test_T_PSI_without_growth_there_is_no_worker_above_min_and_with_it_again_there_is,
           test_the_last_to_become_idle_is_the_first_to_be_woken,

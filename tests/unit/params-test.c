@@ -19,6 +19,7 @@
         ROW(grace, USEC, 0, 86400000000, "10s", "", true, "a bounded duration")                                        \
         ROW(rescuer, BOOL, 0, 0, "no", "", true, "a flag")                                                             \
         ROW(on_full, ENUM, 0, 0, "reject", "reject block drop-oldest", true, "a word")                                 \
+        ROW(rate, RATE, 1, 1000000, "infinity", "", true, "a rate")                                                    \
         ROW(socket_mode, OCTAL, 0, 0777, "0660", "", true, "a mode")                                                   \
         ROW(description, TEXT, 0, 16, "", "", true, "a text")                                                          \
         ROW(user, USER, 0, 0, "", "", false, "a user")                                                                 \
@@ -140,6 +141,33 @@ static const Case cases[] = {
         { "on_full", "Drop-Oldest", "drop-oldest" },
         { "on_full", "drop", NULL },
         { "on_full", "reject block", NULL },
+        { "rate", "10/s", "10/s" },
+        { "rate", "10/1s", "10/s" },
+        { "rate", " 100 / min ", "100/m" },
+        { "rate", "1/10s", "1/10s" },
+        { "rate", "1/10", "1/10s" },
+        { "rate", "1/1h30m", "1/1h30m" },
+        { "rate", "1/h30m", "1/1h30m" },
+        { "rate", "1/11h", "1/11h" },
+        { "rate", "1/d", "1/d" },
+        { "rate", "1000000/ms", "1000000/ms" },
+        { "rate", "1/31d", "1/31d" },
+        { "rate", "infinity", "infinity" },
+        { "rate", "0/s", NULL },
+        { "rate", "1000001/s", NULL },
+        { "rate", "1/31d1us", NULL },
+        { "rate", "1/999us", NULL },
+        { "rate", "1/0s", NULL },
+        { "rate", "1/", NULL },
+        { "rate", "/s", NULL },
+        { "rate", "1", NULL },
+        { "rate", "1/x", NULL },
+        { "rate", "1/s x", NULL },
+        { "rate", "1/s/s", NULL },
+        { "rate", "-1/s", NULL },
+        { "rate", "1/infinity", NULL },
+        { "rate", "99999999999999999999/s", NULL },
+        { "rate", "1/99999999999999999999d", NULL },
         { "socket_mode", "0600", "0600" },
         { "socket_mode", "666", "0666" },
         { "socket_mode", "0", "0000" },

@@ -625,6 +625,7 @@ TEST(a_queue_that_moves_is_opened_on_the_threads_of_its_new_pool) {
         ck_assert_uint_eq(b->n_left, 1);
         ck_assert(!plugin_pool_is_used(b->pool) && plugin_pool_is_used(b->other));
         ck_assert_uint_ge(plugin_pool_stats(b->other).n_workers, 1);
+        ck_assert_uint_ge(WATCH_GET(b->other->watch->threads.n), 1);
 }
 
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,

@@ -94,7 +94,7 @@ static void take_all(Sim *s, SimTask *first) {
                 *slot = (Slot) { .pool = s->pool, .task = t, .reserve = s->rescuer, .announced = true };
                 slot->watch = watch_slot_new(&s->engine.watch, s->pool->watch, 1000 + s->n_fakes);
                 t->slot = slot;
-                s->pool->n_rescuing++;
+                pool_reserve_is_busy(s->pool);
                 last->next_bulk = sim_task(t);
         }
 }
@@ -268,6 +268,7 @@ static void sim_free(Sim *s) {
         s->look_usec = 0;
         while (!queue_is_empty(s->a) || !queue_is_empty(s->b))
                 run_until(s, since(s) + 100 * SEC);
+        ck_assert(!WATCH_GET(s->pool->watch->calls)); /* everything has ended, and nobody is called */
         queue_set_rescuer(s->a, NULL);
         rescuer_free(s->rescuer);
         ck_assert_uint_eq(s->n_reserved, 0);
@@ -416,6 +417,8 @@ TEST(S4_alone_the_rescuer_does_it_and_while_it_is_blocked_the_pool_is_stalled) {
         ck_assert_int_eq(s->first_stall.reason, EQ_REASON_CREATE_FAILURE);
         ck_assert_uint_ge(s->first_stall_usec, SEC);
         ck_assert_uint_le(s->first_stall_usec, 2100 * MSEC);
+        ck_assert_uint_eq(s->first_stall.creates, 1);
+        ck_assert_uint_eq(s->first_stall.calls, 1);
 }
 
 TEST(S4_the_oldest_pending_task_is_the_one_behind_the_blocked_one) {
@@ -459,6 +462,30 @@ TEST(S6_without_a_failure_nobody_is_rescued) {
         ck_assert_uint_eq(s->a->n_mayday, 0);
         ck_assert_uint_eq(s->a->n_rescued, 0);
         ck_assert_uint_lt(f.last, 400 * MSEC);
+}
+
+/* What it rescues are starts like others, and between them nobody is called. */
+TEST(W6_tasks_that_wait_for_their_rate_call_nobody) {
+        SIM(s, POOL_THREAD, 8, 256);
+        sim_rescue(s);
+        QueueParams p = s->a->params;
+        p.rate = (ParamRate) { 1, 10 * SEC };
+        p.rate_burst = 1;
+        queue_set_params(s->a, &p);
+        watch(s, 2 * SEC);
+        s->fail_until_usec = s->start_usec + 1000 * SEC;
+        for (int i = 0; i < 5; i++)
+                submit(s, s->a, 10 * MSEC);
+        for (uint64_t i = 1; i <= 5; i++) {
+                run_until(s, (i - 1) * 10 * SEC + SEC);
+                ck_assert_uint_eq(s->a->n_rescued, i);
+                uint64_t n_mayday = s->a->n_mayday;
+                run_until(s, i * 10 * SEC - 1);
+                ck_assert_uint_eq(s->a->n_rescued, i);
+                ck_assert_uint_eq(s->a->n_mayday, n_mayday);
+                ck_assert_uint_eq(s->a->rescue_since_usec, 0);
+        }
+        ck_assert_uint_eq(s->n_stalls, 0);
 }
 
 TEST(S7_what_the_rescuer_has_not_claimed_can_be_canceled) {
@@ -735,8 +762,9 @@ RUN_TESTS("rescuer", 60, test_S1_one_task_that_blocks_the_rescuer_does_not_hold_
           test_S4_alone_the_rescuer_does_it_and_while_it_is_blocked_the_pool_is_stalled,
           test_S4_the_oldest_pending_task_is_the_one_behind_the_blocked_one,
           test_S5_tasks_of_others_cost_the_search_nothing, test_S6_without_a_failure_nobody_is_rescued,
-          test_S7_what_the_rescuer_has_not_claimed_can_be_canceled, test_S8_each_relapse_is_noticed_at_once,
-          test_S9_queues_that_share_a_rescuer_take_turns, test_S10_commands_are_started_out_of_the_reserve_once_each,
+          test_W6_tasks_that_wait_for_their_rate_call_nobody, test_S7_what_the_rescuer_has_not_claimed_can_be_canceled,
+          test_S8_each_relapse_is_noticed_at_once, test_S9_queues_that_share_a_rescuer_take_turns,
+          test_S10_commands_are_started_out_of_the_reserve_once_each,
           test_S11_a_reserve_that_cannot_be_made_is_an_error_and_leaves_nothing,
           test_a_full_pool_calls_after_a_delay_without_a_start_and_a_pool_of_commands_does_not,
           test_rescue_on_says_when, test_a_rescued_task_counts_for_max_active_and_serial_order_holds,

@@ -222,6 +222,57 @@ TEST(an_eqd_that_stops_is_not_stalled) {
         ck_assert_str_eq(s->text, "");
 }
 
+/* What the loop would know as well is in the cells, for when it does not come to it. */
+TEST(a_report_says_what_its_pool_is_at) {
+        SCENE(s, 4, 0, 256);
+        submit_n(s, 4);
+        rig_end(s->rig, s->rig->tasks[0], TASK_OK);
+        rig_set_max_active(s->rig, 3);
+        pool_set_max(s->rig->pool, 3);
+        until(s, 1);
+        rig_end(s->rig, s->rig->tasks[1], TASK_OK);
+        submit_n(s, 2);
+        until(s, 4);
+        const StallReport *r = &s->first[STALL_QUEUE];
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert(r->has_pool);
+        ck_assert_str_eq(r->pool, "pool");
+        ck_assert_uint_eq(r->n_workers, 3);
+        ck_assert_uint_eq(r->n_idle, 0);
+        ck_assert_uint_eq(r->creates, 0);
+        ck_assert_uint_eq(r->calls, 0);
+        rig_end(s->rig, s->rig->tasks[2], TASK_OK);
+        rig_end(s->rig, s->rig->tasks[3], TASK_OK);
+        rig_end(s->rig, s->rig->tasks[4], TASK_OK);
+        s->rig->refuse = -EAGAIN; /* one runs, two slots are there, and no process can be made */
+        submit_n(s, 1);
+        until(s, 8);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 1, 1);
+        r = &s->first[STALL_POOL];
+        ck_assert_uint_eq(r->n_workers, 3);
+        ck_assert_uint_eq(r->n_idle, 2);
+        ck_assert_uint_eq(r->creates, 1);
+}
+
+TEST(threads_are_counted_as_they_are_and_not_as_slots) {
+        SCENE(s, 100, 0, 256);
+        WatchPool *p = s->rig->pool->watch;
+        WATCH_SET(p->n_threads_max, 2);
+        WATCH_SET(p->threads.n, 2);
+        submit_n(s, 3);
+        until(s, 3);
+        ck_assert_n(s, STALL_POOL, STALL_BEGIN, 0, 0); /* nothing waits for a slot */
+        s->stall.config.hung_usec = 3 * SEC;
+        s->rig->queue->params.hung_task = HUNG_TASK_WALL;
+        queue_set_params(s->rig->queue, &s->rig->queue->params);
+        WATCH_SET(p->threads.n_idle, 1);
+        until(s, 5);
+        ck_assert_uint_ge(s->n[STALL_HUNG][STALL_BEGIN], 1);
+        ck_assert(s->first[STALL_HUNG].has_pool);
+        ck_assert_uint_eq(s->first[STALL_HUNG].n_workers, 2);
+        ck_assert_uint_eq(s->first[STALL_HUNG].n_idle, 1);
+}
+
 /* ---- W2 ---- */
 
 static void hung_after_3(StallConfig *c) {
@@ -245,6 +296,8 @@ TEST(w2_nothing_waits_no_stall_but_hung_tasks) {
         ck_assert_n(s, STALL_HUNG, STALL_BEGIN, 4, 4);
         ck_assert_uint_eq(n_stalls(s), 0);
         ck_assert_between((double)s->last.stuck_usec / SEC, 3.0, 4.0);
+        ck_assert_uint_eq(s->last.n_workers, 4);
+        ck_assert_uint_eq(s->last.n_idle, 0);
 }
 
 TEST(a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall) {
@@ -437,6 +490,41 @@ TEST(w6_tasks_behind_a_back_off_are_not_stalled) {
         rig_end(s->rig, rig_running(s->rig->queue), TASK_BAD);
         until(s, 29);
         ck_assert_str_eq(s->text, "");
+}
+
+static void scene_rate(Scene *s, uint64_t n, uint64_t per_usec) {
+        QueueParams p = s->rig->queue->params;
+        p.rate = (ParamRate) { n, per_usec };
+        p.rate_burst = 1;
+        queue_set_params(s->rig->queue, &p);
+}
+
+TEST(w6_tasks_that_wait_for_their_rate_are_not_stalled) {
+        SCENE(s, 4, 0, 1);
+        s->rig->synchronous = true;
+        scene_rate(s, 1, 10 * SEC);
+        submit_n(s, 6);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 5);
+        until(s, 10 - 0.001);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 5);
+        until(s, 49);
+        ck_assert_uint_eq(s->rig->queue->n_queued, 1);
+        until(s, 100);
+        ck_assert_str_eq(s->rig->starts, "1 2 3 4 5 6");
+        ck_assert_str_eq(s->text, "");
+}
+
+/* The rate is no excuse for what it does not keep from starting. */
+TEST(w6_with_a_token_a_queue_behind_a_lifeless_head_is_stalled_and_not_before) {
+        SCENE(s, 4, 0, 1);
+        scene_rate(s, 1, 10 * SEC);
+        submit_n(s, 6);
+        until(s, 11.9);
+        ck_assert_str_eq(s->text, "");
+        until(s, 13);
+        ck_assert_n(s, STALL_QUEUE, STALL_BEGIN, 1, 1);
+        ck_assert_int_eq(s->first[STALL_QUEUE].reason, EQ_REASON_SERIAL);
+        ck_assert_uint_eq(s->first[STALL_QUEUE].seq, 1);
 }
 
 /* The case that decides whether anybody keeps the watch switched on. */
@@ -868,6 +956,7 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_a_backlog_counts_from_when_it_began_and_not_from_before, test_an_eqd_that_stops_is_not_stalled,
           test_a_queue_that_nobody_serves_is_stalled_and_one_whose_workers_are_busy_is_not,
           test_a_queue_whose_workers_have_all_they_take_and_show_no_life_is_stalled_and_says_that,
+          test_a_report_says_what_its_pool_is_at, test_threads_are_counted_as_they_are_and_not_as_slots,
           test_w2_nothing_waits_no_stall_but_hung_tasks,
           test_a_task_with_life_does_not_hang_unless_its_queue_goes_by_the_wall,
           test_w3_a_serial_queue_behind_a_lifeless_head_is_stalled_while_the_pool_goes_on,
@@ -876,6 +965,8 @@ RUN_TESTS("stall", 60, test_w1_a_pool_full_of_lifeless_tasks_is_told_again_and_a
           test_so_many_hung_tasks_at_once_panic, test_w5_a_threshold_of_0_is_off_and_a_new_one_holds_at_once,
           test_w5_what_stood_still_before_the_watch_was_switched_on_is_told_a_threshold_later,
           test_w6_paused_future_and_empty_queues_are_not_stalled, test_w6_tasks_behind_a_back_off_are_not_stalled,
+          test_w6_tasks_that_wait_for_their_rate_are_not_stalled,
+          test_w6_with_a_token_a_queue_behind_a_lifeless_head_is_stalled_and_not_before,
           test_w6_a_one_hour_conversion_with_38_waiting_is_no_stall, test_w6_a_full_pool_of_long_commands_is_no_stall,
           test_w6_beyond_the_expected_runtime_it_is_one_and_not_before,
           test_cpu_time_is_life_and_the_want_of_it_a_stall, test_a_little_cpu_time_now_and_then_adds_up_to_life,

@@ -154,6 +154,7 @@ TEST(what_a_busy_loop_does_not_take_the_thread_logs) {
         ck_assert_msg(strstr(text, "workqueue q: no forward progress for") != NULL, "%s", text);
         turn_until(&s, STALL_QUEUE);
         ck_assert_uint_ge(s.n_logged, 1);
+        ck_assert(s.last.has_pool);
         scene_close(&s);
 }
 
