@@ -13,11 +13,16 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "system"), str(HERE / "peers")]
 import eqdtest
+import peers
+from place import Place
+from servers import SERVERS, Running, installed
 
 LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
 CPUS = sorted(os.sched_getaffinity(0))
@@ -328,6 +333,27 @@ def submit_durable(o):
     placement = f"unpinned, {len(CPUS)} CPUs, one disk"
     report("submit-durable-8x200", many, "tasks/s", "append + fdatasync one by one", log, placement)
     report("submit-durable-1x1", one, "tasks/s", "append + fdatasync", log, placement)
+
+
+@bench
+def submit_durable_redis(o):
+    """The same 8 connections x 200 in flight beside redis-server with appendfsync always, both loaded by qload of peers/."""
+    rows = [next(s for s in SERVERS if s.name == name) for name in ("eqd-dur", "rl-always")]
+    if not installed(rows[1].program):
+        print("# redis-server is not installed: submit-durable-8x200-redis is left out (apt install redis-server)")
+        return
+    os.environ["PATH"] = f"{eqdtest.BUILD / 'daemon'}:{os.environ['PATH']}" # before an eqd that is installed
+    rates = {row.name: [] for row in rows}
+    with Place(tempfile.gettempdir(), nice=os.getpriority(os.PRIO_PROCESS, 0)) as place:
+        kit = peers.Bench(argparse.Namespace(json=None), place)
+        for i in range(o.rounds):
+            for row in rows if i % 2 == 0 else rows[::-1]:
+                with Running(place, row) as server:
+                    found = kit.qload(server, f"-p 8 -d 200 -t {o.seconds}")
+                    rates[row.name].append(found["accepted_per_s"])
+    ratios = [a / b for a, b in zip(*rates.values())]
+    report("submit-durable-8x200-redis", rates["eqd-dur"], "tasks/s", "redis-server, appendfsync always", rates["rl-always"],
+           f"unpinned, {len(CPUS)} CPUs, one disk; by round {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 @bench
