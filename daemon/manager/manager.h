@@ -164,6 +164,9 @@ Manager *manager_free(Manager *m);
  * started again. Loop. */
 bool manager_lost_others(const Manager *m);
 
+/* What keeps the store from taking tasks, for people: one of a few texts that stay. NULL: nothing, or there is no store. Loop. */
+const char *manager_store_trouble(const Manager *m);
+
 /* The queue whose rescuer has been at work the longest, why it was called, and with create-failure what the system says now
  * (negative errno; 0: nothing). queue NULL: none is rescued. Loop. */
 typedef struct RescueState {
