@@ -543,7 +543,7 @@ def kill_and_start(eqd):
 def durable_depth(o):
     """A durable queue of a million tasks, of ten with EQD_LONG=1: what a submit costs at its end, memory, and a start after kill -9."""
     n, part = 10_000_000 if eqdtest.LONG else 1_000_000, 200_000
-    first, last, memory, starts, costs, after = [], [], [], [], [], []
+    first, last, memory, starts, costs, after, resident = [], [], [], [], [], [], []
     for _ in range(o.rounds):
         with Fresh(["w", "executor=worker", "max_bytes=100G", "max_tasks=100000000", "durable=yes"]) as eqd:
             eqd.ok("queue", "pause", "w")
@@ -552,12 +552,14 @@ def durable_depth(o):
                 cpu = loop_seconds(eqd.pid)
                 loadgen("payloads", eqd.socket, "w", 4, 8, 100, tasks, 600, -1, 100)
                 rates.append((loop_seconds(eqd.pid) - cpu) * 1e6 / tasks)
+            resident.append(stat(eqd, "rss_kib") / 1e6 * 1024)
             memory.append((stat(eqd, "rss_kib") - before) * 1024 / n)
             seconds, cpu, _ = kill_and_start(eqd)
             starts.append(seconds)
             costs.append(cpu)
             after.append((stat(eqd, "rss_kib") - before) * 1024 / n)
     report("durable-submit-deep-cpu", last, "us/task", "the first", first, f"CPU time of the loop; the last {part} of {n}")
+    report("durable-memory", resident, "MB", placement=f"resident in all, {n} tasks with 100 bytes each")
     report("durable-memory-per-task", memory, "bytes", placement=f"resident, {n} tasks with 100 bytes each")
     report("durable-memory-per-task-after-start", after, "bytes", placement="the same after kill -9 and a start")
     report("durable-start", starts, "s", placement=f"kill -9 to READY=1, page cache warm, {n} tasks")
