@@ -7,6 +7,7 @@
  * Callers above bring a Caller; what they may see and do is decided here. A refusal is a code and a text that says what to
  * do. What takes time answers through an embedded waiter. */
 
+#include "base/spares.h"
 #include "base/util.h"
 #include "manager/config.h"
 #include "manager/leftovers.h"
@@ -128,6 +129,7 @@ struct Manager {
         Leftovers *leftovers; /* owned */
         Pressure pressure;
         ShelfChunk *spare_chunk;  /* NULL: none */
+        Spares spares;            /* of task records: one of a durable queue lives for one commit if it is not due */
         QueueRecord *last_submit; /* queue of the last one; NULL: none, or it is gone */
         Window window;
         Once once;
