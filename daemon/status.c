@@ -20,6 +20,7 @@ static StatusNumbers numbers(const Manager *m) {
                 .n_pending = m->n_pending - manager_n_running(m),
                 .lost_others = manager_lost_others(m),
                 .pressed = manager_is_pressed(m),
+                .store = manager_store_trouble(m),
                 .stall_episode = stall ? stall->episode : 0,
                 .stall_usec = stall ? stall->stuck_usec : 0,
                 .rescue_queue = rescue.queue ? rescue.queue->id : 0,
@@ -67,15 +68,15 @@ void status_text(const Manager *m, char *buf, size_t size) {
                 rescue_status(&rescue, buf + used, size - used);
                 used += strlen(buf + used);
         }
-        (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending%s%s", n.n_queues, n.n_running,
-                       n.n_pending, n.pressed ? "; memory pressure" : "",
+        (void)snprintf(buf + used, size - used, "%zu queues, %zu running, %zu pending%s%s%s%s", n.n_queues, n.n_running,
+                       n.n_pending, n.pressed ? "; memory pressure" : "", n.store ? "; " : "", n.store ? n.store : "",
                        n.lost_others ? "; only commands of its own user: the spawner died, restart eqd" : "");
 }
 
 static bool is_true(const Status *s) {
         StatusNumbers n = numbers(s->manager);
         return n.n_queues == s->told.n_queues && n.n_running == s->told.n_running && n.n_pending == s->told.n_pending &&
-               n.lost_others == s->told.lost_others && n.pressed == s->told.pressed &&
+               n.lost_others == s->told.lost_others && n.pressed == s->told.pressed && n.store == s->told.store &&
                n.stall_episode == s->told.stall_episode && n.stall_usec == s->told.stall_usec &&
                n.rescue_queue == s->told.rescue_queue && n.rescue_reason == s->told.rescue_reason &&
                n.rescue_error == s->told.rescue_error;

@@ -19,8 +19,9 @@ typedef struct StatusNumbers {
         uint64_t rescue_queue;              /* as of manager_rescue(); 0: none */
         eq_reason rescue_reason;
         int rescue_error;
-        bool lost_others; /* manager_lost_others() */
-        bool pressed;     /* manager_is_pressed() */
+        bool lost_others;  /* manager_lost_others() */
+        bool pressed;      /* manager_is_pressed() */
+        const char *store; /* manager_store_trouble() */
 } StatusNumbers;
 
 typedef struct Status {

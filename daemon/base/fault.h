@@ -29,6 +29,7 @@ typedef enum FaultSeam {
         FAULT_SIGNAL,  /* -EPERM from pidfd_send_signal */
         FAULT_MARK,    /* there is no free mark of a running task */
         FAULT_SLOW,    /* reading a segment of the store at the start takes a second longer */
+        FAULT_LOW,     /* the file system of the store says that it has no space left */
         _FAULT_MAX,
 } FaultSeam;
 

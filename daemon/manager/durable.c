@@ -121,11 +121,15 @@ int durable_may_grow(const QueueRecord *q, Refusal *r) {
                 return 0;
         if (store_health(d->store) == STORE_FAILED)
                 return refuse_failed(d, q, r);
-        return refuse(
+        bool low = store_health(d->store) == STORE_LOW;
+        int e = refuse(
                 r, EQ_E_STORE, -ENOSPC,
-                "the store has no space for tasks of queue %s, which is durable; make room on its file system, or "
+                "the store has %s space for tasks of queue %s, which is durable; make room on its file system, or "
                 "cancel tasks, and try again",
-                q->queue->name);
+                low ? "too little (LowWater= of eqd.conf)" : "no", q->queue->name);
+        REFUSAL_NAMES(r, queue, eq_str(q->queue->name));
+        REFUSAL_SAYS(r, retry_after_usec, STORE_LOOKS_USEC);
+        return e;
 }
 
 /* Length of the name, name. */
@@ -392,6 +396,12 @@ static void failed(Durable *d) {
                 m->hooks->not_durable(m->host);
 }
 
+static void tell_low(const Durable *d) {
+        StoreStats s;
+        store_stats(d->store, &s);
+        log_event(STORE_LOW, (0), s.free_bytes, s.low_water);
+}
+
 static void tell_health(Durable *d) {
         StoreHealth health = store_health(d->store);
         if (health == d->health || d->health == STORE_FAILED)
@@ -402,6 +412,8 @@ static void tell_health(Durable *d) {
                 failed(d);
         else if (health == STORE_FULL)
                 log_event(STORE_FULL, (.error = why), why);
+        else if (health == STORE_LOW)
+                tell_low(d);
         else
                 log_event(STORE_SPACE, (0));
 }
@@ -430,6 +442,20 @@ static void on_turn(uv_prepare_t *handle) {
         once_turn(d->manager);
         window_send(d->manager);
         store_flush(d->store);
+}
+
+void durable_follow_settings(Manager *m) {
+        if (m->durable)
+                store_set_low_water(m->durable->store, m->config->daemon.low_water);
+}
+
+const char *manager_store_trouble(const Manager *m) {
+        static const char *const texts[] = {
+                [STORE_LOW] = "the store has too little space for tasks",
+                [STORE_FULL] = "the store has no space",
+                [STORE_FAILED] = "the store has failed, see the journal",
+        };
+        return m->durable ? texts[store_health(m->durable->store)] : NULL;
 }
 
 /* ---- opening ---- */
@@ -773,7 +799,8 @@ static int open_store(Durable *d, const char *dir, Opening *o) {
         char error[256];
         StoreConfig config = { .dir = dir,
                                .segment_size = (uint32_t)m->config->daemon.segment_size,
-                               .keep_marks = true };
+                               .keep_marks = true,
+                               .low_water = m->config->daemon.low_water };
         int r = store_open(&config, &store_reader, o, error, sizeof(error), &d->store);
         if (r < 0)
                 log_event(START_FAILED, (.error = error), error);

@@ -22,6 +22,7 @@ int durable_open(Manager *m, const char *dir, Restore *r);
 /* Everything that was appended becomes durable; what runs is written down as to be run again. Repeatable. */
 void durable_close(Manager *m);
 
+void durable_follow_settings(Manager *m);      /* its low-water mark is another one */
 Store *durable_store(const Manager *m);        /* while there is one */
 bool durable_queue(const QueueRecord *q);      /* is it? */
 bool durable_has_failed(const QueueRecord *q); /* it is, and the store takes nothing more: it stands still */

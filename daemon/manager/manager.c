@@ -95,6 +95,7 @@ static void settle_burst(Manager *m) {
         if (m->burst < BURST_MIN || m->n_pending > m->burst / 16)
                 return;
         m->burst = m->n_pending;
+        spares_clear(&m->spares);
         (void)malloc_trim(0); /* whether there was anything does not matter */
 }
 
@@ -498,6 +499,7 @@ Manager *manager_free(Manager *m) {
         users_deinit(&m->users);
         config_free(m->config);
         leftovers_free(m->leftovers);
+        spares_clear(&m->spares);
         free(m->config_dir);
         free(m);
         return NULL;

@@ -7,6 +7,7 @@
  * Callers above bring a Caller; what they may see and do is decided here. A refusal is a code and a text that says what to
  * do. What takes time answers through an embedded waiter. */
 
+#include "base/spares.h"
 #include "base/util.h"
 #include "manager/config.h"
 #include "manager/leftovers.h"
@@ -128,6 +129,7 @@ struct Manager {
         Leftovers *leftovers; /* owned */
         Pressure pressure;
         ShelfChunk *spare_chunk;  /* NULL: none */
+        Spares spares;            /* of task records: one of a durable queue lives for one commit if it is not due */
         QueueRecord *last_submit; /* queue of the last one; NULL: none, or it is gone */
         Window window;
         Once once;
@@ -163,6 +165,9 @@ Manager *manager_free(Manager *m);
 /* Whether commands of others could be run once and no more, because the process died that had the rights: until eqd is
  * started again. Loop. */
 bool manager_lost_others(const Manager *m);
+
+/* What keeps the store from taking tasks, for people: one of a few texts that stay. NULL: nothing, or there is no store. Loop. */
+const char *manager_store_trouble(const Manager *m);
 
 /* The queue whose rescuer has been at work the longest, why it was called, and with create-failure what the system says now
  * (negative errno; 0: nothing). queue NULL: none is rescued. Loop. */

@@ -52,6 +52,7 @@ static void give_back(Manager *m, uint64_t now) {
         if (m->pressure.trimmed_usec != 0 && now - m->pressure.trimmed_usec < TRIM_INTERVAL_USEC)
                 return;
         m->pressure.trimmed_usec = now;
+        spares_clear(&m->spares);
         (void)malloc_trim(0); /* whether there was anything does not matter */
 }
 

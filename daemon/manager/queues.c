@@ -673,6 +673,7 @@ void queues_apply_settings(Manager *m) {
         plugin_executor_set_hogs(m->plugins, d->cpu_intensive_thresh_us, d->cpu_intensive_warning_thresh);
         rescue_follow_settings(m);
         stalls_check_settings(m);
+        durable_follow_settings(m);
         command_executor_set_stock(m->commands, pressure_stock(m));
         LIST_FOREACH (link, &m->engine.pools)
                 pool_show_attributes(m, LIST_ENTRY(link, Pool, link));

@@ -14,7 +14,7 @@
 
 TaskRecord *task_record_new(QueueRecord *q, Identity *identity, SharedOptions *common, EqBytes payload, EqBytes options,
                             uint64_t submitted_usec) {
-        TaskRecord *t = fault_malloc(sizeof(*t) + payload.len + options.len);
+        TaskRecord *t = spares_malloc(&q->manager->spares, sizeof(*t) + payload.len + options.len);
         if (!t)
                 return NULL;
         memset(t, 0, sizeof(*t));
@@ -46,7 +46,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
         barrier_forget(&m->engine, &t->task);
         task_spec_deinit(&t->spec);
         user_unref(t->user);
-        free(t);
+        spares_free(&m->spares, t);
         return NULL;
 }
 

@@ -9,7 +9,10 @@
 #include "manager/view.h"
 
 static const char *health_name(StoreHealth health) {
-        return health == STORE_GOOD ? "good" : health == STORE_FULL ? "full" : "failed";
+        static const char *const names[] = {
+                [STORE_GOOD] = "good", [STORE_LOW] = "low", [STORE_FULL] = "full", [STORE_FAILED] = "failed"
+        };
+        return names[health];
 }
 
 int view_store(const Manager *m, StoreView *ret) {
@@ -23,7 +26,7 @@ int view_store(const Manager *m, StoreView *ret) {
         EQ_SET(row, StoreStat, directory, eq_str(store_directory(store, ret->directory, sizeof(ret->directory))));
         EQ_SET(row, StoreStat, in_use, true);
         EQ_SET(row, StoreStat, health, eq_str(health_name(store_health(store))));
-        if (store_health(store) != STORE_GOOD)
+        if (store_health(store) > STORE_LOW)
                 EQ_SET(row, StoreStat, error, eq_str(strerror(-store_error(store))));
         EQ_SET(row, StoreStat, segments, s.n_segments);
         EQ_SET(row, StoreStat, bytes, s.bytes);
@@ -42,6 +45,8 @@ int view_store(const Manager *m, StoreView *ret) {
         EQ_SET(row, StoreStat, moved_bytes, s.moved_bytes);
         EQ_SET(row, StoreStat, damaged, s.n_damaged);
         EQ_SET(row, StoreStat, hints, s.n_hints);
+        EQ_SET(row, StoreStat, free_bytes, s.free_bytes);
+        EQ_SET(row, StoreStat, low_water, s.low_water);
         return 0;
 }
 

@@ -6,7 +6,7 @@
  * copies, sync of the active segment, removal, sync of the directory; and then the next one is the oldest.
  *
  * A log that is no larger than what lives in it by a fifth and three segments is left alone, the one that is made in advance among
- * them; one old task is moved once per round of the log, it never holds a segment. */
+ * them; where the file system has little left, by a twentieth and two segments. One old task is moved once per round of the log, it never holds a segment. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -31,7 +31,10 @@ bool store_may_compact(const Store *s) {
         if (s->own_health == STORE_FULL)
                 return true;
         uint64_t bytes = (s->active.number - s->oldest + 1 + (s->next.fd >= 0)) * s->segment_size;
-        return bytes > s->index.live_bytes + s->index.live_bytes / 5 + (uint64_t)SPARE_SEGMENTS * s->segment_size;
+        uint64_t live = s->index.live_bytes, spare = s->segment_size;
+        if (s->own_health == STORE_LOW)
+                return bytes > live + live / 20 + (SPARE_SEGMENTS - 1) * spare;
+        return bytes > live + live / 5 + SPARE_SEGMENTS * spare;
 }
 
 /* A copy that can be sealed for another segment. */

@@ -70,6 +70,8 @@ struct Store {
         pthread_cond_t wake;       /* the store thread waits here */
         pthread_cond_t done;       /* store_close() waits here */
         bool stop, busy;           /* busy: `handed` is the thread's */
+        bool look;                 /* at the space that is left, whatever the time */
+        uint64_t low_water;
         Batch handed;
         uint64_t durable;
         StoreHealth health;
@@ -98,8 +100,10 @@ struct Store {
 
         /* The store thread's. */
         StoreHealth own_health;
-        bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
-        Batch noted;       /* was durable last; kept for its memory */
+        bool is_low;
+        uint64_t looked_usec; /* at the space that is left */
+        bool index_broken;    /* memory was out: nothing is compacted any more, since nobody knows what is dead */
+        Batch noted;          /* was durable last; kept for its memory */
         Segment active, next, victim;
         uint32_t at;        /* in active */
         uint32_t synced;    /* up to there active is on the disk */
@@ -124,6 +128,8 @@ void batch_append(Batch *b, const Record *r); /* there is room; copies the body 
 void *store_thread(void *store);
 int store_sync(Store *s);           /* the active segment */
 int store_put_seal(const Store *s); /* at the end of the active segment */
+/* Is it little that is left of a file system of that size? was: it was before. *mark becomes what counts as it. */
+bool store_is_little(uint64_t left, uint64_t size, uint64_t *mark, bool was);
 bool store_is_short(int e); /* a failure that can pass by itself: of space, descriptors or memory, not of the disk */
 /* The records of b from *done on go to the active segment, which is changed when it is full. *ret: what store_note() is to be told
  * of; what is behind it is noted. 0, or a negative errno: *done and *ret say how far it came. */

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/fault.h"
@@ -75,6 +76,15 @@ int segment_sync_dir(int dir_fd) {
         if (fault_hit(FAULT_SYNC))
                 return -EIO;
         return fsync(dir_fd) < 0 ? -EIO : 0;
+}
+
+int segment_space(int dir_fd, uint64_t *ret_free, uint64_t *ret_size) {
+        struct statvfs st;
+        if (fstatvfs(dir_fd, &st) < 0)
+                return -errno;
+        *ret_free = fault_hit(FAULT_LOW) ? 0 : (uint64_t)st.f_bavail * st.f_frsize;
+        *ret_size = (uint64_t)st.f_blocks * st.f_frsize;
+        return 0;
 }
 
 /* Zeros where the file system cannot allocate without writing. */

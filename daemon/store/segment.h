@@ -59,6 +59,9 @@ void segment_close(Segment *s); /* repeatable */
  * it is not ours; or negative errno. */
 int segment_check_owner(int dir_fd, const char *name, const char magic[static 8], uint32_t version);
 
+/* Bytes that files may still be given on its file system, and its size. 0 or negative errno. */
+int segment_space(int dir_fd, uint64_t *ret_free, uint64_t *ret_size);
+
 int segment_write(const Segment *s, uint32_t at, const void *data, size_t n);
 /* One that failed is the end, whatever the system calls it: tried again it may succeed without what it could not write. So the
  * error is -EIO, and never one of those that pass. */

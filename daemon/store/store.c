@@ -194,6 +194,8 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
         s->dir_fd = s->event_fd = -1;
         s->active = s->next = s->victim = s->hints.segment = (Segment)SEGMENT_NULL;
         s->segment_size = config->segment_size ? config->segment_size : DEFAULT_SEGMENT;
+        s->low_water = config->low_water;
+        s->look = true;
         set_boot(&s->boot, config->boot);
         int r = fill(s, config, reader, userdata, error, error_size);
         if (r < 0) {
@@ -205,11 +207,16 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
         return 0;
 }
 
+/* What is appended becomes durable without anybody's help. */
+static bool goes_on(StoreHealth health) {
+        return health == STORE_GOOD || health == STORE_LOW;
+}
+
 /* Until all is durable, or cannot be. */
 static void drain(Store *s) {
         (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind; here and below */
         for (;;) {
-                while (s->busy && s->health == STORE_GOOD)
+                while (s->busy && goes_on(s->health))
                         (void)pthread_cond_wait(&s->done, &s->lock);
                 if (s->busy || s->health == STORE_FAILED || s->collecting.len == 0)
                         break;
@@ -223,7 +230,7 @@ static void drain(Store *s) {
 int store_settle(Store *s) {
         drain(s);
         (void)pthread_mutex_lock(&s->lock);
-        int r = s->health == STORE_GOOD && !s->busy && s->collecting.len == 0 ? 0 : s->error < 0 ? s->error : -EIO;
+        int r = goes_on(s->health) && !s->busy && s->collecting.len == 0 ? 0 : s->error < 0 ? s->error : -EIO;
         (void)pthread_mutex_unlock(&s->lock);
         return r;
 }
@@ -305,7 +312,7 @@ int store_append(Store *s, const StoreItem *items, size_t n) {
         if (s->seen_health == STORE_FAILED)
                 return -EIO;
         for (size_t i = 0; i < n; i++) {
-                if (s->seen_health == STORE_FULL && items[i].kind == STORE_TASK && !items[i].is_rest)
+                if (s->seen_health != STORE_GOOD && items[i].kind == STORE_TASK && !items[i].is_rest)
                         return -ENOSPC;
                 if (items[i].body.len > RECORD_BODY_MAX)
                         return -EMSGSIZE;
@@ -384,6 +391,15 @@ StoreHealth store_dispatch(Store *s, uint64_t *ret_position) {
 
 StoreHealth store_health(const Store *s) {
         return s->seen_health;
+}
+
+void store_set_low_water(Store *s, uint64_t bytes) {
+        (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind */
+        s->look = s->look || s->low_water != bytes;
+        s->low_water = bytes;
+        if (s->look)
+                (void)pthread_cond_signal(&s->wake);
+        (void)pthread_mutex_unlock(&s->lock);
 }
 
 bool store_is_spent(const Store *s) {

@@ -12,7 +12,8 @@
  * Failures. EIO, and any sync that fails, is the end: nothing is durable any more and nothing is retried, since the kernel
  * may have dropped what it could not write. No space is none, nor are descriptors that are short: new tasks are refused while the
  * next segment cannot be made, and what is in hand goes on in the one that is there, the reserve; a batch that does not fit waits
- * until there is space again, and store_is_spent() says so meanwhile.
+ * until there is space again, and store_is_spent() says so meanwhile. They are refused before that already, while its file system
+ * has less left than the low-water mark: then all else goes on, and segments are made for it.
  *
  * Reading. Bodies of tasks that were not told when the store was opened are fetched by a reader thread:
  *
@@ -32,9 +33,11 @@ typedef struct StoreConfig {
         uint32_t segment_size; /* bytes; 0: 64 MiB */
         const char *boot;      /* 16 bytes; NULL: those of this machine. Others: power was lost since */
         bool keep_marks;       /* those that are there stay until store_unmark_found() */
+        uint64_t low_water;    /* see store_set_low_water() */
 } StoreConfig;
 
-enum { STORE_BEGIN = 12 }; /* so much of a task's body is known without reading it */
+enum { STORE_LOOKS_USEC = 1000000 }; /* without space, or with little, it looks so often whether there is more */
+enum { STORE_BEGIN = 12 };           /* so much of a task's body is known without reading it */
 
 /* What is wrong with a mark of a running task. */
 typedef enum StoreMarkDamage {
@@ -100,11 +103,15 @@ const uint64_t *store_written(const Store *s); /* position of the newest record;
 /* Hands what was appended to the thread, if that is free: at the end of each turn of the loop. */
 void store_flush(Store *s);
 
-typedef enum StoreHealth { STORE_GOOD, STORE_FULL, STORE_FAILED } StoreHealth;
+/* LOW: there is little space; FULL: there is none. Both: no new tasks. */
+typedef enum StoreHealth { STORE_GOOD, STORE_LOW, STORE_FULL, STORE_FAILED } StoreHealth;
 int store_fd(const Store *s); /* readable: call dispatch */
 /* Durable up to *ret_position. FAILED: for ever. */
 StoreHealth store_dispatch(Store *s, uint64_t *ret_position);
 StoreHealth store_health(const Store *s);
+/* LOW while its file system has less than so many bytes left, and then until an eighth more is; of a small file system no more than
+ * a tenth counts. 0: never. Looked at when a segment is made, and otherwise once a second while the store is in use. */
+void store_set_low_water(Store *s, uint64_t bytes);
 bool store_is_spent(const Store *s); /* FULL, and the reserve is used up: what is appended waits for space */
 int store_error(const Store *s);     /* errno of what failed or is full, negative; 0 */
 
@@ -181,8 +188,9 @@ typedef struct StoreStats {
         uint64_t n_hints_used, n_hints;         /* segments that were opened by their hints; hints written since */
         uint64_t oldest, newest;                /* numbers of segments */
         uint64_t moved_bytes;                   /* by compaction, since it was opened */
-        uint64_t n_damaged;                     /* damaged places found and kept aside, while it was opened and since */
-        Latency commits;                        /* since it was opened */
+        uint64_t free_bytes, low_water; /* of its file system when it was last looked at; the mark as it counts */
+        uint64_t n_damaged;             /* damaged places found and kept aside, while it was opened and since */
+        Latency commits;                /* since it was opened */
 } StoreStats;
 void store_stats(Store *s, StoreStats *ret);                         /* waits for no disk */
 const char *store_directory(const Store *s, char *buf, size_t size); /* where it is now, absolute; "": not known */

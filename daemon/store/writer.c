@@ -5,7 +5,8 @@
  *
  * Places: records go one behind the other into the active segment. When one does not fit, the segment is sealed, synced, and
  * `next`, which was made in time and off the way of any batch, becomes the active one. While there is no space for a `next`
- * the store is FULL: it takes no more tasks, and what is in hand has the rest of the active segment. */
+ * the store is FULL: it takes no more tasks, and what is in hand has the rest of the active segment. Before it comes to that,
+ * while the file system has little left, it is LOW: it takes no tasks either, and is as it is otherwise. */
 
 #include <assert.h>
 #include <errno.h>
@@ -24,7 +25,9 @@ enum {
          * much as half of it; and the next batch may be waiting. */
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
-        RETRY_SEC = 1,          /* without space: tries again so often */
+        RETRY_SEC = 1,          /* without space: tries again so often; and looks so often how much there is */
+        SMALL_PART = 10,        /* of a file system, which the mark is no more than */
+        RESUME_PART = 8,        /* of the mark, which has to be free beside it until tasks are taken again */
 };
 
 /* ---- places ---- */
@@ -273,11 +276,44 @@ static int commit(Store *s) {
         return 0;
 }
 
+/* ---- space ---- */
+
+static bool is_due(Store *s, uint64_t *ret_mark) {
+        uint64_t now = clock_monotonic(&clock_system);
+        (void)pthread_mutex_lock(&s->lock);
+        bool due = s->look || now - s->looked_usec >= RETRY_SEC * USEC_PER_SEC;
+        *ret_mark = s->low_water;
+        s->look = false;
+        (void)pthread_mutex_unlock(&s->lock);
+        if (due)
+                s->looked_usec = now;
+        return due;
+}
+
+bool store_is_little(uint64_t left, uint64_t size, uint64_t *mark, bool was) {
+        *mark = MIN(*mark, size / SMALL_PART);
+        return left < (was ? *mark + *mark / RESUME_PART : *mark);
+}
+
+/* If it cannot be told, a segment that cannot be made tells. */
+static void look_at_space(Store *s) {
+        uint64_t mark, left, size;
+        if (!is_due(s, &mark) || segment_space(s->dir_fd, &left, &size) < 0)
+                return;
+        s->is_low = store_is_little(left, size, &mark, s->is_low);
+        (void)pthread_mutex_lock(&s->lock);
+        s->stats.free_bytes = left;
+        s->stats.low_water = mark;
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+static bool wants_next(const Store *s) {
+        return s->next.fd < 0 && (s->at >= s->active.size / 2 || s->own_health == STORE_FULL);
+}
+
 /* Made when half of the active one is used, so that no batch waits for it. 0, or a negative errno that is the end. */
 static int prepare_next(Store *s) {
-        if (s->next.fd < 0) {
-                if (s->at < s->active.size / 2 && s->own_health != STORE_FULL)
-                        return 0;
+        if (wants_next(s)) {
                 int e = segment_create(s->dir_fd, s->active.number + 1, s->segment_size, &s->boot, &s->next);
                 if (e < 0 && !store_is_short(e))
                         return e;
@@ -285,8 +321,10 @@ static int prepare_next(Store *s) {
                         set_health(s, STORE_FULL, e);
                         return 0;
                 }
+                s->looked_usec = 0; /* there is less now */
         }
-        set_health(s, STORE_GOOD, 0);
+        look_at_space(s);
+        set_health(s, s->is_low ? STORE_LOW : STORE_GOOD, 0);
         return 0;
 }
 
@@ -295,7 +333,7 @@ static int prepare_next(Store *s) {
 static bool next_batch(Store *s, size_t *ret_bytes) {
         (void)pthread_mutex_lock(&s->lock);
         while (!s->busy && !s->stop && s->health != STORE_FAILED) {
-                bool idle_work = store_may_compact(s) || hints_are_wanted(s) || s->own_health == STORE_FULL;
+                bool idle_work = store_may_compact(s) || hints_are_wanted(s) || s->own_health != STORE_GOOD || s->look;
                 if (!idle_work) {
                         (void)pthread_cond_wait(&s->wake, &s->lock);
                         continue;
@@ -307,6 +345,11 @@ static bool next_batch(Store *s, size_t *ret_bytes) {
         (void)pthread_mutex_unlock(&s->lock);
         *ret_bytes = has ? s->handed.len : 0;
         return has || !stop;
+}
+
+/* Nothing can be done for it meanwhile. */
+static bool is_waiting_for_space(const Store *s) {
+        return s->own_health == STORE_FULL || (s->own_health == STORE_LOW && !store_may_compact(s));
 }
 
 void *store_thread(void *userdata) {
@@ -326,7 +369,7 @@ void *store_thread(void *userdata) {
                         e = store_compact(s, budget);
                 if (e >= 0)
                         store_set_sizes(s);
-                if (bytes == 0 && (e > 0 || s->own_health == STORE_FULL))
+                if (bytes == 0 && (e > 0 || is_waiting_for_space(s)))
                         (void)wait_a_moment(s);
         }
         if (e < 0)

@@ -13,11 +13,16 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "system"), str(HERE / "peers")]
 import eqdtest
+import peers
+from place import Place
+from servers import SERVERS, Running, installed
 
 LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
 CPUS = sorted(os.sched_getaffinity(0))
@@ -331,6 +336,27 @@ def submit_durable(o):
 
 
 @bench
+def submit_durable_redis(o):
+    """The same 8 connections x 200 in flight beside redis-server with appendfsync always, both loaded by qload of peers/."""
+    rows = [next(s for s in SERVERS if s.name == name) for name in ("eqd-dur", "rl-always")]
+    if not installed(rows[1].program):
+        print("# redis-server is not installed: submit-durable-8x200-redis is left out (apt install redis-server)")
+        return
+    os.environ["PATH"] = f"{eqdtest.BUILD / 'daemon'}:{os.environ['PATH']}" # before an eqd that is installed
+    rates = {row.name: [] for row in rows}
+    with Place(tempfile.gettempdir(), nice=os.getpriority(os.PRIO_PROCESS, 0)) as place:
+        kit = peers.Bench(argparse.Namespace(json=None), place)
+        for i in range(o.rounds):
+            for row in rows if i % 2 == 0 else rows[::-1]:
+                with Running(place, row) as server:
+                    found = kit.qload(server, f"-p 8 -d 200 -t {o.seconds}")
+                    rates[row.name].append(found["accepted_per_s"])
+    ratios = [a / b for a, b in zip(*rates.values())]
+    report("submit-durable-8x200-redis", rates["eqd-dur"], "tasks/s", "redis-server, appendfsync always", rates["rl-always"],
+           f"unpinned, {len(CPUS)} CPUs, one disk; by round {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+@bench
 def submit_backlog(o):
     """Does a submit cost more when 100,000 tasks wait?"""
     first, later = [], []
@@ -517,7 +543,7 @@ def kill_and_start(eqd):
 def durable_depth(o):
     """A durable queue of a million tasks, of ten with EQD_LONG=1: what a submit costs at its end, memory, and a start after kill -9."""
     n, part = 10_000_000 if eqdtest.LONG else 1_000_000, 200_000
-    first, last, memory, starts, costs, after = [], [], [], [], [], []
+    first, last, memory, starts, costs, after, resident = [], [], [], [], [], [], []
     for _ in range(o.rounds):
         with Fresh(["w", "executor=worker", "max_bytes=100G", "max_tasks=100000000", "durable=yes"]) as eqd:
             eqd.ok("queue", "pause", "w")
@@ -526,12 +552,14 @@ def durable_depth(o):
                 cpu = loop_seconds(eqd.pid)
                 loadgen("payloads", eqd.socket, "w", 4, 8, 100, tasks, 600, -1, 100)
                 rates.append((loop_seconds(eqd.pid) - cpu) * 1e6 / tasks)
+            resident.append(stat(eqd, "rss_kib") / 1e6 * 1024)
             memory.append((stat(eqd, "rss_kib") - before) * 1024 / n)
             seconds, cpu, _ = kill_and_start(eqd)
             starts.append(seconds)
             costs.append(cpu)
             after.append((stat(eqd, "rss_kib") - before) * 1024 / n)
     report("durable-submit-deep-cpu", last, "us/task", "the first", first, f"CPU time of the loop; the last {part} of {n}")
+    report("durable-memory", resident, "MB", placement=f"resident in all, {n} tasks with 100 bytes each")
     report("durable-memory-per-task", memory, "bytes", placement=f"resident, {n} tasks with 100 bytes each")
     report("durable-memory-per-task-after-start", after, "bytes", placement="the same after kill -9 and a start")
     report("durable-start", starts, "s", placement=f"kill -9 to READY=1, page cache warm, {n} tasks")

@@ -99,7 +99,7 @@ def one_life(eqd, history, number, plan, outcome):
     waits = None
     if outcome == FAILS and eqd.ctl("submit", "-q", "aside", "--", "sleep", "1000").rc == 0: # or it has failed already
         waits = eqd.ctl("submit", "-q", "aside", "--", "true").out.strip()
-    end = history.load(number, BYTES)
+    end = history.load(number, lambda rng, queue: BYTES)
     history.until_accepted(150, end, lambda: FAILS in eqd.log_text() or ("+" in plan and FULL in eqd.log_text()))
     if outcome in (FAILS, FULL): # it is written down by another thread
         eventually(lambda: outcome in eqd.log_text(), f"{plan}: it says that {outcome}")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What clients of an eqd were told, held against what has run. Two queues: `one` runs one task at a time, `some` four."""
+"""What clients of an eqd were told, held against what has run. Two queues: `one` runs one task at a time, `some` four; and where it
+is wanted, a third one, `brief`, that keeps a short history, so that there is something to compact."""
 
 import collections
 import random
@@ -12,11 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
 from eqdtest import Closed, RpcError, equal, eventually
 
 QUEUES = ("one", "some")
+BRIEF, HISTORY = "brief", 100 # more than are accepted between two crashes, so that none goes before it is waited for
 CLIENTS = 4
 
 
 class History:
-    def __init__(self, eqd):
+    def __init__(self, eqd, brief=False):
         self.eqd, self.lock = eqd, threading.Lock()
         self.accepted, self.ended = set(), {} # names; name: state
         self.refused = []                     # texts of errors
@@ -27,17 +29,21 @@ class History:
         self.read, self.counts, self.firsts = 0, collections.Counter(), [] # firsts: names in the order of their first runs
         for name, options in zip(QUEUES, ([], ["max_active=4"])):
             eqd.ok("queue", "create", name, "history=1000000", "max_crashes=1000", *options)
-        self.ids = {eqd.queue(name)["id"]: name for name in QUEUES}
+        self.queues = QUEUES
+        if brief:
+            self.queues += (BRIEF,)
+            eqd.ok("queue", "create", BRIEF, f"history={HISTORY}", "max_crashes=1000")
+        self.ids = {eqd.queue(name)["id"]: name for name in self.queues}
 
-    def client(self, number, stop, bytes_each):
+    def client(self, number, stop, n_bytes):
         rng = random.Random(number)
         try:
             with self.eqd.connect() as c:
                 while not stop.is_set():
                     names = []
                     for _ in range(rng.randrange(1, 6)):
-                        queue = rng.choice(QUEUES)
-                        _, seq = c.call("submit", queue, bytes(bytes_each),
+                        queue = rng.choice(self.queues)
+                        _, seq = c.call("submit", queue, bytes(n_bytes(rng, queue)),
                                         argv=["/bin/sh", "-c", f"echo $EQD_TASK $EQD_ATTEMPT >>{self.ran_file}"])
                         names.append(f"{queue}/{seq}")
                         with self.lock:
@@ -51,10 +57,10 @@ class History:
         except (Closed, OSError):
             pass
 
-    def load(self, seed, bytes_each=0):
-        """Clients at work; to be called when they are to end."""
+    def load(self, seed, n_bytes=lambda rng, queue: 0):
+        """Clients at work, n_bytes says with how large payloads; to be called when they are to end."""
         rng, stop = random.Random(seed), threading.Event()
-        clients = [threading.Thread(target=self.client, args=(rng.random(), stop, bytes_each)) for _ in range(CLIENTS)]
+        clients = [threading.Thread(target=self.client, args=(rng.random(), stop, n_bytes)) for _ in range(CLIENTS)]
         for t in clients:
             t.start()
 
@@ -90,13 +96,14 @@ class History:
         repeated = {name for name in names if self.counts[name] > 1}
         equal(sorted(repeated & self.ended.keys()), [], "told as ended and run again")
         equal(sorted(repeated - self.may_repeat), [], "run again, and was not running")
-        first = [int(name.split("/")[1]) for name in self.firsts if name.startswith("one/")]
-        equal(first, sorted(first), "order of the first attempts")
+        for queue in {"one", BRIEF}:
+            first = [int(name.split("/")[1]) for name in self.firsts if name.startswith(f"{queue}/")]
+            equal(first, sorted(first), f"order of the first attempts in {queue}")
         self.check_told(self.ended.keys() - self.looked_at)
 
     def check_told(self, names):
-        """The end that was told is the one that every eqd after it shows."""
-        names = sorted(names)
+        """The end that was told is the one that every eqd after it shows, where it is kept."""
+        names = sorted(name for name in names if not name.startswith(f"{BRIEF}/"))
         with self.eqd.connect() as c:
             for i in range(0, len(names), 100):
                 some = names[i:i + 100]

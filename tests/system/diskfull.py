@@ -16,15 +16,16 @@ from ends import crash, orderly
 
 EQ_E_STORE = 24
 BYTES = 20000 # of a task: a segment has some dozens
-CONF = {"eqd.conf": "[Store]\nSegmentSize=1M\n"}
+CONF = {"eqd.conf": "[Store]\nSegmentSize=1M\nLowWater=0\n"}
+LOW_CONF = {"eqd.conf": "[Store]\nSegmentSize=1M\nLowWater=8M\n"}
 UNSHARE = ["unshare", "--mount", "--propagation", "private"]
 IN_NAMESPACE = "DISKFULL_IN_NAMESPACE"
 
 
-def small_disk(eqd):
+def small_disk(eqd, size="9M"):
     if os.environ.get(IN_NAMESPACE) != "yes":
         raise Skip("only root can mount, in a namespace of its own: unshare --mount")
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9M,mode=700", "eqd-disk", eqd.dir / "state"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "eqd-disk", eqd.dir / "state"], check=True)
 
 
 @contextlib.contextmanager
@@ -40,7 +41,30 @@ def logs(state):
     return sorted(p.name for p in (state / "store").glob("log-*"))
 
 
-def fill(eqd):
+def larger_disk(eqd):
+    """Of which 8M are less than a tenth, which is the most that LowWater= counts."""
+    small_disk(eqd, "96M")
+
+
+def free_bytes(state):
+    s = os.statvfs(state)
+    return s.f_bavail * s.f_frsize
+
+
+def space(eqd):
+    with eqd.connect() as c:
+        return c.call("store_stat")
+
+
+def leave(state, mib):
+    """Others take the rest of the file system, in a file."""
+    ballast = state / "ballast"
+    with open(ballast, "ab") as f:
+        os.posix_fallocate(f.fileno(), ballast.stat().st_size, free_bytes(state) - mib * 1048576)
+    return ballast
+
+
+def fill(eqd, says="no space"):
     """Held tasks until one is refused; how many were taken."""
     n = 0
     with eqd.connect() as c:
@@ -50,7 +74,8 @@ def fill(eqd):
                 n += 1
         except RpcError as e:
             equal(e.code, EQ_E_STORE, e.text)
-            contains(e.text, "no space", "queue big", "try again")
+            contains(e.text, says, "queue big", "try again")
+            equal((e.details["queue"], e.details["retry_after_usec"]), ("big", 1000000), "details")
     return n
 
 
@@ -142,6 +167,59 @@ def what_others_fill_and_clear_away_needs_no_restart(eqd):
         crash(eqd)
         for task in running:
             eqd.ends_as(task, "DONE", attempt=3)
+
+
+@test(config=LOW_CONF, change=larger_disk, seconds=300)
+def with_little_left_tasks_are_refused_early_and_all_else_goes_on_until_there_is_more(eqd):
+    with disk(eqd) as state:
+        running = queues(eqd)
+        leave(state, 12)
+        n = fill(eqd, "too little (LowWater= of eqd.conf) space")
+        equal(n > 100, True, f"{n} tasks were taken")
+        left = free_bytes(state)
+        equal(6 * 1048576 <= left < 8 * 1048576, True, f"refused early: {left} bytes are left")
+        eqd.has_logged("less than the 8388608 of LowWater=")
+        equal("the store has no space" in eqd.log_text(), False, "it has some")
+        stat = space(eqd)
+        equal((stat["health"], stat["low_water"], stat["free_bytes"] < 8388608), ("low", 8388608, True))
+        ballast = leave(state, 5) # so that files that come and go do not matter
+        eqd.fails(75, "queue", "create", "another", says="too little")
+        eqd.ok("queue", "create", "aside", "durable=no") # is nothing of the store's
+        eqd.ends_as(eqd.submit("-q", "aside", "--", "true"), "DONE")
+        open_gate(eqd, running)
+        for task in running:
+            eqd.ends_as(task, "DONE", attempt=1)
+        ends_all_the_same(eqd, "big/1")
+        for end, task in ((crash, "big/2"), (orderly, "big/3")):
+            end(eqd)
+            eqd.has_logged("less than the 8388608 of LowWater=")
+            eqd.fails(75, "submit", "-q", "run", "--", "true", says="too little")
+            for done in running:
+                equal([eqd.show(done)[f] for f in ("state", "attempt")], ["DONE", 1])
+            ends_all_the_same(eqd, task)
+        eqd.ok("param", "set", "low_water=1T")
+        eventually(lambda: space(eqd)["low_water"] == 96 * 1048576 // 10, "no more counts than a tenth")
+        eqd.ok("param", "set", "low_water=0")
+        eqd.has_logged("the store has space again")
+        eqd.ends_as(eqd.submit("-q", "run", "--", "true"), "DONE")
+        eqd.ok("param", "set", "low_water=8M")
+        eventually(lambda: eqd.log_text().count("of LowWater=") == 2, "it has too little again")
+        ballast.unlink()
+        eventually(lambda: eqd.log_text().count("the store has space again") == 2, "it has space by itself")
+        eqd.ends_as(eqd.submit("-q", "run", "--", "true"), "DONE")
+        crash(eqd)
+        equal(eqd.queue("big")["waiting"], n - 3)
+
+
+@test(config=LOW_CONF, change=larger_disk, notify=True, seconds=300)
+def the_status_line_says_that_there_is_little_space_as_long_as_that_lasts(eqd):
+    with disk(eqd) as state:
+        eqd.ok("queue", "create", "big")
+        ballast = leave(state, 3)
+        fill(eqd, "too little")
+        eqd.until_notified(lambda m: "; the store has too little space for tasks" in m.get("STATUS", ""))
+        ballast.unlink()
+        eqd.until_notified(lambda m: m.get("STATUS") and "the store" not in m["STATUS"])
 
 
 if __name__ == "__main__":

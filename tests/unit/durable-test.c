@@ -48,6 +48,42 @@ TEST(what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve) {
         durable_done(&h);
 }
 
+static bool has_changed(const Host *host, uint64_t health) {
+        return store_health(durable_store(host->m)) != (StoreHealth)health;
+}
+
+TEST(with_little_space_tasks_and_queues_are_refused_with_a_time_to_try_again_and_ends_go_on) {
+        const EqArray none = { 0 };
+        EqSubmit held = { 0 };
+        TaskRecord *t;
+        QueueRecord *q;
+        Tunable low;
+        durable_begin(&h, NULL);
+        EQ_SET(&held, Submit, hold, true);
+        TaskRecord *before = host_task(&h, "q", held);
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_ptr_null(manager_store_trouble(h.m));
+        fault_set(FAULT_LOW, 1, true);
+        ck_assert_int_eq(manager_find_tunable(h.m, eq_str("low_water"), &low, &h.refusal), 0);
+        ck_assert_int_eq(manager_tunable_set(h.m, &low, eq_str("1M"), &h.refusal), 0);
+        until(&h, has_changed, STORE_GOOD);
+        ck_assert_str_eq(manager_store_trouble(h.m), "the store has too little space for tasks");
+        Caller a = anna(&h);
+        refused(host_submit(&h, a, "q", held, &t), -ENOSPC, "too little (LowWater= of eqd.conf) space");
+        ck_assert_uint_eq(h.refusal.details.retry_after_usec, STORE_LOOKS_USEC);
+        ck_assert(eq_bytes_eq(h.refusal.details.queue, eq_str("q")));
+        refused(manager_queue_create(h.m, &a, eq_str("another"), &none, false, &q, &h.refusal), -ENOSPC, "too little");
+        ck_assert_int_eq(manager_cancel(h.m, before, false, 0, USEC_NEVER), 0);
+        until(&h, is_durable, *manager_written(h.m));
+        ck_assert_state(before, CANCELED);
+        fault_set(FAULT_LOW, 0, false);
+        until(&h, has_changed, STORE_LOW);
+        ck_assert_ptr_null(manager_store_trouble(h.m));
+        ck_assert_int_eq(host_submit(&h, a, "q", held, &t), 0);
+        until(&h, is_durable, *manager_written(h.m));
+        durable_done(&h);
+}
+
 static bool is_durable_or_spent(const Host *host, uint64_t position) {
         return is_durable(host, position) || store_is_spent(durable_store(host->m));
 }
@@ -726,6 +762,7 @@ TEST(of_a_change_that_was_not_written_nothing_is_told) {
 }
 
 RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve,
+          test_with_little_space_tasks_and_queues_are_refused_with_a_time_to_try_again_and_ends_go_on,
           test_when_the_reserve_is_used_up_changes_are_refused_until_there_is_space,
           test_who_waits_for_a_task_that_was_not_written_is_told_so,
           test_a_task_that_is_canceled_before_it_ran_is_never_shown_as_running,

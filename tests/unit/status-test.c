@@ -41,6 +41,12 @@ bool manager_lost_others(const Manager *m) {
         return lost_others;
 }
 
+static const char *store_trouble;
+
+const char *manager_store_trouble(const Manager *m) {
+        return store_trouble;
+}
+
 static bool pressed;
 
 bool manager_is_pressed(const Manager *m) {
@@ -126,6 +132,20 @@ TEST(a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then) {
                 turn(g, 50);
         turn(g, 1);
         ck_assert_uint_lt(told.n, 4); /* one, unless the machine stood still in between */
+        rig_close(g);
+}
+
+TEST(what_is_wrong_with_the_store_is_said_as_long_as_it_lasts) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        store_trouble = "the store has no space";
+        while (told.n == 0)
+                turn(g, 50);
+        ck_assert_str_eq(told.last, "1 queues, 0 running, 0 pending; the store has no space");
+        store_trouble = NULL;
+        while (told.n == 1)
+                turn(g, 50);
+        ck_assert_str_eq(told.last, "1 queues, 0 running, 0 pending");
         rig_close(g);
 }
 
@@ -241,6 +261,6 @@ TEST(a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_th
 RUN_TESTS("status", 30, test_a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_that_changes,
           test_the_worst_stall_comes_first_and_goes_when_it_ends, test_the_line_has_the_numbers,
           test_the_line_says_what_is_lost, test_a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then,
-          test_a_loss_is_a_change, test_memory_pressure_is_said_as_long_as_it_lasts,
-          test_a_change_that_is_undone_is_not_told, test_without_a_service_manager_nothing_is_watched,
-          test_what_is_watched_keeps_no_loop_running)
+          test_what_is_wrong_with_the_store_is_said_as_long_as_it_lasts, test_a_loss_is_a_change,
+          test_memory_pressure_is_said_as_long_as_it_lasts, test_a_change_that_is_undone_is_not_told,
+          test_without_a_service_manager_nothing_is_watched, test_what_is_watched_keeps_no_loop_running)

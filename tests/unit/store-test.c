@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "store-world.h"
+#include "store/parts.h"
 
 TEST(what_was_written_is_there_again) {
         begin(0);
@@ -388,6 +389,106 @@ TEST(without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers) {
         end();
 }
 
+static void wait_while(StoreHealth health) {
+        uint64_t durable;
+        while (store_health(W.store) == health)
+                (void)wait_event(&durable);
+}
+
+/* No batch is needed for it to be seen that there is more. */
+TEST(with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it_recovers) {
+        StoreStats stats;
+        begin(32 * 1024);
+        put_queue(0, 'x');
+        for (int i = 0; i < 40; i++)
+                ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        fault_set(FAULT_LOW, 1, true);
+        store_set_low_water(W.store, 1 << 20);
+        wait_while(STORE_GOOD);
+        ck_assert_int_eq(store_health(W.store), STORE_LOW);
+        ck_assert_int_eq(put_task(0), -ENOSPC);
+        store_stats(W.store, &stats);
+        ck_assert_uint_eq(stats.free_bytes, 0);
+        ck_assert_uint_eq(stats.low_water, 1 << 20);
+        uint64_t before = stats.newest;
+        for (int round = 0; stats.newest < before + 3 && round < 5000; round++) { /* what becomes of them */
+                put_last(0, 1 + (uint64_t)round % 20, round < 2000 ? STORE_STATE : STORE_END);
+                ck_assert_int_eq(commit(), STORE_LOW);
+                store_stats(W.store, &stats);
+        }
+        ck_assert_uint_ge(stats.newest, before + 3);
+        ck_assert(!store_is_spent(W.store));
+        put_last(0, 1, STORE_END);
+        ck_assert_int_eq(store_settle(W.store), 0); /* nothing has failed */
+        fault_set(FAULT_LOW, 0, false);
+        wait_while(STORE_LOW);
+        ck_assert_int_eq(store_health(W.store), STORE_GOOD);
+        ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        W.store = store_close(W.store);
+        reopen();
+        compare();
+        end();
+}
+
+/* At a mark that is nothing there is never too little, whatever the file system says. */
+TEST(what_is_little_space_can_be_set) {
+        begin(32 * 1024);
+        put_queue(0, 'x');
+        fault_set(FAULT_LOW, 1, true);
+        store_set_low_water(W.store, 0);
+        for (int i = 0; i < 200; i++) {
+                ck_assert_int_eq(put_task(0), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+        store_set_low_water(W.store, 4096);
+        wait_while(STORE_GOOD);
+        ck_assert_int_eq(store_health(W.store), STORE_LOW);
+        store_set_low_water(W.store, 0);
+        wait_while(STORE_LOW);
+        ck_assert_int_eq(store_health(W.store), STORE_GOOD);
+        end();
+}
+
+TEST(little_space_is_so_until_there_is_an_eighth_more_and_a_tenth_of_the_whole_at_most) {
+        uint64_t mark = 800;
+        ck_assert(store_is_little(799, 1 << 20, &mark, false));
+        ck_assert(!store_is_little(800, 1 << 20, &mark, false));
+        ck_assert(store_is_little(899, 1 << 20, &mark, true));
+        ck_assert(!store_is_little(900, 1 << 20, &mark, true));
+        ck_assert_uint_eq(mark, 800);
+        ck_assert(!store_is_little(100, 1000, &mark, false));
+        ck_assert_uint_eq(mark, 100);
+        ck_assert(store_is_little(99, 1000, &mark, false));
+        mark = 0;
+        ck_assert(!store_is_little(0, 1 << 20, &mark, false));
+        ck_assert(!store_is_little(0, 1 << 20, &mark, true));
+}
+
+/* Not a second later, in which the whole of a file system may go. */
+TEST(whether_there_is_little_space_is_looked_at_when_a_segment_is_made) {
+        StoreStats stats = { 0 };
+        begin(32 * 1024);
+        put_queue(0, 'x');
+        store_set_low_water(W.store, 4096);
+        while (stats.low_water != 4096) {
+                ck_assert_int_eq(put_task(0), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+                store_stats(W.store, &stats);
+        }
+        fault_set(FAULT_LOW, 1, true);
+        uint64_t before = stats.n_segments;
+        for (int i = 0; i < 2000 && store_health(W.store) == STORE_GOOD; i++) {
+                ck_assert_int_eq(put_task(0), 0);
+                (void)commit();
+        }
+        ck_assert_int_eq(store_health(W.store), STORE_LOW);
+        store_stats(W.store, &stats);
+        ck_assert_uint_le(stats.n_segments, before + 1);
+        end();
+}
+
 /* An end, durably, in what is left of the last segment. */
 static void end_one(uint64_t seq) {
         uint64_t durable = 0;
@@ -609,6 +710,10 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_after_a_failed_sync_nothing_is_durable_any_more, test_after_a_failed_write_too,
           test_each_failing_write_and_sync_loses_nothing_that_was_promised,
           test_without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers,
+          test_with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it_recovers,
+          test_what_is_little_space_can_be_set,
+          test_little_space_is_so_until_there_is_an_eighth_more_and_a_tenth_of_the_whole_at_most,
+          test_whether_there_is_little_space_is_looked_at_when_a_segment_is_made,
           test_without_space_it_opens_all_the_same_and_goes_on_in_its_last_segment,
           test_a_start_without_space_that_fails_loses_nothing, test_memory_running_out_is_an_error_and_loses_nothing,
           test_kill_9_loses_nothing_that_was_promised,

@@ -84,7 +84,7 @@ class Place:
             if cpus:
                 os.sched_setaffinity(0, cpus)
             if self.nice:
-                os.nice(self.nice)
+                os.setpriority(os.PRIO_PROCESS, 0, self.nice)
                 self.nice_session()
         return subprocess.Popen(words, env=self.environ, preexec_fn=prepare, start_new_session=True, **more)
 
