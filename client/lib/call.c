@@ -278,6 +278,10 @@ int client_message_end(eq_client *c) {
         return 0;
 }
 
+void client_make_future(eq_client *c, eq_call *call) {
+        call->future_of = c;
+}
+
 int eq_client_call_start(eq_client *c, const char *method, const void *params, size_t n_params, const int *fds,
                          unsigned n_fds, eq_reply_fn fn, void *userdata, eq_call **ret_call) {
         eq_call *call;
@@ -293,7 +297,7 @@ int eq_client_call_start(eq_client *c, const char *method, const void *params, s
         if (r < 0 || !ret_call)
                 return r;
         if (!fn)
-                call->future_of = c;
+                client_make_future(c, call);
         *ret_call = call;
         return 0;
 }
