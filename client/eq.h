@@ -192,6 +192,9 @@ int eq_submitv_ids(eq_client *c, const char *queue, const eq_task *tasks, size_t
 /* Pipelined: fn gets r and the id (valid if r == 0). */
 typedef void (*eq_submit_fn)(eq_client *c, int r, eq_task_id id, void *userdata);
 int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata);
+/* The same as a future, see eq_call_wait(); eq_submit_wait() is that with the id. */
+int eq_submit_future(eq_client *c, const char *queue, const eq_task *task, eq_call **ret_call);
+int eq_submit_wait(eq_call *call, uint64_t timeout_usec, eq_task_id *ret_id);
 
 /* 0: canceled, 1: it runs, and was asked to stop if `running`; -1: too late or unknown; in *ret_result. */
 int eq_cancel(eq_client *c, eq_task_id id, bool running, int *ret_result);

@@ -233,6 +233,7 @@ def print_dts(api):
         out += f"export type {alias} = {' | '.join(json.dumps(v) for v in tables[name])};\n"
         out += f"export const {name}: readonly {alias}[];\n"
     out += "export const FINISHED: readonly State[];\n"
+    out += f"export type ErrorName = {' | '.join(json.dumps(name) for name, _ in tables['ERRORS'].values())};\n"
     for record in api.replies:
         out += f"/** {record['doc']} */\nexport interface {record['name']}Record {{\n"
         named = any(f["name"] == "queue" for f in record["fields"])

@@ -19,6 +19,8 @@ int client_take_fd(eq_client *c);       /* connection_take_fd() */
 EqBuffer *client_scratch(eq_client *c); /* emptied; for use within one function */
 /* Ends what client_begin() began. r < 0, a failed allocation and a message that is too large take it all back. */
 int client_end(eq_client *c, eq_call *call, int r);
+/* After that, of a call without a callback: its answer is kept for eq_call_wait(). */
+void client_make_future(eq_client *c, eq_call *call);
 
 /* A whole blocking call, waited for until timeout_usec have passed. Takes a packed record as params. ret may be NULL. */
 int client_call_record(eq_client *c, const char *method, const EqSchema *schema, const void *rec, uint64_t timeout_usec,

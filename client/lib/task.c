@@ -164,35 +164,55 @@ static int pack_submit(eq_client *c, const char *queue, const eq_task *task, boo
         return 0;
 }
 
-int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata) {
+/* Begins and ends it, for either kind of callback, or for none. */
+static int submit(eq_client *c, const char *queue, const eq_task *task, eq_reply_fn fn, eq_submit_fn submit_fn,
+                  void *userdata, eq_call **ret) {
         eq_task local;
         task = widen(task, &local);
         __attribute__((cleanup(close_payload))) int fd = payload_fd(c, task);
+        int r = submit_fn ? client_begin_submit(c, &fd, fd >= 0, submit_fn, userdata, ret)
+                          : client_begin(c, "submit", &fd, fd >= 0, fn, userdata, ret);
+        return r < 0 ? r : client_end(c, *ret, pack_submit(c, queue, task, fd >= 0));
+}
+
+int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_submit_fn fn, void *userdata) {
         eq_call *call;
-        int r = client_begin_submit(c, &fd, fd >= 0, fn, userdata, &call);
-        return r < 0 ? r : client_end(c, call, pack_submit(c, queue, task, fd >= 0));
+        return submit(c, queue, task, NULL, fn, userdata, &call);
+}
+
+int eq_submit_future(eq_client *c, const char *queue, const eq_task *task, eq_call **ret_call) {
+        eq_call *call;
+        int r = submit(c, queue, task, NULL, NULL, NULL, &call);
+        if (r < 0)
+                return r;
+        client_make_future(c, call);
+        *ret_call = call;
+        return 0;
+}
+
+static int id_from_reply(const eq_reply *reply, eq_task_id *ret_id) {
+        EqIdRef ref;
+        int r = eq_get_id(client_result(reply), &ref);
+        if (r == 0 && ret_id)
+                *ret_id = ref.id;
+        return r;
+}
+
+int eq_submit_wait(eq_call *call, uint64_t timeout_usec, eq_task_id *ret_id) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        int r = eq_call_wait(call, timeout_usec, &reply);
+        return r < 0 ? r : id_from_reply(reply, ret_id);
 }
 
 int eq_submit(eq_client *c, const char *queue, const eq_task *task, eq_task_id *ret_id) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
-        eq_task local;
-        task = widen(task, &local);
-        __attribute__((cleanup(close_payload))) int fd = payload_fd(c, task);
         ClientSync sync = { 0 };
-        EqIdRef ref;
         eq_call *call;
 
-        int r = client_begin(c, "submit", &fd, fd >= 0, client_sync_done, &sync, &call);
-        if (r < 0)
-                return r;
-        r = client_end(c, call, pack_submit(c, queue, task, fd >= 0));
+        int r = submit(c, queue, task, client_sync_done, NULL, &sync, &call);
         if (r == 0)
                 r = client_wait(c, call, &sync, client_timeout(c), &reply);
-        if (r == 0)
-                r = eq_get_id(client_result(reply), &ref);
-        if (r == 0 && ret_id)
-                *ret_id = ref.id;
-        return r;
+        return r < 0 ? r : id_from_reply(reply, ret_id);
 }
 
 /* Each task as a map, or as its bare payload where that is all. */

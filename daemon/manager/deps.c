@@ -51,6 +51,8 @@ static int add_one(TaskRecord *t, TaskRecord *target, DepKind kind, Refusal *r) 
         return 0;
 }
 
+static const char *const option_names[] = { [DEP_OK] = "after_ok", [DEP_ANY] = "after_any", [DEP_FAIL] = "after_fail" };
+
 static int add_all(Manager *m, const Caller *caller, TaskRecord *t, EqArray ids, DepKind kind, Refusal *r) {
         EqIdRef id;
         while (eq_next_id(&ids, &id) > 0) {
@@ -61,7 +63,7 @@ static int add_all(Manager *m, const Caller *caller, TaskRecord *t, EqArray ids,
                 if (e >= 0)
                         e = add_one(t, target, kind, r);
                 if (e < 0)
-                        return e;
+                        return refusal_of_field(r, option_names[kind], e);
         }
         return 0;
 }

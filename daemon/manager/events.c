@@ -12,13 +12,27 @@
 #include "manager/shelf.h"
 #include "manager/view.h"
 
-int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
-        va_list ap;
-        va_start(ap, fmt);
+static int refuse_for(Refusal *r, eq_error code, int error, const char *field, const char *fmt, va_list ap) {
+        int n = field ? snprintf(r->text, sizeof(r->text), "%s: ", field) : 0;
         r->code = code;
         r->details.present = 0;
         r->n_names = 0;
-        vsnprintf(r->text, sizeof(r->text), fmt, ap);
+        vsnprintf(r->text + n, sizeof(r->text) - (size_t)n, fmt, ap);
+        return field ? refusal_of_field(r, field, error) : error;
+}
+
+int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        error = refuse_for(r, code, error, NULL, fmt, ap);
+        va_end(ap);
+        return error;
+}
+
+int refuse_field(Refusal *r, eq_error code, int error, const char *field, const char *fmt, ...) {
+        va_list ap;
+        va_start(ap, fmt);
+        error = refuse_for(r, code, error, field, fmt, ap);
         va_end(ap);
         return error;
 }

@@ -130,18 +130,19 @@ static KeyMode mode_of(const EqSubmit *s) {
 
 int key_check(const EqSubmit *s, Refusal *r) {
         if (!EQ_HAS(s, Submit, unique))
-                return refuse(r, EQ_E_INVALID, -EINVAL, "on_dup: only with unique; send a key, or leave it out");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "on_dup",
+                                    "only with unique; send a key, or leave it out");
         if (s->unique.len == 0)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "unique: a key has 1 to %d bytes; leave it out for none",
-                              EQ_KEY_MAX);
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "unique",
+                                    "a key has 1 to %d bytes; leave it out for none", EQ_KEY_MAX);
         if (!eq_text_valid(s->unique))
-                return refuse(r, EQ_E_INVALID, -EINVAL,
-                              "unique: not UTF-8, or with control characters; use printable text, or encode it");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "unique",
+                                    "not UTF-8, or with control characters; use printable text, or encode it");
         if (mode_of(s) == _KEY_MODE_MAX)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "on_dup: must be skip, replace or error");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "on_dup", "must be skip, replace or error");
         if (s->attach)
-                return refuse(r, EQ_E_INVALID, -EINVAL,
-                              "attach: not with unique, for the task may have run already; follow its logs");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "attach",
+                                    "not with unique, for the task may have run already; follow its logs");
         return 0;
 }
 
@@ -157,11 +158,12 @@ static int claim_new(QueueRecord *q, uid_t uid, SubmitArgs *a, const void *claim
 /* Twice in one batch. */
 static int claim_again(KeyEntry *e, SubmitArgs *a, size_t i, Refusal *r) {
         if (mode_of(a->submit) != KEY_SKIP)
-                return refuse(
-                        r, EQ_E_INVALID, -EINVAL,
-                        "task %zu: unique: another task of the batch has the same key; that goes with on_dup=skip "
-                        "only",
-                        i + 1);
+                return refusal_of_field(
+                        r, "unique",
+                        refuse(r, EQ_E_INVALID, -EINVAL,
+                               "task %zu: unique: another task of the batch has the same key; that goes with "
+                               "on_dup=skip only",
+                               i + 1));
         a->key = e;
         a->known = true;
         return 0;

@@ -364,7 +364,14 @@ void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
 void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);
 int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */
-/* After refuse(). A name that may go before the refusal is answered is said by REFUSAL_NAMES(). */
+/* The same, of a parameter or an attribute: its name, which lasts for ever, stands before the text, and is a detail. */
+int refuse_field(Refusal *r, eq_error code, int error, const char *field, const char *fmt, ...) _printf_(5, 6);
+/* The same where the name does not stand in front, or where what somebody else refused was in there. Returns `error`. */
+static inline int refusal_of_field(Refusal *r, const char *field, int error) {
+        EQ_SET(&r->details, ErrorDetails, field, eq_str(field));
+        return error;
+}
+/* After these. A name that may go before the refusal is answered is said by REFUSAL_NAMES(). */
 #define REFUSAL_SAYS(r, member, ...) EQ_SET(&(r)->details, ErrorDetails, member, __VA_ARGS__)
 #define REFUSAL_NAMES(r, member, name) REFUSAL_SAYS(r, member, refusal_keep(r, name))
 EqBytes refusal_keep(Refusal *r,

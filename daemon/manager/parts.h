@@ -100,6 +100,8 @@ void pools_settle_queues(Manager *m);           /* each queue into the pool that
 Pool *queue_wanted_pool(Manager *m, QueueRecord *q, const QueueAttributes *a, PoolKind kind);
 void queue_settle_pool(Manager *m, QueueRecord *q); /* into that of its attributes, unless workers have it */
 void pools_follow_settings(Manager *m);             /* of the daemon, which are defaults of pools */
+/* All `key=value` of a client, into a copy. 0, -EINVAL, -ENOMEM: some have been set. */
+int manager_set_attributes(const AttributeKind *k, void *a, const void *defaults, EqArray set, Refusal *r);
 /* Is there one, and is it for such queues? kind POOL_REMOTE: whichever. */
 int manager_check_pool(const Manager *m, const char *name, PoolKind kind, Refusal *r);
 void pool_record_settle(Manager *m, Pool *pool); /* nothing runs in it any more: goes on with a removal */

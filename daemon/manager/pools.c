@@ -24,8 +24,11 @@ PoolRecord *manager_pool(const Manager *m, EqBytes name) {
 
 int manager_find_pool(const Manager *m, EqBytes name, PoolRecord **ret, Refusal *ret_refusal) {
         if (!eq_name_valid(name))
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
-                              "not a pool name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .", EQ_NAME_MAX);
+                return refusal_of_field(
+                        ret_refusal, "name",
+                        refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                               "not a pool name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
+                               EQ_NAME_MAX));
         *ret = manager_pool(m, name);
         if (*ret)
                 return 0;
@@ -85,10 +88,12 @@ void pools_settle_queues(Manager *m) {
 int manager_check_pool(const Manager *m, const char *name, PoolKind kind, Refusal *ret_refusal) {
         PoolRecord *p = NULL;
         int r = manager_find_pool(m, eq_str(name), &p, ret_refusal);
-        if (r < 0 || kind == POOL_REMOTE || p->pool->kind == kind || strcmp(name, builtin_names[POOL_COMMAND]) == 0)
+        if (r < 0)
+                return refusal_of_field(ret_refusal, "pool", r);
+        if (kind == POOL_REMOTE || p->pool->kind == kind || strcmp(name, builtin_names[POOL_COMMAND]) == 0)
                 return r;
-        return refuse(ret_refusal, EQ_E_INVALID, -EINVAL, "pool: %s is for %s; name a pool with kind=%s", name,
-                      kind == POOL_COMMAND ? "plugins" : "commands", kind == POOL_COMMAND ? "command" : "thread");
+        return refuse_field(ret_refusal, EQ_E_INVALID, -EINVAL, "pool", "%s is for %s; name a pool with kind=%s", name,
+                            kind == POOL_COMMAND ? "plugins" : "commands", kind == POOL_COMMAND ? "command" : "thread");
 }
 
 /* ---- make and free ---- */
@@ -244,25 +249,44 @@ static uint64_t slots_together(const Manager *m, const char *name, uint64_t slot
 static int check_slots(uint64_t sum, eq_error code, Refusal *r) {
         if (sum <= SPAWN_SLOTS_MAX)
                 return 0;
-        return refuse(r, code, -EINVAL, "slots: all pools together would have %" PRIu64 "; at most %d", sum,
-                      SPAWN_SLOTS_MAX);
+        return refuse_field(r, code, -EINVAL, "slots", "all pools together would have %" PRIu64 "; at most %d", sum,
+                            SPAWN_SLOTS_MAX);
 }
 
 /* ---- by administrators ---- */
 
-static int set_all(const Manager *m, const char *name, PoolAttributes *a, EqArray set, Refusal *r) {
+/* Which one a client's `key=value` is about; without a key none. */
+static EqBytes attribute_named(const AttributeKind *k, EqBytes kv, Refusal *r) {
+        const char *equals = kv.len > 0 ? memchr(kv.data, '=', kv.len) : NULL;
+        EqBytes key = eq_bytes(kv.data, equals ? (size_t)(equals - kv.data) : 0);
+        const Param *row = params_find(k->table, key.data, key.len);
+        if (row)
+                return eq_str(row->name);
+        return key.len > 0 && key.len <= EQ_NAME_MAX && eq_text_valid(key) ? refusal_keep(r, key) : eq_str("set");
+}
+
+int manager_set_attributes(const AttributeKind *k, void *a, const void *defaults, EqArray set, Refusal *r) {
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
         while (eq_next_bytes(&set, &kv) > 0) {
-                int e = attributes_set(&attributes_of_pools, a, &m->config->pool_defaults, kv.data, kv.len, error,
-                                       sizeof(error));
-                if (e < 0)
-                        return refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error);
+                int e = attributes_set(k, a, defaults, kv.data, kv.len, error, sizeof(error));
+                if (e >= 0)
+                        continue;
+                (void)refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error); /* it returns e */
+                REFUSAL_SAYS(r, field, attribute_named(k, kv, r));
+                return e;
         }
+        return 0;
+}
+
+static int set_all(const Manager *m, const char *name, PoolAttributes *a, EqArray set, Refusal *r) {
+        int e = manager_set_attributes(&attributes_of_pools, a, &m->config->pool_defaults, set, r);
+        if (e < 0)
+                return e;
         if (a->min_workers > a->max_workers)
-                return refuse(r, EQ_E_INVALID, -EINVAL,
-                              "min_workers: %" PRIu64 " are more than max_workers, which is %" PRIu64, a->min_workers,
-                              a->max_workers);
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "min_workers",
+                                    "%" PRIu64 " are more than max_workers, which is %" PRIu64, a->min_workers,
+                                    a->max_workers);
         return check_slots(slots_together(m, name, kind_of(a) == POOL_COMMAND ? a->slots : 0), EQ_E_INVALID, r);
 }
 
@@ -270,8 +294,8 @@ static int set_all(const Manager *m, const char *name, PoolAttributes *a, EqArra
 static int check_kind(const Pool *pool, const PoolAttributes *a, eq_error code, Refusal *r) {
         if (!pool || pool->kind == kind_of(a))
                 return 0;
-        return refuse(r, code, -EINVAL, "kind: pool %s is there for %s and stays so; choose another name", pool->name,
-                      pool->kind == POOL_COMMAND ? "commands" : "plugins (kind=thread)");
+        return refuse_field(r, code, -EINVAL, "kind", "pool %s is there for %s and stays so; choose another name",
+                            pool->name, pool->kind == POOL_COMMAND ? "commands" : "plugins (kind=thread)");
 }
 
 int manager_pool_set(Manager *m, PoolRecord *p, const EqArray *set, Refusal *ret_refusal) {

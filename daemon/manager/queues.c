@@ -35,9 +35,11 @@ QueueRecord *manager_queue(const Manager *m, EqBytes name) {
 
 int manager_find_queue(const Manager *m, EqBytes name, QueueRecord **ret, Refusal *ret_refusal) {
         if (!eq_name_valid(name))
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
-                              "not a queue name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
-                              EQ_NAME_MAX);
+                return refusal_of_field(
+                        ret_refusal, "queue",
+                        refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                               "not a queue name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
+                               EQ_NAME_MAX));
         *ret = manager_queue(m, name);
         if (*ret)
                 return 0;
@@ -196,19 +198,21 @@ static int check_plugin(const QueueRecord *q, QueueExecutor executor, Refusal *r
         bool is = q && queue_has_plugin(q);
         if (is == (executor == QUEUE_EXECUTOR_PLUGIN))
                 return 0;
-        return refuse(r, EQ_E_INVALID, -EINVAL,
-                      is ? "executor: the file of queue %s gives it a plugin; change that, then eqctl reload"
-                         : "executor: plugin can only be said by the queue's file, see eqd.queue(5)",
-                      q ? q->queue->name : "");
+        return refuse_field(r, EQ_E_INVALID, -EINVAL, "executor",
+                            is ? "the file of queue %s gives it a plugin; change that, then eqctl reload"
+                               : "plugin can only be said by the queue's file, see eqd.queue(5)",
+                            q ? q->queue->name : "");
 }
 
 static int check_executor(const QueueRecord *q, QueueExecutor executor, const char *where, Refusal *r) {
         if (executor == executor_of(q) || queue_is_empty(q->queue))
                 return 0;
-        return refuse(r, EQ_E_STATE, -EBUSY,
-                      "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
-                      "queue",
-                      where ? where : "", where ? ": " : "", q->queue->name);
+        return refusal_of_field(
+                r, "executor",
+                refuse(r, EQ_E_STATE, -EBUSY,
+                       "%s%sexecutor: queue %s has tasks, which fit one executor only; drain it first, or make another "
+                       "queue",
+                       where ? where : "", where ? ": " : "", q->queue->name));
 }
 
 /* A command may be silent as long as it likes, unless somebody says otherwise. Plugins and workers can tell that they work. */
@@ -349,13 +353,11 @@ static PoolKind kind_for(QueueExecutor executor) {
 }
 
 static int set_all(const Manager *m, QueueAttributes *a, EqArray set, Refusal *r) {
-        EqBytes kv;
-        char error[PARAM_ERROR_MAX];
         char before[EQ_NAME_MAX + 1] = "";
         strncpy(before, a->pool, EQ_NAME_MAX);
-        while (eq_next_bytes(&set, &kv) > 0)
-                if (queue_attributes_set(a, &m->config->queue_defaults, kv.data, kv.len, error, sizeof(error)) < 0)
-                        return refuse(r, EQ_E_INVALID, -EINVAL, "%s", error);
+        int e = manager_set_attributes(&attributes_of_queues, a, &m->config->queue_defaults, set, r);
+        if (e < 0)
+                return e;
         return strcmp(before, a->pool) == 0 ? 0 : manager_check_pool(m, a->pool, kind_for(a->executor), r);
 }
 
@@ -376,9 +378,7 @@ static int exists(Manager *m, const Caller *caller, QueueRecord *q, const EqArra
 int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const EqArray *set, bool exist_ok,
                          QueueRecord **ret, Refusal *ret_refusal) {
         if (!eq_name_valid(name))
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
-                              "not a queue name: 1 to %d of A-Z a-z 0-9 . _ @ -, not starting with - or .",
-                              EQ_NAME_MAX);
+                return manager_find_queue(m, name, ret, ret_refusal); /* refuses */
         QueueRecord *q = manager_queue(m, name);
         if (q)
                 return exists(m, caller, q, set, exist_ok, ret, ret_refusal);
@@ -455,9 +455,9 @@ static int check_durable(const QueueRecord *q, bool durable, Refusal *r) {
                 return 0;
         if (may_change_durable(q))
                 return durable ? durable_may_grow(q, r) : 0;
-        return refuse(r, EQ_E_STATE, -EBUSY,
-                      "durable: queue %s has tasks or a history, which are %s; remove the queue, or make another one",
-                      q->queue->name, q->attributes.durable ? "on disk" : "in memory");
+        return refuse_field(r, EQ_E_STATE, -EBUSY, "durable",
+                            "queue %s has tasks or a history, which are %s; remove the queue, or make another one",
+                            q->queue->name, q->attributes.durable ? "on disk" : "in memory");
 }
 
 /* A file, or a default, that says otherwise waits until the queue is made anew. */

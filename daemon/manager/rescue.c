@@ -53,10 +53,9 @@ int rescue_check(const Caller *caller, const QueueAttributes *before, const Queu
                 return 0; /* takes nothing from anybody */
         if (!caller || caller->admin || (before && before->engine.rescuer == a->engine.rescuer))
                 return 0;
-        return refuse(
-                r, EQ_E_DENIED, -EPERM,
-                "rescuer: what it keeps ready is taken from everybody; an administrator can set it, or the queue's "
-                "file");
+        return refuse_field(r, EQ_E_DENIED, -EPERM, "rescuer",
+                            "what it keeps ready is taken from everybody; an administrator can set it, or the queue's "
+                            "file");
 }
 
 int rescue_settle(Manager *m, QueueRecord *q, const QueueAttributes *a) {
@@ -82,19 +81,19 @@ int rescue_settle(Manager *m, QueueRecord *q, const QueueAttributes *a) {
 int rescue_refuse(Refusal *r, const QueueRecord *q, const QueueAttributes *a, int error) {
         bool commands = a->executor == QUEUE_EXECUTOR_COMMAND;
         if (error == -ENOTSUP)
-                return refuse(r, EQ_E_INVALID, error, "rescuer: this eqd runs no commands; set rescuer=no");
+                return refuse_field(r, EQ_E_INVALID, error, "rescuer", "this eqd runs no commands; set rescuer=no");
         if (error == -ENOSPC)
-                return refuse(
-                        r, EQ_E_LIMIT, error,
-                        "rescuer: there are %d, more cannot be had; rescuer=shared is one for all queues that say so",
+                return refuse_field(
+                        r, EQ_E_LIMIT, error, "rescuer",
+                        "there are %d, more cannot be had; rescuer=shared is one for all queues that say so",
                         commands ? (int)SPAWN_RESERVES_MAX : (int)PLUGIN_RESERVES_MAX);
         if (a->executor == QUEUE_EXECUTOR_WORKER)
-                return refuse(r, EQ_E_NO_MEMORY, error, "rescuer: eqd has no memory for one; try again later");
-        return refuse(r, EQ_E_NO_MEMORY, error,
-                      "rescuer: the %s that is to wait for queue %s cannot be made: %s; try again when eqd can create "
-                      "%s (TasksMax= of its unit, memory), or set rescuer=no",
-                      commands ? "process" : "thread", q->queue->name, strerror(-error),
-                      commands ? "processes" : "threads");
+                return refuse_field(r, EQ_E_NO_MEMORY, error, "rescuer", "eqd has no memory for one; try again later");
+        return refuse_field(r, EQ_E_NO_MEMORY, error, "rescuer",
+                            "the %s that is to wait for queue %s cannot be made: %s; try again when eqd can create "
+                            "%s (TasksMax= of its unit, memory), or set rescuer=no",
+                            commands ? "process" : "thread", q->queue->name, strerror(-error),
+                            commands ? "processes" : "threads");
 }
 
 void rescue_follow(Manager *m, QueueRecord *q) {

@@ -31,7 +31,8 @@ typedef struct Admission {
 static int check_text(Refusal *r, const char *what, EqBytes text) {
         if (eq_text_valid(text))
                 return 0;
-        return refuse(r, EQ_E_INVALID, -EINVAL, "%s: not UTF-8, or with control characters; use printable text", what);
+        return refuse_field(r, EQ_E_INVALID, -EINVAL, what,
+                            "not UTF-8, or with control characters; use printable text");
 }
 
 static int check_env(Refusal *r, EqArray env) {
@@ -39,7 +40,7 @@ static int check_env(Refusal *r, EqArray env) {
         while (eq_next_bytes(&env, &kv) > 0) {
                 const char *eq = memchr(kv.data, '=', kv.len);
                 if (!eq || eq == kv.data)
-                        return refuse(r, EQ_E_INVALID, -EINVAL, "env: every string must be KEY=VALUE");
+                        return refuse_field(r, EQ_E_INVALID, -EINVAL, "env", "every string must be KEY=VALUE");
         }
         return 0;
 }
@@ -54,10 +55,10 @@ static int check_no_command(const Admission *a, const EqSubmit *s) {
         uint64_t wrong = s->present & command_options;
         if (!wrong)
                 return 0;
-        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                      "%s: queue %s is served by %s, which get a payload; send no command and nothing for one",
-                      eq_schema_Submit.fields[__builtin_ctzll(wrong)].name, a->queue->queue->name,
-                      queue_has_plugin(a->queue) ? "a plugin (executor=plugin)" : "workers (executor=worker)");
+        return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, eq_schema_Submit.fields[__builtin_ctzll(wrong)].name,
+                            "queue %s is served by %s, which get a payload; send no command and nothing for one",
+                            a->queue->queue->name,
+                            queue_has_plugin(a->queue) ? "a plugin (executor=plugin)" : "workers (executor=worker)");
 }
 
 bool submit_fits_executor(const TaskRecord *t) {
@@ -70,8 +71,8 @@ static int check_argv(const Admission *a, const EqSubmit *s) {
         EqArray argv = s->argv;
         EqBytes first;
         if (!EQ_HAS(s, Submit, argv) || eq_next_bytes(&argv, &first) <= 0 || first.len == 0)
-                return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                              "argv: queue %s runs commands; name the program to run", a->queue->queue->name);
+                return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "argv",
+                                    "queue %s runs commands; name the program to run", a->queue->queue->name);
         return 0;
 }
 
@@ -83,24 +84,24 @@ static const uint64_t checked_options = EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env
 static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
         Refusal *r = a->refusal;
         if (EQ_HAS(s, Submit, cwd) && (s->cwd.len == 0 || s->cwd.data[0] != '/'))
-                return refuse(r, EQ_E_INVALID, -EINVAL, "cwd: must be an absolute path");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "cwd", "must be an absolute path");
         if (EQ_HAS(s, Submit, label) && check_text(r, "label", s->label) < 0)
                 return -EINVAL;
         if (EQ_HAS(s, Submit, env) && check_env(r, s->env) < 0)
                 return -EINVAL;
         if (EQ_HAS(s, Submit, nice) && (s->nice < -20 || s->nice > 19))
-                return refuse(r, EQ_E_INVALID, -EINVAL, "nice: must be within -20..19");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "nice", "must be within -20..19");
         if (EQ_HAS(s, Submit, stdin_fd) && s->stdin_fd) {
                 if (stdin_fd < 0)
-                        return refuse(r, EQ_E_INVALID, -EINVAL, "stdin_fd: no descriptor came with the message");
+                        return refuse_field(r, EQ_E_INVALID, -EINVAL, "stdin_fd",
+                                            "no descriptor came with the message");
                 if (s->retries > 0)
-                        return refuse(
-                                r, EQ_E_INVALID, -EINVAL,
-                                "retries: not with stdin_fd, which can be read only once; send a payload instead");
+                        return refuse_field(r, EQ_E_INVALID, -EINVAL, "retries",
+                                            "not with stdin_fd, which can be read only once; send a payload instead");
         }
         char error[160];
         if (EQ_HAS(s, Submit, rlimits) && command_rlimits_check(s->rlimits, error, sizeof(error)) < 0)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "rlimits: %s", error);
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "rlimits", "%s", error);
         return s->present & (EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup)) ? key_check(s, r) : 0;
 }
 
@@ -168,36 +169,36 @@ static int check_other(const Admission *a, const QueueRecord *q) {
         for (size_t i = 0; i < a->n_others; i++)
                 again = again || q == a->others[i];
         if (again)
-                return refuse(a->refusal, EQ_E_INVALID, -EINVAL, "also: queue %s is named twice", name);
+                return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also", "queue %s is named twice", name);
         if (durable_queue(q) == durable_queue(a->queue))
                 return 0;
-        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                      "also: queue %s is %s and queue %s is %s; a task over several queues needs all of one kind "
-                      "(durable=yes or no)",
-                      home, durable_queue(a->queue) ? "durable" : "in memory", name,
-                      durable_queue(q) ? "durable" : "in memory");
+        return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also",
+                            "queue %s is %s and queue %s is %s; a task over several queues needs all of one kind "
+                            "(durable=yes or no)",
+                            home, durable_queue(a->queue) ? "durable" : "in memory", name,
+                            durable_queue(q) ? "durable" : "in memory");
 }
 
 /* The queues that it holds beside its own: to each it is a submit. */
 static int find_others(Admission *a, const SubmitArgs *args, size_t n) {
         for (size_t i = 0; n > 1 && i < n; i++)
                 if (EQ_HAS(args[i].submit, Submit, also))
-                        return refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                                      "also: not for several tasks at once; submit each alone");
+                        return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also",
+                                            "not for several tasks at once; submit each alone");
         EqArray names = args[0].submit->also;
         EqBytes name;
         while (n == 1 && eq_next_bytes(&names, &name) > 0) {
                 QueueRecord *q;
                 if (a->n_others + 1 == BARRIER_QUEUES_MAX)
-                        return refuse(a->refusal, EQ_E_INVALID, -EINVAL, "also: at most %d queues",
-                                      BARRIER_QUEUES_MAX - 1);
+                        return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also", "at most %d queues",
+                                            BARRIER_QUEUES_MAX - 1);
                 int r = manager_find_queue(a->manager, name, &q, a->refusal);
                 if (r >= 0)
                         r = check_queue(a->manager, a->caller, q, a->refusal);
                 if (r >= 0)
                         r = check_other(a, q);
                 if (r < 0)
-                        return r;
+                        return refusal_of_field(a->refusal, "also", r);
                 a->others[a->n_others++] = q;
         }
         return 0;
@@ -399,11 +400,11 @@ static int check_task(const Admission *a, const SubmitArgs *args) {
         const EqSubmit *s = args->submit;
         int r = queue_has_commands(a->queue) ? check_argv(a, s) : check_no_command(a, s);
         if (r >= 0 && queue_has_plugin(a->queue) && EQ_HAS(s, Submit, timeout_usec))
-                r = refuse(a->refusal, EQ_E_INVALID, -EINVAL,
-                           "timeout: queue %s gives its tasks to a plugin (executor=plugin), which cannot be stopped; "
-                           "leave "
-                           "it out",
-                           a->queue->queue->name);
+                r = refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "timeout",
+                                 "queue %s gives its tasks to a plugin (executor=plugin), which cannot be stopped; "
+                                 "leave "
+                                 "it out",
+                                 a->queue->queue->name);
         if (r >= 0 && (s->present & checked_options))
                 r = check_options(a, s, args->stdin_fd);
         return r;

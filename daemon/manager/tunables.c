@@ -68,8 +68,10 @@ int manager_find_tunable(const Manager *m, EqBytes name, Tunable *ret, Refusal *
                 section = eq_str("Watchdog");
         const Param *other, *row = find_row(section, key, &other);
         if (other)
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL, "%s is in sections %s and %s; say which, as queue.%s",
-                              row->name, row->section, other->section, row->name);
+                return refusal_of_field(ret_refusal, "name",
+                                        refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                                               "%s is in sections %s and %s; say which, as queue.%s", row->name,
+                                               row->section, other->section, row->name));
         if (!row) {
                 int r = refuse(ret_refusal, EQ_E_NO_PARAM, -ENOENT, "no parameter %s; eqctl param ls lists them",
                                param_quote(name.data, name.len, quoted));
@@ -138,23 +140,32 @@ static int set_queue_default(Manager *m, const Param *row, EqBytes value, Refusa
         return e;
 }
 
+static int refusal_of_value(Refusal *r, const Param *row, int error) {
+        REFUSAL_SAYS(r, param, eq_str(row->name));
+        return refusal_of_field(r, "value", error);
+}
+
 int manager_tunable_set(Manager *m, Tunable *t, EqBytes value, Refusal *ret_refusal) {
         const Param *row = t->row;
         char text[PARAM_PRINT_MAX], room[PARAM_MSEC_MAX];
         if (!row->settable)
-                return refuse(ret_refusal, EQ_E_STATE, -EPERM,
-                              "%s cannot be set while eqd runs; set it in section [%s] of eqd.conf%s", row->name,
-                              row->section, in_daemon(row) ? " and restart eqd" : " and reload");
+                return refusal_of_value(ret_refusal, row,
+                                        refuse(ret_refusal, EQ_E_STATE, -EPERM,
+                                               "%s cannot be set while eqd runs; set it in section [%s] of eqd.conf%s",
+                                               row->name, row->section,
+                                               in_daemon(row) ? " and restart eqd" : " and reload"));
         if (value.len > PARAM_TEXT_MAX || !eq_text_valid(value))
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
-                              "%s: the value must be UTF-8 without control characters, at most %d bytes", row->name,
-                              PARAM_TEXT_MAX);
+                return refusal_of_value(
+                        ret_refusal, row,
+                        refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
+                               "%s: the value must be UTF-8 without control characters, at most %d bytes", row->name,
+                               PARAM_TEXT_MAX));
         size_t n = value.len;
         const char *text_as = param_value_as(row, t->name.data, t->name.len, value.data, &n, room);
         value = eq_bytes(text_as, n);
         int r = in_daemon(row) ? set_daemon(m, row, value, ret_refusal) : set_queue_default(m, row, value, ret_refusal);
         if (r < 0)
-                return r;
+                return refusal_of_value(ret_refusal, row, r);
         fill(m, row, t);
         param_print(row, t->object, text);
         log_event(SETTING_CHANGED, (.setting = row->name), row->name, row->section, text);

@@ -91,25 +91,24 @@ static int find_all(const Manager *m, const Caller *caller, EqArray names, Queue
 
 static int check_args(const EqWorkerServe *args, const RemoteWorker *w, Refusal *r) {
         if (args->queues.n == 0 && !w)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "queues: name at least one queue to serve");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "queues", "name at least one queue to serve");
         if (w && w->leaving)
                 return refuse(r, EQ_E_STATE, -EBUSY, "this worker is leaving; connect again to serve again");
         if (w && w->n_servings + args->queues.n > EQ_SERVE_MAX) {
-                int e = refuse(r, EQ_E_TOO_LARGE, -E2BIG, "queues: a worker serves at most %d; use another connection",
-                               EQ_SERVE_MAX);
-                REFUSAL_SAYS(r, field, eq_str("queues"));
+                int e = refuse_field(r, EQ_E_TOO_LARGE, -E2BIG, "queues",
+                                     "a worker serves at most %d; use another connection", EQ_SERVE_MAX);
                 REFUSAL_SAYS(r, limit, EQ_SERVE_MAX);
                 return e;
         }
         if (!eq_text_valid(args->name))
-                return refuse(r, EQ_E_INVALID, -EINVAL,
-                              "name: not UTF-8, or with control characters; use printable text");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "name",
+                                    "not UTF-8, or with control characters; use printable text");
         if (w && EQ_HAS(args, WorkerServe, rescue) && args->rescue != w->reserved)
-                return refuse(r, EQ_E_STATE, -EBUSY,
-                              "rescue: this worker is %s already; a connection is either, use another one",
-                              w->reserved ? "a reserve" : "a regular one");
+                return refuse_field(r, EQ_E_STATE, -EBUSY, "rescue",
+                                    "this worker is %s already; a connection is either, use another one",
+                                    w->reserved ? "a reserve" : "a regular one");
         if (EQ_HAS(args, WorkerServe, parallel) && args->parallel == 0)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "parallel: a worker runs at least one task at once");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "parallel", "a worker runs at least one task at once");
         return 0;
 }
 
@@ -190,8 +189,8 @@ int manager_worker_touch(Manager *m, const Caller *caller, RemoteWorker *w, cons
         Caller anybody = { .identity = caller->identity, .user = caller->user, .admin = true }; /* the lease decides */
         TaskRecord *t;
         if (!eq_text_valid(args->note))
-                return refuse(ret_refusal, EQ_E_INVALID, -EINVAL,
-                              "note: not UTF-8, or with control characters; use printable text");
+                return refuse_field(ret_refusal, EQ_E_INVALID, -EINVAL, "note",
+                                    "not UTF-8, or with control characters; use printable text");
         int r = manager_find_task(m, &anybody, &args->id, &t, ret_refusal);
         if (r != 0) /* nobody holds what is in the store only */
                 return refuse_touch(ret_refusal, "that task", args);

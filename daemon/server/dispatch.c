@@ -21,7 +21,8 @@ static void handle_hello(void *host, const Request *rq, const void *params) {
         uint64_t version = EQ_HAS(hello, Hello, version) ? hello->version : EQ_PROTOCOL;
 
         if (version == 0) {
-                request_error(rq, EQ_E_INVALID, "there is no protocol 0; this eqd speaks 1 to %d", EQ_PROTOCOL);
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("version"),
+                                   "there is no protocol 0; this eqd speaks 1 to %d", EQ_PROTOCOL);
                 return;
         }
         if (EQ_HAS(hello, Hello, client) && eq_text_valid(hello->client))

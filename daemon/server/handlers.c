@@ -88,8 +88,29 @@ Caller session_caller(const Session *s) {
         return (Caller) { .identity = s->identity, .user = s->user, .admin = s->admin };
 }
 
+static bool has_field(const EqSchema *params, EqBytes name) {
+        for (unsigned i = 0; i < params->n_fields; i++)
+                if (eq_bytes_eq(name, eq_bytes(params->fields[i].name, params->fields[i].name_len)))
+                        return true;
+        return false;
+}
+
+/* The manager looks up queues whatever the parameter is called that names them. */
+static EqBytes field_of_method(const Request *rq, EqBytes field) {
+        static const char *const others[] = { "queues", "name" };
+        if (!eq_bytes_eq(field, eq_str("queue")) || has_field(rq->method->params, field))
+                return field;
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                if (has_field(rq->method->params, eq_str(others[i])))
+                        return eq_str(others[i]);
+        return field;
+}
+
 void request_refused(const Request *rq, const Refusal *r) {
-        request_error_with(rq, r->code, &r->details, "%s", r->text);
+        EqErrorDetails details = r->details;
+        if (EQ_HAS(&details, ErrorDetails, field) && rq->method)
+                details.field = field_of_method(rq, details.field);
+        request_error_with(rq, r->code, &details, "%s", r->text);
 }
 
 void request_reply_rows(const Request *rq, EqBuffer *rows, uint32_t n) {

@@ -109,8 +109,8 @@ static int parse_states(EqArray states, uint32_t *ret, const Request *rq) {
         while (eq_next_bytes(&states, &name) > 0) {
                 eq_state s = eq_state_find(name);
                 if (s == _EQ_STATE_INVALID) {
-                        request_error(
-                                rq, EQ_E_INVALID,
+                        request_error_with(
+                                rq, EQ_E_INVALID, &ERROR_FIELD("states"),
                                 "states: one of WAITING QUEUED RUNNING DONE FAILED TIMEOUT CANCELED EXPIRED DEAD");
                         return -EINVAL;
                 }
@@ -132,11 +132,12 @@ static int parse_from(Handlers *h, const EqIdRef *from, ListFilter *f, Refusal *
                 return 0;
         }
         if (eq_id_parse(from->text, &name, &f->from_seq) < 0)
-                return refuse(r, EQ_E_INVALID, -EINVAL, "from: a task id is QUEUE/SEQ");
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, "from", "a task id is QUEUE/SEQ");
         int e = manager_find_queue(h->manager, name, &q, r);
-        if (e >= 0)
-                strcpy(f->from_queue, q->queue->name);
-        return e;
+        if (e < 0)
+                return refusal_of_field(r, "from", e);
+        strcpy(f->from_queue, q->queue->name);
+        return 0;
 }
 
 static int parse_filter(Handlers *h, const Request *rq, const EqList *p, ListFilter *ret) {

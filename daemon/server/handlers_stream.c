@@ -161,7 +161,8 @@ static int parse_events(const Request *rq, const EqSubscribe *p, uint64_t *ret) 
                                 found |= UINT64_C(1) << e;
                 }
                 if (!found) {
-                        request_error(rq, EQ_E_INVALID, "events: there is no such event; api_info lists them");
+                        request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("events"),
+                                           "events: there is no such event; api_info lists them");
                         return -EINVAL;
                 }
                 *ret |= found;

@@ -140,22 +140,27 @@ static int read_payload(const Request *rq, int fd, EqSubmit *s, char **ret_buffe
         size_t n;
         int r = fd < 0 ? -EBADF : eq_memfd_size(fd, &n);
         if (s->payload.len > 0 || s->stdin_fd)
-                request_error(rq, EQ_E_INVALID, "payload_fd: not together with %s; send one of them",
-                              s->stdin_fd ? "stdin_fd" : "a payload in the message");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("payload_fd"),
+                                   "payload_fd: not together with %s; send one of them",
+                                   s->stdin_fd ? "stdin_fd" : "a payload in the message");
         else if (r == -EBADF)
-                request_error(rq, EQ_E_INVALID, "payload_fd: no descriptor came with the message");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("payload_fd"),
+                                   "payload_fd: no descriptor came with the message");
         else if (r == -EPERM)
-                request_error(rq, EQ_E_INVALID,
-                              "payload_fd: the memfd is not sealed; add F_SEAL_WRITE, F_SEAL_SHRINK and F_SEAL_GROW");
+                request_error_with(
+                        rq, EQ_E_INVALID, &ERROR_FIELD("payload_fd"),
+                        "payload_fd: the memfd is not sealed; add F_SEAL_WRITE, F_SEAL_SHRINK and F_SEAL_GROW");
         else if (r < 0)
-                request_error(rq, EQ_E_INVALID, "payload_fd: the descriptor is no memfd that can be sealed");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("payload_fd"),
+                                   "payload_fd: the descriptor is no memfd that can be sealed");
         else if (n > EQ_PAYLOAD_MAX)
                 request_error_with(rq, EQ_E_TOO_LARGE, &ERROR_LIMIT(EQ_PAYLOAD_MAX),
                                    "payload_fd: %zu bytes; a payload has at most %d", n, EQ_PAYLOAD_MAX);
         else if (!(*ret_buffer = fault_malloc(n + 1)))
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
         else if ((r = eq_memfd_read(fd, *ret_buffer, n)) < 0)
-                request_error(rq, EQ_E_INVALID, "payload_fd: cannot be read: %s", strerror(-r));
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("payload_fd"), "payload_fd: cannot be read: %s",
+                                   strerror(-r));
         else {
                 s->payload = eq_bytes(*ret_buffer, n);
                 return 0;
@@ -289,7 +294,8 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
                 return -EINVAL;
         }
         if (EQ_HAS(&b->common, Submit, unique)) {
-                request_error(rq, EQ_E_INVALID, "common: unique: not here; give each task its own key");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("unique"),
+                                   "common: unique: not here; give each task its own key");
                 return -EINVAL;
         }
         EqArray it = s->tasks;
@@ -304,9 +310,10 @@ static int batch_fill(const Request *rq, const EqSubmitMany *s, Batch *b) {
                 }
                 const EqSubmit *one = b->args[i].submit;
                 if (one->attach || one->payload_fd) {
-                        request_error(rq, EQ_E_INVALID, "task %u: %s", i + 1,
-                                      one->attach ? "attach: not here; submit it alone, or follow its logs"
-                                                  : "payload_fd: not here; submit it alone");
+                        request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD(one->attach ? "attach" : "payload_fd"),
+                                           "task %u: %s", i + 1,
+                                           one->attach ? "attach: not here; submit it alone, or follow its logs"
+                                                       : "payload_fd: not here; submit it alone");
                         return -EINVAL;
                 }
         }
@@ -345,7 +352,7 @@ static void submit_many(Handlers *h, const Request *rq, const EqSubmitMany *s, E
         Caller caller = session_caller(rq->session);
         _cleanup_(batch_done) Batch batch = { 0 };
         if (s->tasks.n == 0) {
-                request_error(rq, EQ_E_INVALID, "tasks: send at least one");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("tasks"), "tasks: send at least one");
                 return;
         }
         if (batch_fill(rq, s, &batch) < 0)
@@ -419,7 +426,7 @@ static int verb_kill(Handlers *h, TaskRecord *t, const void *params) {
 void handle_kill(void *host, const Request *rq, const void *params) {
         const EqKill *p = params;
         if (p->signal == 0)
-                request_error(rq, EQ_E_INVALID, "signal: 1..64");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("signal"), "signal: 1..64");
         else
                 for_each_task(host, rq, p->ids, params, verb_kill);
 }

@@ -195,7 +195,8 @@ void handle_worker_credit(void *host, const Request *rq, const void *params) {
         if (!sw)
                 return;
         if (EQ_HAS(p, WorkerCredit, parallel) && p->parallel == 0) {
-                request_error(rq, EQ_E_INVALID, "parallel: a worker runs at least one task at once");
+                request_error_with(rq, EQ_E_INVALID, &ERROR_FIELD("parallel"),
+                                   "parallel: a worker runs at least one task at once");
                 return;
         }
         request_reply_nil(rq); /* before what that brings */

@@ -133,6 +133,7 @@ void request_reply_id(const Request *rq, eq_task_id id);
 void request_reply_record(const Request *rq, const EqSchema *schema, const void *rec);
 void request_error(const Request *rq, eq_error code, const char *fmt, ...) _printf_(3, 4);
 EqErrorDetails error_details(const EqDecodeError *error); /* which field, and its bound if that is it */
+#define ERROR_FIELD(name_) ((EqErrorDetails) { .present = EQ_BIT(ErrorDetails, field), .field = eq_str(name_) })
 #define ERROR_LIMIT(n) ((EqErrorDetails) { .present = EQ_BIT(ErrorDetails, limit), .limit = (n) })
 void request_error_with(const Request *rq, eq_error code, const EqErrorDetails *details, const char *fmt, ...)
         _printf_(4, 5);

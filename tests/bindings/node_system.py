@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The Node package: its own tests, by node's runner, without and with an eqd; and its examples."""
 
+import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
-from eqdtest import BUILD, equal, main, test
+from eqdtest import BUILD, Skip, equal, main, test
 from ends import crash
 import nodekit
 
@@ -63,6 +65,42 @@ def the_example_does_what_it_says(eqd):
     run = subprocess.run([node, eqd.dir / "submit.mjs", "e", "one", "two"], env=eqd.environment(EQD_SOCKET=str(eqd.socket)),
                          capture_output=True, text=True, timeout=60, check=False)
     equal((run.returncode, run.stdout, run.stderr), (0, "e/1 one\ne/2 two\n", ""))
+
+
+# What a class may have besides: its workings, which the types do not tell of.
+SAYS_NAMES = """import * as eqd from 'eqd';
+const of = (c) => Object.entries(Object.getOwnPropertyDescriptors(c.prototype)).filter(([, d]) => typeof d.value === 'function');
+const classes = ['Client', 'Task', 'Run', 'Worker'].map((name) => [name, of(eqd[name]).map(([method]) => method)]);
+console.log(JSON.stringify({ names: Object.keys(eqd), classes: Object.fromEntries(classes), errors: Object.keys(eqd.errors) }));
+"""
+
+
+def names_as_typescript(said):
+    """Compiles if the module has exactly the names that its types have, and its classes have all of their methods."""
+    lines = ["import type * as eqd from 'eqd';",
+             "type Methods<T> = { [K in keyof T & string]: T[K] extends (...a: never) => unknown ? K : never }[keyof T & string];",
+             "type None<T extends never> = T;"]
+    def all_of(kind, n, names):
+        union = " | ".join(map(json.dumps, names))
+        return [f"export type Has{n} = None<Exclude<{kind}, {union}>>;", f"export const has{n}: readonly ({kind})[] = ["
+                + ", ".join(map(json.dumps, names)) + "];"]
+    lines += all_of("keyof typeof eqd", "Names", said["names"]) + all_of("eqd.ErrorName", "Errors", said["errors"])
+    for name, methods in said["classes"].items():
+        lines.append(all_of(f"Methods<eqd.{name}>", name, methods)[0])
+    return "\n".join(lines) + "\n"
+
+
+@test(eqd=False)
+def types_are_as_the_package_is_and_refuse_what_is_wrong(place):
+    node, tsc = nodekit.node(), shutil.which("tsc")
+    if not tsc:
+        raise Skip("tsc is not there")
+    where = PACKAGE / "test"
+    said = subprocess.run([node, "--input-type=module", "-e", SAYS_NAMES], cwd=where, capture_output=True, text=True, timeout=60,
+                          check=True)
+    (where / "names.ts").write_text(names_as_typescript(json.loads(said.stdout)), encoding="utf-8")
+    run = subprocess.run([tsc, "-p", where], capture_output=True, text=True, timeout=300, check=False)
+    equal((run.returncode, run.stdout), (0, ""))
 
 
 main()

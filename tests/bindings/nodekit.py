@@ -8,8 +8,8 @@ import subprocess
 
 from eqdtest import BUILD, Skip
 
-# What the package depends on, and the generic client that is tested unmodified.
-PACKAGES = ("@msgpack/msgpack@3.1.3", "neovim@5.5.0")
+# What the package and its types depend on, and the generic client that is tested unmodified.
+PACKAGES = ("@msgpack/msgpack@3.1.3", "@types/node@18.11.18", "neovim@5.5.0")
 INSTALL_SECONDS = 120
 
 

@@ -2,6 +2,7 @@
 """Workers in Python with a real eqd: handlers, @eqd.task, `python -m eqd worker`."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -150,43 +151,58 @@ def a_stopped_worker_gives_back_what_it_has_not_begun(eqd):
     asyncio.run(work())
 
 
-def start(eqd, *args):
+@contextlib.contextmanager
+def working(eqd, *args):
+    """(worker, client) while `python -m eqd worker` serves the queue sums, two tasks at once."""
     env = eqd.environment(EQD_SOCKET=str(eqd.socket), PYTHONPATH=os.environ["PYTHONPATH"] + f":{HERE}")
-    return subprocess.Popen([sys.executable, "-m", "eqd", "worker", "work_tasks", "--create", "-j", "2", *args], env=env,
-                            cwd=eqd.dir, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def serves_tasks(eqd, *args):
-    worker = start(eqd, *args)
-    with package.connect(str(eqd.socket)) as client:
+    worker = subprocess.Popen([sys.executable, "-m", "eqd", "worker", "work_tasks", "--create", "-j", "2", *args], env=env,
+                              cwd=eqd.dir, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    with worker, package.connect(str(eqd.socket)) as client:
         package.use_client(client)
         client.queue_create("sums", set={"executor": "worker", "max_active": 2}, exist_ok=True)
         try:
-            value = work_tasks.add.delay(3, b=4).result(timeout=60)
-            equal((value["sum"], value["pid"] == worker.pid), (7, "--threads" in args))
-            equal(work_tasks.later.delay({"a": [b"x", None]}).result(timeout=60), {"a": [b"x", None]})
-            raises(package.TaskFailed, lambda: work_tasks.fail.delay().result(timeout=60), "ValueError: no such luck")
-            raises(TypeError, work_tasks.add.delay)
-            raises(package.TaskFailed, lambda: client.submit("sums", b"\xc1").result(timeout=60), "no call of a task")
-            if "--threads" not in args:
-                raises(package.TaskFailed, lambda: work_tasks.die.delay().result(timeout=60), "died")
-                equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2)
-            fifo = str(eqd.dir / "work/fifo")
-            os.mkfifo(fifo)
-            os.mkfifo(fifo + ".begun")
-            held = work_tasks.hold.delay(fifo)
-            with open(fifo + ".begun") as f:
-                f.read() # it has begun
-            worker.send_signal(signal.SIGTERM)
-            with open(fifo, "w") as f:
-                f.write("drained")
-            equal(held.result(timeout=60), "drained")
-            equal((worker.wait(60), worker.stderr.read()), (0, ""))
+            yield worker, client
         finally:
             package.use_client(None)
             worker.kill()
-            worker.wait()
-            worker.stderr.close()
+
+
+def begin_held(eqd, name):
+    """A call that has begun, and the path that lets it end."""
+    fifo = str(eqd.dir / "work" / name)
+    os.mkfifo(fifo)
+    os.mkfifo(fifo + ".begun")
+    held = work_tasks.hold.delay(fifo)
+    with open(fifo + ".begun") as f:
+        f.read()
+    return held, fifo
+
+
+def let_go(fifo, text):
+    with open(fifo, "w") as f:
+        f.write(text)
+
+
+def serves_tasks(eqd, *args):
+    with working(eqd, *args) as (worker, client):
+        value = work_tasks.add.delay(3, b=4).result(timeout=60)
+        equal((value["sum"], value["pid"] == worker.pid), (7, "--threads" in args))
+        equal(work_tasks.later.delay({"a": [b"x", None]}).result(timeout=60), {"a": [b"x", None]})
+        raises(package.TaskFailed, lambda: work_tasks.fail.delay().result(timeout=60), "ValueError: no such luck")
+        raises(TypeError, work_tasks.add.delay)
+        raises(package.TaskFailed, lambda: client.submit("sums", b"\xc1").result(timeout=60), "no call of a task")
+        if "--threads" not in args:
+            raises(package.TaskFailed, lambda: work_tasks.die.delay().result(timeout=60), "died")
+            equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2)
+        held = [begin_held(eqd, name) for name in ("fifo1", "fifo2")]
+        later = work_tasks.add.delay(1)
+        worker.send_signal(signal.SIGTERM)
+        for _, fifo in held:
+            let_go(fifo, "drained")
+        equal([task.result(timeout=60) for task, _ in held], ["drained"] * 2)
+        equal((worker.wait(60), worker.stderr.read()), (0, ""))
+        record = later.show()
+        equal((record["state"], record.get("crashes", 0)), ("QUEUED", 0))
 
 
 @test()
@@ -203,40 +219,63 @@ def children_of(pid):
     return [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
 
 
+def where_the_work_is(worker, threads):
+    """Its own processes, without the helper of multiprocessing."""
+    if threads:
+        return [worker.pid]
+    return [pid for pid in children_of(worker.pid) if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def read_until(stream, *parts):
+    """Lines until all of these have been there; the alarm of the frame ends it."""
+    said = ""
+    while any(part not in said for part in parts):
+        line = stream.readline()
+        equal(line != "", True, f"it ended and said {said!r}")
+        said += line
+    return said
+
+
+def drain(worker):
+    worker.send_signal(signal.SIGTERM)
+    worker.stderr.read()
+    equal(worker.wait(60), 0)
+
+
+def prints_stacks(eqd, *args):
+    """Both calls go on as soon as a line of one is there, while the rest is still being printed."""
+    with working(eqd, *args) as (worker, _):
+        for n in range(5):
+            held = [begin_held(eqd, f"fifo{n}{name}") for name in "ab"]
+            for pid in where_the_work_is(worker, "--threads" in args):
+                os.kill(pid, signal.SIGTTIN)
+            contains(read_until(worker.stderr, " in hold\n"), "work_tasks.py")
+            for _, fifo in held:
+                let_go(fifo, "goes on")
+            equal([task.result(timeout=60) for task, _ in held], ["goes on"] * 2)
+        drain(worker)
+
+
 @test()
 def the_stacks_of_processes_are_printed_on_demand(eqd):
     """SIGTTIN shows where each thread is, and changes nothing: its default would be to stop the process."""
-    worker = start(eqd)
-    with package.connect(str(eqd.socket)) as client:
-        package.use_client(client)
-        client.queue_create("sums", set={"executor": "worker", "max_active": 2}, exist_ok=True)
-        try:
-            fifo = str(eqd.dir / "work/fifo")
-            os.mkfifo(fifo)
-            os.mkfifo(fifo + ".begun")
-            held = work_tasks.hold.delay(fifo)
-            with open(fifo + ".begun") as f:
-                f.read() # it has begun
-            for pid in children_of(worker.pid):
-                if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text():
-                    os.kill(pid, signal.SIGTTIN)
-            said = ""
-            while "in hold" not in said: # the alarm of the frame ends it
-                line = worker.stderr.readline()
-                equal(line != "", True, f"it ended and said {said!r}")
-                said += line
-            contains(said, "work_tasks.py")
-            with open(fifo, "w") as f:
-                f.write("goes on")
-            equal(held.result(timeout=60), "goes on")
-            worker.send_signal(signal.SIGTERM)
-            worker.stderr.read()
-            equal(worker.wait(60), 0)
-        finally:
-            package.use_client(None)
-            worker.kill()
-            worker.wait()
-            worker.stderr.close()
+    prints_stacks(eqd)
+
+
+@test()
+def the_stacks_of_threads_are_printed_on_demand(eqd):
+    """The process died in about half of the cases: faulthandler read the stack of a thread that had gone on."""
+    prints_stacks(eqd, "--threads")
+
+
+@test()
+def all_threads_are_in_the_stacks_with_their_names(eqd):
+    with working(eqd, "--threads") as (worker, _):
+        equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2) # now it serves, and has a thread
+        worker.send_signal(signal.SIGTTIN)
+        contains(read_until(worker.stderr, "run_forever", "in _worker"), "Stack (most recent call first):",
+                 "Thread ThreadPoolExecutor-")
+        drain(worker)
 
 
 @test(eqd=False)

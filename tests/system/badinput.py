@@ -10,9 +10,9 @@ import socket
 import stat
 
 import msgpack_mini
-from eqdtest import (Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
+from eqdtest import (USER_A, Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
 
-INVALID, NO_QUEUE, NO_TASK, STALE, TOO_LARGE, METHOD = 3, 4, 5, 6, 10, 2
+INVALID, NO_QUEUE, NO_TASK, STALE, DENIED, TOO_LARGE, METHOD, STATE = 3, 4, 5, 6, 7, 10, 2, 20
 PAYLOAD_MAX, MESSAGE_MAX = 1 << 20, 4 << 20
 
 
@@ -307,6 +307,98 @@ def errors_tell_programs_what_they_are_about(eqd):
     equal(refused(eqd, 14, "queue_rm", "small"), {"queue": "small", "pending": 2})
     equal(refused(eqd, 8, "submit", "small", b"", argv=["true"], block_usec=1),
           {"queue": "small", "what": "tasks", "limit": 2, "pending": 2})
+
+
+@test()
+def refusals_of_the_manager_name_the_parameter(eqd):
+    def of(method, *params, code=INVALID, **options):
+        details = refused(eqd, code, method, *params, **options)
+        equal(details.pop("method", method), method)
+        return details
+
+    def field(what, method, *params, code=INVALID, **options):
+        equal(of(method, *params, code=code, **options), {"field": what}, f"{method}{params} {options}")
+
+    true = {"argv": ["true"]}
+    for name, options in (("cwd", {"cwd": "here"}), ("env", {"env": ["A"]}), ("label", {"label": "a\nb"}), ("nice", {"nice": 20}),
+                          ("rlimits", {"rlimits": ["nofiles=1"]}), ("stdin_fd", {"stdin_fd": True}), ("unique", {"unique": ""}),
+                          ("on_dup", {"on_dup": "skip"}), ("on_dup", {"unique": "k", "on_dup": "never"}),
+                          ("attach", {"unique": "k", "attach": True}), ("payload_fd", {"payload_fd": True}),
+                          ("after_ok", {"after_ok": ["default"]}), ("after_fail", {"after_fail": ["a/b"]}),
+                          ("also", {"also": ["a/b"]}), ("also", {"also": ["default"]})):
+        field(name, "submit", "default", b"", **true, **options)
+    field("argv", "submit", "default", b"")
+    field("queue", "submit", "a/b", b"", **true)
+    field("unique", "submit_many", "default", [true | {"unique": "k", "on_dup": "error"}] * 2)
+    field("unique", "submit_many", "default", [true], common={"unique": "k"})
+    field("attach", "submit_many", "default", [true | {"attach": True}])
+    field("also", "submit_many", "default", [true | {"also": ["default"]}] * 2)
+    field("tasks", "submit_many", "default", [])
+
+    field("max_active", "queue_create", "q", set=["max_active=many"])
+    field("max_active", "queue_create", "q", set=["max_tasks=5", "MaxActive=0"])
+    field("no_such_thing", "queue_create", "q", set=["no_such_thing=1"])
+    field("set", "queue_create", "q", set=["max_active"])
+    field("set", "queue_create", "q", set=["\x1b[31m=1"])
+    field("executor", "queue_create", "q", set=["executor=plugin"])
+    field("name", "queue_create", "-q")
+    field("name", "queue_pause", "-q")
+    field("pool", "queue_set", "default", ["pool=-p"])
+    field("pool", "queue_set", "default", ["pool=plugin"])
+    eqd.submit("--hold", "--", "true")
+    field("executor", "queue_set", "default", ["executor=worker"], code=STATE)
+    field("durable", "queue_set", "default", ["durable=no"], code=STATE)
+    equal(of("queue_set", "default", ["pool=nosuch"], code=25), {"pool": "nosuch"})
+
+    field("slots", "pool_create", "p", set=["slots=-1"])
+    field("slots", "pool_create", "p", set=["slots=65536"])
+    field("min_workers", "pool_create", "p", set=["kind=thread", "min_workers=9", "max_workers=8"])
+    field("kind", "pool_set", "plugin", ["kind=command"])
+    field("name", "pool_show", "-p")
+
+    equal(of("param_set", "max_active", "many"), {"field": "value", "param": "max_active"})
+    equal(of("param_set", "max_active", "\x01"), {"field": "value", "param": "max_active"})
+    equal(of("param_set", "watchdog_thresh", "soon"), {"field": "value", "param": "watchdog_thresh"})
+    equal(of("param_set", "commands", "no", code=STATE), {"field": "value", "param": "commands"})
+
+    field("ids", "show", ["default"])
+    field("id", "logs", "default")
+    field("states", "list", states=["IDLE"])
+    field("from", "list", **{"from": "default"})
+    field("queue", "list", queue="-q")
+    field("events", "subscribe", events=["task.nothing"])
+    field("signal", "kill", ["default/1"], 0)
+    field("version", "hello", version=0)
+
+    eqd.ok("queue", "create", "w", "executor=worker")
+    field("cwd", "submit", "w", b"", cwd="/")
+    field("queues", "worker_serve", [])
+    field("queues", "worker_serve", ["-q"])
+    field("name", "worker_serve", ["w"], name="a\nb")
+    field("parallel", "worker_serve", ["w"], parallel=0)
+    with eqd.connect() as c:
+        c.call("worker_serve", ["w"])
+        for name, code, method, params, options in (
+                ("rescue", STATE, "worker_serve", [["w"]], {"rescue": True}), ("parallel", INVALID, "worker_credit", [1], {"parallel": 0})):
+            try:
+                c.call(method, *params, **options)
+            except RpcError as e:
+                equal((e.code, e.details.get("field")), (code, name))
+            else:
+                raise AssertionError(f"{method} was taken")
+
+
+@test(root=True)
+def to_come_after_a_task_of_somebody_else_is_refused_with_the_name_of_the_parameter(eqd):
+    task = eqd.submit("--hold", "--", "true")
+    c = eqd.connect(uid=USER_A)
+    for name in ("after_ok", "after_any", "after_fail"):
+        try:
+            c.call("submit", "default", b"", argv=["true"], **{name: [task]})
+        except RpcError as e:
+            equal((e.code, e.details), (DENIED, {"method": "submit", "field": name}))
+        else:
+            raise AssertionError("it was taken")
 
 
 @test()

@@ -31,6 +31,12 @@ def a_blocking_client_runs_a_command_and_waits(eqd):
 
 
 @test()
+def futures_are_waited_for_in_turn(eqd):
+    equal(run(eqd, "futures", "one", "two", "three"), "".join(f"{word}: exit status 0\n" for word in ("one", "two", "three")))
+    equal([eqd.ok("logs", f"default/{n}") for n in (1, 2, 3)], ["one", "two", "three"])
+
+
+@test()
 def a_client_compiles_against_the_installed_library_by_pkg_config(eqd):
     """As its user does who has the installed files only: headers, library and libeq.pc in one tree, the tree of eqd nowhere."""
     if os.environ.get("SANITIZE", "none") != "none":

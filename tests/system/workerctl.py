@@ -32,6 +32,17 @@ class Ctl:
         self.process.terminate()
         return self.end(rc)
 
+    def begin_to_leave(self):
+        self.process.terminate()
+        eventually(lambda: self.row()["state"] == "leaving", "it leaves")
+
+    def row(self):
+        """As it is listed; the only worker that there is."""
+        return json.loads(self.eqd.ok("worker", "ls", "--json"))
+
+    def has(self, n):
+        eventually(lambda: self.row()["in_flight"] == n, f"it has {n} tasks")
+
 
 def begun(eqd, n):
     """Waits until n commands have written a line; that eqd has sent a task does not mean that it was begun."""
@@ -53,7 +64,7 @@ def a_command_becomes_a_worker(eqd):
     equal([eqd.wait(i)["result"] for i in ids], ["LINE A", "LINE B", "LINE C"])
     ids = eqd.submit("-q", "w", "--payload", "n={}", "--array", "7-8").splitlines()
     equal([eqd.wait(i)["result"] for i in ids], ["N=7", "N=8"])
-    row = json.loads(eqd.ok("worker", "ls", "--json"))
+    row = w.row()
     equal((row["name"], row["credit"], row["queues"], row["done"], row["pid"]), ("upper", 3, ["w"], 8, w.process.pid))
     contains(eqd.ok("worker", "ls"), "HAS/CREDIT", "upper", "0/3", "idle")
     equal(w.terminate(), "")
@@ -129,7 +140,7 @@ def one_command_answers_a_line_per_task_in_order(eqd):
     equal((words(eqd, "read"), len(words(eqd, "started"))), ([f"word {i}" for i in range(100)], 1))
     equal(eqd.ctl("run", "-q", "w", "--payload", "-", input="with a newline\n").out, "WITH A NEWLINE")
     equal(eqd.ctl("run", "-q", "w", "--payload", "").rc, 0) # an empty line is one too
-    row = json.loads(eqd.ok("worker", "ls", "--json"))
+    row = w.row()
     equal((row["credit"], row["parallel"], row["done"]), (8, 1, 102))
     equal(w.terminate(), "") # it ended with its input
 
@@ -174,7 +185,7 @@ def what_a_command_was_at_when_it_ended_fails_and_what_was_behind_goes_to_the_ne
     os.mkfifo(gate)
     w = lines_worker(eqd, "--lines=plain", "--ahead", "5")
     tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"exit 3", b"b", b"exit 0", b"d")]
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 5, "it has all of them")
+    w.has(5)
     gate.write_text("")
     shown = [ended(c, t) for t in tasks]
     equal([s["state"] for s in shown], ["DONE", "FAILED", "DONE", "FAILED", "DONE"])
@@ -203,7 +214,7 @@ def a_canceled_line_ends_its_command_and_the_others_go_on(eqd):
     os.mkfifo(gate)
     w = lines_worker(eqd, "--lines=plain", "--ahead", "3")
     tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"canceled", b"last")]
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 3, "it has all of them")
+    w.has(3)
     equal(c.call("cancel", [tasks[1], tasks[0]], running=True), [1, 1])
     shown = [ended(c, t) for t in tasks]
     equal([s["state"] for s in shown], ["CANCELED", "CANCELED", "DONE"])
@@ -228,21 +239,6 @@ def a_command_that_closes_its_input_or_is_killed_fails_one_task_each_time(eqd):
 
 
 @test()
-def terminated_it_lets_its_command_finish_its_lines(eqd):
-    c = worker_queue(eqd, "w", "max_active=10")
-    gate = eqd.dir / "work" / "gate"
-    os.mkfifo(gate)
-    w = lines_worker(eqd, "--lines=plain", "--ahead", "2")
-    tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"second", b"third")]
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["in_flight"] == 2, "it has two")
-    w.process.terminate()
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
-    gate.write_text("")
-    contains(w.end(), "finishing 2 tasks")
-    equal((ended(c, tasks[1])["result"], state(c, tasks[2])), (b"SECOND", "QUEUED"))
-
-
-@test()
 def options_of_lines_are_checked(eqd):
     worker_queue(eqd)
     for args, says in ((["--lines=xml"], "base64"), (["--ahead", "2"], "--lines"), (["--fail", "x"], "--lines"),
@@ -251,22 +247,41 @@ def options_of_lines_are_checked(eqd):
         eqd.fails(2, "worker", "run", "-q", "w", *args, "--", "cat", says=says)
 
 
+def make_gates(eqd, n):
+    gates = [eqd.dir / "work" / f"gate{i}" for i in range(n)]
+    for gate in gates:
+        os.mkfifo(gate)
+    return gates
+
+
+def leaves_with_what_it_has(c, w, tasks, gates, results):
+    """Two of three tasks are with it, and stand at the gates."""
+    w.begin_to_leave()
+    for gate in gates:
+        gate.write_text("\n")
+    contains(w.end(), "finishing 2 tasks")
+    equal([ended(c, t)["result"] for t in tasks[:2]], results)
+    equal(state(c, tasks[2]), "QUEUED")
+
+
+@test()
+def terminated_it_lets_its_command_finish_its_lines(eqd):
+    c = worker_queue(eqd, "w", "max_active=10")
+    [gate] = make_gates(eqd, 1)
+    w = lines_worker(eqd, "--lines=plain", "--ahead", "2")
+    tasks = [submit(c, p) for p in (f"gate {gate}".encode(), b"second", b"third")]
+    w.has(2)
+    leaves_with_what_it_has(c, w, tasks, [gate], [f"GATE {str(gate).upper()}".encode(), b"SECOND"])
+
+
 @test()
 def terminated_it_finishes_what_it_has_and_takes_no_more(eqd):
     c = worker_queue(eqd, "w", "max_active=10")
-    gates = [eqd.dir / "work" / f"gate{i}" for i in range(3)]
-    for gate in gates:
-        os.mkfifo(gate)
+    gates = make_gates(eqd, 3)
     w = Ctl(eqd, "-j", "2", "--", "sh", "-c", f"read gate; echo >>{eqd.dir}/work/begun; read x <$gate; echo done")
     tasks = [submit(c, f"{gate}\n".encode()) for gate in gates]
     begun(eqd, 2)
-    w.process.terminate()
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
-    for gate in gates[:2]:
-        gate.write_text("\n")
-    contains(w.end(), "finishing 2 tasks")
-    equal([ended(c, t)["result"] for t in tasks[:2]], [b"done\n"] * 2)
-    equal(state(c, tasks[2]), "QUEUED")
+    leaves_with_what_it_has(c, w, tasks, gates[:2], [b"done\n"] * 2)
 
 
 @test()
@@ -275,8 +290,7 @@ def twice_terminated_it_stops_its_commands(eqd):
     w = Ctl(eqd, "--", "sh", "-c", f"echo >>{eqd.dir}/work/begun; exec sleep 1000")
     task = submit(c, b"")
     begun(eqd, 1)
-    w.process.terminate()
-    eventually(lambda: json.loads(eqd.ok("worker", "ls", "--json"))["state"] == "leaving", "it leaves")
+    w.begin_to_leave()
     w.process.terminate()
     w.end()
     shown = ended(c, task)

@@ -11,6 +11,7 @@ PACKAGES_TEST=(check valgrind binutils g++ relacy-dev spin liburcu-dev clang lib
     systemd systemd-container libpam-systemd dbus python3-msgpack python3-pynvim mypy zsh fish)
 # Node may have come from elsewhere, with an npm of its own that Debian's would be in the way of.
 command -v node >/dev/null && command -v npm >/dev/null || PACKAGES_TEST+=(nodejs npm)
+PACKAGES_TEST+=(node-typescript) # needs a nodejs, whosever it is
 
 packages_missing() {
     local package

@@ -899,7 +899,48 @@ TEST(futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_
         fake_done(&e);
 }
 
-RUN_TESTS("client", 20, test_an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next,
+TEST(a_submit_may_be_a_future_as_well) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task task = EQ_TASK_INIT;
+        eq_call *calls[4];
+        uint32_t msgids[4];
+        eq_task_id id = { 0 };
+
+        for (int i = 0; i < 4; i++)
+                ck_assert_int_eq(eq_submit_future(c, "mail", &task, &calls[i]), 0);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        for (int i = 0; i < 4; i++)
+                msgids[i] = fake_expect(&e, "submit", NULL);
+        ck_assert_int_eq(eq_submit_wait(calls[0], 1000, &id), -ETIMEDOUT); /* and is still there */
+        fake_reply_id(&e, msgids[2], 7, 2);
+        fake_reply_id(&e, msgids[0], 7, 1);
+        fake_reply_error(&e, msgids[1], EQ_E_FULL, "no room");
+        fake_reply_nil(&e, msgids[3]); /* is no id */
+
+        ck_assert_int_eq(eq_submit_wait(calls[1], EQ_TIMEOUT_NEVER, &id), -EREMOTEIO);
+        ck_assert_int_eq(eq_client_get_error(c, NULL), EQ_E_FULL);
+        ck_assert_uint_eq(id.seq, 0); /* written on success only */
+        ck_assert_int_eq(eq_submit_wait(calls[0], 0, &id), 0);
+        ck_assert_uint_eq(id.queue, 7);
+        ck_assert_uint_eq(id.seq, 1);
+        ck_assert_int_eq(eq_call_wait(calls[2], 0, NULL), 0); /* as any other */
+        ck_assert_int_lt(eq_submit_wait(calls[3], EQ_TIMEOUT_NEVER, &id), 0);
+
+        task.size = 1;
+        ck_assert_int_eq(eq_submit_future(c, "mail", &task, &calls[0]), -EINVAL);
+        task.size = sizeof(task);
+        ck_assert_int_eq(eq_submit_future(c, "mail", &task, &calls[0]), 0);
+        eq_call_forget(calls[0]);
+        ck_assert_int_eq(eq_submit_future(c, "mail", &task, &calls[1]), 0); /* ends with the client */
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        ck_assert(fake_expect(&e, "submit", NULL) != fake_expect(&e, "submit", NULL)); /* the stream is whole */
+        eq_client_close(c);
+        fake_done(&e);
+}
+
+RUN_TESTS("client", 20, test_a_submit_may_be_a_future_as_well,
+          test_an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next,
           test_any_of_many_calls_is_waited_for_in_any_order_and_keeps_its_answer,
           test_futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_none,
           test_opening_a_socket_that_is_not_there_says_so, test_default_path_takes_the_argument_then_EQD_SOCKET,

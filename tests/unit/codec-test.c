@@ -806,8 +806,9 @@ TEST(an_error_says_of_its_details_what_the_table_has_for_its_code) {
         check_details(EQ_E_FULL, NULL, 0);
         ck_assert_uint_eq(eq_error_fields(EQ_E_NONE), 0);
         ck_assert_uint_eq(eq_error_fields(EQ_E_NO_POOL), EQ_BIT(ErrorDetails, pool));
-        ck_assert_uint_eq(eq_error_fields(EQ_E_INVALID),
-                          EQ_BIT(ErrorDetails, method) | EQ_BIT(ErrorDetails, field) | EQ_BIT(ErrorDetails, limit));
+        ck_assert_uint_eq(eq_error_fields(EQ_E_INVALID), EQ_BIT(ErrorDetails, method) | EQ_BIT(ErrorDetails, field) |
+                                                                 EQ_BIT(ErrorDetails, limit) |
+                                                                 EQ_BIT(ErrorDetails, param));
 
         all.queue = eq_str("a\x1b[31m"); /* as a client sent it */
         check_details(EQ_E_FULL, &all, all.present & eq_error_fields(EQ_E_FULL) & ~EQ_BIT(ErrorDetails, queue));

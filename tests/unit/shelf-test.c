@@ -6,22 +6,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "manager-host.h"
-
-enum { DEEP = 3 * QUEUE_FRONT };
-
-static Host h;
-static bool called;
+#include "deep.h"
 
 static void on_stopped(void *host) {
-        called = true;
-}
-
-static void on_done(QueueWaiter *w) {
-        called = true;
-}
-
-static void on_removed(RemoveWaiter *w) {
         called = true;
 }
 
@@ -29,51 +16,20 @@ static QueueRecord *queue(const char *name) {
         return manager_queue(h.m, eq_str(name));
 }
 
-/* n more plain tasks; *ret: the last one, NULL if it is on the shelf. */
-static void fill(const char *name, size_t n) {
-        TaskRecord *t;
-        for (size_t i = 0; i < n; i++)
-                ck_assert_int_eq(host_submit(&h, anna(&h), name, (EqSubmit) { 0 }, &t), 0);
-}
-
 static QueueRecord *begin(void) {
         host_init(&h);
         QueueRecord *q = host_queue(&h, "q", NULL);
         queue_pause(q->queue);
-        fill("q", DEEP);
-        ck_assert_uint_eq(q->queue->n_shelved, DEEP - QUEUE_FRONT);
-        ck_assert_uint_eq(q->queue->n_queued, DEEP);
-        ck_assert_uint_eq(h.m->n_pending, DEEP);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], DEEP);
+        submit_plain("q", DEEP);
+        expect_deep(q->queue);
         return q;
-}
-
-/* Ends what runs; returns its number, 0: nothing runs. */
-static uint64_t end_one(void) {
-        if (h.m->commands->n_running == 0)
-                return 0;
-        ck_assert_uint_eq(h.m->commands->n_running, 1);
-        TaskRecord *t = task_record(h.m->commands->running[0]);
-        uint64_t seq = t->task.seq;
-        host_end(&h, t, TASK_OK);
-        return seq;
-}
-
-static void end_all_but(uint64_t first, uint64_t last, uint64_t but) {
-        for (uint64_t seq = first; seq <= last; seq++)
-                if (seq != but)
-                        ck_assert_uint_eq(end_one(), seq);
 }
 
 static void nothing_is_left(const QueueRecord *q) {
         ck_assert_uint_eq(end_one(), 0);
         ck_assert(queue_is_empty(q->queue));
-        ck_assert_uint_eq(q->queue->n_shelved, 0);
-        ck_assert_uint_eq(q->queue->n_bytes, 0);
         ck_assert_ptr_null(q->shelf);
-        ck_assert_uint_eq(h.m->n_pending, 0);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], 0);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASK_BYTES], 0);
+        expect_empty(q->queue);
 }
 
 static TaskRecord *find(uint64_t seq) {
@@ -89,7 +45,7 @@ TEST(a_deep_queue_runs_in_order_while_more_comes) {
         QueueRecord *q = begin();
         queue_resume(q->queue);
         end_all_but(1, QUEUE_FRONT, 0);
-        fill("q", 100);
+        submit_plain("q", 100);
         end_all_but(QUEUE_FRONT + 1, DEEP + 100, 0);
         nothing_is_left(q);
         host_done(&h);
@@ -119,7 +75,7 @@ TEST(what_cannot_be_shelved_keeps_its_place_behind_what_is) {
         for (unsigned i = 0; i < QUEUE_FRONT + 10; i++)
                 host_task(&h, "q", expiring);
         TaskRecord *first = host_task(&h, "q", urgent), *last = host_task(&h, "q", held);
-        fill("q", 10);
+        submit_plain("q", 10);
         queue_resume(q->queue);
         ck_assert_uint_eq(end_one(), first->task.seq);
         end_all_but(1, DEEP + QUEUE_FRONT + 10, 0);
@@ -148,7 +104,7 @@ TEST(a_flush_waits_for_what_is_on_the_shelf_and_for_nothing_behind_it) {
         QueueWaiter w = { .done = on_done };
         called = false;
         queue_flush(q->queue, &w);
-        fill("q", 10);
+        submit_plain("q", 10);
         queue_resume(q->queue);
         end_all_but(1, DEEP - 1, 0);
         ck_assert(!called);
@@ -162,12 +118,12 @@ TEST(a_flush_waits_for_what_is_on_the_shelf_and_for_nothing_behind_it) {
 TEST(a_task_over_two_deep_queues_starts_when_both_have_come_to_it) {
         QueueRecord *q = begin(), *r = host_queue(&h, "r", NULL);
         queue_pause(r->queue);
-        fill("r", DEEP);
+        submit_plain("r", DEEP);
         EqSubmit both = { 0 };
         EQ_SET(&both, Submit, also, (EqArray) { .raw = eq_bytes("\xa1r", 2), .n = 1 });
         TaskRecord *t = host_task(&h, "q", both);
-        fill("q", 10);
-        fill("r", 10);
+        submit_plain("q", 10);
+        submit_plain("r", 10);
         queue_resume(q->queue);
         end_all_but(1, DEEP, 0);
         ck_assert_uint_eq(h.m->commands->n_running, 0);
@@ -188,7 +144,7 @@ TEST(the_oldest_makes_room_and_the_front_fills_up_again) {
         QueueRecord *q = begin();
         q->queue->params.max_tasks = DEEP;
         q->queue->params.on_full = QUEUE_FULL_DROP_OLDEST;
-        fill("q", DEEP);
+        submit_plain("q", DEEP);
         queue_resume(q->queue);
         end_all_but(DEEP + 1, 2 * DEEP, 0);
         nothing_is_left(q);

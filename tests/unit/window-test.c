@@ -8,21 +8,10 @@
 
 #include "store-host.h"
 
-enum { DEEP = 3 * QUEUE_FRONT };
-
-static Host h;
-static bool called;
+#include "deep.h" /* behind it: what is `h` there is the Host here */
 
 static Queue *q(void) {
         return durable_q(&h)->queue;
-}
-
-static void on_done(QueueWaiter *w) {
-        called = true;
-}
-
-static void on_removed(RemoveWaiter *w) {
-        called = true;
 }
 
 static bool is_stored(uint64_t seq) {
@@ -34,9 +23,7 @@ static bool has_pushed(const Host *host, uint64_t n) {
 }
 
 static void fill(size_t n) {
-        TaskRecord *t;
-        for (size_t i = 0; i < n; i++)
-                ck_assert_int_eq(host_submit(&h, anna(&h), "q", (EqSubmit) { 0 }, &t), 0);
+        submit_plain("q", n);
         until(&h, has_pushed, 0);
 }
 
@@ -48,6 +35,15 @@ static bool has_told(const Host *host, uint64_t ticket) {
         return host->ticket >= ticket;
 }
 
+static bool runs_or_is_empty(const Host *host, uint64_t unused) {
+        return host->m->commands->n_running > 0 || queue_is_empty(q());
+}
+
+static void wait_for_run(void) {
+        until(&h, runs_or_is_empty, 0);
+}
+static void (*await_run)(void) = wait_for_run;
+
 /* Paused, also after a restart. */
 static void begin(void) {
         static const char *const attributes[] = { "history=10000", NULL };
@@ -55,33 +51,8 @@ static void begin(void) {
         queue_pause(q());
         manager_queue_changed(durable_q(&h), "paused");
         fill(DEEP);
-        ck_assert_uint_eq(q()->n_shelved, DEEP - QUEUE_FRONT);
-        ck_assert_uint_eq(q()->n_queued, DEEP);
-        ck_assert_uint_eq(h.m->n_pending, DEEP);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], DEEP);
+        expect_deep(q());
         ck_assert(!is_stored(QUEUE_FRONT) && is_stored(QUEUE_FRONT + 1) && is_stored(DEEP));
-}
-
-static bool runs_or_is_empty(const Host *host, uint64_t unused) {
-        return host->m->commands->n_running > 0 || queue_is_empty(q());
-}
-
-/* Ends what runs, as soon as something does; returns its number, 0: nothing is left. */
-static uint64_t end_one(TaskVerdict verdict) {
-        until(&h, runs_or_is_empty, 0);
-        if (h.m->commands->n_running == 0)
-                return 0;
-        ck_assert_uint_eq(h.m->commands->n_running, 1);
-        TaskRecord *t = task_record(h.m->commands->running[0]);
-        uint64_t seq = t->task.seq;
-        host_end(&h, t, verdict);
-        return seq;
-}
-
-static void end_all_but(uint64_t first, uint64_t last, uint64_t but) {
-        for (uint64_t seq = first; seq <= last; seq++)
-                if (seq != but)
-                        ck_assert_uint_eq(end_one(TASK_OK), seq);
 }
 
 static bool is_settled(const Host *host, uint64_t unused) {
@@ -89,14 +60,10 @@ static bool is_settled(const Host *host, uint64_t unused) {
 }
 
 static void nothing_is_left(void) {
-        ck_assert_uint_eq(end_one(TASK_OK), 0);
+        ck_assert_uint_eq(end_one(), 0);
         until(&h, is_settled, 0);
-        ck_assert_uint_eq(q()->n_shelved, 0);
         ck_assert_uint_eq(q()->n_shelved_bytes, 0);
-        ck_assert_uint_eq(q()->n_bytes, 0);
-        ck_assert_uint_eq(h.m->n_pending, 0);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASKS], 0);
-        ck_assert_uint_eq(h.anna_user->used[USER_TASK_BYTES], 0);
+        expect_empty(q());
 }
 
 static int find(Caller c, uint64_t seq, TaskRecord **ret) {
@@ -129,7 +96,7 @@ TEST(a_start_reads_no_task_and_runs_all_of_them_in_order) {
         queue_resume(q());
         end_all_but(1, 10, 0);
         queue_pause(q());
-        ck_assert_uint_eq(end_one(TASK_OK), 11); /* was running */
+        ck_assert_uint_eq(end_one(), 11); /* was running */
         durable_restart(&h);
         ck_assert_uint_eq(q()->n_shelved, DEEP - 11);
         ck_assert_uint_eq(q()->n_queued, DEEP - 11);
@@ -166,7 +133,7 @@ TEST(one_in_the_store_is_found_canceled_and_held_as_any_other) {
                 if (seq == DEEP - 100) /* it is at its place when it is let go in time */
                         ck_assert_int_eq(manager_release(h.m, task_of_q(&h, DEEP - 20)), 0);
                 if (seq != DEEP - 10)
-                        ck_assert_uint_eq(end_one(TASK_OK), seq);
+                        ck_assert_uint_eq(end_one(), seq);
         }
         nothing_is_left();
         durable_done(&h);
@@ -186,7 +153,7 @@ TEST(what_cannot_be_there_keeps_its_place_behind_what_is) {
                 durable_restart(&h);
         }
         queue_resume(q());
-        ck_assert_uint_eq(end_one(TASK_OK), DEEP + 2);
+        ck_assert_uint_eq(end_one(), DEEP + 2);
         end_all_but(1, DEEP + 3, DEEP + 2);
         nothing_is_left();
         durable_done(&h);
@@ -200,10 +167,10 @@ TEST(what_fails_is_tried_again_at_its_place_also_after_a_restart) {
         fill(DEEP);
         durable_restart(&h);
         queue_resume(q());
-        ck_assert_uint_eq(end_one(TASK_BAD), 1);
+        ck_assert_uint_eq(end_as(TASK_BAD), 1);
         ck_assert_uint_eq(h.m->commands->n_running, 0);
         host_advance(&h, 2 * USEC_PER_SEC);
-        ck_assert_uint_eq(end_one(TASK_OK), 1);
+        ck_assert_uint_eq(end_one(), 1);
         ck_assert_uint_eq(h.m->commands->n_running, 1);
         durable_restart(&h); /* 2 is written down as what ran */
         queue_resume(q());
@@ -337,7 +304,7 @@ TEST(one_that_cannot_be_read_fails_as_lost_and_stops_nobody) {
         queue_resume(q());
         for (uint64_t seq = 1; seq <= DEEP; seq++)
                 if (seq != DEEP - 500 && seq != DEEP - 400)
-                        ck_assert_uint_eq(end_one(TASK_OK), seq);
+                        ck_assert_uint_eq(end_one(), seq);
         nothing_is_left();
         for (int restarted = 0; restarted < 2; restarted++) {
                 for (uint64_t seq = DEEP - 500; seq <= DEEP - 400; seq += 100) {
@@ -460,7 +427,7 @@ TEST(without_memory_what_waits_goes_on_later) {
         fault_set(FAULT_ALLOC, 0, false);
         host_advance(&h, USEC_PER_SEC);
         for (uint64_t seq = 1; seq <= DEEP; seq++) {
-                ck_assert_uint_eq(end_one(TASK_OK), seq);
+                ck_assert_uint_eq(end_one(), seq);
                 if (seq % 500 == 0) { /* now and then one allocation fails, wherever that is */
                         fault_set(FAULT_ALLOC, (long)(seq % 7 + 1), false);
                         for (int i = 0; i < 3; i++)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-import type { Api, CancelOptions, ErrorDetailsRecord, EventRecord, ListOptions, SubmitManyOptions, TaskRecord, WaitOptions, WhyRecord } from './api.js';
+/// <reference types="node" />
+import type { Api, CancelOptions, ErrorDetailsRecord, ErrorName, EventRecord, ListOptions, SubmitManyOptions, TaskRecord, WaitOptions, WhyRecord } from './api.js';
 
 export * from './api.js';
 
@@ -36,6 +37,7 @@ export class TaskExpired extends TaskError {}
 
 /** A submitted task. It is only a name: dropping it does nothing to the task. */
 export class Task {
+  private constructor();
   /** QUEUE/SEQ */
   readonly id: string;
   readonly pair: [number, number];
@@ -106,6 +108,7 @@ export class Client {
 
 /** A task that a worker was handed, to be ended once. */
 export class Run {
+  private constructor();
   readonly id: string;
   readonly pair: [number, number];
   readonly queue: string;
@@ -138,6 +141,7 @@ export interface WorkerOptions {
   reconnect?: boolean | Reconnect;
 }
 export class Worker implements AsyncIterable<Run> {
+  private constructor();
   /** As in `eqctl worker ls`. */
   readonly number: number;
   /** Runs that were ended after their lease. */
@@ -149,4 +153,5 @@ export class Worker implements AsyncIterable<Run> {
 export function worker(queues: string | string[], options?: WorkerOptions): Promise<Worker>;
 export function connect(options?: ClientOptions): Promise<Client>;
 export function defaultPath(path?: string): string;
-export const errors: Record<string, typeof EqdError>;
+/** Subclasses by name. */
+export const errors: { readonly [name in ErrorName]: typeof EqdError };

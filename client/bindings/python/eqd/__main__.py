@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import faulthandler
 import importlib
 import os
 import signal
 import sys
 from typing import Optional, Sequence
 
-from . import aio, tasks
+from . import aio, stacks, tasks
 from ._api import ExistsError
 from .errors import EqdException
 from .pool import Pool
@@ -60,7 +59,7 @@ async def serve(args: argparse.Namespace) -> None:
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """The program. 0, or 1 with a line on standard error."""
     args = parse(argv)
-    faulthandler.register(signal.SIGTTIN, all_threads=True)
+    stacks.on_sigttin()
     sys.path.insert(0, os.getcwd())
     try:
         importlib.import_module(args.module)

@@ -4,21 +4,20 @@
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import importlib
 import signal
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
 from typing import Callable
 
-from . import tasks
+from . import stacks, tasks
 from .worker import Final, Result, Run
 
 
 def load(module: str) -> None:
     """Imports the module with the functions, also in each process of a pool; stopping is the business of the first one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    faulthandler.register(signal.SIGTTIN, all_threads=True)  # this is where the work is
+    stacks.on_sigttin()  # this is where the work is
     importlib.import_module(module)
 
 
