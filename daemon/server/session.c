@@ -421,6 +421,8 @@ static void settle(Session *s) {
 void session_flush(Session *s) {
         if (s->closed)
                 return;
+        if (s->worker)
+                s->server->hooks->session_flushing(s->server->host, s);
         list_remove(&s->flush_link);
         list_remove(&s->prompt_link);
         flush_output(s);

@@ -82,6 +82,63 @@ def failures_are_retried_and_end_dead(eqd):
     equal((shown["state"], shown["attempt"]), ("FAILED", 1), "final: no retry")
 
 
+# ---- confirmation ----
+
+@test()
+def answers_are_confirmed_to_who_asked_for_it_and_once(eqd):
+    c = worker_queue(eqd, "kept", "max_active=100", "backoff=0")
+    worker_queue(eqd, "light", "max_active=100", "durable=no")
+    w = Worker(eqd, "kept", "light", credit=100, confirm=True)
+    for queue in ("kept", "light"):
+        for end in (w.done, w.fail, lambda run: w.fail(run, {"give_back": True})):
+            submit(c, b"", queue)
+            run = w.next()
+            end(run)
+            equal(w.confirmed(), [(run.id, run.attempt)])
+            w.rpc.call("worker_credit", 100) # what gives back has none any more
+        run = w.next() # what was given back
+        w.done(run)
+        equal(w.confirmed(), [(run.id, run.attempt)])
+        w.done(run) # once more
+        equal(w.refused()[0], run.msgid)
+    equal([note for note in w.rpc.notes if note[0] == "run_confirmed"], [], "each once, and none of what was refused")
+
+    quiet = Worker(eqd, "kept")
+    w.rpc.call("worker_credit", 0)
+    submit(c, b"", "kept")
+    quiet.done(quiet.next())
+    quiet.rpc.call("worker_leave")
+    equal(list(quiet.rpc.notes), [], "nobody asked")
+
+
+@test()
+def confirmations_of_one_turn_are_one_message(eqd):
+    c = worker_queue(eqd, "light", "max_active=100", "durable=no")
+    w = Worker(eqd, "light", credit=100, confirm=True)
+    for _ in range(20):
+        submit(c, b"", "light")
+    runs = [w.next() for _ in range(20)]
+    w.rpc.sock.sendall(b"".join(msgpack_mini.encode([1, run.msgid, None, None]) for run in runs))
+    got = w.confirmed()
+    equal(got, [(run.id, run.attempt) for run in runs][:len(got)])
+    equal(len(got), 20, "they came in one piece")
+
+
+@test()
+def the_answer_to_leave_comes_behind_the_confirmations(eqd):
+    c = worker_queue(eqd, "kept", "max_active=100")
+    for _ in range(20): # with an answer on its way to the disk, and without
+        w = Worker(eqd, "kept", credit=2, confirm=True)
+        submit(c, b"", "kept")
+        run = w.next()
+        leave = w.rpc.send("worker_leave")
+        w.done(run)
+        while leave not in w.rpc.replies:
+            w.rpc.receive()
+        equal([params for method, params in w.rpc.notes], [[[[run.id, run.attempt]]]])
+        equal(w.rpc.reply(leave), None)
+
+
 # ---- order and credit ----
 
 @test()

@@ -53,6 +53,11 @@ class Worker:
         """The next run_cancel: (id, attempt, reason, grace_usec)."""
         return tuple(self.rpc.note(lambda method, params: method == "run_cancel"))
 
+    def confirmed(self):
+        """What the next run_confirmed tells: pairs of id and attempt."""
+        (answered,) = self.rpc.note(lambda method, params: method == "run_confirmed")
+        return [(task, attempt) for task, attempt in answered]
+
     def row(self):
         return next(w for w in self.rpc.call("worker_list") if w["worker"] == self.number)
 
