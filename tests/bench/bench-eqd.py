@@ -7,17 +7,21 @@ with a fresh eqd; medians of the rounds are printed. A peer that is not installe
 """
 
 import argparse
+import collections
 import os
 import shutil
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "system"))
+sys.path.insert(0, str(Path(__file__).resolve().parent / "peers"))
 import eqdtest
+import peers as kit
 
 LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
 CPUS = sorted(os.sched_getaffinity(0))
@@ -451,6 +455,50 @@ def worker_latency(o):
                [v[i] for v in values["beanstalkd"]], f"submit to worker at 1000/s, unpinned, {len(CPUS)} CPUs")
 
 
+# ---- servers of others, each with the same generator; see peers/README.md ----
+
+def beside(o, name, load, title, *peers):
+    """A cell of the kit: eqd in memory, then each of its peers in turn. A line per peer."""
+    cell = next(c for c in kit.CELLS if (c.kind, c.title) == (load, title))
+    rows = {row.name: row for row in kit.SERVERS}
+    found = {row: [] for row in ("eqd-vol", *peers) if kit.installed(rows[row].program)}
+    busy = collections.defaultdict(list)
+    with kit.Place(tempfile.gettempdir(), nice=min(os.nice(0), 0)) as place:
+        bench_of_kit = kit.Bench(o, place)
+        for _ in range(o.rounds):
+            for row, values in found.items():
+                with kit.Running(place, rows[row]) as server:
+                    figures = bench_of_kit.qload(server, f"{cell.load} -t {o.seconds}", "free",
+                                                 rows[row].many if cell.many else None)
+                values.append(figures[cell.figure])
+                busy[row].append(figures["client_cpu"])
+    for row in peers:
+        if row not in found:
+            print(f"# {rows[row].program} is not installed: {name} is not beside it")
+            continue
+        shares = ", ".join(f"{statistics.median(busy[r]):.2f} with {rows[r].program}" for r in ("eqd-vol", row))
+        report(f"{name}-{rows[row].program}", found["eqd-vol"], "tasks/s", rows[row].program, found[row],
+               f"{cell.load}; unpinned, {len(CPUS)} CPUs, CPU of the generator {shares}")
+
+
+@bench
+def peer_submit(o):
+    """8 connections x 200 in flight onto a volatile queue, beside LPUSH of a redis that writes nothing."""
+    beside(o, "submit-8x200", "submit", "8c d=200", "rl-vol")
+
+
+@bench
+def peer_submit_many(o):
+    """submit_many of 100 tasks, ten in flight, beside LPUSH of 100 values."""
+    beside(o, "submit-many-100", "submit", "1c many d=10", "rl-vol")
+
+
+@bench
+def peer_cycle(o):
+    """submit -> worker -> answer, 4 producers and 4 workers, 100 in flight each."""
+    beside(o, "cycle-4+4x100", "cycle", "4+4 d=100", "gm-mem", "bs-vol")
+
+
 # ---- memory ----
 
 PAYLOAD = eqdtest.BUILD / "tests/bench/payload"
@@ -606,6 +654,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="per measurement")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     o = parser.parse_args()
+    kit.find_servers()
     for name in o.names or BENCHES:
         if name not in BENCHES:
             parser.error(f"no bench {name}; there are {', '.join(BENCHES)}")
