@@ -255,6 +255,11 @@ int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn can
  * workers are stuck, or none is there, and nothing else. 0 or -ENOMEM. */
 int eq_worker_set_rescue(eq_client *c, bool rescue);
 
+/* Before eq_worker_serve(). Leases end with the connection, and with the process that opened it: a child that has inherited the
+ * connection does not keep the tasks of a worker that is gone. true: the connection is used by another process on purpose, and
+ * leases end with the connection only. 0 or -ENOMEM. */
+int eq_worker_set_handed_on(eq_client *c, bool handed_on);
+
 /* What the answer ended is kept: eqd does not hand that task out again for having forgotten it, of a durable queue not even after
  * a crash. Inside dispatch: the rules of callbacks hold. */
 typedef void (*eq_run_confirmed_fn)(eq_client *c, eq_task_id id, uint32_t attempt, void *userdata);

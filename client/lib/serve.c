@@ -54,7 +54,7 @@ struct ClientWorker {
         void *userdata;
         eq_run_confirmed_fn confirmed_fn; /* NULL: is not told */
         void *confirmed_userdata;
-        bool leaving, rescue;
+        bool leaving, rescue, handed_on;
         EqBuffer served; /* queues, encoded */
         uint32_t n_served, credit, parallel;
         char *name; /* NULL: none */
@@ -402,6 +402,14 @@ int eq_worker_set_rescue(eq_client *c, bool rescue) {
         return r;
 }
 
+int eq_worker_set_handed_on(eq_client *c, bool handed_on) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                w->handed_on = handed_on;
+        return r;
+}
+
 int eq_worker_set_confirmed(eq_client *c, eq_run_confirmed_fn fn, void *userdata) {
         ClientWorker *w;
         int r = get_worker(c, &w);
@@ -442,6 +450,8 @@ static void keep_served(ClientWorker *w, const EqWorkerServe *rec, char **name) 
 static void say_what_it_is(const ClientWorker *w, EqWorkerServe *rec) {
         if (w->rescue)
                 EQ_SET(rec, WorkerServe, rescue, true);
+        if (w->handed_on)
+                EQ_SET(rec, WorkerServe, handed_on, true);
         if (w->confirmed_fn)
                 EQ_SET(rec, WorkerServe, confirm, true);
         EQ_SET(rec, WorkerServe, payload_fd, true);

@@ -6,10 +6,12 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "manager/view.h"
 #include "proto/memfd.h"
 #include "server/handlers.h"
 #include "server/output.h"
+#include "server/peer.h"
 
 /* Descriptors cost the machine more than bytes: memory that eqd is charged for until the worker closes them. */
 enum { RUN_FDS_PER_WORKER = SESSION_OUT_FDS_MAX, RUN_FDS_MAX = 256 };
@@ -29,8 +31,9 @@ typedef struct SessionWorker {
         List storing_link;     /* Handlers::storing: kept_at may not be durable, and it is to be told */
         uint64_t kept_at;      /* position of what became of its last answer to a durable queue */
         bool confirms;
-        EqBuffer answered;                    /* of Answered, `until` 0 */
-        EqBuffer storing;                     /* of Answered, `until` rises */
+        PeerWatch *peer;   /* ends the session with the process that connected; NULL: it is not watched */
+        EqBuffer answered; /* of Answered, `until` 0 */
+        EqBuffer storing;  /* of Answered, `until` rises */
         uint32_t run_fds[RUN_FDS_PER_WORKER]; /* msgids of unanswered requests that brought a descriptor */
         unsigned n_run_fds;
 } SessionWorker;
@@ -230,6 +233,32 @@ static SessionWorker *own_worker(const Request *rq) {
         return sw;
 }
 
+static void on_peer_ended(void *userdata) {
+        session_peer_ended(((SessionWorker *)userdata)->session);
+}
+
+/* Its leases end with the process that connected unless it hands the connection on: a child that has inherited it would keep the
+ * connection, and with it the tasks of a worker that is gone. False: it is gone, and that was answered. */
+static bool watch_peer(SessionWorker *sw, const Request *rq, const EqWorkerServe *p) {
+        Session *s = rq->session;
+        if (p->handed_on) {
+                sw->peer = peer_watch_free(sw->peer);
+                return true;
+        }
+        if (sw->peer || (s->worker && !EQ_HAS(p, WorkerServe, handed_on)))
+                return true;
+        int r = peer_watch_new(s->server->loop, s->fd, s->pid, s->accepted_usec, on_peer_ended, sw, &sw->peer);
+        if (r == PEER_E_ENDED)
+                request_error(
+                        rq, EQ_E_STATE,
+                        "the process that opened this connection has ended; connect in the one that works, or say "
+                        "handed_on=true");
+        else if (r < 0)
+                log_debug("session %llu: its process cannot be watched: %s", (unsigned long long)s->number,
+                          strerror(-r));
+        return r <= 0;
+}
+
 void handle_worker_serve(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         Session *s = rq->session;
@@ -250,12 +279,19 @@ void handle_worker_serve(void *host, const Request *rq, const void *params) {
                 list_init(&sw->storing_link);
         sw->handlers = h;
         sw->session = s;
+        if (!watch_peer(sw, rq, params)) {
+                if (!s->worker)
+                        free(sw);
+                return;
+        }
         engine_hold(
                 &h->manager
                          ->engine); /* the answer first, then tasks: a simple client waits for it and for nothing else */
         if (manager_worker_serve(h->manager, &caller, &setup, params, &sw->worker, &refusal) < 0) {
-                if (!s->worker)
+                if (!s->worker) {
+                        peer_watch_free(sw->peer);
                         free(sw);
+                }
                 request_refused(rq, &refusal);
         } else {
                 EqWorkerServeReply reply = { 0 };
@@ -355,6 +391,7 @@ static void end_worker(SessionWorker *sw, bool kicked) {
         sw->session->worker = NULL;
         sw->handlers->n_run_fds -= sw->n_run_fds;
         list_remove(&sw->storing_link);
+        peer_watch_free(sw->peer);
         eq_buffer_done(&sw->answered);
         eq_buffer_done(&sw->storing);
         manager_worker_end(sw->handlers->manager, sw->worker, kicked);

@@ -444,6 +444,14 @@ void session_send_promptly(Session *s) {
                 list_append(&s->server->prompt, &s->prompt_link);
 }
 
+void session_peer_ended(Session *s) {
+        if (s->closed)
+                return;
+        (void)shutdown(s->fd, SHUT_RDWR); /* what it had sent can still be read, and ends */
+        peer_left(s);
+        settle(s);
+}
+
 static void on_poll(uv_poll_t *handle, int status, int events) {
         Session *s = LIST_ENTRY(handle, Session, poll);
 

@@ -5,7 +5,10 @@
 import json
 import os
 import resource
+import signal
 import socket
+import subprocess
+import sys
 import time
 
 
@@ -80,6 +83,134 @@ def failures_are_retried_and_end_dead(eqd):
     w.fail(w.next(), {"text": "hopeless", "final": True})
     shown = ended(c, task)
     equal((shown["state"], shown["attempt"]), ("FAILED", 1), "final: no retry")
+
+
+# ---- the process behind a connection ----
+
+CHILD = """
+import os, select, sys
+sys.path.insert(0, {here!r})
+from eqdtest import Rpc
+import msgpack_mini
+rpc = Rpc({socket!r})
+rpc.call("worker_serve", ["w"], credit=9, **{options!r})
+if os.fork() == 0: # holds the connection and reads nothing, until it has ended for it, too
+    os.setsid()
+    p = select.poll()
+    p.register(rpc.sock, 0)
+    p.poll()
+    print("end", flush=True)
+    os._exit(0)
+print("ready", flush=True)
+for answers in iter(sys.stdin.readline, ""): # how many answers of 40000 bytes
+    got = [rpc.requests.popleft() for _ in range(int(answers)) if rpc.requests or rpc.receive()]
+    rpc.sock.sendall(b"".join(msgpack_mini.encode([1, r[0], None, bytes(40000)]) for r in got))
+    print("answered", flush=True)
+"""
+
+
+class Forked:
+    """A worker in a process that has a child, which has inherited the connection."""
+
+    def __init__(self, eqd, **options):
+        code = CHILD.format(here=os.path.dirname(os.path.abspath(__file__)), socket=str(eqd.socket), options=options)
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.says("ready")
+
+    def says(self, what):
+        equal(self.process.stdout.readline(), f"{what}\n")
+
+    def answer(self, n):
+        print(n, file=self.process.stdin, flush=True)
+        self.says("answered")
+
+    def end(self):
+        """Its process ends, its child does not."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+
+
+def leases_end_with_their_process(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    forked, task = Forked(eqd), submit(c, b"")
+    eventually(lambda: state(c, task) == "RUNNING", "it is sent")
+    forked.end()
+    w = Worker(eqd, "w")
+    run = w.next()
+    equal((run.id, run.attempt), (task, 2))
+    forked.says("end") # the child is told that it is over
+    equal(c.call("show", [task])[0]["crashes"], 1)
+    w.done(run)
+    equal(ended(c, task)["state"], "DONE")
+
+
+@test()
+def a_child_that_inherited_the_connection_does_not_keep_the_leases(eqd):
+    leases_end_with_their_process(eqd)
+
+
+@test(env={"EQD_FAULT": "peer:1+"})
+def the_same_where_the_kernel_has_no_pidfds_of_peers(eqd):
+    leases_end_with_their_process(eqd)
+
+
+@test()
+def a_connection_that_is_handed_on_keeps_its_leases(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    handed, task = Forked(eqd, handed_on=True), submit(c, b"")
+    eventually(lambda: state(c, task) == "RUNNING", "it is sent")
+    other = Forked(eqd)
+    eventually(lambda: eqd.queue("w")["workers"] == 2, "both serve")
+    handed.end()
+    other.end()
+    eventually(lambda: eqd.queue("w")["workers"] == 1, "the end of the later one is known") # so that of the first would be
+    equal((state(c, task), c.call("show", [task])[0]["attempt"]), ("RUNNING", 1))
+    other.says("end")
+    [row] = c.call("worker_list")
+    c.call("worker_kick", row["worker"])
+    handed.says("end")
+
+
+@test()
+def what_a_process_answered_before_its_end_counts(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    forked = Forked(eqd)
+    tasks = [submit(c, b"") for _ in range(4)]
+    eventually(lambda: [state(c, task) for task in tasks] == ["RUNNING"] * 4, "they are sent")
+    os.kill(eqd.pid, signal.SIGSTOP) # so it finds all at once: answers that it reads in two turns, and the end
+    forked.answer(2)
+    forked.end()
+    os.kill(eqd.pid, signal.SIGCONT)
+    equal([ended(c, task)["state"] for task in tasks[:2]], ["DONE"] * 2)
+    w = Worker(eqd, "w", credit=9)
+    equal([w.next().attempt, w.next().attempt], [2, 2])
+    forked.says("end")
+
+
+@test()
+def who_connected_and_ended_serves_no_more_without_saying_so(eqd):
+    worker_queue(eqd, "w", f"allow_serve={USER_A}")
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(str(eqd.socket))
+        socket.send_fds(theirs, [b"x"], [s.fileno()])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    rpc = eqd.connect()
+    rpc.sock.close()
+    rpc.sock = socket.socket(fileno=socket.recv_fds(ours, 1, 1)[1][0])
+    ours.close(), theirs.close()
+    try:
+        rpc.call("worker_serve", ["w"])
+        raise AssertionError("it serves")
+    except RpcError as e:
+        equal(e.code, STATE)
+        contains(e.text, "handed_on")
+    rpc.call("worker_serve", ["w"], handed_on=True)
+    equal(eqd.queue("w")["workers"], 1)
 
 
 # ---- confirmation ----

@@ -18,6 +18,8 @@ class Worker:
 
     def __init__(self, eqd, *queues, uid=None, **options):
         self.eqd, self.rpc = eqd, eqd.connect(uid)
+        if uid is not None:
+            options["handed_on"] = True # connected by a child that has ended
         self.number = self.rpc.call("worker_serve", list(queues), **options)["worker"]
 
     def next(self):
