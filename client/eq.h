@@ -258,6 +258,18 @@ int eq_worker_set_callbacks(eq_client *c, eq_run_fn run_fn, eq_run_cancel_fn can
  * workers are stuck, or none is there, and nothing else. 0 or -ENOMEM. */
 int eq_worker_set_rescue(eq_client *c, bool rescue);
 
+/* Before eq_worker_serve(). Leases end with the connection, and with the process that opened it: a child that has inherited the
+ * connection does not keep the tasks of a worker that is gone. true: the connection is used by another process on purpose, and
+ * leases end with the connection only. 0 or -ENOMEM. */
+int eq_worker_set_handed_on(eq_client *c, bool handed_on);
+
+/* What the answer ended is kept: eqd does not hand that task out again for having forgotten it, of a durable queue not even after
+ * a crash. Inside dispatch: the rules of callbacks hold. */
+typedef void (*eq_run_confirmed_fn)(eq_client *c, eq_task_id id, uint32_t attempt, void *userdata);
+/* Before eq_worker_serve(): fn is called once for each answer that eqd has taken. Those that were not confirmed when the connection
+ * ended may have been taken or not. NULL: nothing is confirmed, as without this call. 0 or -ENOMEM. */
+int eq_worker_set_confirmed(eq_client *c, eq_run_confirmed_fn fn, void *userdata);
+
 /* Serves queues (NULL-terminated), beside those that it serves already. credit: runs that the worker may have and not have
  * ended. parallel: how many of those it works on at once, oldest first, so that eqd knows which ones time out, and which
  * ones it was on if it dies; 0: one, or with callbacks as many as credit. name: for people, or NULL. *ret_number (may be
@@ -277,8 +289,9 @@ int eq_worker_next_batch(eq_client *c, uint64_t timeout_usec, eq_run_batch **ret
 const char *eq_run_batch_get_queue(const eq_run_batch *b); /* its name; lives as long as the batch */
 bool eq_run_batch_more(const eq_run_batch *b);             /* has eq_run_batch_next() another one? */
 eq_run *eq_run_batch_next(eq_run_batch *b);                /* the caller's to end; NULL: no more at hand */
-/* Takes no more tasks, gives back what was not handed out, and waits until eqd has all answers; to be called when there is
- * nothing left to end, or with callbacks that end it. 0, -ETIMEDOUT, -errno. */
+/* Takes no more tasks, gives back what was not handed out, and waits until eqd has all answers, and has kept them; to be called
+ * when there is nothing left to end, or with callbacks that end it. 0, -ETIMEDOUT, -errno; -EREMOTEIO with EQ_E_STORE: the store of
+ * durable queues has failed, and what was answered last may come again. */
 int eq_worker_leave(eq_client *c, uint64_t timeout_usec);
 
 eq_task_id eq_run_get_id(const eq_run *run);

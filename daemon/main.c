@@ -426,13 +426,13 @@ static void on_touch(void *host) {
 static void on_durable(void *host, uint64_t position) {
         Daemon *d = host;
         if (d->server)
-                server_durable(d->server, position);
+                handlers_durable(&d->handlers, position);
 }
 
 static void on_not_durable(void *host) {
         Daemon *d = host;
         if (d->server)
-                server_not_durable(d->server);
+                handlers_not_durable(&d->handlers);
 }
 
 static void on_read(void *host, uint64_t ticket) {

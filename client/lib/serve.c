@@ -52,7 +52,9 @@ struct ClientWorker {
         eq_run_fn run_fn;
         eq_run_cancel_fn cancel_fn;
         void *userdata;
-        bool leaving, rescue;
+        eq_run_confirmed_fn confirmed_fn; /* NULL: is not told */
+        void *confirmed_userdata;
+        bool leaving, rescue, handed_on;
         EqBuffer served; /* queues, encoded */
         uint32_t n_served, credit, parallel;
         char *name; /* NULL: none */
@@ -324,30 +326,58 @@ static eq_run *find_run(const RunList *l, eq_task_id id, uint64_t attempt) {
         return NULL;
 }
 
-/* [id, attempt, reason, grace_usec] */
-bool client_worker_notify(eq_client *c, const EqMessage *m) {
-        ClientWorker *w = *client_worker(c);
-        EqArray it;
+static bool next_lease(EqArray *it, eq_task_id *ret_id, uint64_t *ret_attempt) {
         EqIdRef id;
-        EqBytes attempt_raw, reason;
-        uint64_t attempt, grace;
-        if (!w || !eq_bytes_eq(m->method, eq_str("run_cancel")))
+        EqBytes raw;
+        if (eq_next_id(it, &id) != 1 || eq_next_raw(it, &raw) != 1 || eq_get_u64(raw, ret_attempt) < 0)
                 return false;
-        if (eq_get_array(m->params, &it) < 0 || eq_next_id(&it, &id) != 1 || eq_next_raw(&it, &attempt_raw) != 1 ||
-            eq_get_u64(attempt_raw, &attempt) < 0 || eq_next_bytes(&it, &reason) != 1 ||
-            eq_next_raw(&it, &attempt_raw) != 1 || eq_get_u64(attempt_raw, &grace) < 0)
-                return true;
-        eq_run *run = find_run(&w->waiting, id.id, attempt);
+        *ret_id = id.id;
+        return true;
+}
+
+/* [[[id, attempt], ...]] */
+static void on_confirmed(eq_client *c, const ClientWorker *w, EqBytes params) {
+        EqArray it, answered, lease;
+        EqBytes raw;
+        eq_task_id id;
+        uint64_t attempt;
+        if (eq_get_array(params, &it) < 0 || eq_next_raw(&it, &raw) != 1 || eq_get_array(raw, &answered) < 0)
+                return;
+        while (eq_next_raw(&answered, &raw) == 1)
+                if (w->confirmed_fn && eq_get_array(raw, &lease) == 0 && next_lease(&lease, &id, &attempt))
+                        w->confirmed_fn(c, id, (uint32_t)attempt, w->confirmed_userdata);
+}
+
+/* [id, attempt, reason, grace_usec] */
+static void on_cancel(eq_client *c, ClientWorker *w, EqBytes params) {
+        EqArray it;
+        EqBytes reason, raw;
+        eq_task_id id;
+        uint64_t attempt, grace;
+        if (eq_get_array(params, &it) < 0 || !next_lease(&it, &id, &attempt) || eq_next_bytes(&it, &reason) != 1 ||
+            eq_next_raw(&it, &raw) != 1 || eq_get_u64(raw, &grace) < 0)
+                return;
+        eq_run *run = find_run(&w->waiting, id, attempt);
         if (run) {
                 (void)eq_run_fail(run, "canceled before it began"); /* else the lease ends without an answer */
-                return true;
+                return;
         }
-        run = find_run(&w->out, id.id, attempt);
+        run = find_run(&w->out, id, attempt);
         if (run) {
                 run->canceled = true;
                 if (w->cancel_fn)
                         w->cancel_fn(c, run, grace, w->userdata);
         }
+}
+
+bool client_worker_notify(eq_client *c, const EqMessage *m) {
+        ClientWorker *w = *client_worker(c);
+        if (w && eq_bytes_eq(m->method, eq_str("run_confirmed")))
+                on_confirmed(c, w, m->params);
+        else if (w && eq_bytes_eq(m->method, eq_str("run_cancel")))
+                on_cancel(c, w, m->params);
+        else
+                return false;
         return true;
 }
 
@@ -370,6 +400,24 @@ int eq_worker_set_rescue(eq_client *c, bool rescue) {
         if (r == 0)
                 w->rescue = rescue;
         return r;
+}
+
+int eq_worker_set_handed_on(eq_client *c, bool handed_on) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r == 0)
+                w->handed_on = handed_on;
+        return r;
+}
+
+int eq_worker_set_confirmed(eq_client *c, eq_run_confirmed_fn fn, void *userdata) {
+        ClientWorker *w;
+        int r = get_worker(c, &w);
+        if (r < 0)
+                return r;
+        w->confirmed_fn = fn;
+        w->confirmed_userdata = userdata;
+        return 0;
 }
 
 static bool is_served(const ClientWorker *w, EqBytes queue) {
@@ -399,6 +447,16 @@ static void keep_served(ClientWorker *w, const EqWorkerServe *rec, char **name) 
         w->parallel = (uint32_t)rec->parallel;
 }
 
+static void say_what_it_is(const ClientWorker *w, EqWorkerServe *rec) {
+        if (w->rescue)
+                EQ_SET(rec, WorkerServe, rescue, true);
+        if (w->handed_on)
+                EQ_SET(rec, WorkerServe, handed_on, true);
+        if (w->confirmed_fn)
+                EQ_SET(rec, WorkerServe, confirm, true);
+        EQ_SET(rec, WorkerServe, payload_fd, true);
+}
+
 int client_worker_serve_again(eq_client *c, ClientWorker *w) {
         EqWorkerServe rec = { 0 };
         if (!w || w->n_served == 0 || w->leaving)
@@ -408,9 +466,7 @@ int client_worker_serve_again(eq_client *c, ClientWorker *w) {
         EQ_SET(&rec, WorkerServe, parallel, w->parallel);
         if (w->name)
                 EQ_SET(&rec, WorkerServe, name, eq_str(w->name));
-        if (w->rescue)
-                EQ_SET(&rec, WorkerServe, rescue, true);
-        EQ_SET(&rec, WorkerServe, payload_fd, true);
+        say_what_it_is(w, &rec);
         return client_link_call(c, "worker_serve", &eq_schema_WorkerServe, &rec);
 }
 
@@ -439,9 +495,7 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
         EQ_SET(&rec, WorkerServe, parallel, parallel > 0 ? parallel : w->run_fn && credit > 0 ? credit : 1);
         if (name)
                 EQ_SET(&rec, WorkerServe, name, eq_str(name));
-        if (w->rescue)
-                EQ_SET(&rec, WorkerServe, rescue, true);
-        EQ_SET(&rec, WorkerServe, payload_fd, true);
+        say_what_it_is(w, &rec);
         r = client_call_record(c, "worker_serve", &eq_schema_WorkerServe, &rec, client_timeout(c), &reply);
         if (r == 0)
                 r = eq_decode_map(&eq_schema_WorkerServeReply, client_result(reply), &answer, &error) < 0 ? -EBADMSG

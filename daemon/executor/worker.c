@@ -423,12 +423,7 @@ static void refuse_late(RemoteWorker *w, uint32_t msgid, const LeasePlace *p) {
                         "the answer came too late: the lease was revoked when the task was canceled or timed out");
 }
 
-static void tell_left(RemoteWorker *w) {
-        if (w->leaving && remote_worker_in_flight(w) == 0)
-                w->ops->left(w->client);
-}
-
-void remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result) {
+bool remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result, LeaseName *ret) {
         LeasePlace *p = place_of(w, msgid);
         if (p && p->lease->uncleared)
                 p = NULL; /* nobody has asked */
@@ -438,20 +433,22 @@ void remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqByte
                 refuse_late(w, msgid, p);
                 if (l)
                         lease_over(l);
-                tell_left(w);
-                return;
+                return false;
         }
         RunAnswer a;
         run_answer_parse(error, result, l->attempt, &a);
         count_answer(w, msgid, &a);
         Task *t = l->task;
+        LeaseName name = { .id = l->id, .attempt = l->attempt };
         TaskVerdict verdict = judge(l, a.verdict);
         WorkerResult details = { .worker = w->number, .result = a.result, .exit = a.exit };
         if (a.text.len > 0)
                 memcpy(details.error, a.text.data, MIN(a.text.len, (uint32_t)WORKER_TEXT_MAX));
         lease_over(l);
         end_attempt(w, t, &(TaskResult) { .verdict = verdict, .final = a.final, .details = &details });
-        tell_left(w);
+        if (!a.refused)
+                *ret = name;
+        return !a.refused;
 }
 
 bool remote_worker_touch(RemoteWorker *w, const Task *t, uint64_t attempt) {
@@ -556,12 +553,11 @@ void remote_worker_set_credit(RemoteWorker *w, uint32_t credit, uint32_t paralle
         settle(w);
 }
 
-bool remote_worker_leave(RemoteWorker *w) {
+void remote_worker_leave(RemoteWorker *w) {
         w->leaving = true;
         settle(w);
         for (List *l; (l = list_first(&w->servings));)
                 serving_free(LIST_ENTRY(l, Serving, of_worker));
-        return remote_worker_in_flight(w) == 0;
 }
 
 void remote_worker_unclogged(RemoteWorker *w) {
@@ -610,7 +606,7 @@ RemoteWorker *remote_worker_free(RemoteWorker *w, bool kicked) {
         if (!w)
                 return NULL;
         w->gone = true;
-        (void)remote_worker_leave(w); /* nobody is to be told */
+        remote_worker_leave(w);
         lose_all(w, kicked);
         arm(w->executor);
         list_remove(&w->link);

@@ -46,7 +46,6 @@ typedef struct WorkerClientOps {
         int (*run)(void *client, uint32_t msgid, const WorkerOrder *order); /* WorkerSent, or -ENOMEM: not sent */
         void (*cancel)(void *client, eq_task_id id, uint16_t attempt, const char *reason, uint64_t grace_usec);
         void (*refused)(void *client, uint32_t msgid, eq_error code, const char *text); /* an answer */
-        void (*left)(void *client); /* after remote_worker_leave(): everything is answered */
 } WorkerClientOps;
 
 typedef struct WorkerHooks {
@@ -134,12 +133,18 @@ RemoteWorker *remote_worker_free(RemoteWorker *w, bool kicked);
 int remote_worker_serve(RemoteWorker *w, Queue *const *queues, size_t n);
 void remote_worker_unserve(RemoteWorker *w, Queue *q); /* what it has of it stays with it */
 void remote_worker_set_credit(RemoteWorker *w, uint32_t credit, uint32_t parallel);
-/* Serves nothing more. True: it has no task; else client ops' `left` tells when that is so. */
-bool remote_worker_leave(RemoteWorker *w);
+void remote_worker_leave(RemoteWorker *w);     /* serves nothing more; what it has stays with it */
 void remote_worker_unclogged(RemoteWorker *w); /* it has read; also when it was not clogged */
 
-/* The response to the request `msgid`: error and result as encoded values. Whatever they are, the worker stays. */
-void remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result);
+/* An attempt that was answered. */
+typedef struct LeaseName {
+        eq_task_id id;
+        uint16_t attempt;
+} LeaseName;
+
+/* The response to the request `msgid`: error and result as encoded values. Whatever they are, the worker stays. True: it counts, the
+ * engine was told, and *ret is what it ended; else it was refused. */
+bool remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result, LeaseName *ret);
 /* Does w have t under that attempt? Then that is a sign of life. */
 bool remote_worker_touch(RemoteWorker *w, const Task *t, uint64_t attempt);
 

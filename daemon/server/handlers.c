@@ -72,16 +72,32 @@ static void session_response(void *host, Session *s, const EqMessage *m) {
         worker_session_response(host, s, m);
 }
 
+static void session_flushing(void *host, Session *s) {
+        worker_session_flushing(host, s);
+}
+
 const ServerHooks handlers_server_hooks = {
         .is_admin = is_admin,
         .session_closed = session_closed,
         .session_unclogged = session_unclogged,
         .session_response = session_response,
+        .session_flushing = session_flushing,
 };
 
 void handlers_init(Handlers *h) {
         *h = (Handlers) { 0 };
         list_init(&h->subscriptions);
+        list_init(&h->storing);
+}
+
+void handlers_durable(Handlers *h, uint64_t position) {
+        server_durable(h->server, position);
+        workers_durable(h);
+}
+
+void handlers_not_durable(Handlers *h) {
+        server_not_durable(h->server);
+        workers_durable(h);
 }
 
 Caller session_caller(const Session *s) {

@@ -11,13 +11,16 @@ typedef struct Handlers {
         Manager *manager;
         Server *server;
         List subscriptions; /* of Subscription::link */
+        List storing;       /* of SessionWorker::storing_link */
         unsigned n_run_fds; /* payloads sent to workers as descriptors, not answered yet */
 } Handlers;
 
 extern const RequestHandler handlers_table[_EQ_METHOD_MAX];
 extern const ServerHooks handlers_server_hooks;
 
-void handlers_init(Handlers *h); /* then set manager and server */
+void handlers_init(Handlers *h);                       /* then set manager and server */
+void handlers_durable(Handlers *h, uint64_t position); /* server_durable(), and what follows from it here */
+void handlers_not_durable(Handlers *h);                /* likewise */
 /* ManagerHooks::event */
 void handlers_event(Handlers *h, const EqEvent *event, bool has_owner, uid_t owner);
 
@@ -61,8 +64,10 @@ void handle_worker_touch(void *host, const Request *rq, const void *params);
 void handle_worker_list(void *host, const Request *rq, const void *params);
 void handle_worker_kick(void *host, const Request *rq, const void *params);
 void worker_session_response(Handlers *h, Session *s, const EqMessage *m);
+void worker_session_flushing(Handlers *h, Session *s);
 void worker_session_closed(Handlers *h, Session *s);
 void worker_session_unclogged(Handlers *h, Session *s);
+void workers_durable(Handlers *h); /* more is on the disk, or never will be */
 /* handlers_queue.c */
 void handle_queue_create(void *host, const Request *rq, const void *params);
 void handle_queue_set(void *host, const Request *rq, const void *params);

@@ -6,20 +6,34 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "base/log.h"
 #include "manager/view.h"
 #include "proto/memfd.h"
 #include "server/handlers.h"
 #include "server/output.h"
+#include "server/peer.h"
 
 /* Descriptors cost the machine more than bytes: memory that eqd is charged for until the worker closes them. */
 enum { RUN_FDS_PER_WORKER = SESSION_OUT_FDS_MAX, RUN_FDS_MAX = 256 };
+
+/* An answer that is to be confirmed when the store has come to `until`. */
+typedef struct Answered {
+        uint64_t until; /* 0: what it was is not durable */
+        LeaseName lease;
+} Answered;
 
 /* Session::worker. */
 typedef struct SessionWorker {
         Handlers *handlers;
         Session *session;
         RemoteWorker *worker;
-        PendingRequest *leave;                /* worker_leave that waits for its last answer; NULL: none */
+        PendingRequest *leave; /* worker_leave that waits for the last answer, and the store; NULL: none */
+        List storing_link;     /* Handlers::storing: kept_at may not be durable, and it is to be told */
+        uint64_t kept_at;      /* position of what became of its last answer to a durable queue */
+        bool confirms;
+        PeerWatch *peer;   /* ends the session with the process that connected; NULL: it is not watched */
+        EqBuffer answered; /* of Answered, `until` 0 */
+        EqBuffer storing;  /* of Answered, `until` rises */
         uint32_t run_fds[RUN_FDS_PER_WORKER]; /* msgids of unanswered requests that brought a descriptor */
         unsigned n_run_fds;
 } SessionWorker;
@@ -125,22 +139,89 @@ static void client_refused(void *client, uint32_t msgid, eq_error code, const ch
         send_refused(((SessionWorker *)client)->session, msgid, code, text);
 }
 
-static void client_left(void *client) {
-        SessionWorker *sw = client;
-        PendingRequest *p = sw->leave;
-        if (!p)
-                return;
-        sw->leave = NULL;
-        request_reply_nil(&p->request);
-        pending_request_done(p);
-}
-
 static const WorkerClientOps client_ops = {
         .run = client_run,
         .cancel = client_cancel,
         .refused = client_refused,
-        .left = client_left,
 };
+
+/* ---- what is kept of answers ---- */
+
+enum { CONFIRMED_MAX = 65536 }; /* in one message, which then is far below EQ_MESSAGE_MAX */
+
+/* An answer has changed what the store is to keep, or nothing of it. All of what it changed is at `until` or before. */
+static void note_answer(SessionWorker *sw, const LeaseName *lease, uint64_t until) {
+        Answered a = { .until = until, .lease = *lease };
+        if (until > 0)
+                sw->kept_at = until;
+        if (sw->confirms && eq_buffer_append(until > 0 ? &sw->storing : &sw->answered, &a, sizeof(a)) < 0)
+                output_doom(sw->session, "out of memory for a confirmation");
+        if (until > 0 && (sw->confirms || sw->leave) && list_is_empty(&sw->storing_link))
+                list_append(&sw->handlers->storing, &sw->storing_link);
+}
+
+static size_t n_due(const SessionWorker *sw, const EqBuffer *b) {
+        const Answered *a = (const Answered *)b->data;
+        size_t n = b->len / sizeof(*a), due = 0;
+        while (due < n && due < CONFIRMED_MAX && a[due].until <= sw->session->server->durable)
+                due++;
+        return due;
+}
+
+static void pack_answered(msgpack_packer *pk, EqBuffer *b, size_t n) {
+        const Answered *a = (const Answered *)b->data;
+        for (size_t i = 0; i < n; i++) {
+                msgpack_pack_array(pk, 2);
+                eq_pack_id(pk, a[i].lease.id);
+                msgpack_pack_uint16(pk, a[i].lease.attempt);
+        }
+        eq_buffer_consume(b, n * sizeof(*a));
+}
+
+/* All that can be, in one message: it costs one for as many answers as a turn, or a sync of the store, has brought. */
+static void write_confirmed(SessionWorker *sw) {
+        for (;;) {
+                size_t n = n_due(sw, &sw->answered), m = n_due(sw, &sw->storing);
+                NotifyWriter w;
+                if (n + m == 0)
+                        return;
+                session_notify_begin(sw->session, "run_confirmed", true, &w);
+                msgpack_pack_array(&w.packer, 1);
+                msgpack_pack_array(&w.packer, n + m);
+                pack_answered(&w.packer, &sw->answered, n);
+                pack_answered(&w.packer, &sw->storing, m);
+                session_notify_end(sw->session, &w);
+        }
+}
+
+/* Replies to worker_leave when nothing is to be answered any more and what was is kept; confirmations come before. */
+static void settle_leave(SessionWorker *sw) {
+        const Server *server = sw->session->server;
+        PendingRequest *p = sw->leave;
+        bool kept = sw->kept_at <= server->durable;
+        if (!p || remote_worker_in_flight(sw->worker) > 0 || (!kept && !server->not_durable))
+                return;
+        sw->leave = NULL;
+        write_confirmed(sw);
+        if (kept)
+                request_reply_nil(&p->request);
+        else
+                request_error(
+                        &p->request, EQ_E_STORE,
+                        "the store has failed: tasks of durable queues that this worker answered last may come again");
+        pending_request_done(p);
+}
+
+void workers_durable(Handlers *h) {
+        LIST_FOREACH_SAFE (l, &h->storing) {
+                SessionWorker *sw = LIST_ENTRY(l, SessionWorker, storing_link);
+                settle_leave(sw);
+                if (sw->kept_at <= h->server->durable)
+                        list_remove(l);
+                if (sw->storing.len > 0)
+                        session_schedule_flush(sw->session); /* which confirms what is due */
+        }
+}
 
 /* ---- methods of workers ---- */
 
@@ -150,6 +231,32 @@ static SessionWorker *own_worker(const Request *rq) {
         if (!sw)
                 request_error(rq, EQ_E_NO_WORKER, "this connection is no worker; worker_serve makes it one");
         return sw;
+}
+
+static void on_peer_ended(void *userdata) {
+        session_peer_ended(((SessionWorker *)userdata)->session);
+}
+
+/* Its leases end with the process that connected unless it hands the connection on: a child that has inherited it would keep the
+ * connection, and with it the tasks of a worker that is gone. False: it is gone, and that was answered. */
+static bool watch_peer(SessionWorker *sw, const Request *rq, const EqWorkerServe *p) {
+        Session *s = rq->session;
+        if (p->handed_on) {
+                sw->peer = peer_watch_free(sw->peer);
+                return true;
+        }
+        if (sw->peer || (s->worker && !EQ_HAS(p, WorkerServe, handed_on)))
+                return true;
+        int r = peer_watch_new(s->server->loop, s->fd, s->pid, s->accepted_usec, on_peer_ended, sw, &sw->peer);
+        if (r == PEER_E_ENDED)
+                request_error(
+                        rq, EQ_E_STATE,
+                        "the process that opened this connection has ended; connect in the one that works, or say "
+                        "handed_on=true");
+        else if (r < 0)
+                log_debug("session %llu: its process cannot be watched: %s", (unsigned long long)s->number,
+                          strerror(-r));
+        return r <= 0;
 }
 
 void handle_worker_serve(void *host, const Request *rq, const void *params) {
@@ -168,19 +275,30 @@ void handle_worker_serve(void *host, const Request *rq, const void *params) {
                               .admin = s->admin,
                               .ops = &client_ops,
                               .client = sw };
+        if (!s->worker)
+                list_init(&sw->storing_link);
         sw->handlers = h;
         sw->session = s;
+        if (!watch_peer(sw, rq, params)) {
+                if (!s->worker)
+                        free(sw);
+                return;
+        }
         engine_hold(
                 &h->manager
                          ->engine); /* the answer first, then tasks: a simple client waits for it and for nothing else */
         if (manager_worker_serve(h->manager, &caller, &setup, params, &sw->worker, &refusal) < 0) {
-                if (!s->worker)
+                if (!s->worker) {
+                        peer_watch_free(sw->peer);
                         free(sw);
+                }
                 request_refused(rq, &refusal);
         } else {
                 EqWorkerServeReply reply = { 0 };
                 const EqWorkerServe *p = params;
                 s->worker = sw;
+                if (EQ_HAS(p, WorkerServe, confirm))
+                        sw->confirms = p->confirm;
                 if (p->payload_fd)
                         (void)session_allow_out_fds(s); /* without memory: as bytes */
                 EQ_SET(&reply, WorkerServeReply, worker, s->number);
@@ -211,15 +329,19 @@ static void leave_gone(PendingRequest *p) {
 }
 
 void handle_worker_leave(void *host, const Request *rq, const void *params) {
+        Handlers *h = host;
         SessionWorker *sw = own_worker(rq);
         if (!sw)
                 return;
-        if (sw->leave)
+        if (sw->leave) {
                 request_error(rq, EQ_E_STATE, "this worker is leaving already; the first worker_leave is answered");
-        else if (remote_worker_leave(sw->worker))
-                request_reply_nil(rq);
-        else
-                sw->leave = request_defer(rq, leave_gone, sw);
+                return;
+        }
+        remote_worker_leave(sw->worker);
+        sw->leave = request_defer(rq, leave_gone, sw);
+        if (sw->leave && list_is_empty(&sw->storing_link) && sw->kept_at > sw->session->server->durable)
+                list_append(&h->storing, &sw->storing_link);
+        settle_leave(sw);
 }
 
 void handle_worker_touch(void *host, const Request *rq, const void *params) {
@@ -269,6 +391,10 @@ void handle_worker_list(void *host, const Request *rq, const void *params) {
 static void end_worker(SessionWorker *sw, bool kicked) {
         sw->session->worker = NULL;
         sw->handlers->n_run_fds -= sw->n_run_fds;
+        list_remove(&sw->storing_link);
+        peer_watch_free(sw->peer);
+        eq_buffer_done(&sw->answered);
+        eq_buffer_done(&sw->storing);
         manager_worker_end(sw->handlers->manager, sw->worker, kicked);
         free(sw);
 }
@@ -297,11 +423,21 @@ void handle_worker_kick(void *host, const Request *rq, const void *params) {
 
 void worker_session_response(Handlers *h, Session *s, const EqMessage *m) {
         SessionWorker *sw = s->worker;
-        if (sw) {
-                run_fd_answered(sw, m->msgid);
-                remote_worker_answer(sw->worker, m->msgid, m->error, m->result);
-        } else
+        LeaseName lease;
+        if (!sw) {
                 send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection");
+                return;
+        }
+        const uint64_t *written = h->server->written;
+        uint64_t before = written ? *written : 0;
+        run_fd_answered(sw, m->msgid);
+        if (remote_worker_answer(sw->worker, m->msgid, m->error, m->result, &lease))
+                note_answer(sw, &lease, written && *written != before ? *written : 0);
+        settle_leave(sw);
+}
+
+void worker_session_flushing(Handlers *h, Session *s) {
+        write_confirmed(s->worker);
 }
 
 void worker_session_closed(Handlers *h, Session *s) {

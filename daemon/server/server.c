@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/clock.h"
 #include "base/event.h"
 #include "base/fault.h"
 #include "base/util.h"
@@ -103,6 +104,12 @@ static int get_identity(Server *s, int fd, Identity **ret, pid_t *ret_pid) {
 
 /* ---- accepting ---- */
 
+static uint64_t boot_usec(void) {
+        struct timespec t;
+        (void)clock_gettime(CLOCK_BOOTTIME, &t); /* cannot fail */
+        return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
+}
+
 static void admit(Server *s, int accepted) {
         _cleanup_close_ int fd = accepted;
         _cleanup_(identity_unrefp) Identity *identity = NULL;
@@ -131,6 +138,7 @@ static void admit(Server *s, int accepted) {
                 return;
         }
         session->pid = pid;
+        session->accepted_usec = boot_usec();
         log_debug("session %llu: uid %lu connected", (unsigned long long)session->number, (unsigned long)identity->uid);
         fd = -1;
         identity = NULL;

@@ -17,6 +17,7 @@ typedef struct ServerHooks {
         /* The client answered something: m->msgid, error, result; valid during the call. Whether anything was asked is the
          * host's to know. */
         void (*session_response)(void *host, Session *s, const EqMessage *m);
+        void (*session_flushing)(void *host, Session *s); /* of one with a worker: what is written now goes along */
 } ServerHooks;
 
 typedef struct ServerConfig {

@@ -421,6 +421,8 @@ static void settle(Session *s) {
 void session_flush(Session *s) {
         if (s->closed)
                 return;
+        if (s->worker)
+                s->server->hooks->session_flushing(s->server->host, s);
         list_remove(&s->flush_link);
         list_remove(&s->prompt_link);
         flush_output(s);
@@ -440,6 +442,14 @@ void session_schedule_flush(Session *s) {
 void session_send_promptly(Session *s) {
         if (!list_is_empty(&s->flush_link) && list_is_empty(&s->prompt_link))
                 list_append(&s->server->prompt, &s->prompt_link);
+}
+
+void session_peer_ended(Session *s) {
+        if (s->closed)
+                return;
+        (void)shutdown(s->fd, SHUT_RDWR); /* what it had sent can still be read, and ends */
+        peer_left(s);
+        settle(s);
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events) {

@@ -105,7 +105,8 @@ struct Session {
         void *subscription; /* handlers': what events it wants; see session_hooks */
         void *worker;       /* handlers': what it serves */
         pid_t pid;          /* of the process that connected, as far as its credentials tell; 0: unknown */
-        uint64_t n_lost;    /* notifications dropped since the last `lost` */
+        uint64_t accepted_usec; /* CLOCK_BOOTTIME */
+        uint64_t n_lost;        /* notifications dropped since the last `lost` */
 };
 
 /* A request while its handler runs. */
@@ -204,6 +205,10 @@ static inline bool session_is_clogged(const Session *s) {
 /* Ask for everything written so far to be sent when the current turn of the loop ends (one flush per session). Not from
  * a prepare callback: its turn has ended. */
 void session_schedule_flush(Session *s);
+
+/* The process behind it has ended, and others may hold the other end open: what it had sent is served, then the session is closed, and
+ * for them the connection has ended. From a callback of the loop only. */
+void session_peer_ended(Session *s);
 
 /* ---- for the server only ---- */
 

@@ -7,6 +7,7 @@ with a fresh eqd; medians of the rounds are printed. A peer that is not installe
 """
 
 import argparse
+import collections
 import os
 import shutil
 import signal
@@ -20,9 +21,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "system"), str(HERE / "peers")]
 import eqdtest
-import peers
-from place import Place
-from servers import SERVERS, Running, installed
+import peers as kit
 
 LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
 CPUS = sorted(os.sched_getaffinity(0))
@@ -336,27 +335,6 @@ def submit_durable(o):
 
 
 @bench
-def submit_durable_redis(o):
-    """The same 8 connections x 200 in flight beside redis-server with appendfsync always, both loaded by qload of peers/."""
-    rows = [next(s for s in SERVERS if s.name == name) for name in ("eqd-dur", "rl-always")]
-    if not installed(rows[1].program):
-        print("# redis-server is not installed: submit-durable-8x200-redis is left out (apt install redis-server)")
-        return
-    os.environ["PATH"] = f"{eqdtest.BUILD / 'daemon'}:{os.environ['PATH']}" # before an eqd that is installed
-    rates = {row.name: [] for row in rows}
-    with Place(tempfile.gettempdir(), nice=os.getpriority(os.PRIO_PROCESS, 0)) as place:
-        kit = peers.Bench(argparse.Namespace(json=None), place)
-        for i in range(o.rounds):
-            for row in rows if i % 2 == 0 else rows[::-1]:
-                with Running(place, row) as server:
-                    found = kit.qload(server, f"-p 8 -d 200 -t {o.seconds}")
-                    rates[row.name].append(found["accepted_per_s"])
-    ratios = [a / b for a, b in zip(*rates.values())]
-    report("submit-durable-8x200-redis", rates["eqd-dur"], "tasks/s", "redis-server, appendfsync always", rates["rl-always"],
-           f"unpinned, {len(CPUS)} CPUs, one disk; by round {min(ratios):.2f} to {max(ratios):.2f}")
-
-
-@bench
 def submit_backlog(o):
     """Does a submit cost more when 100,000 tasks wait?"""
     first, later = [], []
@@ -458,12 +436,29 @@ def worker_serial(o):
 
 
 @bench
+def worker_confirmed(o):
+    """What it costs to be told that answers are kept: the same with confirm and without, in memory and on the disk."""
+    for kind in ("no", "yes"):
+        rates, costs = ({"eqd-confirmed": [], "eqd": []} for _ in range(2))
+        for _ in range(o.rounds):
+            for way, values in rates.items():
+                with Fresh(["w", "executor=worker", "max_active=1000", f"durable={kind}"]) as eqd:
+                    value, cost = cycle_rate(way, eqd.socket, eqd.pid, 4, 4, 100, o.seconds, -1)
+                values.append(value)
+                costs[way].append(cost)
+        name = f"worker-confirmed-{'durable' if kind == 'yes' else 'volatile'}"
+        where = f"4+4 connections x 100; unpinned, {len(CPUS)} CPUs, generator included"
+        report(name, rates["eqd-confirmed"], "tasks/s", "no confirmation", rates["eqd"], where)
+        report(f"{name}-cpu", costs["eqd-confirmed"], "us/task", "no confirmation", costs["eqd"], f"CPU time of eqd; {where}")
+
+
+@bench
 def worker_latency(o):
-    """From submit to the worker, at 1000 submits a second: p50 and p99."""
+    """From submit to the worker, at 1000 submits a second. In one second the p99 would be the tenth worst."""
     values = {"eqd": [], "beanstalkd": []}
 
     def measure(kind, socket):
-        p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", "latency", kind, socket, str(o.seconds), "-1"],
+        p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", "latency", kind, socket, str(4 * o.seconds), "-1"],
                            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
         values[kind].append([float(x) for x in p.stdout.split()])
     for _ in range(o.rounds):
@@ -472,9 +467,61 @@ def worker_latency(o):
         if shutil.which("beanstalkd"):
             with Beanstalkd() as b:
                 measure("beanstalkd", b.place.socket)
-    for i, name in enumerate(("p50", "p99")):
+    for i, name in enumerate(("p50", "p90", "p99")):
         report(f"worker-latency-{name}", [v[i] for v in values["eqd"]], "us", "beanstalkd",
                [v[i] for v in values["beanstalkd"]], f"submit to worker at 1000/s, unpinned, {len(CPUS)} CPUs")
+
+
+# ---- servers of others, each with the same generator; see peers/README.md ----
+
+def beside(o, name, load, title, *peers, mine="eqd-vol"):
+    """A cell of the kit: eqd and each of its peers in turn, to and fro. A line per peer."""
+    cell = next(c for c in kit.CELLS if (c.kind, c.title) == (load, title))
+    rows = {row.name: row for row in kit.SERVERS}
+    found = {row: [] for row in (mine, *peers) if kit.installed(rows[row].program)}
+    busy = collections.defaultdict(list)
+    with kit.Place(tempfile.gettempdir(), nice=min(os.nice(0), 0)) as place:
+        bench_of_kit = kit.Bench(o, place)
+        for i in range(o.rounds):
+            for row, values in list(found.items())[::1 if i % 2 == 0 else -1]:
+                with kit.Running(place, rows[row]) as server:
+                    figures = bench_of_kit.qload(server, f"{cell.load} -t {o.seconds}", "free",
+                                                 rows[row].many if cell.many else None)
+                values.append(figures[cell.figure])
+                busy[row].append(figures["client_cpu"])
+    for row in peers:
+        if row not in found:
+            print(f"# {rows[row].program} is not installed: {name} is not beside it")
+            continue
+        shares = ", ".join(f"{statistics.median(busy[r]):.2f} with {rows[r].program}" for r in (mine, row))
+        ratios = [a / b for a, b in zip(found[mine], found[row])]
+        report(f"{name}-{rows[row].program}", found[mine], "tasks/s", rows[row].program, found[row],
+               f"{cell.load}; unpinned, {len(CPUS)} CPUs, CPU of the generator {shares}; "
+               f"by round {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+@bench
+def peer_submit(o):
+    """8 connections x 200 in flight onto a volatile queue, beside LPUSH of a redis that writes nothing."""
+    beside(o, "submit-8x200", "submit", "8c d=200", "rl-vol")
+
+
+@bench
+def peer_submit_durable(o):
+    """The same onto a durable queue, beside a redis with appendfsync always."""
+    beside(o, "submit-durable-8x200", "submit", "8c d=200", "rl-always", mine="eqd-dur")
+
+
+@bench
+def peer_submit_many(o):
+    """submit_many of 100 tasks, ten in flight, beside LPUSH of 100 values."""
+    beside(o, "submit-many-100", "submit", "1c many d=10", "rl-vol")
+
+
+@bench
+def peer_cycle(o):
+    """submit -> worker -> answer, 4 producers and 4 workers, 100 in flight each."""
+    beside(o, "cycle-4+4x100", "cycle", "4+4 d=100", "gm-mem", "bs-vol")
 
 
 # ---- memory ----
@@ -634,6 +681,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0, help="per measurement")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     o = parser.parse_args()
+    kit.find_servers()
     for name in o.names or BENCHES:
         if name not in BENCHES:
             parser.error(f"no bench {name}; there are {', '.join(BENCHES)}")

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Cycles through a queue server: submit, receive, complete; eqd or beanstalkd, the same loop for both. bench-eqd.py runs it.
  *
- *   cycle eqd|beanstalkd SOCKET PRODUCERS WORKERS DEPTH SECONDS CPU
+ *   cycle eqd|eqd-confirmed|beanstalkd SOCKET PRODUCERS WORKERS DEPTH SECONDS CPU
  *   cycle latency eqd|beanstalkd SOCKET SECONDS CPU
  *   cycle drain eqd|beanstalkd SOCKET WORKERS DEPTH TASKS
  *
@@ -9,7 +9,7 @@
  * tasks wait, so that what is measured is cycles and not the filling of a queue. The queue of eqd is `w`. CPU pins; -1 does
  * not. Prints `N SECONDS MSEC`: completed tasks, the time that took, and the CPU time that this program used itself.
  *
- * latency: 1000 submits a second, one after the other, and a worker that waits. Prints `P50 P99` in us: from the submit to the
+ * latency: 1000 submits a second, one after the other, and a worker that waits. Prints `P50 P90 P99` in us: from the submit to the
  * arrival of the task at the worker. drain: so many tasks that wait already are received and completed; prints as the first. */
 
 #include <errno.h>
@@ -106,13 +106,23 @@ static void arrived(Cycle *y) {
 
 /* ---- eqd ---- */
 
-static void eqd_start_worker(Cycle *y, Connection *c) {
+static void serve(Cycle *y, Connection *c, bool confirm) {
         EqWorkerServe rec = { 0 };
+        if (confirm)
+                EQ_SET(&rec, WorkerServe, confirm, true);
         rec.queues = (EqArray) { .raw = eq_bytes("\xa1w", 2), .n = 1 };
         EQ_SET(&rec, WorkerServe, credit, y->depth);
         msgpack_packer pk = eq_packer(&c->out);
         eq_pack_request(&pk, 1, "worker_serve");
         eq_pack_params(&pk, &eq_schema_WorkerServe, &rec);
+}
+
+static void eqd_start_worker(Cycle *y, Connection *c) {
+        serve(y, c, false);
+}
+
+static void confirmed_start_worker(Cycle *y, Connection *c) {
+        serve(y, c, true);
 }
 
 static void eqd_submit(Cycle *y, Connection *c) {
@@ -131,7 +141,8 @@ static size_t eqd_take(Cycle *y, Connection *c, const char *p, size_t n, int is_
         EqMessage m;
         if (eq_scan(&scan, p, n, BUFFER) != EQ_SCAN_DONE)
                 return 0;
-        if (eq_message_parse(eq_bytes(p, scan.pos), &m) < 0 || m.type == EQ_MSG_NOTIFY ||
+        if (eq_message_parse(eq_bytes(p, scan.pos), &m) < 0 ||
+            (m.type == EQ_MSG_NOTIFY && !eq_bytes_eq(m.method, eq_str("run_confirmed"))) ||
             (m.type == EQ_MSG_RESPONSE && !eq_is_nil(m.error)))
                 unexpected(p, scan.pos);
         if (m.type == EQ_MSG_REQUEST) {
@@ -185,6 +196,7 @@ static size_t beanstalkd_take(Cycle *y, Connection *c, const char *p, size_t n, 
 
 static const Protocol protocols[] = {
         { "eqd", eqd_start_worker, eqd_submit, eqd_take },
+        { "eqd-confirmed", confirmed_start_worker, eqd_submit, eqd_take },
         { "beanstalkd", beanstalkd_start_worker, beanstalkd_submit, beanstalkd_take },
 };
 
@@ -253,7 +265,11 @@ static void turn(Cycle *y) {
 }
 
 static void start(Cycle *y, const char *protocol, const char *path, int cpu) {
-        y->protocol = &protocols[strcmp(protocol, "eqd") != 0];
+        for (y->protocol = protocols; strcmp(y->protocol->name, protocol) != 0;)
+                if (++y->protocol == protocols + sizeof(protocols) / sizeof(protocols[0])) {
+                        errno = EPROTONOSUPPORT;
+                        die(protocol);
+                }
         pin(cpu);
         for (size_t i = 0; i < y->n_connections; i++)
                 open_connection(&y->c[i], path);
@@ -292,7 +308,8 @@ static int latency(char **a) {
         for (size_t i = 0; i < y.cap_latencies; i++)
                 one_at_a_time(&y, begin + i * PACE_NSEC);
         qsort(y.latencies, y.n_latencies, sizeof(*y.latencies), by_size);
-        printf("%.1f %.1f\n", (double)y.latencies[y.n_latencies / 2] / 1e3,
+        printf("%.1f %.1f %.1f\n", (double)y.latencies[y.n_latencies / 2] / 1e3,
+               (double)y.latencies[y.n_latencies * 90 / 100] / 1e3,
                (double)y.latencies[y.n_latencies * 99 / 100] / 1e3);
         free(y.latencies);
         return 0;

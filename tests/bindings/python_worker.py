@@ -71,6 +71,29 @@ def a_reserved_worker_comes_where_no_other_does(eqd):
 
 
 @test()
+def runs_tell_when_their_answers_are_kept(eqd):
+    runs = []
+
+    async def note(run):
+        runs.append(run)
+        if run.payload == b"fail":
+            raise ValueError("no")
+
+    async def use(client, worker):
+        for payload in (b"", b"fail"):
+            await (await client.submit("w", payload)).wait()
+        equal([await asyncio.wait_for(run.confirmed, 30) for run in runs], [True, True])
+        [row] = await client.worker_list()
+        await client.submit("w", b"")
+        while len(runs) < 3:
+            await asyncio.sleep(0)
+        await client.worker_kick(row["worker"])
+        equal(await asyncio.wait_for(runs[2].confirmed, 30) in (True, False), True, "told in any case")
+    with_worker(eqd, {"w": note}, use, confirm=True)
+    equal([run.confirmed for run in runs[3:]], [run.confirmed for run in runs[3:] if run.confirmed.done()], "none is left waiting")
+
+
+@test()
 def exceptions_fail_the_attempt_and_final_the_task(eqd):
     attempts = []
 

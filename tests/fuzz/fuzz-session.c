@@ -108,7 +108,8 @@ static void start_server(void) {
         static const ServerHooks hooks = { .is_admin = is_admin,
                                            .session_closed = ignore_session,
                                            .session_unclogged = ignore_session,
-                                           .session_response = take_response };
+                                           .session_response = take_response,
+                                           .session_flushing = ignore_session };
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         ServerConfig config = { .listen_fd = fd, .group = (gid_t)-1 };

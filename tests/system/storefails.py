@@ -165,6 +165,28 @@ def when_the_store_has_failed_nothing_durable_is_changed_and_all_are_answered(eq
     eqd.ok("kill", "-9", "removed/1")
 
 
+@test(env={"EQD_FAULT": "sync:30+"})
+def what_is_not_kept_is_not_confirmed_and_who_leaves_is_told(eqd):
+    for queue, attributes in (("kept", []), ("memory", ["durable=no"]), ("ballast", [])):
+        eqd.ok("queue", "create", queue, *([] if queue == "ballast" else ["executor=worker"]), *attributes)
+    w, idle = Worker(eqd, "kept", "memory", credit=2, confirm=True), Worker(eqd, "memory")
+    with eqd.connect() as c:
+        c.call("submit", "kept", b"")
+        run = w.next()
+    fail_store(eqd)
+    w.done(run)
+    idle.rpc.call("worker_leave") # it has answered nothing that would be lost
+    with eqd.connect() as c:
+        c.call("submit", "memory", b"")
+    light = w.next()
+    w.done(light)
+    equal(w.confirmed(), [(light.id, light.attempt)])
+    refused(lambda: w.rpc.call("worker_leave"), "may come again")
+    equal(list(w.rpc.notes), [])
+    crash(eqd, env={"EQD_FAULT": ""})
+    equal(Worker(eqd, "kept").next().id, run.id)
+
+
 def acknowledged_while_full(c):
     """Each of it is answered, and so it is kept."""
     equal(c.call("cancel", ["q/1"]), [0])

@@ -5,7 +5,10 @@
 import json
 import os
 import resource
+import signal
 import socket
+import subprocess
+import sys
 import time
 
 
@@ -80,6 +83,191 @@ def failures_are_retried_and_end_dead(eqd):
     w.fail(w.next(), {"text": "hopeless", "final": True})
     shown = ended(c, task)
     equal((shown["state"], shown["attempt"]), ("FAILED", 1), "final: no retry")
+
+
+# ---- the process behind a connection ----
+
+CHILD = """
+import os, select, sys
+sys.path.insert(0, {here!r})
+from eqdtest import Rpc
+import msgpack_mini
+rpc = Rpc({socket!r})
+rpc.call("worker_serve", ["w"], credit=9, **{options!r})
+if os.fork() == 0: # holds the connection and reads nothing, until it has ended for it, too
+    os.setsid()
+    p = select.poll()
+    p.register(rpc.sock, 0)
+    p.poll()
+    print("end", flush=True)
+    os._exit(0)
+print("ready", flush=True)
+for answers in iter(sys.stdin.readline, ""): # how many answers of 40000 bytes
+    got = [rpc.requests.popleft() for _ in range(int(answers)) if rpc.requests or rpc.receive()]
+    rpc.sock.sendall(b"".join(msgpack_mini.encode([1, r[0], None, bytes(40000)]) for r in got))
+    print("answered", flush=True)
+"""
+
+
+class Forked:
+    """A worker in a process that has a child, which has inherited the connection."""
+
+    def __init__(self, eqd, **options):
+        code = CHILD.format(here=os.path.dirname(os.path.abspath(__file__)), socket=str(eqd.socket), options=options)
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.says("ready")
+
+    def says(self, what):
+        equal(self.process.stdout.readline(), f"{what}\n")
+
+    def answer(self, n):
+        print(n, file=self.process.stdin, flush=True)
+        self.says("answered")
+
+    def end(self):
+        """Its process ends, its child does not."""
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+
+
+def leases_end_with_their_process(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    forked, task = Forked(eqd), submit(c, b"")
+    eventually(lambda: state(c, task) == "RUNNING", "it is sent")
+    forked.end()
+    w = Worker(eqd, "w")
+    run = w.next()
+    equal((run.id, run.attempt), (task, 2))
+    forked.says("end") # the child is told that it is over
+    equal(c.call("show", [task])[0]["crashes"], 1)
+    w.done(run)
+    equal(ended(c, task)["state"], "DONE")
+
+
+@test()
+def a_child_that_inherited_the_connection_does_not_keep_the_leases(eqd):
+    leases_end_with_their_process(eqd)
+
+
+@test(env={"EQD_FAULT": "peer:1+"})
+def the_same_where_the_kernel_has_no_pidfds_of_peers(eqd):
+    leases_end_with_their_process(eqd)
+
+
+@test()
+def a_connection_that_is_handed_on_keeps_its_leases(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    handed, task = Forked(eqd, handed_on=True), submit(c, b"")
+    eventually(lambda: state(c, task) == "RUNNING", "it is sent")
+    other = Forked(eqd)
+    eventually(lambda: eqd.queue("w")["workers"] == 2, "both serve")
+    handed.end()
+    other.end()
+    eventually(lambda: eqd.queue("w")["workers"] == 1, "the end of the later one is known") # so that of the first would be
+    equal((state(c, task), c.call("show", [task])[0]["attempt"]), ("RUNNING", 1))
+    other.says("end")
+    [row] = c.call("worker_list")
+    c.call("worker_kick", row["worker"])
+    handed.says("end")
+
+
+@test()
+def what_a_process_answered_before_its_end_counts(eqd):
+    c = worker_queue(eqd, "w", "max_active=9")
+    forked = Forked(eqd)
+    tasks = [submit(c, b"") for _ in range(4)]
+    eventually(lambda: [state(c, task) for task in tasks] == ["RUNNING"] * 4, "they are sent")
+    os.kill(eqd.pid, signal.SIGSTOP) # so it finds all at once: answers that it reads in two turns, and the end
+    forked.answer(2)
+    forked.end()
+    os.kill(eqd.pid, signal.SIGCONT)
+    equal([ended(c, task)["state"] for task in tasks[:2]], ["DONE"] * 2)
+    w = Worker(eqd, "w", credit=9)
+    equal([w.next().attempt, w.next().attempt], [2, 2])
+    forked.says("end")
+
+
+@test()
+def who_connected_and_ended_serves_no_more_without_saying_so(eqd):
+    worker_queue(eqd, "w", f"allow_serve={USER_A}")
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        s = socket.socket(socket.AF_UNIX)
+        s.connect(str(eqd.socket))
+        socket.send_fds(theirs, [b"x"], [s.fileno()])
+        os._exit(0)
+    os.waitpid(pid, 0)
+    rpc = eqd.connect()
+    rpc.sock.close()
+    rpc.sock = socket.socket(fileno=socket.recv_fds(ours, 1, 1)[1][0])
+    ours.close(), theirs.close()
+    try:
+        rpc.call("worker_serve", ["w"])
+        raise AssertionError("it serves")
+    except RpcError as e:
+        equal(e.code, STATE)
+        contains(e.text, "handed_on")
+    rpc.call("worker_serve", ["w"], handed_on=True)
+    equal(eqd.queue("w")["workers"], 1)
+
+
+# ---- confirmation ----
+
+@test()
+def answers_are_confirmed_to_who_asked_for_it_and_once(eqd):
+    c = worker_queue(eqd, "kept", "max_active=100", "backoff=0")
+    worker_queue(eqd, "light", "max_active=100", "durable=no")
+    w = Worker(eqd, "kept", "light", credit=100, confirm=True)
+    for queue in ("kept", "light"):
+        for end in (w.done, w.fail, lambda run: w.fail(run, {"give_back": True})):
+            submit(c, b"", queue)
+            run = w.next()
+            end(run)
+            equal(w.confirmed(), [(run.id, run.attempt)])
+            w.rpc.call("worker_credit", 100) # what gives back has none any more
+        run = w.next() # what was given back
+        w.done(run)
+        equal(w.confirmed(), [(run.id, run.attempt)])
+        w.done(run) # once more
+        equal(w.refused()[0], run.msgid)
+    equal([note for note in w.rpc.notes if note[0] == "run_confirmed"], [], "each once, and none of what was refused")
+
+    quiet = Worker(eqd, "kept")
+    w.rpc.call("worker_credit", 0)
+    submit(c, b"", "kept")
+    quiet.done(quiet.next())
+    quiet.rpc.call("worker_leave")
+    equal(list(quiet.rpc.notes), [], "nobody asked")
+
+
+@test()
+def confirmations_of_one_turn_are_one_message(eqd):
+    c = worker_queue(eqd, "light", "max_active=100", "durable=no")
+    w = Worker(eqd, "light", credit=100, confirm=True)
+    for _ in range(20):
+        submit(c, b"", "light")
+    runs = [w.next() for _ in range(20)]
+    w.rpc.sock.sendall(b"".join(msgpack_mini.encode([1, run.msgid, None, None]) for run in runs))
+    got = w.confirmed()
+    equal(got, [(run.id, run.attempt) for run in runs][:len(got)])
+    equal(len(got), 20, "they came in one piece")
+
+
+@test()
+def the_answer_to_leave_comes_behind_the_confirmations(eqd):
+    c = worker_queue(eqd, "kept", "max_active=100")
+    for _ in range(20): # with an answer on its way to the disk, and without
+        w = Worker(eqd, "kept", credit=2, confirm=True)
+        submit(c, b"", "kept")
+        run = w.next()
+        leave = w.rpc.send("worker_leave")
+        w.done(run)
+        while leave not in w.rpc.replies:
+            w.rpc.receive()
+        equal([params for method, params in w.rpc.notes], [[[[run.id, run.attempt]]]])
+        equal(w.rpc.reply(leave), None)
 
 
 # ---- order and credit ----

@@ -18,6 +18,8 @@ class Worker:
 
     def __init__(self, eqd, *queues, uid=None, **options):
         self.eqd, self.rpc = eqd, eqd.connect(uid)
+        if uid is not None:
+            options["handed_on"] = True # connected by a child that has ended
         self.number = self.rpc.call("worker_serve", list(queues), **options)["worker"]
 
     def next(self):
@@ -52,6 +54,11 @@ class Worker:
     def canceled(self):
         """The next run_cancel: (id, attempt, reason, grace_usec)."""
         return tuple(self.rpc.note(lambda method, params: method == "run_cancel"))
+
+    def confirmed(self):
+        """What the next run_confirmed tells: pairs of id and attempt."""
+        (answered,) = self.rpc.note(lambda method, params: method == "run_confirmed")
+        return [(task, attempt) for task, attempt in answered]
 
     def row(self):
         return next(w for w in self.rpc.call("worker_list") if w["worker"] == self.number)

@@ -15,6 +15,7 @@ typedef struct Fixture {
         eq_client *c;
         pthread_t thread;
         uint32_t credit, parallel;
+        bool confirm;
 } Fixture;
 
 /* The other side of eq_worker_serve(). */
@@ -29,6 +30,7 @@ static void *accept_worker(void *userdata) {
         ck_assert_uint_eq(rec.queues.n, 1);
         f->credit = (uint32_t)rec.credit;
         f->parallel = (uint32_t)rec.parallel;
+        f->confirm = EQ_HAS(&rec, WorkerServe, confirm) && rec.confirm;
         EQ_SET(&reply, WorkerServeReply, worker, 42);
         fake_reply_record(&f->e, msgid, &eq_schema_WorkerServeReply, &reply);
         return NULL;
@@ -269,6 +271,51 @@ TEST(callbacks_may_end_runs_later_and_in_any_order) {
         (void)expect_answer(&f, 0, &failed);
         ck_assert(failed);
         close_fixture(&f); /* frees the run that was not ended */
+}
+
+static void send_confirmed(Fixture *f, uint64_t first, unsigned n) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&b);
+        eq_pack_notify(&pk, "run_confirmed");
+        msgpack_pack_array(&pk, 1);
+        msgpack_pack_array(&pk, n);
+        for (unsigned i = 0; i < n; i++) {
+                msgpack_pack_array(&pk, 2);
+                eq_pack_id(&pk, (eq_task_id) { 7, first + i });
+                msgpack_pack_int(&pk, 3);
+        }
+        fake_send(&f->e, &b);
+}
+
+typedef struct Confirmed {
+        eq_task_id ids[4];
+        unsigned n;
+} Confirmed;
+
+static void on_confirmed(eq_client *c, eq_task_id id, uint32_t attempt, void *userdata) {
+        Confirmed *got = userdata;
+        ck_assert_uint_eq(attempt, 3);
+        got->ids[got->n++] = id;
+}
+
+TEST(each_confirmed_answer_is_told_to_who_asked_for_it) {
+        Fixture f;
+        Confirmed got = { .n = 0 };
+        open_fixture(&f);
+        serve(&f, 5, 0);
+        ck_assert(!f.confirm);
+        ck_assert_int_eq(eq_worker_set_confirmed(f.c, on_confirmed, &got), 0);
+        serve(&f, 5, 0);
+        ck_assert(f.confirm);
+        send_confirmed(&f, 1, 3);
+        send_confirmed(&f, 4, 1);
+        while (got.n < 4)
+                ck_assert_int_ge(eq_client_dispatch(f.c, EQ_TIMEOUT_NEVER), 0);
+        for (unsigned i = 0; i < 4; i++) {
+                ck_assert_uint_eq(got.ids[i].queue, 7);
+                ck_assert_uint_eq(got.ids[i].seq, i + 1);
+        }
+        close_fixture(&f);
 }
 
 TEST(what_is_canceled_before_it_was_handed_out_is_answered_here) {
@@ -533,7 +580,7 @@ RUN_TESTS("serve", 30, test_a_batch_is_what_is_there_of_one_queue_and_taking_it_
           test_a_run_whose_descriptor_is_missing_or_no_payload_is_given_back,
           test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
           test_an_answer_does_not_wait_for_the_run_behind_it, test_an_outcome_says_everything_and_is_checked,
-          test_callbacks_may_end_runs_later_and_in_any_order,
+          test_callbacks_may_end_runs_later_and_in_any_order, test_each_confirmed_answer_is_told_to_who_asked_for_it,
           test_what_is_canceled_before_it_was_handed_out_is_answered_here,
           test_leaving_gives_back_what_was_not_handed_out, test_a_lost_connection_ends_the_worker_and_its_runs,
           test_requests_that_are_no_run_are_refused_and_change_nothing,

@@ -113,6 +113,9 @@ static inline void test_session_response(void *host, Session *s, const EqMessage
         ((TestHost *)host)->n_responses++;
 }
 
+static inline void test_session_flushing(void *host, Session *s) {
+}
+
 static inline void test_session_unclogged(void *host, Session *s) {
         ((TestHost *)host)->n_unclogged++;
 }
@@ -122,6 +125,7 @@ static const ServerHooks test_hooks = {
         .session_closed = test_session_closed,
         .session_unclogged = test_session_unclogged,
         .session_response = test_session_response,
+        .session_flushing = test_session_flushing,
 };
 
 /* libuv opens a pipe of the whole process with the first loop: before descriptors are counted. */

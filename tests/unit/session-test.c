@@ -611,6 +611,21 @@ TEST(half_close_does_not_keep_the_loop_busy) {
         stop();
 }
 
+TEST(what_a_process_sent_before_its_end_is_served_though_others_hold_the_connection) {
+        enum { N = EQ_QUANTUM_REQUESTS + 50 }; /* more than one turn */
+        start();
+        for (uint32_t i = 0; i < N; i++)
+                test_client_submit(&a, i, 10);
+        test_client_send(&a);
+        ck_assert_uint_eq(a.out.len, 0);
+        session_peer_ended(test_first_session(&h));
+        TURN_UNTIL(&h, h.n_closed == 1);
+        ck_assert_uint_eq(h.n_submits, N);
+        ck_assert_int_eq(send(a.fd, "x", 1, MSG_NOSIGNAL), -1);
+        ck_assert_int_eq(errno, EPIPE);
+        stop();
+}
+
 TEST(what_a_client_sent_before_it_left_is_served) {
         start();
         for (uint32_t i = 0; i < 1000; i++)
@@ -1057,7 +1072,9 @@ RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_re
           test_a_payload_of_the_largest_size_goes_through_and_leaves_no_memory_behind,
           test_an_idle_session_costs_less_than_2_kib, test_garbage_is_answered_with_an_error_and_the_connection_closed,
           test_a_length_of_4_gib_dies_at_its_header, test_a_million_nested_arrays_are_no_message_and_no_crash,
-          test_half_a_message_and_gone_leaves_nothing, test_input_that_waits_is_limited_per_user,
+          test_half_a_message_and_gone_leaves_nothing,
+          test_what_a_process_sent_before_its_end_is_served_though_others_hold_the_connection,
+          test_input_that_waits_is_limited_per_user,
           test_an_unknown_method_is_named_in_the_answer_and_the_connection_goes_on,
           test_a_wrong_argument_is_an_error_that_names_it, test_methods_for_administrators_are_refused_to_others,
           test_notifications_are_carried_out_never_answered_and_their_errors_counted,

@@ -25,7 +25,7 @@ typedef struct Client {
                 uint64_t seq;
                 uint16_t attempt;
         } sent[N_SENT];
-        size_t n_sent, n_cancels, n_refused, n_left;
+        size_t n_sent, n_cancels, n_refused;
         char reason[16]; /* of the last cancel */
         eq_error refused;
         int result; /* of run; 0: sent */
@@ -97,13 +97,7 @@ static void client_refused(void *client, uint32_t msgid, eq_error code, const ch
         c->refused = code;
 }
 
-static void client_left(void *client) {
-        ((Client *)client)->n_left++;
-}
-
-static const WorkerClientOps client_ops = {
-        .run = client_run, .cancel = client_cancel, .refused = client_refused, .left = client_left
-};
+static const WorkerClientOps client_ops = { .run = client_run, .cancel = client_cancel, .refused = client_refused };
 
 static int on_prepare(void *host, Task *t, const RemoteWorker *w, WorkerOrder *ret) {
         const Bench *b = host;
@@ -204,13 +198,22 @@ static Task *submit(Bench *b) {
 }
 
 static const EqBytes nil = { "\xc0", 1 };
-static void answer_well(Client *c, size_t i) {
+/* True: it counts, and then it is said what it ended. */
+static bool answer(Client *c, size_t i, EqBytes error, EqBytes result) {
+        LeaseName lease = { 0 };
+        const uint64_t seq = c->sent[i].seq;
+        const uint16_t attempt = c->sent[i].attempt;
         ledger_end(c, i);
-        remote_worker_answer(c->worker, c->sent[i].msgid, nil, nil);
+        bool counts = remote_worker_answer(c->worker, c->sent[i].msgid, error, result, &lease);
+        ck_assert_uint_eq(lease.id.seq, counts ? seq : 0);
+        ck_assert_uint_eq(lease.attempt, counts ? attempt : 0);
+        return counts;
+}
+static void answer_well(Client *c, size_t i) {
+        answer(c, i, nil, nil);
 }
 static void answer_badly(Client *c, size_t i) {
-        ledger_end(c, i);
-        remote_worker_answer(c->worker, c->sent[i].msgid, eq_bytes("\xa2no", 3), nil);
+        answer(c, i, eq_bytes("\xa2no", 3), nil);
 }
 
 static void pass(Bench *b, uint64_t usec) {
@@ -519,19 +522,30 @@ TEST(the_times_of_leases_are_the_loops_too) {
         ck_assert_int_eq(t->state, EQ_STATE_TIMEOUT);
 }
 
-TEST(leaving_waits_for_the_last_answer) {
+TEST(what_a_leaving_worker_has_stays_with_it) {
         _bench_ *b = bench_new(10);
         Client *c = join(b, 0, 2, 2);
         submit(b);
         submit(b);
         const Task *t = submit(b);
-        ck_assert(!remote_worker_leave(c->worker));
+        remote_worker_leave(c->worker);
         answer_well(c, 0);
-        ck_assert_uint_eq(c->n_left, 0);
         answer_badly(c, 1);
-        ck_assert_uint_eq(c->n_left, 1);
+        ck_assert_uint_eq(remote_worker_in_flight(c->worker), 0);
         ck_assert_int_eq(queue_reason(b->queue, t, NULL), EQ_REASON_NO_WORKER);
-        ck_assert(remote_worker_leave(c->worker));
+}
+
+TEST(an_answer_that_counts_is_told_by_its_name) {
+        _bench_ *b = bench_new(10);
+        b->grace_usec = 50;
+        Client *c = join(b, 0, 4, 4);
+        for (int i = 0; i < 3; i++)
+                submit(b);
+        ck_assert(answer(c, 0, nil, nil));
+        ck_assert(!answer(c, 0, nil, nil)); /* again */
+        ck_assert(answer(c, 1, eq_bytes("\xa2no", 3), nil));
+        ck_assert(!answer(c, 2, nil, eq_bytes("\x07", 1))); /* a number is no result */
+        ck_assert_uint_eq(c->worker->n_refused, 2);
 }
 
 TEST(what_cannot_be_sent_for_want_of_memory_is_tried_again) {
@@ -652,5 +666,6 @@ RUN_TESTS("worker", 60, test_a_queue_tells_why_nobody_takes_its_tasks,
           test_kill_revokes_at_once_and_an_error_after_a_cancel_means_stopped,
           test_the_time_of_a_task_runs_when_its_worker_may_have_come_to_it,
           test_an_answer_within_the_grace_of_a_timeout_is_still_a_timeout, test_the_times_of_leases_are_the_loops_too,
-          test_leaving_waits_for_the_last_answer, test_what_cannot_be_sent_for_want_of_memory_is_tried_again,
+          test_what_a_leaving_worker_has_stays_with_it, test_an_answer_that_counts_is_told_by_its_name,
+          test_what_cannot_be_sent_for_want_of_memory_is_tried_again,
           test_nothing_is_lost_or_leased_twice_whatever_happens)

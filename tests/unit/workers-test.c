@@ -25,11 +25,7 @@ static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const c
 }
 static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
 }
-static void client_left(void *client) {
-}
-static const WorkerClientOps client_ops = {
-        .run = client_run, .cancel = client_cancel, .refused = client_refused, .left = client_left
-};
+static const WorkerClientOps client_ops = { .run = client_run, .cancel = client_cancel, .refused = client_refused };
 
 static const char *const by_workers[] = { "executor=worker", "retries=1", "backoff=0", "max_crashes=2", NULL };
 
@@ -77,7 +73,8 @@ static void answer(Client *c, const char *error, const char *result) {
                 msgpack_pack_nil(&pk);
         size_t n = b.len;
         eq_pack_cstr(&pk, result);
-        remote_worker_answer(c->worker, c->msgid, eq_bytes(b.data, n), eq_bytes(b.data + n, b.len - n));
+        LeaseName lease;
+        (void)remote_worker_answer(c->worker, c->msgid, eq_bytes(b.data, n), eq_bytes(b.data + n, b.len - n), &lease);
         eq_buffer_done(&b);
 }
 

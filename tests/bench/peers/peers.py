@@ -439,10 +439,14 @@ def parse_arguments():
     return options
 
 
-def main():
-    options = parse_arguments()
+def find_servers():
     built = f'{BUILD}/daemon:{BUILD}/client' # before an eqd that is installed
     os.environ['PATH'] = f"{built}:{os.environ['PATH']}:/usr/sbin:/usr/local/sbin"
+
+
+def main():
+    options = parse_arguments()
+    find_servers()
     if options.what != ['list'] and not (QLOAD.exists() and CEILINGS.exists()):
         sys.exit(f'peers.py: no programs in {PROGRAMS}; build first, or set BUILD_DIR')
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

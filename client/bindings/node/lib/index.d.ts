@@ -122,6 +122,8 @@ export class Run {
   readonly ended: boolean;
   /** Aborted when the task is canceled, out of time, or no longer this worker's. */
   readonly signal: AbortSignal;
+  /** With `confirm`: true once what its answer ended is kept, of a durable queue also over a crash of eqd; false: nobody knows. */
+  readonly confirmed?: Promise<boolean>;
   complete(result?: Bytes | null): void;
   fail(error: unknown, options?: { final?: boolean }): void;
   giveBack(): void;
@@ -137,6 +139,8 @@ export interface WorkerOptions {
   path?: string;
   /** A reserve: gets tasks of queues with a rescuer, while their other workers are stuck. */
   rescue?: boolean;
+  /** Runs tell by `confirmed` when their answers are kept. */
+  confirm?: boolean;
   /** Serve again when the connection has ended. Default: the iterator throws ConnectionLost. */
   reconnect?: boolean | Reconnect;
 }

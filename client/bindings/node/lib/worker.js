@@ -18,8 +18,9 @@ export class Run {
   #channel;
   #end;
   #abort = new AbortController();
+  #confirm;
 
-  constructor(channel, [pair, queue, attempt, payload, options = {}], end) {
+  constructor(channel, [pair, queue, attempt, payload, options = {}], end, confirm) {
     this.#channel = channel;
     this.#end = end;
     this.pair = pair;
@@ -31,11 +32,17 @@ export class Run {
     this.uid = options.uid;
     this.timeoutUsec = options.timeout_usec;
     this.ended = false;
-    channel.ended.then((lost) => this.#abort.abort(lost));
+    if (confirm) this.confirmed = new Promise((resolve) => { this.#confirm = resolve; });
+    channel.ended.then((lost) => {
+      this.#abort.abort(lost);
+      this.confirm(false);
+    });
   }
 
   /** Aborted when the task is canceled, out of time, or no longer this worker's; `signal.reason` says which. */
   get signal() { return this.#abort.signal; }
+
+  confirm(kept) { this.#confirm?.(kept); }
 
   cancel(reason) { this.#abort.abort(new DOMException(reason, 'AbortError')); }
 
@@ -71,17 +78,19 @@ export class Run {
 /** Serves queues: `for await (const run of worker)`, or worker.serve(handler). concurrency: runs handed out and not ended at
  * once; credit: tasks that eqd may send ahead, default concurrency. When eqd is gone what was not ended is somebody else's: its
  * signal is aborted, ending it says nothing to anybody and is counted in `late`. The iterator throws ConnectionLost then, or with
- * `reconnect` serves again and goes on. */
+ * `reconnect` serves again and goes on. With `confirm` each run has a promise `confirmed`: true once what its answer ended is kept, of
+ * a durable queue also over a crash of eqd; false if the connection ended before, or the answer was refused. */
 export class Worker {
   #ready = []; // came, not handed out yet
   #out = new Set(); // handed out and not ended
   #runs = new Map(); // both, by task and attempt
+  #unconfirmed = new Map(); // by task and attempt: [run, msgid]
   #wake = () => {};
   #stopping = false;
   #stop = new AbortController();
 
-  constructor(queues, { concurrency = 1, credit = concurrency, name, path, reconnect, rescue } = {}) {
-    Object.assign(this, { queues, concurrency, credit, name, rescue, path: defaultPath(path), number: undefined, late: 0 });
+  constructor(queues, { concurrency = 1, credit = concurrency, name, path, reconnect, rescue, confirm } = {}) {
+    Object.assign(this, { queues, concurrency, credit, name, rescue, confirm, path: defaultPath(path), number: undefined, late: 0 });
     this.policy = policyOf(reconnect);
   }
 
@@ -109,13 +118,12 @@ export class Worker {
   async start() {
     this.channel = await Channel.open(this.path);
     this.channel.keepAlive = true;
-    this.channel.handlers.set('run', (params) => this.#take(params));
-    this.channel.onNotification = (method, [pair, attempt, reason] = []) => {
-      if (method === 'run_cancel') this.#runs.get(`${pair}:${attempt}`)?.cancel(reason);
-    };
+    this.channel.handlers.set('run', (params, msgid) => this.#take(params, msgid));
+    this.channel.onNotification = (method, params) => this.#notice(method, params);
+    this.#unconfirmed.clear(); // told by their connection
     this.channel.ended.then(() => this.#wake());
     try {
-      const options = { credit: this.credit, parallel: this.concurrency, name: this.name, rescue: this.rescue };
+      const options = { credit: this.credit, parallel: this.concurrency, name: this.name, rescue: this.rescue, confirm: this.confirm };
       const reply = await this.channel.exchange('worker_serve', [this.queues, options], { timeout: SERVE_TIMEOUT_MS });
       this.number = reply.worker;
     } catch (e) {
@@ -125,7 +133,22 @@ export class Worker {
     return this;
   }
 
-  #take(params) {
+  #notice(method, [first, attempt, reason] = []) {
+    if (method === 'run_cancel') {
+      this.#runs.get(`${first}:${attempt}`)?.cancel(reason);
+    } else if (method === 'run_confirmed') {
+      for (const [pair, n] of first) this.#confirm(`${pair}:${n}`, true);
+    } else if (method === 'run_refused') {
+      for (const [key, [, msgid]] of this.#unconfirmed) if (msgid === first) this.#confirm(key, false);
+    }
+  }
+
+  #confirm(key, kept) {
+    this.#unconfirmed.get(key)?.[0].confirm(kept);
+    this.#unconfirmed.delete(key);
+  }
+
+  #take(params, msgid) {
     return new Promise((resolve) => {
       const key = `${params[0]}:${params[2]}`;
       const { channel } = this;
@@ -135,7 +158,8 @@ export class Worker {
         this.#out.delete(run);
         resolve(answer);
         this.#wake();
-      });
+      }, this.confirm);
+      if (this.confirm) this.#unconfirmed.set(key, [run, msgid]);
       this.#runs.set(key, run);
       if (this.#stopping) run.giveBack();
       else this.#ready.push(run);

@@ -45,6 +45,28 @@ test('a reserved worker comes where no other does', async () => {
   await serving;
 });
 
+test('runs tell when their answers are kept', async () => {
+  const q = await queue();
+  const w = await worker(q, { confirm: true });
+  const kept = [];
+  const serving = w.serve((run) => {
+    kept.push(run.confirmed);
+    if (run.payload.length) throw new Error('no');
+  });
+  await (await client.submit(q)).wait();
+  await (await client.submit(q, 'x')).wait();
+  assert.deepEqual(await Promise.all(kept), [true, true]);
+  await w.close();
+  await serving;
+
+  const lost = await worker(q, { confirm: true });
+  const task = await client.submit(q);
+  const { value: run } = await lost[Symbol.asyncIterator]().next();
+  await client.workerKick(lost.number);
+  assert.equal(await run.confirmed, false);
+  await client.cancel([task.id]);
+});
+
 test('what a handler throws fails the attempt, and what it ends itself stays', async () => {
   const q = await queue();
   const w = await worker(q);

@@ -11,6 +11,9 @@ A handler gets a Run and returns bytes, text or None. Exceptions fail the attemp
 task is canceled or out of time, the handler is canceled as any asyncio task. When the connection ends, eqd gives what was not
 answered to somebody else; the handlers at work are canceled, and the worker connects again. stop() takes no more tasks, gives
 back those that have not begun, lets the others end.
+
+A completion may be lost with eqd if it is not on the disk yet. With confirm=True each run has a future `confirmed`: True once what
+its answer ended is kept, of a durable queue also over a crash; False if the connection ended before, or the answer was refused.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ class Run:
     uid: Optional[int] = None  # who submitted it, where that is not the worker's own user
     timeout_usec: Optional[int] = None
     cancel_reason: Optional[str] = None  # canceled or timeout, once eqd has said so
+    confirmed: Optional["asyncio.Future[bool]"] = None  # of a worker with confirm=True
+    _msgid: int = field(default=0, repr=False)
     _channel: Optional[Channel] = field(default=None, repr=False)
     _task: Optional["asyncio.Task[Any]"] = field(default=None, repr=False)
 
@@ -78,11 +83,12 @@ def run_of(params: Sequence[Any], channel: Channel) -> Run:
 
 class Worker:
     """Serves queues by handlers. parallel: handlers at work at once; credit: tasks that eqd may send ahead, default parallel.
-    rescue: a reserve, which gets tasks of queues with a rescuer while their other workers are stuck."""
+    rescue: a reserve, which gets tasks of queues with a rescuer while their other workers are stuck. confirm: see Run.confirmed."""
 
     def __init__(self, handlers: Mapping[str, Handler], parallel: int = 1, credit: Optional[int] = None,
-                 name: Optional[str] = None, path: Optional[str] = None, rescue: bool = False) -> None:
-        self.rescue = rescue
+                 name: Optional[str] = None, path: Optional[str] = None, rescue: bool = False,
+                 confirm: bool = False) -> None:
+        self.rescue, self.confirm = rescue, confirm
         self.handlers, self.parallel, self.credit, self.name = dict(handlers), parallel, credit or parallel, name
         self.path = default_path(path)
         self.number: Optional[int] = None  # as in `eqctl worker ls`, once it serves
@@ -90,6 +96,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._slots = asyncio.Semaphore(parallel)
         self._runs: Dict[Tuple[TaskId, int], Run] = {}
+        self._unconfirmed: Dict[Tuple[TaskId, int], Run] = {}
 
     def stop(self) -> None:
         """Takes no more tasks, and lets run() return when those that have begun have ended. From the loop's thread."""
@@ -132,6 +139,8 @@ class Worker:
                 options["name"] = self.name
             if self.rescue:
                 options["rescue"] = True
+            if self.confirm:
+                options["confirm"] = True
             reply = await channel.exchange("worker_serve", [list(self.handlers), options], DEFAULT_TIMEOUT)
             self.number = reply["worker"]
             self.serving.set()
@@ -145,11 +154,16 @@ class Worker:
             await channel.exchange("worker_leave", [], None)
         finally:
             await channel.close()
+            for key in list(self._unconfirmed):
+                self._confirm(key, False)
 
     async def _answer(self, request: Request, channel: Channel) -> Tuple[Any, Any]:
         run = run_of(request.params, channel)
         run._task = asyncio.current_task()
         self._runs[run.id, run.attempt] = run
+        if self.confirm:
+            run.confirmed, run._msgid = asyncio.get_running_loop().create_future(), request.msgid
+            self._unconfirmed[run.id, run.attempt] = run
         try:
             async with self._slots:
                 if self._stopping.is_set():
@@ -173,7 +187,18 @@ class Worker:
             raise Final(f"a result of {len(data)} bytes; eqd takes {_api.RESULT_MAX}")
         return data
 
+    def _confirm(self, key: Tuple[TaskId, int], kept: bool) -> None:
+        run = self._unconfirmed.pop(key, None)
+        if run and run.confirmed and not run.confirmed.done():
+            run.confirmed.set_result(kept)
+
     def _on_notification(self, note: Notification) -> None:
+        if note.method == "run_confirmed":
+            for task, attempt in note.params[0]:
+                self._confirm((TaskId(*task), attempt), True)
+        if note.method == "run_refused":
+            for key in [key for key, run in self._unconfirmed.items() if run._msgid == note.params[0]]:
+                self._confirm(key, False)
         if note.method == "run_cancel":
             task, attempt, reason = note.params[:3]
             run = self._runs.get((TaskId(*task), attempt))
