@@ -653,13 +653,6 @@ bool workers_is_self(const Workers *ws) {
         return self && (!ws || self->pool == ws);
 }
 
-void workers_get_threads(Workers *ws, size_t *ret_stack_bytes, int *ret_nice) {
-        pthread_mutex_lock(&ws->lock);
-        *ret_stack_bytes = ws->params.stack_bytes;
-        *ret_nice = ws->params.nice;
-        pthread_mutex_unlock(&ws->lock);
-}
-
 uint64_t workers_idle_usec(void) {
         return own_idle_usec;
 }

@@ -115,5 +115,3 @@ typedef struct WorkersStats {
         uint64_t n_wakeups; /* sleeping workers that were woken */
 } WorkersStats;
 void workers_get_stats(Workers *w, WorkersStats *ret); /* any thread; waits for a lock */
-/* What threads it makes from now on. Any thread; waits for a lock. */
-void workers_get_threads(Workers *w, size_t *ret_stack_bytes, int *ret_nice);

@@ -54,19 +54,21 @@ void plugin_up(PluginExecutor *x, Up *up, UpKind kind) {
 
 /* ---- instances ---- */
 
+static int watch_event(PluginExecutor *x);
 static int need_workers(PluginPool *pool);
 
 static int start_instance(PluginExecutor *x, PluginQueue *p) {
         XQueueOptions options = XQUEUE_OPTIONS_DEFAULT;
         PluginPool *pool = plugin_pool(p->queue->pool);
-        int r = need_workers(pool);
+        bool own = p->calls.dedicated;
+        int r = own ? watch_event(x) : need_workers(pool); /* those of the pool are for others */
         if (r < 0)
                 return r;
-        options.workers = pool->workers;
+        options.workers = own ? NULL : pool->workers;
+        options.dedicated = own ? &pool->params : NULL;
         options.max_active = load_relaxed(&p->max_active);
         options.batch_max = p->calls.batch_max;
         options.batch_linger_usec = p->calls.batch_linger_usec;
-        options.dedicated = p->calls.dedicated;
         options.max_tasks = XQUEUE_TASKS_MAX; /* the engine's queue has the limits that count */
         options.max_bytes = XQUEUE_BYTES_MAX;
         r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
@@ -393,8 +395,6 @@ static bool plugin_end(Executor *executor, Queue *q) {
 }
 
 /* ---- rescuers ---- */
-
-static int watch_event(PluginExecutor *x);
 
 static int plugin_reserve(Executor *executor, Slot *slot) {
         PluginExecutor *x = (PluginExecutor *)executor;

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/fault.h"
 #include "executor/pluginrun.h"
@@ -627,6 +628,34 @@ TEST(a_queue_that_moves_is_opened_on_the_threads_of_its_new_pool) {
         ck_assert_uint_ge(plugin_pool_stats(b->other).n_workers, 1);
 }
 
+/* A thread is the queue's alone, but it is one like those of its pool, of which none is made for it. */
+TEST(E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool) {
+        _cleanup_(bench_freep) Bench *b = bench_new("trial-plain", NULL, 1);
+        WorkersParams params = WORKERS_PARAMS_DEFAULT;
+        PluginSetup s = setup(b);
+        unsigned stack_kb;
+        int nice, at = 0;
+        params.stack_bytes = 1024 * 1024;
+        params.nice = getpriority(PRIO_PROCESS, 0) < 15 ? getpriority(PRIO_PROCESS, 0) + 3 : 19;
+        plugin_pool_set(b->pool, &params);
+        s.calls.dedicated = true;
+        ck_assert_int_eq(plugin_executor_add_queue(b->x, b->queue, &s), 0);
+        submit(b, "thread");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_int_eq(sscanf(b->ends, "1DONE:%u %d eqw/queue:1%n", &stack_kb, &nice, &at), 2);
+        ck_assert_msg(b->ends[at] == '\0' && at > 0, "%s", b->ends);
+        ck_assert_uint_ge(stack_kb, 1024);
+        ck_assert_uint_lt(stack_kb, 2048);
+        ck_assert_int_eq(nice, params.nice);
+        ck_assert_ptr_null(((PluginPool *)b->pool->executor_data)->workers);
+
+        s.calls.dedicated = false; /* and now they are made */
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        submit(b, "x");
+        UNTIL(b, b->n_ended == 2);
+        ck_assert_uint_ge(plugin_pool_stats(b->pool).n_workers, 1);
+}
+
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
           test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
@@ -644,4 +673,5 @@ RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,
           test_what_a_task_submits_is_told_before_its_end, test_a_queue_is_removed_while_its_plugin_is_being_opened,
           test_memory_that_fails_once_loses_no_task, test_without_memory_descriptor_or_thread_a_queue_is_refused,
-          test_a_refused_worker_is_the_reason_until_there_is_one)
+          test_a_refused_worker_is_the_reason_until_there_is_one,
+          test_E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool)
