@@ -21,13 +21,16 @@
 #include <sys/eventfd.h>
 
 #include "base/fault.h"
+#include "base/futex.h"
 #include "base/log.h"
+#include "engine/submitter.h"
 #include "executor/pluginrun.h"
 
 enum {
         AHEAD_BATCHES =
                 4, /* as many batches of tasks are with the workers: one at work, one to go on with, and time to react */
         AHEAD_MIN = 64,
+        AWAIT_USEC = 1000,                 /* between two looks, without membarrier() */
         RESCUER_STACK_BYTES = 1024 * 1024, /* as worker_stack_kb of a pool, which a shared one has none of */
 };
 
@@ -675,10 +678,21 @@ const char *plugin_executor_explain(const Queue *q) {
 }
 
 int plugin_executor_mark_slot(const Task *t) {
+        return plugin_task(t->slot)->mark_slot;
+}
+
+/* Who begins a task writes begun_usec and then reads begin_awaited, with the light fence between the two; here it is the other way
+ * round. If the heavy one is not to be had, who begins may not see that it is awaited: so this looks now and then. */
+void plugin_executor_await_begin(PluginExecutor *x, const Task *t) {
         const PluginTask *p = plugin_task(t->slot);
-        while (load_acquire(&p->life.begun_usec) == 0) /* taken, and not begun: a few instructions */
-                sched_yield();
-        return p->mark_slot;
+        for (;;) {
+                store_relaxed(&x->begin_awaited, 1);
+                heavy_fence();
+                if (load_acquire(&p->life.begun_usec) != 0)
+                        break;
+                futex_wait(&x->begin_awaited, 1, submitter_has_lots() ? 0 : AWAIT_USEC);
+        }
+        store_relaxed(&x->begin_awaited, 0);
 }
 
 bool plugin_executor_times(const Task *t, uint64_t *ret_begun_usec, uint64_t *ret_seen_usec) {

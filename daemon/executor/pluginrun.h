@@ -140,8 +140,9 @@ struct PluginExecutor {
         Slab *tasks;
         ATOMIC(bool) pressed;                   /* memory is short */
         ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
-        int rescuer_nice;                       /* the loop's */
-        List queues;                            /* of PluginQueue::link; owned */
+        ATOMIC(uint32_t) begin_awaited; /* futex; 1: plugin_executor_await_begin() sleeps until a task has begun */
+        int rescuer_nice;               /* the loop's */
+        List queues;                    /* of PluginQueue::link; owned */
         uint64_t last_token;
         size_t n_reserves, n_helping;
         bool freeing;
