@@ -13,6 +13,8 @@
  *   weak ids    queues are named by numbers that may be stale, then there is a clear error
  *   memory      bounded in tasks and bytes; an idle pool gives it back
  *
+ * No task here holds several queues: that is the loop's (barrier.h), where all places of such a task are given in one go.
+ *
  * Threads see a queue by its id only. Tasks are embedded in what their owner makes of them and live in a Slab of his.
  *
  * Lifetimes: `meta`, ops, the slab, the workers and the executor stay until the queue has ended: until execute() with
