@@ -419,7 +419,7 @@ static bool is_parallel(XQueue *q) {
 
 /* The caller has the token. True: it has it still, and it is another queue's turn. */
 static bool drain(XQueue *q, bool strict) {
-        Turn turn = { .strict = strict, .check_each = 1 };
+        Turn turn = { .check_each = 1, .strict = strict };
         turn_begin(q, &turn, now_usec());
         for (;;) {
                 if (xhead_is_paused(&q->head) && xhead_park(&q->head))

@@ -354,8 +354,8 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 .n_executed = load_relaxed(&q->n_executed),
                 .n_canceled = xcharge_tasks(canceled - q->canceled_before),
                 .n_refused = load_relaxed(&q->n_refused),
-                .n_active = load_relaxed(&q->active),
                 .n_woken = load_relaxed(&q->runnable.n_woken),
+                .n_active = load_relaxed(&q->active),
                 .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
                 .stopped = xhead_is_closed(h),
         };
@@ -389,7 +389,9 @@ static int make_own(const WorkersParams *like, XOwn **ret) {
 }
 
 static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps *ops, void *meta, XOwn *own) {
-        q->runnable = (Runnable) { .run = xholder_run_on_worker };
+        q->runnable.run = xholder_run_on_worker;
+        q->runnable.in_line = false;
+        store_relaxed(&q->runnable.n_woken, 0);
         q->normal = q->urgent = (Collected) { 0 };
         store_relaxed(&q->n_executed, 0);
         q->n_stuck = 0;
@@ -440,7 +442,9 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
 }
 
 int xqueues_init(XQueues *xs) {
-        *xs = (XQueues) { .lock = PTHREAD_MUTEX_INITIALIZER };
+        pthread_mutex_init(&xs->lock, NULL);
+        xs->retired = NULL;
+        xs->slab = NULL;
         registry_init(&xs->registry);
         return slab_new(sizeof(XQueue), 64, true, &xs->slab);
 }
