@@ -16,6 +16,9 @@
  * does deadlock: a queue that is held for a barrier that waits for its second may have a task before the one that another
  * barrier is held up by. See tests/model/barrier.pml.)
  *
+ * Only the queues of the loop know of this. Those of threads (xqueue.h) have nothing of it: where threads run the tasks of a queue,
+ * what has its place behind a barrier is not handed to them before that has ended.
+ *
  * A token shares what holds the task: it waits, backs off, is held, returns to its place with it, and goes when it ends.
  *
  * All calls: loop; nothing blocks. queue_push(), queue_push_again(), queue_cancel(), queue_wait_set() and all others of the task

@@ -22,7 +22,8 @@ typedef struct WatchSlot WatchSlot;
 
 typedef enum PoolKind { POOL_COMMAND, POOL_THREAD, POOL_REMOTE, _POOL_KIND_MAX } PoolKind;
 
-/* Order between the runnable queues of a pool; one implementation per file. fifo: one round robin run queue. */
+/* Order between the runnable queues of a pool; one implementation per file. fifo: one round robin run queue. That of the threads on
+ * which a thread pool's tasks run has a class of its own: LineClass. */
 typedef struct SchedClass {
         const char *name;
         void (*enqueue)(Pool *p, Queue *q); /* q became runnable, or was taken and still is */

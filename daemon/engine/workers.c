@@ -35,8 +35,7 @@
  * GROWTH. Who takes something to run and leaves nobody idle asks the manager for one more, up to max. The manager is a
  * thread that does nothing but make workers, wait out cool-downs and send away idle ones.
  *
- * One order of the line, first come first served, hence no vtable for it: pick() and has_more() are the two places that a
- * scheduling class will take over. */
+ * Which of those that wait runs next is the scheduling class's to say: line.h. */
 
 #include "engine/workers.h"
 
@@ -56,6 +55,7 @@
 #include "base/list.h"
 #include "base/slab.h"
 #include "base/util.h"
+#include "engine/line.h"
 #include "engine/reserve.h"
 
 enum {
@@ -90,7 +90,8 @@ struct Workers {
         ATOMIC(uint64_t) n_wakeups;
 
         __attribute__((aligned(64))) pthread_mutex_t lock; /* for all below */
-        Collected line;
+        Collected arrived;                                 /* on its way from the inbox to the line */
+        Line line;
         List all, idle; /* Worker::link; Worker::idle_link, the last to become idle first */
         List gone;      /* Worker::link; threads that have ended, to be joined */
         List spare;     /* Worker::link; without a thread. See wake() */
@@ -165,67 +166,24 @@ static void answer_bell(Workers *ws) {
 /* ---- the line; the lock is held ---- */
 
 static bool has_more(Workers *ws) {
-        return ws->line.first || ws->line.walk || inbox_has_new(&ws->inbox);
+        return ws->line.n > 0 || ws->arrived.walk || inbox_has_new(&ws->inbox);
 }
 
-static Runnable *after(const Runnable *r) {
-        return (Runnable *)load_relaxed(&r->node.next);
-}
-
-/* The line is linked in both directions, so that one can be taken out of the middle. */
 static void collect(Workers *ws) {
-        Runnable *last = ws->line.first ? (Runnable *)ws->line.last : NULL;
-        if (inbox_collect(&ws->inbox, &ws->line, INBOX_EMPTY) != INBOX_SOME)
-                return;
-        for (Runnable *r = last ? after(last) : (Runnable *)ws->line.first; r; last = r, r = after(r)) {
-                r->before = last;
-                r->in_line = true;
-        }
+        if (inbox_collect(&ws->inbox, &ws->arrived, INBOX_EMPTY) == INBOX_SOME)
+                ws->line.sched->enqueue(&ws->line, (Runnable *)TAKE_PTR(ws->arrived.first));
 }
 
 static void note_line(Workers *ws) {
-        store_relaxed(&ws->line_waits, ws->line.first != NULL);
+        store_relaxed(&ws->line_waits, ws->line.n > 0);
 }
 
 static Runnable *pick(Workers *ws) {
-        if (!ws->line.first)
+        if (ws->line.n == 0)
                 collect(ws);
-        Runnable *r = (Runnable *)collected_pop(&ws->line);
-        if (r)
-                r->in_line = false;
+        Runnable *r = ws->line.sched->pick(&ws->line);
         note_line(ws);
         return r;
-}
-
-/* Returns the one before it; NULL: it was the first. */
-static Runnable *take_out(Workers *ws, Runnable *r) {
-        Runnable *next = after(r), *before = ws->line.first == &r->node ? NULL : r->before;
-        r->in_line = false;
-        if (before)
-                store_relaxed(&before->node.next, next ? &next->node : NULL);
-        else
-                ws->line.first = next ? &next->node : NULL;
-        if (next)
-                next->before = before;
-        else if (before)
-                ws->line.last = &before->node;
-        return before;
-}
-
-/* As if it had never been taken out. */
-static void put_in(Workers *ws, Runnable *r, Runnable *before) {
-        Runnable *next = before ? after(before) : (Runnable *)ws->line.first;
-        r->in_line = true;
-        r->before = before;
-        store_relaxed(&r->node.next, next ? &next->node : NULL);
-        if (before)
-                store_relaxed(&before->node.next, &r->node);
-        else
-                ws->line.first = &r->node;
-        if (next)
-                next->before = r;
-        else
-                ws->line.last = &r->node;
 }
 
 /* ---- idle ---- */
@@ -373,7 +331,7 @@ static Runnable *next(Workers *ws, Worker *w, bool *ret_ring) {
                 }
                 if (is_over(ws, w))
                         return NULL;
-                if (ws->line.walk) { /* there is something, but who puts it was stopped in the middle */
+                if (ws->arrived.walk) { /* there is something, but who puts it was stopped in the middle */
                         pthread_mutex_unlock(&ws->lock);
                         sched_yield();
                         pthread_mutex_lock(&ws->lock);
@@ -642,7 +600,7 @@ WorkersNeed workers_need(Workers *ws, uint64_t *ret_n_runs) {
 bool workers_lend(Workers *ws, Runnable *r, bool (*lend)(Runnable *r, void *arg), void *arg) {
         pthread_mutex_lock(&ws->lock);
         collect(ws);
-        for (unsigned i = 0; ws->line.walk && i < LEND_YIELDS; i++) { /* who puts it was stopped in the middle */
+        for (unsigned i = 0; ws->arrived.walk && i < LEND_YIELDS; i++) { /* who puts it was stopped in the middle */
                 pthread_mutex_unlock(&ws->lock);
                 sched_yield();
                 pthread_mutex_lock(&ws->lock);
@@ -650,9 +608,9 @@ bool workers_lend(Workers *ws, Runnable *r, bool (*lend)(Runnable *r, void *arg)
         }
         bool found = r->in_line;
         if (found) { /* others may put it anew as soon as lend() has let go of it */
-                Runnable *before = take_out(ws, r);
+                ws->line.sched->dequeue(&ws->line, r);
                 if (lend(r, arg))
-                        put_in(ws, r, before);
+                        ws->line.sched->restore(&ws->line, r);
         }
         note_line(ws);
         pthread_mutex_unlock(&ws->lock);
@@ -661,13 +619,6 @@ bool workers_lend(Workers *ws, Runnable *r, bool (*lend)(Runnable *r, void *arg)
 
 bool workers_is_self(const Workers *ws) {
         return self && (!ws || self->pool == ws);
-}
-
-void workers_get_threads(Workers *ws, size_t *ret_stack_bytes, int *ret_nice) {
-        pthread_mutex_lock(&ws->lock);
-        *ret_stack_bytes = ws->params.stack_bytes;
-        *ret_nice = ws->params.nice;
-        pthread_mutex_unlock(&ws->lock);
 }
 
 uint64_t workers_idle_usec(void) {
@@ -696,6 +647,7 @@ static int allocate(const WorkersParams *p, Workers **ret) {
         ws->params = *p;
         snprintf(ws->name, sizeof(ws->name), "%s", p->name);
         ws->params.name = ws->name;
+        ws->line.sched = &line_fifo;
         ws->score = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? SCORE_MAX / 2 : 0;
         if (ws->score == 0)
                 ws->params.spin_usec = 0; /* who would give it work meanwhile? */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Threads that run what becomes runnable, first come first served. A worker is not bound to what it runs; whatever is put
- * here waits for the next free one. What is put is a Runnable that stands for a whole queue, not for a task.
+/* Threads that run what becomes runnable, in the order of a scheduling class (engine/line.h): first come first served. A worker is
+ * not bound to what it runs; whatever is put here waits for the next free one. What is put is a Runnable that stands for a whole
+ * queue, not for a task.
  *
  * There are between `min` and `max` workers. A worker that starts something makes sure that another one is idle, or that
  * one is being made: so a task that blocks keeps nobody else from running while there are fewer than `max`. A thread that
@@ -21,8 +22,8 @@ typedef struct Runnable Runnable;
 struct Runnable {
         InboxNode node;
         void (*run)(Runnable *r); /* worker; may block */
-        Runnable *before;         /* in the line; of the first one whatever it was. The workers' */
-        bool in_line;             /* the workers' */
+        Runnable *before;         /* the line's */
+        bool in_line;             /* the line's: it waits there */
         ATOMIC(uint64_t) n_woken; /* workers that were woken because who took this left something waiting */
 };
 
@@ -118,5 +119,3 @@ typedef struct WorkersStats {
         uint64_t n_wakeups; /* sleeping workers that were woken */
 } WorkersStats;
 void workers_get_stats(Workers *w, WorkersStats *ret); /* any thread; waits for a lock */
-/* What threads it makes from now on. Any thread; waits for a lock. */
-void workers_get_threads(Workers *w, size_t *ret_stack_bytes, int *ret_nice);

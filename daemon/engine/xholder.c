@@ -177,7 +177,6 @@ static bool linger(XBatch *b) {
         uint64_t gone = load_relaxed(&h->done) + load_acquire(&h->canceled) + load_acquire(&h->refunded);
         store_relaxed(&h->linger_goal, (uint32_t)gone + q->batch_max - b->n);
         (void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);
-        store_relaxed(&q->n_lingered, load_relaxed(&q->n_lingered) + 1);
         if (linger_is_over(q)) /* and yet nothing was there: it will be in a moment */
                 let_others_go_on(q);
         uint32_t seen = load_seq_cst(&q->lingered);
@@ -420,7 +419,7 @@ static bool is_parallel(XQueue *q) {
 
 /* The caller has the token. True: it has it still, and it is another queue's turn. */
 static bool drain(XQueue *q, bool strict) {
-        Turn turn = { .strict = strict, .check_each = 1 };
+        Turn turn = { .check_each = 1, .strict = strict };
         turn_begin(q, &turn, now_usec());
         for (;;) {
                 if (xhead_is_paused(&q->head) && xhead_park(&q->head))

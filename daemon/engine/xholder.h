@@ -29,7 +29,7 @@ struct XQueue {
 
         /* The holder's; with members, under group_lock. */
         alignas(64) Runnable runnable;
-        ATOMIC(uint64_t) n_executed, n_lingered;
+        ATOMIC(uint64_t) n_executed;
         unsigned n_stuck;
         Collected normal, urgent;
 

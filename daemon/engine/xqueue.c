@@ -354,9 +354,8 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 .n_executed = load_relaxed(&q->n_executed),
                 .n_canceled = xcharge_tasks(canceled - q->canceled_before),
                 .n_refused = load_relaxed(&q->n_refused),
-                .n_active = load_relaxed(&q->active),
-                .n_lingered = load_relaxed(&q->n_lingered),
                 .n_woken = load_relaxed(&q->runnable.n_woken),
+                .n_active = load_relaxed(&q->active),
                 .pauses = (unsigned)(load_relaxed(&h->gate) & UINT16_MAX),
                 .stopped = xhead_is_closed(h),
         };
@@ -373,11 +372,10 @@ static bool options_are_valid(const XQueueOptions *o, const XQueueOps *ops) {
                o->budget_tasks >= 1 && limits_are_valid(o->max_tasks, o->max_bytes);
 }
 
-static int make_own(Workers *like, XOwn **ret) {
-        WorkersParams params = WORKERS_PARAMS_DEFAULT;
+static int make_own(const WorkersParams *like, XOwn **ret) {
+        WorkersParams params = *like;
         params.name = "queue";
-        if (like)
-                workers_get_threads(like, &params.stack_bytes, &params.nice);
+        params.event = NULL; /* that is for those who want to know of like's workers */
         XOwn *own = fault_calloc(1, sizeof(*own));
         if (!own)
                 return -ENOMEM;
@@ -391,10 +389,11 @@ static int make_own(Workers *like, XOwn **ret) {
 }
 
 static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps *ops, void *meta, XOwn *own) {
-        q->runnable = (Runnable) { .run = xholder_run_on_worker };
+        q->runnable.run = xholder_run_on_worker;
+        q->runnable.in_line = false;
+        store_relaxed(&q->runnable.n_woken, 0);
         q->normal = q->urgent = (Collected) { 0 };
         store_relaxed(&q->n_executed, 0);
-        store_relaxed(&q->n_lingered, 0);
         q->n_stuck = 0;
         q->set = xs;
         q->ops = ops;
@@ -425,7 +424,7 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
         if (r < 0)
                 return r;
         XQueue *q = slab_alloc(xs->slab);
-        r = q ? (o.dedicated ? make_own(o.workers, &own) : 0) : -ENOMEM;
+        r = q ? (o.dedicated ? make_own(o.dedicated, &own) : 0) : -ENOMEM;
         if (r < 0) {
                 if (q)
                         slab_free(xs->slab, q);
@@ -443,7 +442,9 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
 }
 
 int xqueues_init(XQueues *xs) {
-        *xs = (XQueues) { .lock = PTHREAD_MUTEX_INITIALIZER };
+        pthread_mutex_init(&xs->lock, NULL);
+        xs->retired = NULL;
+        xs->slab = NULL;
         registry_init(&xs->registry);
         return slab_new(sizeof(XQueue), 64, true, &xs->slab);
 }

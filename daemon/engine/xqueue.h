@@ -13,6 +13,8 @@
  *   weak ids    queues are named by numbers that may be stale, then there is a clear error
  *   memory      bounded in tasks and bytes; an idle pool gives it back
  *
+ * No task here holds several queues: that is the loop's (barrier.h), where all places of such a task are given in one go.
+ *
  * Threads see a queue by its id only. Tasks are embedded in what their owner makes of them and live in a Slab of his.
  *
  * Lifetimes: `meta`, ops, the slab, the workers and the executor stay until the queue has ended: until execute() with
@@ -49,12 +51,13 @@ struct XExecutor {
 };
 
 typedef struct XQueueOptions {
-        Workers *workers;    /* borrowed; these run it, unless one of the next two is set */
-        bool dedicated;      /* a thread of its own, with stack and priority as those of workers, if there are any */
-        XExecutor *executor; /* borrowed */
-        Slab *slab;          /* borrowed; see XQueueOps::release */
-        uint32_t max_active; /* tasks that run at once; 1: serial. Started in order */
-        uint32_t batch_max;  /* tasks per call of execute() */
+        Workers *workers; /* borrowed; these run it, unless one of the next two is set */
+        /* Read by start only: a thread of its own, with that stack and priority. NULL: none. */
+        const WorkersParams *dedicated;
+        XExecutor *executor;        /* borrowed */
+        Slab *slab;                 /* borrowed; see XQueueOps::release */
+        uint32_t max_active;        /* tasks that run at once; 1: serial. Started in order */
+        uint32_t batch_max;         /* tasks per call of execute() */
         uint64_t batch_linger_usec; /* so long xbatch_next() waits for a batch to fill; serial queues. 0: not at all */
         uint32_t budget_tasks;      /* then it is another one's turn, if another one waits */
         uint64_t budget_usec;       /* the same, in time */
@@ -129,9 +132,8 @@ int xqueue_set_limits(XQueues *xs, uint64_t id, uint64_t max_tasks, uint64_t max
 typedef struct XQueueStats {
         uint64_t n_tasks, n_bytes; /* pending and running; bytes in units of XCHARGE_UNIT */
         uint64_t n_executed, n_canceled, n_refused;
-        uint64_t n_lingered; /* times that a batch waited for more */
-        uint64_t n_woken;    /* threads that were woken because a worker came to this queue and something else waited */
-        unsigned n_active;   /* executions at this moment; a serial one is not counted */
+        uint64_t n_woken;  /* threads that were woken because a worker came to this queue and something else waited */
+        unsigned n_active; /* executions at this moment; a serial one is not counted */
         unsigned pauses;
         bool stopped;
 } XQueueStats;

@@ -21,13 +21,16 @@
 #include <sys/eventfd.h>
 
 #include "base/fault.h"
+#include "base/futex.h"
 #include "base/log.h"
+#include "engine/submitter.h"
 #include "executor/pluginrun.h"
 
 enum {
         AHEAD_BATCHES =
                 4, /* as many batches of tasks are with the workers: one at work, one to go on with, and time to react */
         AHEAD_MIN = 64,
+        AWAIT_USEC = 1000,                 /* between two looks, without membarrier() */
         RESCUER_STACK_BYTES = 1024 * 1024, /* as worker_stack_kb of a pool, which a shared one has none of */
 };
 
@@ -54,19 +57,21 @@ void plugin_up(PluginExecutor *x, Up *up, UpKind kind) {
 
 /* ---- instances ---- */
 
+static int watch_event(PluginExecutor *x);
 static int need_workers(PluginPool *pool);
 
 static int start_instance(PluginExecutor *x, PluginQueue *p) {
         XQueueOptions options = XQUEUE_OPTIONS_DEFAULT;
         PluginPool *pool = plugin_pool(p->queue->pool);
-        int r = need_workers(pool);
+        bool own = p->calls.dedicated;
+        int r = own ? watch_event(x) : need_workers(pool); /* those of the pool are for others */
         if (r < 0)
                 return r;
-        options.workers = pool->workers;
+        options.workers = own ? NULL : pool->workers;
+        options.dedicated = own ? &pool->params : NULL;
         options.max_active = load_relaxed(&p->max_active);
         options.batch_max = p->calls.batch_max;
         options.batch_linger_usec = p->calls.batch_linger_usec;
-        options.dedicated = p->calls.dedicated;
         options.max_tasks = XQUEUE_TASKS_MAX; /* the engine's queue has the limits that count */
         options.max_bytes = XQUEUE_BYTES_MAX;
         r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
@@ -394,8 +399,6 @@ static bool plugin_end(Executor *executor, Queue *q) {
 
 /* ---- rescuers ---- */
 
-static int watch_event(PluginExecutor *x);
-
 static int plugin_reserve(Executor *executor, Slot *slot) {
         PluginExecutor *x = (PluginExecutor *)executor;
         char name[EQ_NAME_MAX + 8];
@@ -676,10 +679,21 @@ const char *plugin_executor_explain(const Queue *q) {
 }
 
 int plugin_executor_mark_slot(const Task *t) {
+        return plugin_task(t->slot)->mark_slot;
+}
+
+/* Who begins a task writes begun_usec and then reads begin_awaited, with the light fence between the two; here it is the other way
+ * round. If the heavy one is not to be had, who begins may not see that it is awaited: so this looks now and then. */
+void plugin_executor_await_begin(PluginExecutor *x, const Task *t) {
         const PluginTask *p = plugin_task(t->slot);
-        while (load_acquire(&p->life.begun_usec) == 0) /* taken, and not begun: a few instructions */
-                sched_yield();
-        return p->mark_slot;
+        for (;;) {
+                store_relaxed(&x->begin_awaited, 1);
+                heavy_fence();
+                if (load_acquire(&p->life.begun_usec) != 0)
+                        break;
+                futex_wait(&x->begin_awaited, 1, submitter_has_lots() ? 0 : AWAIT_USEC);
+        }
+        store_relaxed(&x->begin_awaited, 0);
 }
 
 bool plugin_executor_times(const Task *t, uint64_t *ret_begun_usec, uint64_t *ret_seen_usec) {

@@ -116,7 +116,9 @@ int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup 
 bool plugin_executor_has_ended(const Queue *q);
 /* What the queue's plugin is at, and why it is not in use, for people. */
 const char *plugin_executor_explain(const Queue *q);
-/* mark_slot of t, which runs; after it nothing is stored at its mark. May wait for a thread that is just beginning it. */
-int plugin_executor_mark_slot(const Task *t);
+int plugin_executor_mark_slot(const Task *t); /* of t, which runs. Its mark may be stored in a moment only */
+/* After it nothing is stored at the mark of t, which runs. Waits, asleep, for a thread that is just beginning it: as long as that gets
+ * no CPU. So only for who cannot wait for the end of t. */
+void plugin_executor_await_begin(PluginExecutor *x, const Task *t);
 /* When t, which runs, began, and when its plugin last gave a sign of life for it; monotonic. False: it is just beginning, or ending. */
 bool plugin_executor_times(const Task *t, uint64_t *ret_begun_usec, uint64_t *ret_seen_usec);

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/event.h"
 #include "base/fault.h"
+#include "base/futex.h"
 
 enum { EMPTY_CALLS_MAX = 100 };
 
@@ -350,6 +351,11 @@ static unsigned batch_max(const eq_plugin_batch *b) {
         return load_relaxed(&q->executor->pressed) ? MAX(q->calls.batch_max / 2, 1U) : q->calls.batch_max;
 }
 
+static __attribute__((noinline, cold)) void tell_begin(PluginExecutor *x) {
+        store_relaxed(&x->begin_awaited, 0);
+        futex_wake(&x->begin_awaited, 1);
+}
+
 static const eq_plugin_task *api_next(eq_plugin_batch *b) {
         if (b->over || b->n >= batch_max(b) || !order_allows_more(b)) {
                 b->over = true;
@@ -361,6 +367,7 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
                 return NULL;
         }
         (void)fetch_add_relaxed(&p->n_refs, 1);
+        preempt_here();
         uint64_t now = clock_system_usec();
         store_relaxed(&p->life.seen_usec, now);
         if (WATCH_IS_ON)
@@ -369,6 +376,9 @@ static const eq_plugin_task *api_next(eq_plugin_batch *b) {
                 store_relaxed(p->mark, p->mark_value); /* visible with begun_usec */
         store_release(&p->life.begun_usec,
                       load_relaxed(&p->life.seen_usec)); /* `now`, which so needs no register all the way */
+        light_fence();
+        if (load_relaxed(&b->queue->executor->begin_awaited))
+                tell_begin(b->queue->executor);
         if (b->reserve)
                 store_relaxed(&b->reserve->has_begun, true);
         p->taken = b->taken;

@@ -143,8 +143,9 @@ struct PluginExecutor {
         ATOMIC(bool) pressed;                   /* memory is short */
         ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
         ATOMIC(uint64_t) look_usec; /* a thread that was busy no longer has no hog, and no need to read its CPU clock */
-        int rescuer_nice;           /* the loop's */
-        List queues;                /* of PluginQueue::link; owned */
+        ATOMIC(uint32_t) begin_awaited; /* futex; 1: plugin_executor_await_begin() sleeps until a task has begun */
+        int rescuer_nice;               /* the loop's */
+        List queues;                    /* of PluginQueue::link; owned */
         uint64_t last_token;
         size_t n_reserves, n_helping;
         bool freeing;

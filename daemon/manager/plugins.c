@@ -108,10 +108,12 @@ void plugins_began(Manager *m, TaskRecord *t) {
                 return;
         }
         int mark = plugin_executor_mark_slot(&t->task);
-        if (run_begin(t, started) >= 0)
+        if (run_begin(t, started) >= 0) {
                 t->run->mark = mark;
-        else /* it runs, and less is known of it */
-                durable_unmark(m, mark);
+                return;
+        }
+        plugin_executor_await_begin(m->plugins, &t->task);
+        durable_unmark(m, mark); /* it runs, and less is known of it */
 }
 
 void plugins_changed(Manager *m, QueueRecord *q) {

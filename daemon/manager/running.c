@@ -68,7 +68,7 @@ void durable_take_back(Manager *m) {
                         const Task *t = LIST_ENTRY(l, Task, link);
                         const TaskRun *run = task_record(t)->run;
                         if (t->slot && t->slot->pool->kind == POOL_THREAD && !(run && run->cleared))
-                                (void)plugin_executor_mark_slot(t); /* waits for that */
+                                plugin_executor_await_begin(m->plugins, t);
                 }
         }
 }

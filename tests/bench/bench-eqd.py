@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "system"), str(HERE / "peers")]
 import eqdtest
 import peers as kit
+import pluginkit
 
 LOADGEN = eqdtest.BUILD / "tests/bench/loadgen"
 CPUS = sorted(os.sched_getaffinity(0))
@@ -56,8 +57,8 @@ def pin(eqd, cpu):
 class Fresh:
     """An eqd for one measurement. Its queues live in memory unless they say durable=yes."""
 
-    def __init__(self, *queues, cpu=None, cgroup=False):
-        self.eqd = eqdtest.Eqd(cgroup=cgroup)
+    def __init__(self, *queues, cpu=None, **options):
+        self.eqd = eqdtest.Eqd(**options)
         for queue, *attributes in queues:
             self.eqd.ok("queue", "create", queue, "durable=no", *attributes)
         if cpu is not None:
@@ -522,6 +523,37 @@ def peer_submit_many(o):
 def peer_cycle(o):
     """submit -> worker -> answer, 4 producers and 4 workers, 100 in flight each."""
     beside(o, "cycle-4+4x100", "cycle", "4+4 d=100", "gm-mem", "bs-vol")
+
+
+# ---- plugins ----
+
+def chains(eqd, n, length):
+    """Tasks per second of n chains, of which each task submits the next one to its own queue, up to 128."""
+    pluginkit.queue_file(eqd, "p", "trial-plain", "Durable=no")
+    eqd.ok("reload")
+    with eqd.connect() as c, eqd.connect() as other:
+        c.call("queue_pause", "p")
+        for _ in range(n):
+            pluginkit.submit(c, b"deep p\0" + bytes([length - 1]))
+        drained = other.send("queue_drain", "p")
+        eqdtest.eventually(lambda: eqd.queue("p")["state"] == "draining", "it drains")
+        start = time.monotonic()
+        c.call("queue_resume", "p")
+        other.reply(drained, 600)
+        return n * length / (time.monotonic() - start)
+
+
+@bench
+def plugin_chain(o):
+    """Chained submits of a plugin: what each task waits for is the way of its submit to a thread, and of its end to the loop."""
+    one, many, each = [], [], []
+    for _ in range(o.rounds):
+        with Fresh(user=True, config={"eqd.conf": pluginkit.CONF}, change=pluginkit.place_plugins) as eqd:
+            one.append(chains(eqd, 1, 128))
+            many.append(chains(eqd, 64, 128))
+            each.append(chains(eqd, 8192, 1))
+    report("plugin-chain-1", one, "tasks/s", "as many that a client has submitted", each, "unpinned; one chain of 128")
+    report("plugin-chain-64", many, "tasks/s", "as many that a client has submitted", each, "unpinned; 64 chains of 128 at once")
 
 
 # ---- memory ----

@@ -105,11 +105,6 @@ bool workers_lend(Workers *w, Runnable *r, bool (*lend)(Runnable *r, void *arg),
         return false;
 }
 
-void workers_get_threads(Workers *w, size_t *ret_stack_bytes, int *ret_nice) {
-        *ret_stack_bytes = 0;
-        *ret_nice = 0;
-}
-
 bool workers_is_self(const Workers *w) {
         return false;
 }

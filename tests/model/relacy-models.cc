@@ -4,47 +4,7 @@
  * sees to data races on VAR_T()s, leaks, and the asserts. relacy.py runs these, and mutants that they must catch.
  * With -DRELACY_ONLY=Push there is that one alone, NAME "only": relacy makes much code of each. */
 
-#include <relacy/relacy.hpp>
-
-#include <cstring>
-
-#define EQD_ATOMICS_HEADER "relacy-atomics.h"
-#define REGISTRY_SLOT_BITS 2
-#define REGISTRY_CHUNK_BITS 1
-#include "engine/inbox.c"
-#include "engine/slots.h"
-#include "engine/xhead.h"
-#include "engine/xlot.h"
-#include "engine/xtask.h"
-
-#define VAR rl::var
-#define SAY(v) ((v)($))
-
-/* relacy does not clear what it has not seen written. */
-static void clear(InboxNode *n) {
-        store_relaxed(&n->next, INBOX_EMPTY);
-        store_relaxed(&n->value, 0);
-        n->far = 0;
-}
-
-static void clear(XHead *h, uint64_t id, uint64_t max_tasks) {
-        store_relaxed(&h->normal.head, INBOX_EMPTY);
-        store_relaxed(&h->urgent.head, INBOX_EMPTY);
-        ATOMIC(uint64_t) *words[] = { &h->charged, &h->seen, &h->life, &h->gate, &h->done, &h->passed, &h->canceled,
-                                      &h->refunded, &h->pins };
-        for (ATOMIC(uint64_t) * word : words)
-                store_relaxed(word, 0);
-        xhead_begin(h, id, max_tasks, max_tasks, 0);
-}
-
-static void clear(XTask *t) {
-        clear(&t->node);
-        store_relaxed(&t->queue, (XQueue *)0);
-        store_relaxed(&t->word, 0);
-}
-
-static const uint64_t ID = 5 << 4;
-static const uint32_t UNITS = 0; /* a charge of one task */
+#include "relacy-frame.hh"
 
 /* ---- push and hand-over: two producers of two nodes, who becomes the owner consumes ---- */
 
@@ -495,37 +455,16 @@ struct Pin : rl::test_suite<Pin, 3> {
         }
 };
 
-/* At random, where threads switch all the time, and then all ways with few switches, where one of them waits for long. */
-template <typename Model>
-static int check(unsigned n) {
-        rl::test_params p;
-        p.iteration_count = n;
-        p.search_type = rl::sched_random;
-        p.output_stream = &std::cerr;
-        p.progress_stream = &std::cerr;
-        if (!rl::simulate<Model>(p))
-                return 1;
-        p.search_type = rl::sched_bound;
-        p.context_bound = 2;
-        return rl::simulate<Model>(p) ? 0 : 1;
-}
-
 int main(int argc, char **argv) {
-        static const struct {
-                const char *name;
-                int (*check)(unsigned n);
-        } models[] = {
+        static const Row models[] = {
 #ifdef RELACY_ONLY
                 { "only", check<RELACY_ONLY> },
 #else
                 { "push", check<Push> },     { "urgent", check<Urgent> }, { "stop", check<Stop> },
-                { "full", check<Full> },     { "lots", check<Lots> }, { "pause", check<Pause> },   { "cancel", check<Cancel> },
-                { "reuse", check<Reuse> },   { "slots", check<Slots> },   { "pin", check<Pin> },
+                { "full", check<Full> },     { "lots", check<Lots> },     { "pause", check<Pause> },
+                { "cancel", check<Cancel> }, { "reuse", check<Reuse> },   { "slots", check<Slots> },
+                { "pin", check<Pin> },
 #endif
         };
-        for (auto &m : models)
-                if (argc == 3 && strcmp(argv[1], m.name) == 0)
-                        return m.check((unsigned)atoi(argv[2]));
-        fprintf(stderr, "usage: relacy-models NAME ITERATIONS\n");
-        return 2;
+        return run(models, argc, argv);
 }

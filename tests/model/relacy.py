@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""relacy.py SOURCE_ROOT [CXX]: runs the models of relacy-models.cc, and mutants of the engine that they must catch.
+"""relacy.py SOURCE_ROOT PROGRAM [CXX]: runs the models of PROGRAM.cc, and mutants of the engine that they must catch.
 
 A mutant is the engine with one order weakened or one step left out. A model that does not see it proves nothing, so a
 mutant that passes fails the test. TAP; everything is skipped if relacy (Debian: relacy-dev) or the compiler is missing.
@@ -14,7 +14,10 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-MODELS = ["push", "urgent", "stop", "full", "lots", "pause", "cancel", "reuse", "slots", "pin"]
+PROGRAMS = {
+    "relacy-models": ["push", "urgent", "stop", "full", "lots", "pause", "cancel", "reuse", "slots", "pin"],
+    "relacy-holder": ["serial", "group", "resize", "gate", "withdraw", "helped"],
+}
 USAGE = 2  # exit status of a program that was called wrongly: nothing is caught by that
 ITERATIONS = 10000 * (30 if os.environ.get("EQD_LONG") else 1)
 
@@ -103,34 +106,71 @@ MUTANTS = {
     "a pin that does not look who is there": ("pin",
         ("xhead.h", "if ((load_seq_cst(&h->life) & XHEAD_ID_MASK) == id)\n                return true;\n        *ret_free",
          "return true;\n        *ret_free")),
+    "a stop that does not schedule the queue": ("serial",
+        ("xqueue.c", "if (token)\n                xqueue_schedule(q);\n        else\n                xholder_call(q, true);\n        return 0;",
+         "return 0;")),
+    "an urgent submit whose token nobody gets": ("serial",
+        ("xqueue.c", "        else\n                xqueue_schedule(q);\n        return 0;", "        return 0;")),
+    "a holder that leaves, and has the token still": ("serial",
+        ("xholder.c", "return xhead_leave(&q->head) ? TOKEN_GONE : TOKEN_KEPT;\n}\n\nstatic Outcome drain_serial",
+         "(void)xhead_leave(&q->head); return TOKEN_GONE;\n}\n\nstatic Outcome drain_serial")),
+    "a member that leaves the token of its group behind": ("group",
+        ("xholder.c", "bool token = q->token_held;", "bool token = false;")),
+    "a last member that does not look for the end": ("group",
+        ("xholder.c", "if (!token && active == 0 && xhead_is_closed(&q->head))", "if (false)")),
+    "a member that claims without the lock": ("group",
+        ("xholder.c", "        if (b->parallel)\n                pthread_mutex_lock(&b->queue->group_lock);", ""),
+        ("xholder.c", "        if (b->parallel)\n                pthread_mutex_unlock(&b->queue->group_lock);", "")),
+    "a holder that ends a queue with members": ("group",
+        ("xholder.c", "return out == TOKEN_KEPT && alone ? settle(q)", "return out == TOKEN_KEPT || alone ? settle(q)"),
+        ("xholder.c", "        else if (active > 0 && xhead_is_closed(&q->head))\n                q->token_held = true;", "")),
+    "room that is made and not used": ("resize",
+        ("xqueue.c", "        pthread_mutex_unlock(&q->group_lock);\n        if (token)\n                xqueue_schedule(q);",
+         "        pthread_mutex_unlock(&q->group_lock);")),
+    "a resume that does not schedule the queue": ("gate",
+        ("xqueue.c", "int r = xhead_resume(&q->head, &token) ? 0 : -EALREADY;\n        if (token)",
+         "int r = xhead_resume(&q->head, &token) ? 0 : -EALREADY;\n        if (false)")),
+    "a cancel that does not schedule the queue": ("withdraw",
+        ("xqueue.c", "if (xhead_canceled(&q->head, xcharge(units)))", "if (xhead_canceled(&q->head, xcharge(units)) && false)")),
+    "a canceled task that is not released": ("withdraw",
+        ("xholder.c", "        if (to_release)\n                xqueue_release(q, t);", "")),
+    "a reserve that joins and takes the token along": ("helped",
+        ("xholder.c", "return x->has_joined ? stays : out != TOKEN_GONE;", "return !x->has_joined && out != TOKEN_GONE;")),
+    "a reserve that leaves the token of the group behind": ("helped",
+        ("xholder.c", "if (out != TOKEN_GONE)\n                workers_put(", "if (false)\n                workers_put(")),
 }
 
 
-def build(root, cxx, folder, edits, *options):
-    """Compiles the models against the engine with these edits. Returns the program."""
-    shutil.copytree(root / "daemon/engine", folder / "daemon/engine")
+def program_of(model):
+    return next(name for name, models in PROGRAMS.items() if model in models)
+
+
+def build(root, cxx, folder, name, edits, *options):
+    """Compiles that program of models against the engine with these edits. Returns its path."""
+    for part in ("engine", "base"):
+        shutil.copytree(root / "daemon" / part, folder / "daemon" / part)
     shutil.copytree(root / "tests/model", folder / "model")
-    for name, old, new in edits:
-        path = folder / ("model" if name.startswith("relacy") else "daemon/engine") / name
+    for file, old, new in edits:
+        path = folder / ("model" if file.startswith("relacy") else "daemon/engine") / file
         text = path.read_text()
         if text.count(old) == 0:
-            raise ValueError(f"{name} has no such text any more: {old}")
+            raise ValueError(f"{file} has no such text any more: {old}")
         path.write_text(text.replace(old, new))
-    program = folder / "relacy-models"
-    subprocess.run([cxx, "-std=c++17", "-O0", "-w", *options, f"-I{folder}/model", f"-I{folder}/daemon",
-                    str(folder / "model/relacy-models.cc"), "-o", str(program)], check=True, capture_output=True, text=True)
+    program = folder / name
+    subprocess.run([cxx, "-std=c++17", "-O0", "-w", "-fpermissive", *options, f"-I{folder}/model", f"-I{folder}/daemon",
+                    str(folder / "model" / (name + ".cc")), "-o", str(program)], check=True, capture_output=True, text=True)
     return program
 
 
-def survives(program, model):
-    """Relacy reports a fault and exits with 1; a mutant may as well crash or never end."""
+def survives(program, model, seconds=None):
+    """Relacy reports a fault and exits with 1; a mutant, which gets so long, may as well crash or never end."""
     try:
         status = subprocess.run([program, model, str(ITERATIONS)], capture_output=True,
-                                timeout=30 * (30 if os.environ.get("EQD_LONG") else 1)).returncode
+                                timeout=seconds).returncode
     except subprocess.TimeoutExpired:
         return False
     if status == USAGE:
-        raise ValueError(f"relacy-models has no model {model}")
+        raise ValueError(f"{program.name} has no model {model}")
     return status == 0
 
 
@@ -138,24 +178,24 @@ def try_mutant(root, cxx, row):
     what, (model, *edits) = row
     with tempfile.TemporaryDirectory() as folder:
         try:
-            program = build(root, cxx, Path(folder), edits, f"-DRELACY_ONLY={model.capitalize()}")
-            return what, model, not survives(program, "only")
+            program = build(root, cxx, Path(folder), program_of(model), edits, f"-DRELACY_ONLY={model.capitalize()}")
+            return what, model, not survives(program, "only", 30 * (30 if os.environ.get("EQD_LONG") else 1))
         except (ValueError, subprocess.CalledProcessError) as e:
             return f"{what}: {getattr(e, 'stderr', e)}", model, False
 
 
 def main():
-    root, cxx = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "g++"
+    root, name, cxx = Path(sys.argv[1]), sys.argv[2], sys.argv[3] if len(sys.argv) > 3 else "g++"
     if not shutil.which(cxx) or not Path("/usr/include/relacy/relacy.hpp").exists():
         print("1..0 # SKIP needs g++ and relacy-dev")
         return 0
-    results = []
+    results, mutants = [], [row for row in MUTANTS.items() if program_of(row[1][0]) == name]
     with tempfile.TemporaryDirectory() as folder:
-        program = build(root, cxx, Path(folder), [])
-        for model in MODELS:
+        program = build(root, cxx, Path(folder), name, [])
+        for model in PROGRAMS[name]:
             results.append((f"model {model} holds", survives(program, model)))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for what, model, caught in pool.map(lambda row: try_mutant(root, cxx, row), MUTANTS.items()):
+        for what, model, caught in pool.map(lambda row: try_mutant(root, cxx, row), mutants):
             results.append((f"model {model} catches {what}", caught))
     print(f"1..{len(results)}")
     for n, (claim, good) in enumerate(results, 1):

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -66,6 +68,20 @@ static void wait_for_fifo(const eq_plugin_task *t) {
         if (fd < 0 || read(fd, &c, 1) != 1)
                 abort();
         (void)close(fd);
+}
+
+/* The result says the stack in KiB, the nice level and the name of the thread that it is on. */
+static void describe_thread(const eq_plugin_api *api, const eq_plugin_task *t) {
+        pthread_attr_t attr;
+        size_t stack_bytes;
+        char name[16], text[64];
+        if (pthread_getattr_np(pthread_self(), &attr) != 0 || pthread_attr_getstacksize(&attr, &stack_bytes) != 0 ||
+            pthread_getname_np(pthread_self(), name, sizeof(name)) != 0)
+                abort();
+        (void)pthread_attr_destroy(&attr);
+        int n = snprintf(text, sizeof(text), "%zu %d %s", stack_bytes / 1024,
+                         getpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid)), name);
+        (void)api->ok(t, text, (size_t)n);
 }
 
 static bool is(const eq_plugin_task *t, const char *word) {
@@ -154,7 +170,9 @@ static void do_one(Trial *p, eq_plugin_batch *b, const eq_plugin_task *t) {
                 memcpy(next, t->payload, n);
                 if (next[n - 1]-- > 0)
                         (void)api->submit(t, next + 5, next, n);
-        } else if (is(t, "burn"))
+        } else if (is(t, "thread"))
+                describe_thread(api, t);
+        else if (is(t, "burn"))
                 burn();
         else if (is(t, "nap"))
                 (void)poll(NULL, 0, 3);

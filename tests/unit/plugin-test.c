@@ -4,9 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "base/fault.h"
 #include "executor/pluginrun.h"
@@ -34,6 +38,7 @@ typedef struct Bench {
         size_t n_ended;
         char ends[65536]; /* "1DONE:result 2FAILED:error" */
         bool retries;
+        ATOMIC(uint64_t) mark; /* SEQ of the task that began last */
         TaskFate fate;
         size_t n_started, n_opened, n_queue_ended, n_left;
         char error[256]; /* of the last opening */
@@ -52,7 +57,9 @@ static void note_end(Bench *b, const Task *t, eq_state state, const TaskResult *
 }
 
 static void on_started(void *host, Task *t) {
-        ((Bench *)host)->n_started++;
+        Bench *b = host;
+        b->n_started++;
+        ck_assert_int_eq(plugin_executor_mark_slot(t), (int)t->seq); /* as the manager asks for it */
 }
 
 static TaskFate on_ended(void *host, Task *t, const TaskResult *result) {
@@ -81,7 +88,14 @@ static const EngineHooks engine_hooks = {
 
 static int on_prepare(void *host, Task *t, PluginOrder *ret) {
         Bench *b = host;
-        *ret = (PluginOrder) { .payload = eq_str(b->payloads[t->seq]), .uid = 7, .retries = b->retries };
+        *ret = (PluginOrder) {
+                .payload = eq_str(b->payloads[t->seq]),
+                .uid = 7,
+                .retries = b->retries,
+                .mark = &b->mark,
+                .mark_value = t->seq,
+                .mark_slot = (int)t->seq,
+        };
         return 0;
 }
 
@@ -109,6 +123,25 @@ static void on_left(void *host, Pool *p) {
 static const PluginHooks plugin_hooks = {
         .prepare = on_prepare, .submit = on_submit, .opened = on_opened, .ended = on_queue_ended, .left = on_left
 };
+
+/* ---- a worker that is stopped between taking a task and beginning it ---- */
+
+static ATOMIC(bool) to_stop; /* the next one */
+static sem_t has_stopped, go_on;
+
+void preempt_here(void) {
+        if (!workers_is_self(NULL) || !load_relaxed(&to_stop) || !exchange_seq_cst(&to_stop, false))
+                return;
+        sem_post(&has_stopped);
+        while (sem_wait(&go_on) != 0)
+                ;
+}
+
+static void stop_next_worker(void) {
+        sem_init(&has_stopped, 0, 0);
+        sem_init(&go_on, 0, 0);
+        store_relaxed(&to_stop, true);
+}
 
 /* ---- the bench ---- */
 
@@ -628,6 +661,88 @@ TEST(a_queue_that_moves_is_opened_on_the_threads_of_its_new_pool) {
         ck_assert_uint_ge(WATCH_GET(b->other->watch->threads.n), 1);
 }
 
+/* A thread is the queue's alone, but it is one like those of its pool, of which none is made for it. */
+TEST(E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool) {
+        _cleanup_(bench_freep) Bench *b = bench_new("trial-plain", NULL, 1);
+        WorkersParams params = WORKERS_PARAMS_DEFAULT;
+        PluginSetup s = setup(b);
+        unsigned stack_kb;
+        int nice, at = 0;
+        params.stack_bytes = 1024 * 1024;
+        params.nice = getpriority(PRIO_PROCESS, 0) < 15 ? getpriority(PRIO_PROCESS, 0) + 3 : 19;
+        plugin_pool_set(b->pool, &params);
+        s.calls.dedicated = true;
+        ck_assert_int_eq(plugin_executor_add_queue(b->x, b->queue, &s), 0);
+        submit(b, "thread");
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_int_eq(sscanf(b->ends, "1DONE:%u %d eqw/queue:1%n", &stack_kb, &nice, &at), 2);
+        ck_assert_msg(b->ends[at] == '\0' && at > 0, "%s", b->ends);
+        ck_assert_uint_ge(stack_kb, 1024);
+        ck_assert_uint_lt(stack_kb, 2048);
+        ck_assert_int_eq(nice, params.nice);
+        ck_assert_ptr_null(((PluginPool *)b->pool->executor_data)->workers);
+
+        s.calls.dedicated = false; /* and now they are made */
+        ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
+        submit(b, "x");
+        UNTIL(b, b->n_ended == 2);
+        ck_assert_uint_ge(plugin_pool_stats(b->pool).n_workers, 1);
+}
+
+/* The loop does not wait for the CPU time of a thread: it may have a low priority, and others be busy. */
+TEST(a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task) {
+        uint64_t begun, seen;
+        BENCH("trial", NULL, 1);
+        stop_next_worker();
+        Task *t = submit(b, "x");
+        while (sem_wait(&has_stopped) != 0)
+                ;
+        queue_pause(b->queue);
+        ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+        ck_assert_uint_eq(b->n_started, 1);
+        ck_assert(!plugin_executor_times(t, &begun, &seen));
+        ck_assert_uint_eq(load_relaxed(&b->mark), 0);
+        sem_post(&go_on);
+        UNTIL(b, b->n_ended == 1);
+        ck_assert_uint_eq(load_relaxed(&b->mark), 1);
+}
+
+/* Lets the worker go on as soon as the thread whose state is in that file sleeps. */
+static void *go_on_when_it_sleeps(void *stat) {
+        char text[256], *end;
+        do {
+                FILE *f = fopen(stat, "re");
+                ck_assert(f && fgets(text, sizeof(text), f));
+                (void)fclose(f);
+                end = strrchr(text, ')');
+        } while (!end || end[2] != 'S');
+        sem_post(&go_on);
+        return NULL;
+}
+
+TEST(who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark) {
+        char stat[64];
+        pthread_t thread;
+        BENCH("trial", NULL, 1);
+        snprintf(stat, sizeof(stat), "/proc/self/task/%d/stat", (int)syscall(SYS_gettid));
+        for (unsigned i = 1; i <= 20; i++) {
+                stop_next_worker();
+                Task *t = submit(b, "x");
+                while (sem_wait(&has_stopped) != 0)
+                        ;
+                queue_look(b->queue);
+                ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
+                queue_recall(b->queue);
+                ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+                ck_assert_int_eq(pthread_create(&thread, NULL, go_on_when_it_sleeps, stat), 0);
+                plugin_executor_await_begin(b->x, t);
+                ck_assert_uint_eq(load_relaxed(&b->mark), i);
+                plugin_executor_await_begin(b->x, t); /* it has */
+                ck_assert_int_eq(pthread_join(thread, NULL), 0);
+                UNTIL(b, b->n_ended == i);
+        }
+}
+
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
           test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
@@ -645,4 +760,7 @@ RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,
           test_what_a_task_submits_is_told_before_its_end, test_a_queue_is_removed_while_its_plugin_is_being_opened,
           test_memory_that_fails_once_loses_no_task, test_without_memory_descriptor_or_thread_a_queue_is_refused,
-          test_a_refused_worker_is_the_reason_until_there_is_one)
+          test_a_refused_worker_is_the_reason_until_there_is_one,
+          test_E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool,
+          test_a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task,
+          test_who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark)
