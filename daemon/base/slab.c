@@ -38,6 +38,7 @@ enum {
         UNIT_OBJECTS_MIN = 8,  /* below this a unit has several pages */
         TRIM_STEP_CHAINS = 16, /* moved per hold of the lock */
         WORTH_TRIMMING = 64,   /* chains in the depot */
+        RUN_MAX = 32,          /* units that get memory in one system call */
         UNITS_MAX = SLAB_EXTENT_BYTES / PAGE,
 };
 
@@ -71,6 +72,7 @@ typedef struct Store {
         SlabUnit *returned;  /* hold no object and no memory */
         SlabExtent *extents; /* the first one may have units that were never used */
         size_t n_returned;
+        size_t run; /* so many units get memory the next time: the double each time, so that small slabs stay small */
 } Store;
 
 _Thread_local SlabCache slab_caches[SLABS_MAX];
@@ -183,13 +185,39 @@ static size_t take_partial(Store *s, SlabObject **ret) {
         return n;
 }
 
+/* Gives memory to n units without any. The first is taken, the others are partial ones. A fault for each page would be what the slowest
+ * thousandth of all allocations waits for, beside the lock that it holds. */
+static size_t carve_run(Store *s, SlabExtent *e, size_t first, size_t n, SlabObject **ret) {
+        if (n > 1) /* refused by an older kernel: then there is a fault for each page */
+                (void)madvise(unit_address(s, e, first), n * s->unit_bytes, MADV_POPULATE_WRITE);
+        for (size_t i = first + n; i-- > first + 1;) {
+                SlabUnit *u = &e->units[i];
+                u->n_free = (uint32_t)unit_carve(s, unit_address(s, e, i), &u->free);
+                u->next = s->partial;
+                s->partial = u;
+        }
+        s->run = MIN(2 * n, (size_t)RUN_MAX);
+        return unit_carve(s, unit_address(s, e, first), ret);
+}
+
+/* Neighbours follow each other in falling order, as sort_units() has left them. */
 static size_t take_returned(Store *s, SlabObject **ret) {
         SlabUnit *u = s->returned;
+        size_t n = 1;
+        for (u->is_returned = false; n < s->run && u->next == u - 1; n++) {
+                u = u->next;
+                u->is_returned = false;
+        }
         s->returned = u->next;
-        s->n_returned--;
-        u->is_returned = false;
+        s->n_returned -= n;
         SlabExtent *e = extent_of(u);
-        return unit_carve(s, unit_address(s, e, (size_t)(u - e->units)), ret);
+        return carve_run(s, e, (size_t)(u - e->units), n, ret);
+}
+
+static size_t take_new(Store *s, SlabExtent *e, SlabObject **ret) {
+        size_t first = e->n_carved, n = MIN(s->run, (size_t)s->n_units - first);
+        e->n_carved += (unsigned)n;
+        return carve_run(s, e, first, n, ret);
 }
 
 /* The lock is held. 0: out of memory. */
@@ -210,7 +238,7 @@ static size_t take_some(Store *s, SlabObject **ret) {
                         return 0;
                 add_extent(s, e);
         }
-        return extent_carve(s, s->extents, ret);
+        return take_new(s, s->extents, ret);
 }
 
 /* The lock is somebody else's. */
@@ -329,10 +357,15 @@ static SlabObject *cut_chain(SlabCache *c) {
 
 /* A chain is full once more, or this is the first object. The chain becomes a spare one, and older ones go to the depot, if it is not
  * locked. What has to stay is put aside chain by chain, as nobody wants to walk along it later. */
-void slab_free_chain(Slab *slab) {
+void slab_free_slowly(Slab *slab, void *p) {
         Store *s = (Store *)slab;
         SlabCache *c = cache_of(s);
-        if (c->n < SLAB_CHAIN)
+        SlabObject *o = p;
+        set_next(o, c->list);
+        set_next_chain(o, c->freed[c->n % SLAB_FAR]);
+        c->freed[c->n % SLAB_FAR] = o;
+        c->list = o;
+        if (++c->n % SLAB_CHAIN != 0)
                 return;
         SlabObject *chain = cut_chain(c);
         set_next_chain(chain, c->spare);
@@ -449,6 +482,7 @@ size_t slab_trim(Slab *slab) {
                 return_extent(s, e);
         sort_units(s);
         size_t n = s->n_returned - n_before;
+        s->run = 1;
         pthread_mutex_unlock(&s->lock);
         return n * s->unit_bytes;
 }
@@ -507,6 +541,7 @@ int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
         s->unit_objects = (unsigned)(s->unit_bytes / s->object_size);
         s->n_units = (unsigned)((SLAB_EXTENT_BYTES - PAGE) / s->unit_bytes);
         s->keep = keep;
+        s->run = 1;
         pthread_mutex_init(&s->lock, NULL);
         int r = take_index(s);
         if (r < 0) {

@@ -58,8 +58,8 @@ int slab_new(size_t object_size, size_t align, bool keep, Slab **ret);
 /* All objects are free, and no other thread is in a call. Unmaps everything. NULL-safe; returns NULL. */
 Slab *slab_destroy(Slab *s);
 
-void *slab_alloc_slowly(Slab *s); /* for the two below */
-void slab_free_chain(Slab *s);
+void *slab_alloc_slowly(Slab *s); /* for those below */
+void slab_free_slowly(Slab *s, void *p);
 
 /* Any thread, never waits. NULL: out of memory. The bytes are what the last owner left, or zeros. */
 static inline void *slab_alloc(Slab *s) {
@@ -73,19 +73,26 @@ static inline void *slab_alloc(Slab *s) {
         return o;
 }
 
-/* Any thread, never waits, never fails. */
-static inline void slab_free(Slab *s, void *p) {
+/* True: done. False: it takes longer, see slab_free(). */
+static inline bool slab_free_quickly(Slab *s, void *p) {
         SlabCache *c = &slab_caches[s->index];
         SlabObject *o = (SlabObject *)p;
-        if (__builtin_expect(c->serial != s->serial, 0))
-                slab_free_chain(s); /* makes the cache this slab's */
+        size_t n = c->n;
+        if (__builtin_expect(c->serial != s->serial || (n + 1) % SLAB_CHAIN == 0, 0))
+                return false;
         __atomic_store_n(&o->next, c->list, __ATOMIC_RELAXED);
-        SlabObject **f = &c->freed[c->n % SLAB_FAR];
+        SlabObject **f = &c->freed[n % SLAB_FAR];
         __atomic_store_n(&o->far, *f, __ATOMIC_RELAXED);
         *f = o;
         c->list = o;
-        if (__builtin_expect(++c->n % SLAB_CHAIN == 0, 0))
-                slab_free_chain(s);
+        c->n = n + 1;
+        return true;
+}
+
+/* Any thread, never waits, never fails. */
+static inline void slab_free(Slab *s, void *p) {
+        if (!slab_free_quickly(s, p))
+                slab_free_slowly(s, p);
 }
 
 /* Gives pages without objects back to the system, and the calling thread's own free objects to the store. Any thread;

@@ -24,6 +24,7 @@
 #else
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #define ATOMIC(T) _Atomic(T)
 
@@ -53,7 +54,9 @@
         atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_seq_cst, memory_order_seq_cst)
 
 #define light_fence() atomic_signal_fence(memory_order_seq_cst)
-void heavy_fence(void);  /* submitter.c's */
+/* fence.c's. Without it, the heavy fence does nothing. Any thread */
+bool heavy_fence_works(void);
+void heavy_fence(void);
 
 #ifdef EQD_PREEMPT
 void preempt_here(void); /* the stress test's */

@@ -40,7 +40,7 @@ InboxState inbox_collect(Inbox *in, Collected *c, InboxNode *leave) {
         if (!c->walk) {
                 if (!inbox_is_node(load_relaxed(&in->head)))
                         return INBOX_NONE;
-                c->walk = exchange_acquire(&in->head, leave);
+                c->walk = exchange_acq_rel(&in->head, leave);
         }
         if (!walk_on(c))
                 return INBOX_STUCK;

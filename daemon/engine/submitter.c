@@ -4,11 +4,8 @@
 
 #include "engine/submitter.h"
 
-#include <linux/membarrier.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "base/fault.h"
 #include "base/util.h"
@@ -21,30 +18,21 @@ typedef struct Submitter {
 } Submitter;
 
 static ATOMIC(Submitter *) all;
-static _Thread_local Submitter *self;
+_Thread_local Pushed *submitter_places;
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key; /* its destructor makes the table of a thread another one's */
-static bool has_key, has_lots;
-
-void heavy_fence(void) {
-        (void)syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0); /* registered, so it does not fail */
-}
+static bool has_key;
 
 /* Its lots stay where they are: they can be called in, and go when the next owner needs the place. */
 static void thread_end(void *arg) {
         Submitter *s = arg;
-        self = NULL;
+        submitter_places = NULL;
         store_release(&s->taken, 0);
 }
 
 static void set_up(void) {
         has_key = pthread_key_create(&key, thread_end) == 0;
-        has_lots = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
-}
-
-bool submitter_has_lots(void) {
-        return has_lots;
 }
 
 static Submitter *take_old(void) {
@@ -70,19 +58,14 @@ static Submitter *make(void) {
         return s;
 }
 
-static __attribute__((noinline)) Submitter *find(void) {
+Pushed *submitter_make_places(void) {
         pthread_once(&once, set_up);
         Submitter *s = take_old();
         if (!s)
                 s = make();
         if (s && has_key)
                 (void)pthread_setspecific(key, s); /* else no other thread ever gets this table */
-        return self = s;
-}
-
-Pushed *submitter_place(size_t number) {
-        Submitter *s = self ? self : find();
-        return s ? &s->places[number % SUBMITTER_PLACES] : NULL;
+        return submitter_places = s ? s->places : NULL;
 }
 
 /* A lot that this thread has asked for, and not another one, who may have had no fence yet. */
@@ -91,13 +74,13 @@ typedef struct Asked {
         uint64_t state;
 } Asked;
 
-uint64_t submitter_call_in(size_t number, XHead *h) {
+uint64_t submitter_call_in(uint64_t id, XHead *h) {
         uint64_t sum = 0, left;
         for (Submitter *s = load_seq_cst(&all); s;) {
                 Asked asked[32];
                 size_t n = 0;
                 for (; s && n < ELEMENTSOF(asked); s = s->next) {
-                        asked[n].lot = &s->places[number % SUBMITTER_PLACES].lot;
+                        asked[n].lot = &s->places[id % SUBMITTER_PLACES].lot;
                         n += xlot_ask(asked[n].lot, h, &asked[n].state);
                 }
                 if (n > 0)
@@ -109,10 +92,10 @@ uint64_t submitter_call_in(size_t number, XHead *h) {
         return sum;
 }
 
-uint64_t submitter_count(size_t number, XHead *h) {
+uint64_t submitter_count(uint64_t id, XHead *h) {
         uint64_t sum = 0;
         for (Submitter *s = load_acquire(&all); s; s = s->next) {
-                XLot *l = &s->places[number % SUBMITTER_PLACES].lot;
+                XLot *l = &s->places[id % SUBMITTER_PLACES].lot;
                 uint64_t left = load_relaxed(&l->left);
                 if (xlot_state(load_acquire(&l->state)) != XLOT_NONE && load_relaxed(&l->head) == h)
                         sum += left;

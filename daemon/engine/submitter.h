@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What is kept for each thread that submits: what it has pushed lately, so that who collects knows what to fetch, and the lots that
- * it has of queues. A table with one place for each queue; a thread that goes round more queues than fit has no use of it. */
+/* What is kept for each thread that submits: where the queue of an id is, what the thread has pushed there lately, so that who
+ * collects knows what to fetch, and the lots that it has of queues. A table with one place for each queue; a thread that goes round
+ * more queues than fit has no use of it.
+ *
+ * That a queue was found here says as much as that the registry has it: it was there at some time, and the memory is still that
+ * of a queue (xhead.h). */
 
 #include <stdalign.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/xlot.h"
@@ -15,21 +18,27 @@ enum { SUBMITTER_PLACES = 64 };
 
 typedef struct Pushed {
         alignas(64) XLot lot;
-        const XHead *head; /* whose place it is. The thread's own, as those below */
-        unsigned n;        /* pushes */
-        unsigned n_alone;  /* so many are made without a lot, as there was no room for one */
+        uint64_t id, serial; /* of the queue whose place it is, and of its XQueues. The thread's own, as those below */
+        XQueue *queue;
+        unsigned n;       /* pushes */
+        unsigned n_alone; /* so many are made without a lot, as there was no room for one */
         InboxNode *nodes[INBOX_FAR];
 } Pushed;
 
-/* The calling thread's place for a queue of that number, whoever has it now; NULL: no memory. Any thread, wait-free but for the
- * first time. */
-Pushed *submitter_place(size_t number);
+extern _Thread_local Pushed *submitter_places; /* SUBMITTER_PLACES; NULL: not made yet */
+Pushed *submitter_make_places(void);           /* NULL: no memory */
 
-/* Are there lots at all? Not if the system has no membarrier(). */
-bool submitter_has_lots(void);
+/* The calling thread's place for a queue of that id, whoever has it now; NULL: no memory. Any thread, wait-free but for the
+ * first time. */
+static inline Pushed *submitter_place(uint64_t id) {
+        Pushed *places = submitter_places;
+        if (__builtin_expect(!places, 0) && !(places = submitter_make_places()))
+                return NULL;
+        return &places[id % SUBMITTER_PLACES];
+}
 
 /* Asks all threads for their lots of h. Returns what the caller has to give back to it; the rest is given back by its owners before
  * they leave submit. Any thread; wait-free, in time with the number of threads that submit; a system call if there are lots. */
-uint64_t submitter_call_in(size_t number, XHead *h);
+uint64_t submitter_call_in(uint64_t id, XHead *h);
 /* What there is in lots of h at this moment. */
-uint64_t submitter_count(size_t number, XHead *h);
+uint64_t submitter_count(uint64_t id, XHead *h);

@@ -40,7 +40,7 @@
 
 #include <stdint.h>
 
-#include "engine/inbox.h"
+#include "engine/xbias.h"
 
 enum {
         XCHARGE_TASK_BITS = 28,
@@ -77,6 +77,7 @@ typedef struct XHead {
         ATOMIC(uint64_t) gate; /* depth of pauses, PARKED */
         ATOMIC(uint64_t) done;
         ATOMIC(uint64_t) passed; /* of those in `canceled`: out of the lanes, memory free */
+        XBias bias;
 
         /* Written by others, not often. */
         __attribute__((aligned(64))) ATOMIC(uint64_t) canceled;
@@ -131,6 +132,11 @@ static inline bool xhead_leave(XHead *h) {
         if (!inbox_has_new(&h->urgent) && !xhead_is_over(h))
                 return true;
         return !xhead_kick(h);
+}
+
+/* Whoever pushes, stops or pauses has to say so to the holder. */
+static inline bool xhead_is_lingering(XHead *h) {
+        return (load_seq_cst(&h->life) & XHEAD_LINGER) != 0;
 }
 
 /* ---- submit ---- */

@@ -111,6 +111,40 @@ static bool urgent_is_there(XQueue *q) {
         return q->urgent.first || q->urgent.walk || inbox_is_node(load_relaxed(&q->head.urgent.head));
 }
 
+/* ---- bias of claims (xbias.h) ---- */
+
+void xholder_begin_bias(XQueue *q) {
+        bool good = load_relaxed(&q->max_active) == 1 && heavy_fence_works();
+        q->bias_era = q->bias_begun = good ? xbias_begin(&q->head.bias) : XBIAS_NO_ERA;
+        q->calm_canceled = load_relaxed(&q->head.canceled);
+        q->calm_before = 0;
+}
+
+/* Nothing is left of what was collected from the normal lane, and there is something to collect. */
+static __attribute__((noinline)) void reconsider_bias(XQueue *q) {
+        uint64_t state = load_relaxed(&q->head.bias.state), canceled = load_relaxed(&q->head.canceled);
+        uint64_t n_executed = load_relaxed(&q->n_executed);
+        if (state == q->bias_begun) {
+                q->bias_era = state;
+                return;
+        }
+        if (q->bias_begun != XBIAS_NO_ERA || canceled != q->calm_canceled) {
+                q->bias_era = q->bias_begun = XBIAS_NO_ERA;
+                q->calm_canceled = canceled;
+                q->calm_before = n_executed;
+        } else if (n_executed - q->calm_before >= XBIAS_CALM && xbias_state(state) == XBIAS_OFF &&
+                   load_relaxed(&q->max_active) == 1 && heavy_fence_works())
+                q->bias_begun = xbias_begin(&q->head.bias);
+}
+
+/* Adds to what is collected from the normal lane, of which nothing is left. */
+static InboxState collect_normal(XQueue *q) {
+        if (!q->normal.walk && load_relaxed(&q->head.bias.state) != q->bias_era &&
+            inbox_is_node(load_relaxed(&q->head.normal.head)))
+                reconsider_bias(q);
+        return inbox_collect(&q->head.normal, &q->normal, INBOX_TAKEN);
+}
+
 /* Takes the next task that was not canceled and makes it run. */
 static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
         for (;;) {
@@ -120,7 +154,7 @@ static InboxState claim(XQueue *q, XTask **ret, Collected **ret_origin) {
                 Collected *origin = q->urgent.first ? &q->urgent : &q->normal;
                 XTask *t = (XTask *)collected_pop(origin);
                 if (!t) {
-                        InboxState s = inbox_collect(&q->head.normal, &q->normal, INBOX_TAKEN);
+                        InboxState s = collect_normal(q);
                         if (s != INBOX_SOME)
                                 return s;
                         continue;
@@ -143,8 +177,8 @@ static bool linger_goal_is_reached(XQueue *q) {
         return (int32_t)(n_more << (32 - XCHARGE_TASK_BITS)) >= 0;
 }
 
-void xholder_call(XQueue *q, bool whatever) {
-        if ((load_seq_cst(&q->head.life) & XHEAD_LINGER) == 0 || (!whatever && !linger_goal_is_reached(q)))
+void xholder_call_lingering(XQueue *q, bool whatever) {
+        if (!whatever && !linger_goal_is_reached(q))
                 return;
         (void)fetch_add_seq_cst(&q->lingered, 1);
         futex_wake(&q->lingered, INT_MAX);
@@ -245,27 +279,39 @@ static __attribute__((noinline)) XTask *take_slowly(XBatch *b) {
         return t;
 }
 
-/* The short way: a serial queue, nothing to look at but the next task of the normal lane. */
+static __attribute__((noinline)) XTask *pass_and_take(XBatch *b, XTask *t, bool to_release) {
+        pass(b->queue, t, xtask_charge(t), to_release);
+        return take_slowly(b);
+}
+
+static __attribute__((noinline)) XTask *release_before(XQueue *q, XTask *finished, XTask *t) {
+        xqueue_release(q, finished);
+        return t;
+}
+
+/* The short way: a serial queue, nothing to look at but the next task of the normal lane. Calls nothing that it comes back from, and so
+ * has no registers to save. */
 XTask *xbatch_next(XBatch *b) {
         XQueue *q = b->queue;
-        if (b->n_quick == 0 || !b->task)
+        XTask *finished = b->task;
+        bool to_release;
+        if (b->n_quick == 0 || !finished)
                 return take_slowly(b);
-        finish(b);
-        XTask *t = (XTask *)q->normal.first;
+        XTask *t = (XTask *)q->normal.first; /* a parallel queue, which has a lock for that, is never quick */
         if (!t || urgent_is_there(q) || xhead_is_paused(&q->head))
                 return take_slowly(b);
         (void)collected_pop(&q->normal);
         inbox_prefetch(&t->node);
-        uint64_t charge = xtask_charge(t);
-        bool to_release;
-        if (!xtask_claim(t, &to_release)) {
-                pass(q, t, charge, to_release);
-                return take_slowly(b);
-        }
+        if (!xbias_claim(&q->head.bias, q->bias_era, t) && !xtask_claim(t, &to_release))
+                return pass_and_take(b, t, to_release);
         b->task = t;
         b->n++;
         b->n_quick--;
-        return t;
+        b->done += xtask_charge(finished);
+        xtask_finish(finished);
+        if (!q->ops->release && slab_free_quickly(q->slab, finished))
+                return t;
+        return release_before(q, finished, t);
 }
 
 bool xbatch_is_stopped(const XBatch *b) {

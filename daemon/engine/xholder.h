@@ -32,6 +32,9 @@ struct XQueue {
         ATOMIC(uint64_t) n_executed;
         unsigned n_stuck;
         Collected normal, urgent;
+        uint64_t bias_era;   /* in which a task of the normal lane may be claimed without a locked instruction */
+        uint64_t bias_begun; /* it is this one with the next collect; or both are XBIAS_NO_ERA */
+        uint64_t calm_canceled, calm_before; /* XHead::canceled, and n_executed when it became that */
 
         ATOMIC(uint32_t) max_active;
         ATOMIC(uint32_t) active; /* members; written under group_lock */
@@ -78,10 +81,16 @@ void xqueue_retire(XQueues *xs, XOwn *own);
 /* ---- xholder.c ---- */
 
 void xholder_run_on_worker(Runnable *r);
+/* Of a new queue. */
+void xholder_begin_bias(XQueue *q);
 /* Runs q, of which this thread has got the token, here and now, if xholder_may_nest(). */
 void xholder_run_in_place(XQueue *q);
 bool xholder_may_nest(void);
 bool xholder_is_running_here(uint64_t id);
 /* Submitters, stop and pause: a lingering holder should look; whatever: even if the batch is not full. The queue may be another one by
  * now; then a holder looks in vain. */
-void xholder_call(XQueue *q, bool whatever);
+void xholder_call_lingering(XQueue *q, bool whatever);
+static inline void xholder_call(XQueue *q, bool whatever) {
+        if (xhead_is_lingering(&q->head))
+                xholder_call_lingering(q, whatever);
+}

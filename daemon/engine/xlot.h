@@ -47,6 +47,10 @@ static inline XLotState xlot_state(uint64_t state) {
 
 /* ---- the owner ---- */
 
+static inline bool xlot_is_asked(XLot *l) {
+        return xlot_state(load_relaxed(&l->state)) == XLOT_ASKED;
+}
+
 /* Takes a charge on h out of the lot. *ret_asked: somebody wants it back, see xlot_give(). */
 static inline bool xlot_take(XLot *l, XHead *h, uint64_t charge, bool *ret_asked) {
         store_relaxed(&l->busy, 1);
@@ -59,7 +63,7 @@ static inline bool xlot_take(XLot *l, XHead *h, uint64_t charge, bool *ret_asked
                 store_relaxed(&l->left, left - charge);
         store_release(&l->busy, 0);
         light_fence();
-        *ret_asked = xlot_state(load_relaxed(&l->state)) == XLOT_ASKED;
+        *ret_asked = xlot_is_asked(l);
         return good;
 }
 

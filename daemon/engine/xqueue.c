@@ -70,11 +70,9 @@ static void reap(XQueues *xs) {
 /* ---- submit and cancel ---- */
 
 static uint64_t next_ticket(void) {
-        static _Thread_local uint64_t next, end;
-        if (next == end) {
+        static _Thread_local uint64_t next; /* TICKETS: none left */
+        if (next % TICKETS == 0)
                 next = fetch_add_relaxed(&last_ticket, TICKETS);
-                end = next + TICKETS;
-        }
         return ++next;
 }
 
@@ -82,7 +80,10 @@ static bool runs_in_place(const XQueue *q, unsigned flags) {
         return (flags & XSUBMIT_IN_PLACE) != 0 && q->workers && !q->own && workers_is_self(NULL) && xholder_may_nest();
 }
 
-static int refuse(XQueue *q, XHeadVerdict v, bool token) {
+/* p may be NULL. */
+static int refuse(XQueue *q, XHeadVerdict v, bool token, Pushed *p) {
+        if (v == XHEAD_GONE && p)
+                p->id = 0; /* the registry says the same from now on, and does not charge who is there instead */
         if (v == XHEAD_FULL)
                 (void)fetch_add_relaxed(&q->n_refused, 1);
         if (token)
@@ -100,10 +101,6 @@ static void refund(XHead *h, uint64_t charge) {
                 xqueue_schedule(queue_of_head(h));
 }
 
-static size_t number_of(const XQueue *q) {
-        return (uintptr_t)q / sizeof(*q);
-}
-
 static void give_lot(Pushed *p) {
         XHead *h;
         uint64_t left;
@@ -116,7 +113,7 @@ static XHeadVerdict enter_alone(XQueue *q, uint64_t id, uint64_t charge, bool *r
         XHeadVerdict v = xhead_enter(&q->head, id, charge, 0, ret_token);
         if (v != XHEAD_FULL || *ret_token)
                 return v;
-        uint64_t left = submitter_call_in(number_of(q), &q->head);
+        uint64_t left = submitter_call_in(id, &q->head);
         if (left == 0)
                 return v;
         refund(&q->head, left);
@@ -124,7 +121,7 @@ static XHeadVerdict enter_alone(XQueue *q, uint64_t id, uint64_t charge, bool *r
 }
 
 static bool may_have_lots(XQueue *q) {
-        return (load_relaxed(&q->head.flags) & XHEAD_NO_LOTS) == 0 && submitter_has_lots();
+        return (load_relaxed(&q->head.flags) & XHEAD_NO_LOTS) == 0 && heavy_fence_works();
 }
 
 /* The lot is used up. A queue that is not far from full gives no new one. */
@@ -176,43 +173,59 @@ static InboxNode *pushed_by_all(XHead *h, InboxNode *n) {
         return before;
 }
 
-/* Notes n, and gives it the node that was pushed to this queue some pushes ago, or any other one, or none, for inbox_prefetch().
- * Returns the thread's place for this queue, if it has one. */
-static Pushed *note_push(XQueue *q, InboxNode *n) {
-        Pushed *p = submitter_place(number_of(q));
-        if (!p || p->head != &q->head) {
-                __builtin_prefetch(&q->head, 1);
-                __builtin_prefetch(&q->head.life);
-                inbox_set_far(n, pushed_by_all(&q->head, n));
-                if (!p)
-                        return NULL;
-                give_lot(p);
-                p->head = &q->head;
-                p->n = p->n_alone = 0;
+/* The place is another queue's, or there is none. */
+static __attribute__((noinline)) XQueue *find_slowly(XQueues *xs, uint64_t id, InboxNode *n, Pushed *p) {
+        XQueue *q = registry_find(&xs->registry, id);
+        if (!q)
                 return NULL;
-        }
+        __builtin_prefetch(&q->head, 1);
+        __builtin_prefetch(&q->head.life);
+        inbox_set_far(n, pushed_by_all(&q->head, n));
+        if (!p)
+                return q;
+        give_lot(p);
+        p->id = id;
+        p->serial = xs->serial;
+        p->queue = q;
+        p->n = p->n_alone = 0;
+        return q;
+}
+
+/* The thread pushes n to the queue whose place it is. n gets the node that was pushed there some pushes ago, for inbox_prefetch(). */
+static void note(Pushed *p, InboxNode *n) {
         InboxNode **at = &p->nodes[p->n % INBOX_FAR];
         inbox_set_far(n, p->n++ < INBOX_FAR ? NULL : *at);
         *at = n;
-        return p;
 }
 
-int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref) {
-        XQueue *q = registry_find(&xs->registry, id);
+static bool is_place_of(const Pushed *p, const XQueues *xs, uint64_t id) {
+        return p && p->id == id && p->serial == xs->serial;
+}
+
+/* Returns the ticket. */
+static uint64_t begin(XQueue *q, XTask *t, uint32_t units) {
+        uint64_t ticket = next_ticket() << 1 | (load_relaxed(&q->head.flags) & XTASK_TOLD);
+        xtask_begin(t, q, units, ticket);
+        return ticket;
+}
+
+static __attribute__((noinline)) int submit_slowly(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags,
+                                                   XTaskRef *ret_ref) {
+        Pushed *p = submitter_place(id), *place = is_place_of(p, xs, id) ? p : NULL;
+        XQueue *q = place ? place->queue : find_slowly(xs, id, &t->node, p);
         uint32_t units = xcharge_units_of(bytes);
-        uint64_t ticket;
         bool token, urgent = (flags & XSUBMIT_URGENT) != 0;
         if (!q)
                 return -ENOENT;
+        if (place)
+                note(place, &t->node);
         /* All of it before the queue's line is asked for: a locked instruction waits for the stores before it, and meanwhile another
          * submitter would take the line away. */
-        Pushed *place = note_push(q, &t->node);
-        ticket = next_ticket() << 1 | (load_relaxed(&q->head.flags) & XTASK_TOLD);
-        xtask_begin(t, q, units, ticket);
+        uint64_t ticket = begin(q, t, units);
         XHeadVerdict v = enter(q, id, xcharge(units), place, &token);
         if (v != XHEAD_OK) {
                 xtask_finish(t);
-                return refuse(q, v, token);
+                return refuse(q, v, token, place);
         }
         if (ret_ref)
                 *ret_ref = (XTaskRef) { t, ticket };
@@ -226,12 +239,53 @@ int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned f
         return 0;
 }
 
+static __attribute__((noinline)) int refuse_charged(XQueue *q, XHeadVerdict v, uint64_t charge, Pushed *p) {
+        bool token = xhead_refund(&q->head, charge);
+        if (xlot_is_asked(&p->lot))
+                give_lot(p);
+        return refuse(q, v, token, p);
+}
+
+static __attribute__((noinline)) int end_submit(XQueue *q, bool token, Pushed *p) {
+        if (xlot_is_asked(&p->lot))
+                give_lot(p);
+        if (token)
+                xqueue_schedule(q);
+        return 0;
+}
+
+/* The short way: a thread that has a lot of the queue, which hence does not linger. The locked instruction waits for all stores, also for
+ * those of registers, so nothing is called here that comes back. */
+int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref) {
+        Pushed *p = submitter_places ? submitter_place(id) : NULL;
+        uint32_t units = xcharge_units_of(bytes);
+        bool asked;
+        if (flags != 0 || !is_place_of(p, xs, id))
+                return submit_slowly(xs, id, t, bytes, flags, ret_ref);
+        XQueue *q = p->queue;
+        if (!xlot_take(&p->lot, &q->head, xcharge(units), &asked))
+                return submit_slowly(xs, id, t, bytes, flags, ret_ref);
+        XHeadVerdict v = xhead_look(&q->head, id);
+        if (v != XHEAD_OK)
+                return refuse_charged(q, v, xcharge(units), p);
+        note(p, &t->node);
+        uint64_t ticket = begin(q, t, units);
+        if (ret_ref)
+                *ret_ref = (XTaskRef) { t, ticket };
+        bool token = xhead_push(&q->head, &t->node);
+        if (token || asked)
+                return end_submit(q, token, p);
+        return 0;
+}
+
 int xqueue_cancel(XTaskRef ref) {
         XQueue *q;
         uint32_t units;
         if (!ref.task || ref.ticket == 0)
                 return -1;
-        int r = xtask_try_cancel(ref, &q, &units);
+        int r = xtask_look(ref, &q, &units);
+        if (r == 0)
+                r = xbias_try_cancel(&q->head.bias, ref);
         if (r != 0)
                 return r;
         if (xtask_is_told(ref)) {
@@ -253,7 +307,7 @@ int xqueue_stop(XQueues *xs, uint64_t id) {
                 return registry_was_given(&xs->registry, id) ? 0 : -ENOENT;
         if (!xhead_close(&q->head, id, &token))
                 return 0; /* it has ended since */
-        uint64_t left = submitter_call_in(number_of(q), &q->head);
+        uint64_t left = submitter_call_in(id, &q->head);
         if (left != 0)
                 refund(&q->head, left);
         if (token)
@@ -345,7 +399,7 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
         XHead *h = &q->head;
         uint64_t canceled = load_relaxed(&h->canceled);
         uint64_t back = load_acquire(&h->done) + canceled + load_acquire(&h->refunded);
-        uint64_t pending = load_acquire(&h->charged) - back - submitter_count(number_of(q), h);
+        uint64_t pending = load_acquire(&h->charged) - back - submitter_count(id, h);
         if ((int64_t)pending < 0) /* lots came and went meanwhile */
                 pending = 0;
         *ret = (XQueueStats) {
@@ -411,6 +465,7 @@ static void fill(XQueue *q, XQueues *xs, const XQueueOptions *o, const XQueueOps
         store_relaxed(&q->max_active, o->max_active);
         q->token_held = false;
         store_relaxed(&q->n_refused, 0);
+        xholder_begin_bias(q);
 }
 
 int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops, void *meta, uint64_t *ret_id) {
@@ -446,7 +501,10 @@ int xqueues_init(XQueues *xs) {
         xs->retired = NULL;
         xs->slab = NULL;
         registry_init(&xs->registry);
-        return slab_new(sizeof(XQueue), 64, true, &xs->slab);
+        int r = slab_new(sizeof(XQueue), 64, true, &xs->slab);
+        if (r == 0)
+                xs->serial = xs->slab->serial;
+        return r;
 }
 
 void xqueues_deinit(XQueues *xs) {

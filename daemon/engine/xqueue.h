@@ -82,6 +82,7 @@ enum {
 typedef struct XQueues {
         Registry registry;
         Slab *slab;           /* of queues; keeps its memory, of as many queues as there once were at a time */
+        uint64_t serial;      /* unlike that of every other XQueues there ever was */
         pthread_mutex_t lock; /* for `retired` */
         struct XOwn *retired; /* threads of dedicated queues that have ended */
 } XQueues;
@@ -109,7 +110,7 @@ enum {
 int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref);
 
 /* 0: canceled, it will not run. 1: it is running, and goes on. -1: it has run, was canceled, or never was. Other than 0 says no more
- * than that execute() was given it. Any thread, wait-free but for ops->canceled. */
+ * than that execute() was given it. Any thread, wait-free but for ops->canceled; a system call if none was canceled for long. */
 int xqueue_cancel(XTaskRef ref);
 
 /* No more submits; pending tasks run (if it is paused, after it was resumed), then execute() is called with `stopped` and the queue

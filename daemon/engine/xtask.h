@@ -59,7 +59,7 @@ static inline uint64_t xtask_word(uint64_t ticket, XTaskState state) {
 
 /* The submitter, before the push publishes it. */
 static inline void xtask_begin(XTask *t, XQueue *q, uint32_t units, uint64_t ticket) {
-        store_relaxed(&t->queue, q);
+        store_release(&t->queue, q); /* after its last state: see xtask_look() */
         store_relaxed(&t->node.value, units);
         store_release(&t->word, xtask_word(ticket, XTASK_QUEUED));
 }
@@ -68,7 +68,7 @@ static inline void xtask_begin(XTask *t, XQueue *q, uint32_t units, uint64_t tic
  * *ret_release: it is also the holder's to release. */
 static inline bool xtask_claim(XTask *t, bool *ret_release) {
         uint64_t queued = load_relaxed(&t->word) & ~XTASK_STATE_MASK, word = queued | XTASK_QUEUED;
-        if (cas_acquire(&t->word, &word, queued | XTASK_RUNNING))
+        if (cas_acquire(&t->word, &word, queued | XTASK_RUNNING) || word == (queued | XTASK_RUNNING))
                 return true;
         word = queued | XTASK_CANCELING;
         *ret_release = !cas_acq_rel(&t->word, &word, queued | XTASK_ORPHAN);
@@ -89,18 +89,36 @@ static inline bool xtask_is_told(XTaskRef ref) {
         return (ref.ticket & XTASK_TOLD) != 0;
 }
 
-/* Any thread, with any reference, wait-free. 0: canceled, by this call. The task will not run, its charge is the caller's
- * to give back to *ret_queue. If xtask_is_told(), its memory stays until xtask_canceled(). 1: it is running. -1: it has
- * run, or was canceled, or never was. */
-static inline int xtask_try_cancel(XTaskRef ref, XQueue **ret_queue, uint32_t *ret_units) {
-        uint64_t word = load_acquire(&ref.task->word);
-        *ret_queue = load_relaxed(&ref.task->queue);
-        *ret_units = load_relaxed(&ref.task->node.value);
-        XTaskState next = xtask_is_told(ref) ? XTASK_CANCELING : XTASK_CANCELED;
-        while (word == xtask_word(ref.ticket, XTASK_QUEUED))
-                if (cas_acq_rel(&ref.task->word, &word, xtask_word(ref.ticket, next)))
-                        return 0;
+static inline int xtask_verdict(XTaskRef ref, uint64_t word) {
         return word == xtask_word(ref.ticket, XTASK_RUNNING) ? 1 : -1;
+}
+
+/* Any thread, with any reference, wait-free, as those below. 0: it is queued, or was a moment ago, in *ret_queue, and charged with
+ * that. 1: it is running. -1: it has run, or was canceled, or never was. */
+static inline int xtask_look(XTaskRef ref, XQueue **ret_queue, uint32_t *ret_units) {
+        uint64_t queued = xtask_word(ref.ticket, XTASK_QUEUED), word = load_acquire(&ref.task->word);
+        if (word != queued)
+                return xtask_verdict(ref, word);
+        *ret_queue = load_acquire(&ref.task->queue);
+        *ret_units = load_relaxed(&ref.task->node.value);
+        word = load_relaxed(&ref.task->word); /* else they may be those of the next task */
+        return word == queued ? 0 : xtask_verdict(ref, word);
+}
+
+/* 0: canceled, by this call. The task will not run, its charge is the caller's to give back. If xtask_is_told(), its memory stays
+ * until xtask_canceled(). 1, -1: as above. */
+static inline int xtask_try_cancel(XTaskRef ref) {
+        uint64_t word = xtask_word(ref.ticket, XTASK_QUEUED);
+        XTaskState next = xtask_is_told(ref) ? XTASK_CANCELING : XTASK_CANCELED;
+        if (cas_acq_rel(&ref.task->word, &word, xtask_word(ref.ticket, next)))
+                return 0;
+        return xtask_verdict(ref, word);
+}
+
+/* In the holder's stead, who is about to. Verdict as above. */
+static inline int xtask_make_run(XTaskRef ref) {
+        uint64_t word = xtask_word(ref.ticket, XTASK_QUEUED), running = xtask_word(ref.ticket, XTASK_RUNNING);
+        return cas_relaxed(&ref.task->word, &word, running) ? 1 : xtask_verdict(ref, word);
 }
 
 /* The canceler has told whom it had to. True: the memory is its to release, else the holder's. */

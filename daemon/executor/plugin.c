@@ -686,12 +686,14 @@ int plugin_executor_mark_slot(const Task *t) {
  * round. If the heavy one is not to be had, who begins may not see that it is awaited: so this looks now and then. */
 void plugin_executor_await_begin(PluginExecutor *x, const Task *t) {
         const PluginTask *p = plugin_task(t->slot);
+        bool fenced = heavy_fence_works();
         for (;;) {
                 store_relaxed(&x->begin_awaited, 1);
-                heavy_fence();
+                if (fenced)
+                        heavy_fence();
                 if (load_acquire(&p->life.begun_usec) != 0)
                         break;
-                futex_wait(&x->begin_awaited, 1, submitter_has_lots() ? 0 : AWAIT_USEC);
+                futex_wait(&x->begin_awaited, 1, fenced ? 0 : AWAIT_USEC);
         }
         store_relaxed(&x->begin_awaited, 0);
 }

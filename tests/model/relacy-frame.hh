@@ -17,6 +17,7 @@
 #define REGISTRY_CHUNK_BITS 1
 #include "engine/inbox.c"
 #include "engine/slots.h"
+#include "engine/xbias.h"
 #include "engine/xhead.h"
 #include "engine/xlot.h"
 #include "engine/xtask.h"
@@ -34,8 +35,8 @@ static void clear(InboxNode *n) {
 static void clear(XHead *h, uint64_t id, uint64_t max_tasks) {
         store_relaxed(&h->normal.head, INBOX_EMPTY);
         store_relaxed(&h->urgent.head, INBOX_EMPTY);
-        ATOMIC(uint64_t) * words[] = { &h->charged, &h->seen,     &h->life,     &h->gate, &h->done,
-                                       &h->passed,  &h->canceled, &h->refunded, &h->pins };
+        ATOMIC(uint64_t) * words[] = { &h->charged,  &h->seen,     &h->life, &h->gate,       &h->done,     &h->passed,
+                                       &h->canceled, &h->refunded, &h->pins, &h->bias.state, &h->bias.hand };
         for (ATOMIC(uint64_t) * word : words)
                 store_relaxed(word, 0);
         xhead_begin(h, id, max_tasks, max_tasks, 0);

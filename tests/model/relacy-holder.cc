@@ -40,6 +40,7 @@ typedef long atomic_long;
 #include "engine/registry.h"
 #include "engine/submitter.h"
 
+bool heavy_fence_works(void);
 static XQueue *the_queue();
 static void give_memory_back();
 
@@ -50,6 +51,7 @@ static void give_memory_back();
 #define usleep(usec) (rl::yield(1, $), 0)
 #define slab_alloc(s) the_queue()
 #define slab_free(s, p) give_memory_back()
+#define slab_free_quickly(s, p) (give_memory_back(), true)
 #define registry_find(r, id) the_queue()
 #define registry_was_given(r, id) true
 
@@ -157,23 +159,27 @@ void registry_publish(Registry *r, uint64_t id, void *thing) {
 void registry_remove(Registry *r, uint64_t id) {
 }
 
-Pushed *submitter_place(size_t number) {
+Pushed *submitter_places;
+
+Pushed *submitter_make_places(void) {
         return NULL;
 }
 
-bool submitter_has_lots(void) {
-        return false;
+bool heavy_fence_works(void) {
+        return true;
 }
 
-uint64_t submitter_call_in(size_t number, XHead *h) {
+uint64_t submitter_call_in(uint64_t id, XHead *h) {
         return 0;
 }
 
-uint64_t submitter_count(size_t number, XHead *h) {
+uint64_t submitter_count(uint64_t id, XHead *h) {
         return 0;
 }
 
 int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
+        static Slab slab;
+        *ret = &slab;
         return 0;
 }
 

@@ -327,8 +327,6 @@ struct Cancel : rl::test_suite<Cancel, 3> {
         }
         void thread(unsigned i) {
                 bool to_release = false;
-                XQueue *q;
-                uint32_t units;
                 if (i == 0) { /* the holder */
                         if (xtask_claim(&task, &to_release)) {
                                 RL_ASSERT(SAY(payload) == 1);
@@ -340,7 +338,7 @@ struct Cancel : rl::test_suite<Cancel, 3> {
                                 release();
                         return;
                 }
-                int r = xtask_try_cancel((XTaskRef) { &task, ticket }, &q, &units);
+                int r = xtask_try_cancel((XTaskRef) { &task, ticket });
                 SAY(result[i - 1]) = r;
                 if (r != 0)
                         return;
@@ -355,6 +353,87 @@ struct Cancel : rl::test_suite<Cancel, 3> {
                 RL_ASSERT(SAY(n_released) == 1);
                 RL_ASSERT((a == 0) + (b == 0) == SAY(n_canceled));
                 RL_ASSERT(a == 0 || b == 0 || SAY(n_run) == 1);
+        }
+};
+
+/* ---- biased claims: the holder with a task that it has collected, and two who cancel it ---- */
+
+struct Bias : rl::test_suite<Bias, 3> {
+        XBias bias;
+        XTask task;
+        VAR<int> n_run, result[2];
+        uint64_t era;
+
+        void before() {
+                clear(&task);
+                store_relaxed(&bias.state, 0);
+                store_relaxed(&bias.hand, 0);
+                era = xbias_begin(&bias);
+                xtask_begin(&task, (XQueue *)0, UNITS, 2);
+                SAY(n_run) = 0;
+        }
+        void thread(unsigned i) {
+                bool to_release;
+                if (i > 0) {
+                        SAY(result[i - 1]) = xbias_try_cancel(&bias, (XTaskRef) { &task, 2 });
+                        return;
+                }
+                if (xbias_claim(&bias, era, &task) || xtask_claim(&task, &to_release)) {
+                        SAY(n_run) = 1;
+                        xtask_finish(&task);
+                }
+        }
+        void after() {
+                int a = SAY(result[0]), b = SAY(result[1]), run = SAY(n_run);
+                RL_ASSERT((a == 0) + (b == 0) + run == 1);
+                RL_ASSERT((a != 1 && b != 1) || run == 1);
+        }
+};
+
+/* Claims become biased, and then the holder goes on: what it finds with the next collect as ever, what comes then the short way.
+ * Somebody pushes meanwhile, and cancels what he pushed. */
+struct Rebias : rl::test_suite<Rebias, 2> {
+        Queue q;
+        XTask tasks[2];
+        VAR<int> n_run, result;
+
+        void before() {
+                q.begin(10);
+                clear(&tasks[0]);
+                clear(&tasks[1]);
+                SAY(n_run) = SAY(result) = 0;
+                xtask_begin(&tasks[0], (XQueue *)0, UNITS, 2);
+                (void)xhead_push(&q.head, &tasks[0].node);
+        }
+        void claim_all(uint64_t era) {
+                bool to_release;
+                while (InboxNode *n = collected_pop(&q.normal)) {
+                        XTask *t = (XTask *)n;
+                        if (xbias_claim(&q.head.bias, era, t) || xtask_claim(t, &to_release)) {
+                                SAY(n_run) = SAY(n_run) + (t == &tasks[1]);
+                                xtask_finish(t);
+                        }
+                }
+        }
+        void thread(unsigned i) {
+                if (i == 1) {
+                        xtask_begin(&tasks[1], (XQueue *)0, UNITS, 4);
+                        (void)xhead_push(&q.head, &tasks[1].node);
+                        SAY(result) = xbias_try_cancel(&q.head.bias, (XTaskRef) { &tasks[1], 4 });
+                        return;
+                }
+                uint64_t begun = xbias_begin(&q.head.bias), era = XBIAS_NO_ERA;
+                for (int n = 0; n < 3; n++) {
+                        while (inbox_collect(&q.head.normal, &q.normal, INBOX_TAKEN) == INBOX_STUCK)
+                                rl::yield(1, $);
+                        claim_all(era);
+                        era = begun;
+                }
+        }
+        void after() {
+                int r = SAY(result), run = SAY(n_run);
+                RL_ASSERT(r != 0 || run == 0);
+                RL_ASSERT(r != 1 || run == 1);
         }
 };
 
@@ -373,8 +452,11 @@ struct Reuse : rl::test_suite<Reuse, 2> {
                 XQueue *q;
                 uint32_t units;
                 if (i == 1) {
-                        int r = xtask_try_cancel((XTaskRef) { &task, 2 }, &q, &units);
-                        RL_ASSERT(r != 0 || (q == (XQueue *)0 && units == UNITS));
+                        XTaskRef ref = { &task, 2 };
+                        if (xtask_look(ref, &q, &units) != 0)
+                                return;
+                        RL_ASSERT(q == (XQueue *)0);
+                        RL_ASSERT(xtask_try_cancel(ref) != 0 || units == UNITS);
                         return;
                 }
                 if (xtask_claim(&task, &to_release)) {
@@ -462,8 +544,8 @@ int main(int argc, char **argv) {
 #else
                 { "push", check<Push> },     { "urgent", check<Urgent> }, { "stop", check<Stop> },
                 { "full", check<Full> },     { "lots", check<Lots> },     { "pause", check<Pause> },
-                { "cancel", check<Cancel> }, { "reuse", check<Reuse> },   { "slots", check<Slots> },
-                { "pin", check<Pin> },
+                { "cancel", check<Cancel> }, { "bias", check<Bias> },     { "rebias", check<Rebias> },
+                { "reuse", check<Reuse> },   { "slots", check<Slots> },   { "pin", check<Pin> },
 #endif
         };
         return run(models, argc, argv);

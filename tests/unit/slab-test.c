@@ -262,9 +262,35 @@ TEST(what_one_thread_frees_serves_another) {
         slab_destroy(s);
 }
 
+/* A slab with few objects is small, and a burst does not fault for each page. */
+TEST(memory_comes_page_by_page_at_first_and_in_runs_later) {
+        enum { PAGES = 60, PAGE_OBJECTS = 4096 / 48 };
+        for (unsigned round = 0; round < 2; round++) { /* new memory, and memory that was given back */
+                static Slab *s;
+                unsigned n_steps = 0;
+                if (round == 0)
+                        ck_assert_int_eq(slab_new(48, 16, false, &s), 0);
+                size_t used, before = in_use_bytes(s);
+                for (size_t i = 0; i < PAGES * PAGE_OBJECTS; i++, before = used) {
+                        objects[i] = slab_alloc(s);
+                        used = in_use_bytes(s);
+                        n_steps += used != before;
+                        if (i == 0)
+                                ck_assert_uint_le(used, 2 * 4096); /* with the header */
+                }
+                ck_assert_uint_le(n_steps, 8);
+                for (size_t i = 0; i < PAGES * PAGE_OBJECTS; i++)
+                        slab_free(s, objects[i]);
+                slab_trim(s);
+                ck_assert_uint_eq(in_use_bytes(s), 4096);
+                if (round == 1)
+                        slab_destroy(s);
+        }
+}
+
 RUN_TESTS("slab", 60, test_objects_are_aligned_and_do_not_overlap, test_sizes_that_cannot_be_are_refused,
           test_there_are_so_many_slabs_and_no_more, test_a_slab_in_the_place_of_another_gives_its_own_objects,
           test_after_a_burst_the_memory_goes_back, test_pages_with_objects_stay_as_they_are,
           test_a_free_object_can_be_read_and_keeps_its_third_word, test_a_slab_that_keeps_gives_nothing_back,
           test_without_memory_alloc_says_so_and_goes_on_later, test_threads_allocate_free_and_trim_at_once,
-          test_what_one_thread_frees_serves_another)
+          test_what_one_thread_frees_serves_another, test_memory_comes_page_by_page_at_first_and_in_runs_later)

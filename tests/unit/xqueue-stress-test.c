@@ -379,9 +379,16 @@ static void run(unsigned n_producers, unsigned n_queues, uint32_t n_operations) 
 static uint64_t trial;
 static sem_t first_runs, first_may_end, task_ended;
 
-/* The second task is charged, while the first one runs. */
+/* In a trial of what the holder has in its hand: what it had before. The worker's. */
+static _Thread_local bool is_hand_trial;
+static _Thread_local uint64_t hand_before;
+static XQueue *trial_queue;
+
+/* The second task is charged, while the first one runs. Or: the holder has something in its hand. */
 static bool is_counted(void) {
         XQueueStats stats;
+        if (is_hand_trial)
+                return load_relaxed(&trial_queue->head.bias.hand) != hand_before;
         MUST(xqueue_get_stats(&stress->xs, trial, &stats) == 0);
         return stats.n_tasks == 2;
 }
@@ -475,6 +482,93 @@ TEST(E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
         end_trial(thread);
 }
 
+enum { HAND_TASKS = 64 };
+static atomic_uint stop_holder_at; /* 0: not at all */
+static atomic_bool has_run[HAND_TASKS + 1];
+
+/* The holder is stopped at the stop_holder_at-th place after it has put a task in its hand. */
+static void execute_hand_trial(void *meta, XBatch *b) {
+        (void)meta;
+        for (XTask *t;;) {
+                hand_before = load_relaxed(&trial_queue->head.bias.hand);
+                is_hand_trial = true;
+                stop_at = atomic_load(&stop_holder_at);
+                t = xbatch_next(b);
+                stop_at = 0;
+                if (!t)
+                        return;
+                atomic_store(&has_run[((Item *)t)->number], true);
+                if (((Item *)t)->number == 0) {
+                        sem_post(&first_runs);
+                        wait_for(&first_may_end);
+                }
+                sem_post(&task_ended);
+        }
+}
+
+static XTaskRef put_hand_task(uint32_t number) {
+        XTaskRef ref;
+        Item *item = slab_alloc(stress->slab);
+        MUST(item);
+        item->number = number;
+        atomic_store(&has_run[number], false);
+        MUST(xqueue_submit(&stress->xs, trial, &item->task, 0, 0, &ref) == 0);
+        return ref;
+}
+
+/* False: all have run, and none was claimed the short way; a slow machine does that now and then. */
+static bool holder_was_stopped(void) {
+        for (unsigned n = 0; n <= HAND_TASKS;) {
+                n += sem_trywait(&task_ended) == 0;
+                if (sem_trywait(&stopped_there) == 0)
+                        return true;
+                sched_yield();
+        }
+        return false;
+}
+
+/* What is in the hand cannot be canceled any more, whether the holder has looked or not; what is not there can. */
+TEST(E10_a_cancel_and_a_holder_that_is_stopped_in_the_middle_of_a_claim_agree) {
+        static const XQueueOps ops = { .execute = execute_hand_trial };
+        sem_t *all[] = { &first_runs, &first_may_end, &task_ended, &stopped_there, &go_on };
+        XTaskRef refs[HAND_TASKS + 1];
+        for (unsigned at = 1; at <= 2; at++) {
+                set_up(1, 0, 0);
+                atomic_store(&stop_holder_at, at);
+                for (size_t i = 0; i < ELEMENTSOF(all); i++)
+                        sem_init(all[i], 0, 0);
+                XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
+                o.workers = stress->workers;
+                o.slab = stress->slab;
+                o.batch_max = o.budget_tasks = 1000;
+                o.budget_usec = 3600 * UINT64_C(1000000);
+                MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &trial) == 0);
+                trial_queue = xqueue_pin(&stress->xs, trial);
+                do {
+                        refs[0] = put_hand_task(0);
+                        wait_for(&first_runs);
+                        for (uint32_t i = 1; i <= HAND_TASKS; i++)
+                                refs[i] = put_hand_task(i);
+                        sem_post(&first_may_end);
+                } while (!holder_was_stopped());
+                uint64_t ticket = load_relaxed(&trial_queue->head.bias.hand) >> XTASK_STATE_BITS;
+                size_t in_hand = 1;
+                while (in_hand < HAND_TASKS && refs[in_hand].ticket != ticket)
+                        in_hand++;
+                MUST(refs[in_hand].ticket == ticket);
+                MUST(xqueue_cancel(refs[in_hand]) == 1);
+                MUST(xqueue_cancel(refs[in_hand]) == 1);
+                MUST(in_hand == HAND_TASKS || xqueue_cancel(refs[HAND_TASKS]) == 0);
+                atomic_store(&stop_holder_at, 0);
+                sem_post(&go_on);
+                MUST(xqueue_stop(&stress->xs, trial) == 0);
+                MUST(xqueue_join(&stress->xs, trial) == 0);
+                MUST(has_run[in_hand] && (in_hand == HAND_TASKS || !has_run[HAND_TASKS]));
+                xqueue_unpin(trial_queue);
+                tear_down();
+        }
+}
+
 TEST(one_producer_one_queue) {
         run(1, 1, 200000);
 }
@@ -496,6 +590,7 @@ TEST(two_producers_four_thousand_queues) {
 }
 
 RUN_TESTS("xqueue-stress", 120, test_E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting,
-          test_E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way, test_one_producer_one_queue,
+          test_E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way,
+          test_E10_a_cancel_and_a_holder_that_is_stopped_in_the_middle_of_a_claim_agree, test_one_producer_one_queue,
           test_sixteen_producers_one_queue, test_four_producers_three_queues, test_eight_producers_sixty_four_queues,
           test_two_producers_four_thousand_queues)

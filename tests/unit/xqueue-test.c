@@ -1166,6 +1166,58 @@ TEST(a_turn_ends_by_time_as_well) {
         tear_down();
 }
 
+/* ---- bias: while nobody cancels, claims need no locked instruction ---- */
+
+static XBiasState bias_of(const Log *l) {
+        XQueue *q = xqueue_pin(&xs, l->id);
+        XBiasState s = xbias_state(load_seq_cst(&q->head.bias.state));
+        xqueue_unpin(q);
+        return s;
+}
+
+/* Twice: the second time it is another era. */
+TEST(claims_are_biased_again_after_a_time_without_cancels) {
+        set_up(1);
+        Log l;
+        open_log(&l, NULL, &plain_ops);
+        unsigned n = 0;
+        for (unsigned i = 0; i < 2; i++) {
+                ck_assert_int_eq(bias_of(&l), XBIAS_ON);
+                block(&l);
+                XTaskRef ref = put(&l, 1, 0);
+                ck_assert_int_eq(xqueue_cancel(ref), 0);
+                ck_assert_int_eq(bias_of(&l), XBIAS_OFF);
+                unblock(&l);
+                n++;
+                while (bias_of(&l) != XBIAS_ON) { /* it is by the task that calms it, or by a later one */
+                        block(&l);
+                        for (unsigned k = 0; k < XBIAS_CALM / 8; k++)
+                                put(&l, 1, 0);
+                        unblock(&l);
+                        n += 1 + XBIAS_CALM / 8;
+                        ck_assert_uint_le(n, (i + 1) * 3 * XBIAS_CALM);
+                }
+        }
+        close_log(&l);
+        ck_assert_uint_eq(l.n, n);
+        tear_down();
+}
+
+TEST(a_cancel_of_what_is_over_does_not_end_the_bias) {
+        set_up(1);
+        Log l;
+        open_log(&l, NULL, &plain_ops);
+        block(&l);
+        XTaskRef ref = put(&l, 1, 0);
+        unblock(&l);
+        block(&l);
+        ck_assert_int_eq(xqueue_cancel(ref), -1);
+        ck_assert_int_eq(bias_of(&l), XBIAS_ON);
+        unblock(&l);
+        close_log(&l);
+        tear_down();
+}
+
 /* ---- lots: a thread that submits much has charges in advance ---- */
 
 typedef struct Hoarder {
@@ -1433,7 +1485,9 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_pause_lets_the_running_task_end_and_starts_no_other,
           test_pause_holds_a_parallel_queue_and_a_stop_waits_for_the_resume,
           test_a_fed_queue_gives_way_to_others_after_its_turn, test_a_turn_ends_by_time_as_well,
-          test_what_is_in_lots_is_not_pending, test_a_stop_does_not_wait_for_threads_that_have_lots,
+          test_claims_are_biased_again_after_a_time_without_cancels,
+          test_a_cancel_of_what_is_over_does_not_end_the_bias, test_what_is_in_lots_is_not_pending,
+          test_a_stop_does_not_wait_for_threads_that_have_lots,
           test_D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it, test_a_lingering_queue_gives_no_lots,
           test_one_rescued_task_of_a_serial_queue_leaves_the_others_where_they_are,
           test_a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line,
