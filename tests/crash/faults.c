@@ -267,13 +267,14 @@ static void run_kind(Run *r, unsigned n, TraceType call, FileKind file, Way way,
                 give_up("choosing");
         for (unsigned i = 0; i < n; i++)
                 which[i] = i + 1;
-        for (unsigned i = 0;
-             i < n && (n_wanted == 0 || i < n_wanted || (i < n_wanted + TRIES && r->hit[call][file][way] == 0)); i++) {
+        for (unsigned i = 0; i < n && (n_wanted == 0 || i < n_wanted); i++) {
                 unsigned k = i + (unsigned)dice(&state, n - i), nth = which[k];
                 which[k] = which[i];
                 run_one(r, call, file, nth, way);
         }
         free(which);
+        for (unsigned i = 0; n > 0 && i < TRIES && r->hit[call][file][way] == 0; i++)
+                run_one(r, call, file, 1, way); /* the one that is the likeliest to come */
 }
 
 static unsigned make_base(Calls calls) {
