@@ -9,7 +9,7 @@
  * With a plan calls fail: EQD_TRACE_FAIL="CALL FILE N HOW", where the N-th CALL (open, write, allocate, truncate, sync, rename,
  * unlink, mkdir) of a file whose name is FILE, or begins with it if it ends with a dash, fails with the errno HOW; or is a write
  * of half of it, with "short", and the next call fails with EIO as well, with "torn". "N+": and all calls that follow. What
- * cannot fail so, as a call that needs no space with ENOSPC, is made. */
+ * cannot fail so, as a call that needs no space with ENOSPC, is made, and does not count. */
 
 /* Both names of each call are wanted. */
 #undef _FILE_OFFSET_BITS
@@ -188,8 +188,10 @@ static int next_fault(TraceType type, bool grows, int fd, const char *path) {
         if (!path)
                 path_of(fd, name);
         path = path ? path : name;
+        if (!can_fail_so(type, grows))
+                return 0;
         bool first = !plan.began && is_meant(type, path) && --plan.n == 0;
-        if (!(first || (plan.began && plan.later)) || !can_fail_so(type, grows))
+        if (!first && !(plan.began && plan.later))
                 return 0;
         TraceEvent e = { .type = TRACE_FAULT,
                          .fd = fd,
