@@ -651,9 +651,9 @@ def W10_tasks_that_were_claimed_behind_one_that_blocks_are_a_stall_of_the_pool(e
 
 @plugin_test()
 def T_CPU_tasks_that_hog_the_cpu_are_counted_and_told_now_and_then(eqd):
-    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=2500")
+    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=2000")
     c = plugin_queue(eqd, "BatchMax=1")
-    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=2500") # the reload has taken it back
+    eqd.ok("param", "set", "workqueue.cpu_intensive_thresh_us=2000") # the reload has taken it back
     for payload in (b"burn", b"nap"): # 3 ms each, and next to nothing
         for task in [submit(c, payload) for _ in range(40)]:
             ended(c, task)
@@ -661,10 +661,11 @@ def T_CPU_tasks_that_hog_the_cpu_are_counted_and_told_now_and_then(eqd):
     def seen():
         header, row = (line.split() for line in eqd.ok("monitor", "-i", "0", "p").splitlines()[:2])
         return dict(zip(header, row))
-    # A thread counts when its call has returned, which is after the task has ended for everybody else.
-    eventually(lambda: int(seen()["CPUitsv"]) >= 40, seen)
-    equal((seen()["CPUitsv"], float(seen()["CPUtime"]) >= 0.1), ("40", True), seen())
-    wanted = [f"<4>eqd: workqueue: trial:p hogged CPU for >2500us {n} times" for n in (4, 5, 7, 11, 19, 35)]
+    # A thread counts when its call has returned, which is after the task has ended for everybody else. On a machine with other
+    # work it is not certain of the first one, and what the machine's host does with its CPU may be counted as a nap's.
+    eventually(lambda: int(seen()["CPUitsv"]) >= 39, seen)
+    equal((int(seen()["CPUitsv"]) <= 44, float(seen()["CPUtime"]) >= 0.1), (True, True), seen())
+    wanted = [f"<4>eqd: workqueue: trial:p hogged CPU for >2000us {n} times" for n in (4, 5, 7, 11, 19, 35)]
     eventually(lambda: [line for line in eqd.log_text().splitlines() if "hogged CPU" in line] == wanted, eqd.log_text)
 
 
