@@ -9,15 +9,17 @@
 
 #include "base/fault.h"
 
-#ifdef __has_feature
-#if __has_feature(address_sanitizer)
-#define __SANITIZE_ADDRESS__ 1
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_WATCHED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define IS_WATCHED 1
 #endif
 #endif
-#ifdef __SANITIZE_ADDRESS__
-static const size_t bytes_max = 0;
+#ifdef IS_WATCHED
+const size_t spares_bytes_max = 0;
 #else
-static const size_t bytes_max = SPARES_BYTES;
+const size_t spares_bytes_max = SPARES_BYTES;
 #endif
 
 typedef struct Spare {
@@ -50,7 +52,7 @@ void spares_free(Spares *s, void *p) {
         if (!p)
                 return;
         size_t usable = malloc_usable_size(p);
-        if (usable < SPARES_STEP || class_of(usable) >= SPARES_CLASSES || s->n_bytes + usable > bytes_max) {
+        if (usable < SPARES_STEP || class_of(usable) >= SPARES_CLASSES || s->n_bytes + usable > spares_bytes_max) {
                 free(p);
                 return;
         }

@@ -21,6 +21,8 @@ typedef struct Spares {
 #define SPARES_NULL                                                                                                    \
         { 0 }
 
+extern const size_t spares_bytes_max; /* SPARES_BYTES; 0 where a sanitizer watches what is freed */
+
 void *spares_malloc(Spares *s, size_t size); /* for spares_free() or free(). NULL: out of memory */
 void spares_free(Spares *s, void *p);        /* of spares_malloc(); NULL is fine */
 void spares_clear(Spares *s);                /* gives all to malloc; repeatable */
