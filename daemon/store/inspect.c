@@ -212,7 +212,7 @@ static int to_index(Walk *w, const Record *r, uint32_t at) {
         x->n_records++;
         int e = index_apply(&x->index, r, segment, at);
         if (e >= 0 && r->kind == STORE_END)
-                e = live_map_set(&x->ends, segment, at);
+                e = live_map_set(r->body.len > 0 ? &x->ends : &x->bare_ends, segment, at);
         return e == -EBADMSG ? walk_tell(w, PROBLEM_SENSELESS, at, at + (uint32_t)record_size(r->body.len), r) : e;
 }
 
@@ -562,6 +562,7 @@ void inspect_done(Inspect *x) {
         index_done(&x->index);
         live_map_done(&x->hinted);
         live_map_done(&x->ends);
+        live_map_done(&x->bare_ends);
         free(x->numbers);
         free(x->has_hint);
         free(x->image);
@@ -642,6 +643,8 @@ static void count_queue(const Inspect *x, IndexQueue *q, Reach *r, InspectQueue 
         reach(r, &q->place);
         for (uint64_t seq = 0; seq_table_next(&q->tasks, &seq); seq++) {
                 const IndexPlace *last = seq_table_get(&q->lasts, seq);
+                if (last && live_map_get(&x->bare_ends, last->segment, last->at))
+                        continue;
                 bool ended = last && live_map_get(&x->ends, last->segment, last->at);
                 *(ended ? &ret->n_finished : &ret->n_pending) += 1;
                 reach(r, seq_table_get(&q->tasks, seq));

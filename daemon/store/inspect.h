@@ -59,6 +59,7 @@ typedef struct Inspect {
         bool listed; /* they were, and what was wrong with their names was told */
         Index index;
         LiveMap hinted, ends; /* places that hints name, and those of ENDs */
+        LiveMap bare_ends;    /* of those of which nothing else is known: a start forgets the task */
         uint64_t *has_hint;   /* numbers of segments with a good one; owned */
         size_t n_hints, cap_hints;
         uint64_t open, next_open; /* the first segment that had no seal yet when it was read last, and now; 0: none */

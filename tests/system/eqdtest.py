@@ -519,8 +519,9 @@ class Eqd(Place):
         return self.process.pid
 
     def count_fds(self):
+        """Without those of the store's segments, which are as many as compaction has left."""
         try:
-            return len(os.listdir(f"/proc/{self.pid}/fd"))
+            return sum("/store/log-" not in fd for fd in self.fd_list())
         except OSError:
             return -1
 
@@ -661,7 +662,13 @@ class Eqd(Place):
         eventually(lambda: not self.zombies(), lambda: f"zombies: {self.zombies()}")
 
     def fd_list(self):
-        return [os.readlink(f"/proc/{self.pid}/fd/{n}") for n in os.listdir(f"/proc/{self.pid}/fd")]
+        found = []
+        for n in os.listdir(f"/proc/{self.pid}/fd"):
+            try:
+                found.append(os.readlink(f"/proc/{self.pid}/fd/{n}"))
+            except OSError: # it was just closed
+                pass
+        return found
 
     def zombies(self):
         return [p for p in descendants(self.pid) if (proc_stat(p) or "?")[0] == "Z"]

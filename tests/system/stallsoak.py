@@ -151,8 +151,8 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
     eqd.ok("queue", "flush", *(f"h{i}" for i in range(HEALTHY)))
     told = [m for m in iter(lambda: eqd.notified(0), None) if "STATUS" in m]
     equal([m["STATUS"] for m in told[-1:] if "STALLED" in m["STATUS"]], [])
-    # The connections of this test are there still; the store has a descriptor for each segment, and in an hour more of those.
-    eventually(lambda: sum("/store/log-" not in fd for fd in eqd.fd_list()) <= eqd.descriptors + 1, eqd.fd_list)
+    # The connections of this test are there still.
+    eventually(lambda: eqd.count_fds() <= eqd.descriptors + 1, eqd.fd_list)
 
 
 # A disk that others keep busy may not answer for seconds, and that is told as well: rightly, but it is nothing of this test.

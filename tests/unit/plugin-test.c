@@ -394,25 +394,30 @@ TEST(T_CPU_those_that_burn_are_counted_and_told_as_the_kernel_does) {
         ck_assert(!plugin_hog_is_told(0, 0, 40));
 
         BENCH("trial-plain", NULL, 1);
-        plugin_executor_set_hogs(b->x, 1000, 4);
+        plugin_executor_set_hogs(b->x, 2000, 4);
         for (int i = 0; i < 40; i++)
                 submit(b, "burn");
-        UNTIL(b, b->n_ended == 40);
-        AFTER_THE_CALL(plugin_executor_cpu(b->queue).n_hogs == 40);
-        ck_assert_uint_ge(plugin_executor_cpu(b->queue).cpu_usec, 40 * 3000);
+        submit(b, "x"); /* in the next call, that is behind the end of the others */
+        UNTIL(b, b->n_ended == 41);
+        uint64_t counted = plugin_executor_cpu(b->queue).n_hogs;
+        ck_assert_uint_ge(counted, 39); /* of the first it may be uncertain */
+        ck_assert_uint_le(counted, 40);
+        ck_assert_uint_ge(plugin_executor_cpu(b->queue).cpu_usec, counted * 3000);
         for (int i = 0; i < 10; i++)
                 submit(b, "nap");
-        UNTIL(b, b->n_ended == 50);
+        UNTIL(b, b->n_ended == 51);
         plugin_executor_set_hogs(b->x, 0, 4);
         for (int i = 0; i < 4; i++)
                 submit(b, "burn");
-        UNTIL(b, b->n_ended == 54);
-        AFTER_THE_CALL(plugin_executor_cpu(b->queue).cpu_usec >= 43 * 3000); /* but for the last 10 ms */
-        plugin_executor_set_hogs(b->x, 1000, 4);
-        submit(b, "burn");
         UNTIL(b, b->n_ended == 55);
-        AFTER_THE_CALL(plugin_executor_cpu(b->queue).n_hogs >= 41);
-        ck_assert_uint_eq(plugin_executor_cpu(b->queue).n_hogs, 41);
+        AFTER_THE_CALL(plugin_executor_cpu(b->queue).cpu_usec >= (counted + 3) * 3000); /* but for the last 10 ms */
+        plugin_executor_set_hogs(b->x, 2000, 4);
+        submit(b, "burn");
+        submit(b, "x");
+        UNTIL(b, b->n_ended == 57);
+        counted = plugin_executor_cpu(b->queue).n_hogs - counted;
+        ck_assert_uint_ge(counted, 1);
+        ck_assert_uint_le(counted, 3); /* what the machine's host does with a CPU may be taken for what a nap does */
 }
 
 /* The first of a thread is measured, and so are those behind one that burns: no other load of the machine makes a difference. */
