@@ -206,7 +206,7 @@ def wait_for_running_ends_with_the_start_of_all_or_of_any(eqd):
     ends = beside.send("wait", [second])
     beside.call("ping") # both wait by now
     both.call("ping")
-    for task in (first, second):
+    for task in (second, first):
         eqd.ok("cancel", task)
     equal([(row["id"][1], row["state"]) for row in beside.reply(ends)], [(2, "CANCELED")])
     equal([(row["id"][1], row["state"]) for row in both.reply(waiting)], [(2, "CANCELED"), (3, "RUNNING")])
