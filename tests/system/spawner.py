@@ -139,7 +139,8 @@ def the_worker_dies_again_and_again(eqd):
 def a_task_with_retries_runs_again_after_the_spawner_died(eqd):
     task = eqd.sh("echo x >>work/runs; [ $(wc -l <work/runs) -ge 2 ] || sleep 1000", "-r", "3", "--backoff", "exp:1ms")
     eqd.until_state(task, "RUNNING")
-    eventually(lambda: (eqd.dir / "work/runs").exists(), "the task has not begun")
+    runs = eqd.dir / "work/runs"
+    eventually(lambda: runs.exists() and runs.read_text() == "x\n", "the task has not begun") # the file is made before it is written
     os.kill(spawners(eqd)[1], signal.SIGKILL)
     eqd.ends_as(task, "DONE", attempt=2, crashes=1)
 
