@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* One loop around four kinds of events: the line, SIGCHLD, lines of children that take long to exec, cgroups that take long
  * to become empty. The last two are watched only when there is something to wait for: /bin/true in a row costs the loop two
- * sleeps per task and no epoll_ctl(). When no event is there, it forks what is missing in the stock.
+ * sleeps per task and no epoll_ctl(). When no event is there, it forks what is missing in the stock. While commands follow each
+ * other quickly it looks for the next START a moment before it sleeps, see spinner.h.
  *
  *                 from the stock            exec, and 2 ms old               leader ended
  *     FREE --START--------------> YOUNG ----------------------> RUNNING ----------------.
@@ -44,6 +45,7 @@
 #include "spawner/child.h"
 #include "spawner/private.h"
 #include "spawner/request.h"
+#include "spawner/spinner.h"
 #include "spawner/stock.h"
 #include "spawner/tree.h"
 #include "spawner/wire.h"
@@ -80,6 +82,7 @@ typedef struct Worker {
         int epoll, signals, children, null_fd;
         Inbox *inbox;
         Stock stock;
+        Spinner spinner;
         Run **runs; /* by slot */
         List by_pid[PID_BUCKETS];
         List young, draining, unsent;
@@ -239,6 +242,7 @@ static void finish(Worker *w, Run *r) {
         r->group = NULL;
         stock_restore(&w->stock, r->slot);
         r->ended.header = header(w, SPAWN_ENDED, r->slot, r->run);
+        spinner_ended(&w->spinner, r->since_usec);
         set_state(w, r, RUN_FREE);
         if (list_is_empty(&w->unsent) && send_message(w, &r->ended, sizeof(r->ended)))
                 return;
@@ -651,6 +655,19 @@ static void dispatch(Worker *w, const struct epoll_event *e) {
         }
 }
 
+/* Events that came before the spinning was over, else 0. What they are does not matter: there is something to do. */
+static int spin(Worker *w, struct epoll_event *events) {
+        int n = 0;
+
+        if (!spinner_begin(&w->spinner))
+                return 0;
+        uint64_t until = spinner_has_cpus() ? now_usec() + SPIN_USEC : 0;
+        while (n == 0 && now_usec() < until)
+                n = epoll_wait(w->epoll, events, EVENTS_MAX, 0);
+        spinner_note(&w->spinner, n > 0);
+        return n;
+}
+
 /* child: filled in; the caller's, since the children have no `w`. */
 static int worker_init(Worker *w, const WorkerConfig *config, ChildConfig *child) {
         sigset_t mask;
@@ -722,7 +739,9 @@ _Noreturn void worker_run(const WorkerConfig *config) {
         follow_keeper(w);
         announce(w);
         while (!w->ending) {
-                int n = epoll_wait(w->epoll, events, EVENTS_MAX, timeout_msec(w));
+                int n = spin(w, events);
+                if (n == 0)
+                        n = epoll_wait(w->epoll, events, EVENTS_MAX, timeout_msec(w));
                 for (int i = 0; i < n; i++)
                         dispatch(w, &events[i]);
                 close_all_late(w);

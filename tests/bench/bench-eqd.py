@@ -92,26 +92,47 @@ def report(name, values, unit, peer=None, peers=(), placement="free"):
 
 # ---- commands ----
 
+def on_cpu(cpu, work, *args):
+    """What this process and all that it starts do meanwhile is done on that CPU. None: where the kernel likes."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, before if cpu is None else {cpu})
+    try:
+        return work(*args)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def trues_and_loop(n, options):
+    with Fresh(["q"], **options) as eqd:
+        mine = rate("run", eqd.socket, "q", n)
+    return mine, rate("spawn", n)
+
+
 @bench
 def true_serial(o):
-    """/bin/true one after the other, its tree held together by a process group, or by a cgroup."""
-    n, mine, loop, in_group, loop_beside = 300, [], [], [], []
+    """/bin/true one after the other, its tree held together by a process group, or by a cgroup; where the kernel likes, and all on
+    one CPU, where nothing is in parallel and no idle CPU has to be woken up."""
+    n = 300
+    where = f"unpinned, {len(CPUS)} CPUs"
+    rows = {
+        "true-serial": (None, {}, where),
+        "true-serial-cgroup": (None, {"cgroup": True}, f"a cgroup per command, {where}"),
+        "true-serial-1cpu": (CPUS[-1], {}, "all on one CPU"),
+        "true-serial-cgroup-1cpu": (CPUS[-1], {"cgroup": True}, "a cgroup per command, all on one CPU"),
+    }
+    pairs, skipped = collections.defaultdict(list), {}
     for _ in range(o.rounds):
-        with Fresh(["q"]) as eqd:
-            mine.append(rate("run", eqd.socket, "q", n))
-        loop.append(rate("spawn", n))
-        try:
-            with Fresh(["q"], cgroup=True) as eqd:
-                in_group.append(rate("run", eqd.socket, "q", n))
-            loop_beside.append(rate("spawn", n))
-        except eqdtest.Skip as e:
-            skipped = e
-    report("true-serial", mine, "tasks/s", "posix_spawn loop", loop, f"unpinned, {len(CPUS)} CPUs")
-    if in_group:
-        report("true-serial-cgroup", in_group, "tasks/s", "posix_spawn loop", loop_beside,
-               f"a cgroup per command, unpinned, {len(CPUS)} CPUs")
-    else:
-        print(f"# true-serial-cgroup is left out: {skipped}")
+        for name, (cpu, options, _) in rows.items():
+            try:
+                pairs[name].append(on_cpu(cpu, trues_and_loop, n, options))
+            except eqdtest.Skip as e:
+                skipped[name] = e
+    for name, (_, _, placement) in rows.items():
+        if pairs[name]:
+            mine, loop = zip(*pairs[name])
+            report(name, mine, "tasks/s", "posix_spawn loop", loop, placement)
+        else:
+            print(f"# {name} is left out: {skipped[name]}")
 
 
 # ---- from the shell: eqctl beside tsp, of the package task-spooler ----
