@@ -60,6 +60,9 @@ typedef struct EqDecodeError {
  * of a key given twice the last one holds, and nil stands for a field that is not there (for BIN: for no bytes). */
 int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeError *error);
 
+/* The same, for who keeps the options as they came: *ret_options is the encoded map of them, of length 0 if there is none. */
+int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqBytes *ret_options, EqDecodeError *error);
+
 /* A map; overlays the fields it holds onto *rec and leaves the others as they are. Required fields may be missing. After
  * an error *rec holds a part of it. */
 int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError *error);

@@ -85,6 +85,10 @@ static size_t cursor_left(const Cursor *c) {
         return (size_t)(c->end - c->p);
 }
 
+static EqBytes cursor_rest(const Cursor *c) {
+        return eq_bytes((const char *)c->p, cursor_left(c));
+}
+
 static inline uint64_t load_be(const uint8_t *p, unsigned n) {
         uint16_t u16;
         uint32_t u32;
@@ -445,15 +449,17 @@ static int check_required(const EqSchema *schema, const void *rec, EqDecodeError
         return 0;
 }
 
-int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeError *error) {
+int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqBytes *ret_options, EqDecodeError *error) {
         Cursor c = cursor(raw);
         Value array;
 
         memset(ret, 0, schema->size);
+        *ret_options = (EqBytes) { 0 };
         if (!take_kind(&c, KIND_ARRAY, &array))
                 return refuse(error, schema, NULL, "expected an array of parameters");
         for (unsigned i = 0; i < array.n; i++) {
                 if (at_map(&c) && i == array.n - 1) {
+                        *ret_options = cursor_rest(&c); /* who has bytes behind it is refused below */
                         int r = decode_pairs(schema, &c, ret, error);
                         if (r < 0)
                                 return r;
@@ -469,6 +475,11 @@ int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeErr
         return check_required(schema, ret, error);
 }
 
+int eq_decode_params(const EqSchema *schema, EqBytes raw, void *ret, EqDecodeError *error) {
+        EqBytes options;
+        return eq_decode_params_split(schema, raw, ret, &options, error);
+}
+
 int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError *error) {
         Cursor c = cursor(raw);
         int r = decode_pairs(schema, &c, rec, error);
@@ -478,10 +489,6 @@ int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError 
 }
 
 /* ---- messages ---- */
-
-static EqBytes cursor_rest(const Cursor *c) {
-        return eq_bytes((const char *)c->p, cursor_left(c));
-}
 
 static int parse_call(Cursor *c, EqMessage *m) {
         Value v;

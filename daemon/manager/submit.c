@@ -107,21 +107,21 @@ static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
 
 static int check_identity(const Admission *a) {
         const SpawnReady *spawner = command_executor_spawner(a->manager->commands);
-        uid_t uid = a->run_as->uid;
+        uid_t uid = a->run_as->uid, own = a->manager->users.unlimited_uid; /* geteuid() would be a call per submit */
         bool own_only =
                 !spawner || !spawner->any_identity || a->manager->config->daemon.identity == COMMAND_IDENTITY_OWN;
-        if (manager_lost_others(a->manager) && uid != geteuid())
+        if (manager_lost_others(a->manager) && uid != own)
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,
                         "eqd cannot run commands as uid %u until it is restarted: its process that had the rights to "
                         "do so has died; tell the administrator",
                         (unsigned)uid);
-        if (own_only && uid != geteuid())
+        if (own_only && uid != own)
                 return refuse(
                         a->refusal, EQ_E_IDENTITY, -EPERM,
                         "this eqd runs as uid %u and cannot run commands as uid %u; use the system's eqd, or one of "
                         "your own (eqd --user)",
-                        (unsigned)geteuid(), (unsigned)uid);
+                        (unsigned)own, (unsigned)uid);
         if (uid == 0 && spawner && !spawner->root_allowed)
                 return refuse(a->refusal, EQ_E_IDENTITY, -EPERM,
                               "commands of root are refused here (root_tasks=refuse in eqd.conf)");

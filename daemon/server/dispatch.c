@@ -80,7 +80,7 @@ static const char *escape(EqBytes s, char *buf, size_t size) {
         return buf;
 }
 
-static void call(const Request *rq, EqMethodId id, EqBytes raw) {
+static void call(Request *rq, EqMethodId id, EqBytes raw) {
         RequestHandler handler = own_handlers[id] ?: rq->session->server->handlers[id];
         AnyParams params;
         EqDecodeError error;
@@ -96,7 +96,7 @@ static void call(const Request *rq, EqMethodId id, EqBytes raw) {
                 request_error(rq, EQ_E_METHOD, "this eqd does not offer %s", rq->method->name);
                 return;
         }
-        if (eq_decode_params(rq->method->params, raw, &params, &error) < 0) {
+        if (eq_decode_params_split(rq->method->params, raw, &params, &rq->options, &error) < 0) {
                 EqErrorDetails details = error_details(&error);
                 request_error_with(rq, EQ_E_INVALID, &details, "%s: %s", rq->method->name, error.text);
                 return;
@@ -105,7 +105,7 @@ static void call(const Request *rq, EqMethodId id, EqBytes raw) {
 }
 
 /* An answer that speaks of a change waits until that is durable. */
-static void call_durably(const Request *rq, EqMethodId id, EqBytes raw) {
+static void call_durably(Request *rq, EqMethodId id, EqBytes raw) {
         Session *s = rq->session;
         const uint64_t *written = s->server->written;
         if (!written) {

@@ -71,7 +71,7 @@ static void blocked_retry(SpaceWaiter *w, bool ok) {
                 request_refused(&rq, &refusal);
         } else if (b->many && eq_decode_params(&eq_schema_SubmitMany, params, &s.many, &error) == 0)
                 submit_many(b->handlers, &rq, &s.many, params, b);
-        else if (!b->many && eq_decode_params(&eq_schema_Submit, params, &s.one, &error) == 0)
+        else if (!b->many && eq_decode_params_split(&eq_schema_Submit, params, &s.one, &rq.options, &error) == 0)
                 submit_one(b->handlers, &rq, &s.one, params, b);
         if (!list_is_empty(&b->waiter.link))
                 return; /* goes on waiting */
@@ -122,17 +122,10 @@ static void block(Handlers *h, const Request *rq, QueueRecord *q, uint64_t block
         }
 }
 
-/* The encoded options of [queue, payload, {options}], or nothing. */
-static EqBytes options_of(const EqSubmit *s, EqBytes params) {
-        EqArray it;
-        EqBytes last = { 0 };
-        if (!(s->present & ~(EQ_BIT(Submit, queue) | EQ_BIT(Submit, payload))))
-                return last; /* most have none: they need not be looked for */
-        if (eq_get_array(params, &it) < 0 || it.n == 0)
-                return last;
-        while (it.n > 1)
-                (void)eq_next_raw(&it, &last); /* decoded before, so it can be skipped */
-        return eq_is_map(it.raw) ? it.raw : (EqBytes) { 0 };
+/* The encoded options of [queue, payload, {options}], or nothing: also for a map that has those two only. */
+static EqBytes options_of(const Request *rq, const EqSubmit *s) {
+        bool any = s->present & ~(EQ_BIT(Submit, queue) | EQ_BIT(Submit, payload));
+        return any ? rq->options : (EqBytes) { 0 };
 }
 
 /* The bytes of a payload that came as a descriptor. -errno: answered. */
@@ -180,10 +173,9 @@ static void submit_with_fd(Handlers *h, const Request *rq, const EqSubmit *s, Eq
                            int fd) {
         Session *session = rq->session;
         Caller caller = session_caller(session);
-        SubmitArgs args = { .submit = s,
-                            .payload = s->payload,
-                            .options = options_of(s, params),
-                            .stdin_fd = s->payload_fd ? -1 : fd };
+        SubmitArgs args = {
+                .submit = s, .payload = s->payload, .options = options_of(rq, s), .stdin_fd = s->payload_fd ? -1 : fd
+        };
         TaskRecord *t;
         eq_task_id id;
         Refusal refusal;

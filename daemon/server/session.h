@@ -113,7 +113,8 @@ struct Session {
 typedef struct Request {
         Session *session;
         const EqMethod *method;
-        EqBytes params; /* encoded; gone when the handler returns */
+        EqBytes params;  /* encoded; gone when the handler returns */
+        EqBytes options; /* the map at the end of them; none: of length 0 */
         uint32_t msgid;
         bool notify; /* a notification: replies are counted and dropped */
 } Request;

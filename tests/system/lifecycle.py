@@ -790,6 +790,7 @@ def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
         equal(waiting in c.replies, False, str(c.replies))
         eqd.ok("cancel", tasks[0])
         equal(c.reply(waiting)[1], 3)
+        equal(c.call("show", ["c/3"])[0]["argv"], ["true"], "what it was to do, of a message that is long gone")
 
 
 @test()

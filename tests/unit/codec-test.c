@@ -367,6 +367,29 @@ TEST(required_fields_are_taken_by_position_or_by_name) {
         }
 }
 
+TEST(options_are_handed_over_as_they_came) {
+        const struct {
+                EqBytes raw;
+                size_t at, len;
+        } rows[] = {
+                { RAW("\x92\xa1q\xa2hi"), 0, 0 },
+                { RAW("\x93\xa1q\xa2hi\x80"), 6, 1 },
+                { RAW("\x93\xa1q\xc0\x81\xa4nice\x02"), 4, 7 },
+                { RAW("\x92\xa1q\x82\xa7payload\xa2hi\xa4nice\x02"), 3, 18 },
+                { RAW("\x91\x82\xa7payload\xa2hi\xa5queue\xa1q"), 1, 20 },
+        };
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+                EqSubmit rec;
+                EqDecodeError e = { "" };
+                EqBytes options = eq_str("left over");
+                ck_assert_int_eq(eq_decode_params_split(&eq_schema_Submit, rows[i].raw, &rec, &options, &e), 0);
+                ck_assert_uint_eq(options.len, rows[i].len);
+                if (options.len > 0)
+                        ck_assert_ptr_eq(options.data, rows[i].raw.data + rows[i].at);
+        }
+}
+
 TEST(no_payload_is_an_empty_payload) {
         EqSubmit rec;
         EqDecodeError e = { "" };
@@ -945,10 +968,11 @@ RUN_TESTS("codec", 60, test_every_record_comes_back_as_it_was_packed, test_msgpa
           test_each_type_takes_its_values_and_refuses_the_others_by_name,
           test_parameters_that_are_wrong_are_refused_with_words_that_help,
           test_an_array_beyond_its_limit_is_refused_before_its_elements_are_read,
-          test_required_fields_are_taken_by_position_or_by_name, test_no_payload_is_an_empty_payload,
-          test_keys_that_are_not_known_are_skipped_whatever_they_are, test_of_a_key_given_twice_the_last_one_holds,
-          test_a_map_is_laid_over_what_is_there, test_only_present_fields_are_packed_and_required_ones_always,
-          test_cut_parameters_are_never_accepted, test_spoilt_bytes_never_lead_outside, test_messages_are_taken_apart,
+          test_required_fields_are_taken_by_position_or_by_name, test_options_are_handed_over_as_they_came,
+          test_no_payload_is_an_empty_payload, test_keys_that_are_not_known_are_skipped_whatever_they_are,
+          test_of_a_key_given_twice_the_last_one_holds, test_a_map_is_laid_over_what_is_there,
+          test_only_present_fields_are_packed_and_required_ones_always, test_cut_parameters_are_never_accepted,
+          test_spoilt_bytes_never_lead_outside, test_messages_are_taken_apart,
           test_what_is_no_message_is_refused_and_can_be_answered_if_the_id_was_there,
           test_the_template_of_the_hottest_answer_is_what_the_packer_writes,
           test_the_template_of_what_a_worker_is_sent_is_what_the_packer_writes,
