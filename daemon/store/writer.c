@@ -25,6 +25,7 @@ enum {
          * much as half of it; and the next batch may be waiting. */
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
+        NOTE_AHEAD = 16,
         RETRY_SEC = 1,          /* without space: tries again so often; and looks so often how much there is */
         SMALL_PART = 10,        /* of a file system, which the mark is no more than */
         RESUME_PART = 8,        /* of the mark, which has to be free beside it until tasks are taken again */
@@ -114,11 +115,24 @@ static void seal_group(Store *s, char *p, size_t n) {
         }
 }
 
+/* The look-ups of so many records wait for memory side by side instead of one after the other. Returns where the next ones are. */
+static size_t prefetch(const Store *s, const Batch *b, size_t i, size_t end) {
+        Record r;
+        for (int k = 0; k < NOTE_AHEAD && i < end; k++, i += record_size(r.body.len)) {
+                record_peek(b->data + i, &r);
+                index_prefetch(&s->index, &r);
+        }
+        return i;
+}
+
 /* Tells the index where the records of b went. Under index_lock, or while there is no reader. */
 static void note(Store *s, const Batch *b, const Placed *run) {
         Record r;
         uint32_t at = run->at;
-        for (size_t i = run->begin; i < run->end; i += record_size(r.body.len)) {
+        size_t ahead = run->begin;
+        for (size_t i = run->begin, k = 0; i < run->end; i += record_size(r.body.len), k++) {
+                if (k % NOTE_AHEAD == 0)
+                        ahead = prefetch(s, b, ahead, run->end);
                 record_peek(b->data + i, &r);
                 r.body.data = b->data + i + RECORD_HEADER;
                 if (index_apply(&s->index, &r, run->segment, at) == -ENOMEM)
