@@ -26,9 +26,9 @@ enum {
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
         NOTE_AHEAD = 16,
-        RETRY_SEC = 1,          /* without space: tries again so often; and looks so often how much there is */
-        SMALL_PART = 10,        /* of a file system, which the mark is no more than */
-        RESUME_PART = 8,        /* of the mark, which has to be free beside it until tasks are taken again */
+        RETRY_SEC = 1,   /* without space: tries again so often; and looks so often how much there is */
+        SMALL_PART = 10, /* of a file system, which the mark is no more than */
+        RESUME_PART = 8, /* of the mark, which has to be free beside it until tasks are taken again */
 };
 
 /* ---- places ---- */
@@ -228,13 +228,13 @@ void store_set_sizes(Store *s) {
         (void)pthread_mutex_unlock(&s->lock);
 }
 
-/* Waits until woken, or a moment. False: the store is being closed. */
-static bool wait_a_moment(Store *s) {
+/* Waits until woken, or a moment; for_batch: not if there is one already. False: the store is being closed. */
+static bool wait_a_moment(Store *s, bool for_batch) {
         struct timespec until;
         (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail for this clock */
         until.tv_sec += RETRY_SEC;
         (void)pthread_mutex_lock(&s->lock);
-        if (!s->stop)
+        if (!s->stop && !(for_batch && s->busy))
                 (void)pthread_cond_timedwait(&s->wake, &s->lock, &until);
         bool stop = s->stop;
         (void)pthread_mutex_unlock(&s->lock);
@@ -261,7 +261,7 @@ static int place_all(Store *s, const Batch *b, Placed *ret) {
                         return e;
                 set_health(s, STORE_FULL, e);
                 set_spent(s);
-                if (!wait_a_moment(s))
+                if (!wait_a_moment(s, false))
                         return e;
         }
 }
@@ -295,12 +295,10 @@ static int commit(Store *s) {
 static bool is_due(Store *s, uint64_t *ret_mark) {
         uint64_t now = clock_monotonic(&clock_system);
         (void)pthread_mutex_lock(&s->lock);
-        bool due = s->look || now - s->looked_usec >= RETRY_SEC * USEC_PER_SEC;
+        bool due = s->look || now - atomic_load_explicit(&s->looked_usec, memory_order_relaxed) >= STORE_LOOKS_USEC;
         *ret_mark = s->low_water;
         s->look = false;
         (void)pthread_mutex_unlock(&s->lock);
-        if (due)
-                s->looked_usec = now;
         return due;
 }
 
@@ -310,9 +308,9 @@ bool store_is_little(uint64_t left, uint64_t size, uint64_t *mark, bool was) {
 }
 
 /* If it cannot be told, a segment that cannot be made tells. */
-static void look_at_space(Store *s) {
-        uint64_t mark, left, size;
-        if (!is_due(s, &mark) || segment_space(s->dir_fd, &left, &size) < 0)
+static void look_at_space(Store *s, uint64_t mark) {
+        uint64_t left, size;
+        if (segment_space(s->dir_fd, &left, &size) < 0)
                 return;
         s->is_low = store_is_little(left, size, &mark, s->is_low);
         (void)pthread_mutex_lock(&s->lock);
@@ -335,10 +333,15 @@ static int prepare_next(Store *s) {
                         set_health(s, STORE_FULL, e);
                         return 0;
                 }
-                s->looked_usec = 0; /* there is less now */
+                atomic_store_explicit(&s->looked_usec, 0, memory_order_relaxed); /* there is less now */
         }
-        look_at_space(s);
+        uint64_t mark;
+        bool due = is_due(s, &mark);
+        if (due)
+                look_at_space(s, mark);
         set_health(s, s->is_low ? STORE_LOW : STORE_GOOD, 0);
+        if (due) /* behind what was found: see store_look() */
+                atomic_store_explicit(&s->looked_usec, clock_monotonic(&clock_system), memory_order_release);
         return 0;
 }
 
@@ -363,7 +366,24 @@ static bool next_batch(Store *s, size_t *ret_bytes) {
 
 /* Nothing can be done for it meanwhile. */
 static bool is_waiting_for_space(const Store *s) {
-        return s->own_health == STORE_FULL || (s->own_health == STORE_LOW && !store_may_compact(s));
+        return s->own_health != STORE_GOOD && !store_may_compact(s);
+}
+
+static bool is_idle(Store *s) {
+        (void)pthread_mutex_lock(&s->lock);
+        bool idle = !s->busy && !s->stop && s->health != STORE_FAILED;
+        (void)pthread_mutex_unlock(&s->lock);
+        return idle;
+}
+
+/* Without space the steps go on until a segment has gone, as long as no batch comes: only then is it worth a try to make one. */
+static int compact(Store *s, size_t budget) {
+        uint64_t oldest = s->oldest;
+        int e;
+        do
+                e = store_compact(s, budget);
+        while (e == 0 && s->own_health == STORE_FULL && s->oldest == oldest && is_idle(s));
+        return e;
 }
 
 void *store_thread(void *userdata) {
@@ -380,11 +400,11 @@ void *store_thread(void *userdata) {
                 if (e >= 0 && hints_are_wanted(s)) /* before copies that no sync has seen */
                         hints_step(s, budget);
                 if (e >= 0 && store_may_compact(s))
-                        e = store_compact(s, budget);
+                        e = compact(s, budget);
                 if (e >= 0)
                         store_set_sizes(s);
                 if (bytes == 0 && (e > 0 || is_waiting_for_space(s)))
-                        (void)wait_a_moment(s);
+                        (void)wait_a_moment(s, true);
         }
         if (e < 0)
                 set_health(s, STORE_FAILED, e);
