@@ -143,21 +143,41 @@ void *seq_table_put(SeqTable *x, uint64_t seq) {
         return value_at(x, p, seq);
 }
 
+void seq_table_prefetch(const SeqTable *x, uint64_t seq) {
+        unsigned level;
+        Page *p = reaches(x, seq) ? page_of(x, seq, &level) : NULL;
+        if (!p)
+                return;
+        __builtin_prefetch(p);
+        __builtin_prefetch(value_at(x, p, seq));
+}
+
 void *seq_table_get(const SeqTable *x, uint64_t seq) {
         unsigned level;
         Page *p = reaches(x, seq) ? page_of(x, seq, &level) : NULL;
         return p && (p->present & bit_of(seq)) ? value_at(x, p, seq) : NULL;
 }
 
-void seq_table_remove(SeqTable *x, uint64_t seq) {
+static bool take_out(SeqTable *x, uint64_t seq, void *ret) {
         unsigned level;
         Page *p = reaches(x, seq) ? page_of(x, seq, &level) : NULL;
         if (!p || !(p->present & bit_of(seq)))
-                return;
+                return false;
+        if (ret)
+                memcpy(ret, value_at(x, p, seq), x->value_size);
         p->present &= ~bit_of(seq);
         x->n--;
         if (!p->present)
                 prune(x, seq);
+        return true;
+}
+
+void seq_table_remove(SeqTable *x, uint64_t seq) {
+        (void)take_out(x, seq, NULL); /* none: nothing to do */
+}
+
+bool seq_table_take(SeqTable *x, uint64_t seq, void *ret) {
+        return take_out(x, seq, ret);
 }
 
 void *seq_table_next(const SeqTable *x, uint64_t *seq) {

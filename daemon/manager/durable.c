@@ -117,11 +117,12 @@ int durable_may_change(const Manager *m, const QueueRecord *q, Refusal *r) {
 
 int durable_may_grow(const QueueRecord *q, Refusal *r) {
         const Durable *d = q->manager->durable;
-        if (!d || store_health(d->store) == STORE_GOOD)
+        StoreHealth health = d ? store_look(d->store) : STORE_GOOD;
+        if (health == STORE_GOOD)
                 return 0;
-        if (store_health(d->store) == STORE_FAILED)
+        if (health == STORE_FAILED)
                 return refuse_failed(d, q, r);
-        bool low = store_health(d->store) == STORE_LOW;
+        bool low = health == STORE_LOW;
         int e = refuse(
                 r, EQ_E_STORE, -ENOSPC,
                 "the store has %s space for tasks of queue %s, which is durable; make room on its file system, or "

@@ -32,21 +32,22 @@ static int set_place(Index *x, IndexQueue *q, IndexPlace *p, const Record *r, ui
 
 /* ---- tasks ---- */
 
-static void drop_place(Index *x, IndexQueue *q, SeqTable *places, uint64_t seq) {
-        const IndexPlace *p = seq_table_get(places, seq);
-        if (p)
-                unset_place(x, q, p);
-        seq_table_remove(places, seq);
+/* Was there one? */
+static bool drop_place(Index *x, IndexQueue *q, SeqTable *places, uint64_t seq) {
+        IndexPlace p;
+        if (!seq_table_take(places, seq, &p))
+                return false;
+        unset_place(x, q, &p);
+        return true;
 }
 
 void index_drop_task(Index *x, IndexQueue *q, uint64_t seq) {
-        x->n_tasks -= seq_table_get(&q->tasks, seq) != NULL;
-        drop_place(x, q, &q->tasks, seq);
-        drop_place(x, q, &q->lasts, seq);
+        x->n_tasks -= drop_place(x, q, &q->tasks, seq);
+        (void)drop_place(x, q, &q->lasts, seq); /* nothing had become of it: fine; here and below */
 }
 
 void index_drop_last(Index *x, IndexQueue *q, uint64_t seq) {
-        drop_place(x, q, &q->lasts, seq);
+        (void)drop_place(x, q, &q->lasts, seq);
 }
 
 static bool is_in(const IndexPlace *p, const IndexSpan *span) {
@@ -82,13 +83,13 @@ static void drop_tasks(Index *x, IndexQueue *q) {
         for (uint64_t seq = 0; seq_table_next(&q->tasks, &seq); seq++)
                 index_drop_task(x, q, seq);
         for (uint64_t seq = 0; seq_table_next(&q->lasts, &seq); seq++)
-                drop_place(x, q, &q->lasts, seq);
+                (void)drop_place(x, q, &q->lasts, seq);
 }
 
 static void drop_incomplete_tasks(Index *x, IndexQueue *q) {
         for (uint64_t seq = 0; seq_table_next(&q->lasts, &seq); seq++)
                 if (!seq_table_get(&q->tasks, seq))
-                        drop_place(x, q, &q->lasts, seq);
+                        (void)drop_place(x, q, &q->lasts, seq);
 }
 
 /* ---- queues ---- */
@@ -253,6 +254,17 @@ int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at) {
         default:
                 return 0;
         }
+}
+
+void index_prefetch(const Index *x, const Record *r) {
+        IndexQueue *q;
+        HASH_FIND(hh, x->queues, &r->queue, sizeof(r->queue), q);
+        if (!q)
+                return;
+        if (r->kind == STORE_TASK || r->kind == STORE_FORGET)
+                seq_table_prefetch(&q->tasks, r->seq);
+        if (r->kind == STORE_STATE || r->kind == STORE_END || r->kind == STORE_FORGET)
+                seq_table_prefetch(&q->lasts, r->seq);
 }
 
 bool index_is_live(const Index *x, const Record *r, uint32_t segment, uint32_t at, uint64_t *ret_last_seq) {

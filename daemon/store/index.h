@@ -51,6 +51,8 @@ void index_done(Index *x);
 /* r is at `at` of `segment`. 0; -ENOMEM: the index is incomplete from now on; -EBADMSG: r makes no sense, nothing was
  * changed. */
 int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at);
+/* Has the processor fetch what index_apply() of r needs: of the next ones, while the memory is slow. */
+void index_prefetch(const Index *x, const Record *r);
 /* Does what is at `at` of the oldest segment still say something? *ret_last_seq, of a QUEUE or GONE: what it has to say
  * now. */
 bool index_is_live(const Index *x, const Record *r, uint32_t segment, uint32_t at, uint64_t *ret_last_seq);

@@ -66,11 +66,12 @@ struct Store {
 
         /* Shared, under lock. */
         pthread_mutex_t lock;
-        _Atomic uint64_t appended; /* as `written`, for who is not the loop; not under it */
-        pthread_cond_t wake;       /* the store thread waits here */
-        pthread_cond_t done;       /* store_close() waits here */
-        bool stop, busy;           /* busy: `handed` is the thread's */
-        bool look;                 /* at the space that is left, whatever the time */
+        _Atomic uint64_t looked_usec; /* at the space that is left; the loop's as well; not under it */
+        _Atomic uint64_t appended;    /* as `written`, for who is not the loop; not under it */
+        pthread_cond_t wake;          /* the store thread waits here */
+        pthread_cond_t done;          /* store_close() waits here */
+        bool stop, busy;              /* busy: `handed` is the thread's */
+        bool look;                    /* at the space that is left, whatever the time */
         uint64_t low_water;
         Batch handed;
         uint64_t durable;
@@ -101,9 +102,8 @@ struct Store {
         /* The store thread's. */
         StoreHealth own_health;
         bool is_low;
-        uint64_t looked_usec; /* at the space that is left */
-        bool index_broken;    /* memory was out: nothing is compacted any more, since nobody knows what is dead */
-        Batch noted;          /* was durable last; kept for its memory */
+        bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
+        Batch noted;       /* was durable last; kept for its memory */
         Segment active, next, victim;
         uint32_t at;        /* in active */
         uint32_t synced;    /* up to there active is on the disk */

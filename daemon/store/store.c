@@ -402,6 +402,34 @@ void store_set_low_water(Store *s, uint64_t bytes) {
         (void)pthread_mutex_unlock(&s->lock);
 }
 
+/* Is there too little? The thread, which says so to all, has not looked. */
+static bool finds_little(Store *s) {
+        uint64_t now = clock_monotonic(&clock_system), mark = s->low_water, left, size;
+        if (now - atomic_load_explicit(&s->looked_usec, memory_order_acquire) < STORE_LOOKS_USEC ||
+            segment_space(s->dir_fd, &left, &size) < 0)
+                return false;
+        if (!store_is_little(left, size, &mark, false)) {
+                atomic_store_explicit(&s->looked_usec, now, memory_order_relaxed);
+                return false;
+        }
+        (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind */
+        s->look = true;
+        (void)pthread_cond_signal(&s->wake);
+        (void)pthread_mutex_unlock(&s->lock);
+        return true;
+}
+
+StoreHealth store_look(Store *s) {
+        if (s->collecting.len > 0 || s->seen_health != STORE_GOOD)
+                return s->seen_health;
+        if (finds_little(s))
+                return STORE_LOW;
+        (void)pthread_mutex_lock(&s->lock);
+        bool low = s->health == STORE_LOW; /* the thread has found it so, and is not heard yet */
+        (void)pthread_mutex_unlock(&s->lock);
+        return low ? STORE_LOW : s->seen_health;
+}
+
 bool store_is_spent(const Store *s) {
         return s->seen_spent;
 }

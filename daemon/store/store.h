@@ -112,6 +112,9 @@ StoreHealth store_health(const Store *s);
 /* LOW while its file system has less than so many bytes left, and then until an eighth more is; of a small file system no more than
  * a tenth counts. 0: never. Looked at when a segment is made, and otherwise once a second while the store is in use. */
 void store_set_low_water(Store *s, uint64_t bytes);
+/* What store_health() is, before a task is taken: the first one of a batch has the space looked at here if nobody did for a
+ * second, so that none is taken after an idle hour in which it went. LOW is then said by store_dispatch() as well, a moment later. */
+StoreHealth store_look(Store *s);
 bool store_is_spent(const Store *s); /* FULL, and the reserve is used up: what is appended waits for space */
 int store_error(const Store *s);     /* errno of what failed or is full, negative; 0 */
 

@@ -25,9 +25,10 @@ enum {
          * much as half of it; and the next batch may be waiting. */
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
-        RETRY_SEC = 1,          /* without space: tries again so often; and looks so often how much there is */
-        SMALL_PART = 10,        /* of a file system, which the mark is no more than */
-        RESUME_PART = 8,        /* of the mark, which has to be free beside it until tasks are taken again */
+        NOTE_AHEAD = 16,
+        RETRY_SEC = 1,   /* without space: tries again so often; and looks so often how much there is */
+        SMALL_PART = 10, /* of a file system, which the mark is no more than */
+        RESUME_PART = 8, /* of the mark, which has to be free beside it until tasks are taken again */
 };
 
 /* ---- places ---- */
@@ -114,11 +115,24 @@ static void seal_group(Store *s, char *p, size_t n) {
         }
 }
 
+/* The look-ups of so many records wait for memory side by side instead of one after the other. Returns where the next ones are. */
+static size_t prefetch(const Store *s, const Batch *b, size_t i, size_t end) {
+        Record r;
+        for (int k = 0; k < NOTE_AHEAD && i < end; k++, i += record_size(r.body.len)) {
+                record_peek(b->data + i, &r);
+                index_prefetch(&s->index, &r);
+        }
+        return i;
+}
+
 /* Tells the index where the records of b went. Under index_lock, or while there is no reader. */
 static void note(Store *s, const Batch *b, const Placed *run) {
         Record r;
         uint32_t at = run->at;
-        for (size_t i = run->begin; i < run->end; i += record_size(r.body.len)) {
+        size_t ahead = run->begin;
+        for (size_t i = run->begin, k = 0; i < run->end; i += record_size(r.body.len), k++) {
+                if (k % NOTE_AHEAD == 0)
+                        ahead = prefetch(s, b, ahead, run->end);
                 record_peek(b->data + i, &r);
                 r.body.data = b->data + i + RECORD_HEADER;
                 if (index_apply(&s->index, &r, run->segment, at) == -ENOMEM)
@@ -214,13 +228,13 @@ void store_set_sizes(Store *s) {
         (void)pthread_mutex_unlock(&s->lock);
 }
 
-/* Waits until woken, or a moment. False: the store is being closed. */
-static bool wait_a_moment(Store *s) {
+/* Waits until woken, or a moment; for_batch: not if there is one already. False: the store is being closed. */
+static bool wait_a_moment(Store *s, bool for_batch) {
         struct timespec until;
         (void)clock_gettime(CLOCK_MONOTONIC, &until); /* cannot fail for this clock */
         until.tv_sec += RETRY_SEC;
         (void)pthread_mutex_lock(&s->lock);
-        if (!s->stop)
+        if (!s->stop && !(for_batch && s->busy))
                 (void)pthread_cond_timedwait(&s->wake, &s->lock, &until);
         bool stop = s->stop;
         (void)pthread_mutex_unlock(&s->lock);
@@ -247,7 +261,7 @@ static int place_all(Store *s, const Batch *b, Placed *ret) {
                         return e;
                 set_health(s, STORE_FULL, e);
                 set_spent(s);
-                if (!wait_a_moment(s))
+                if (!wait_a_moment(s, false))
                         return e;
         }
 }
@@ -281,12 +295,10 @@ static int commit(Store *s) {
 static bool is_due(Store *s, uint64_t *ret_mark) {
         uint64_t now = clock_monotonic(&clock_system);
         (void)pthread_mutex_lock(&s->lock);
-        bool due = s->look || now - s->looked_usec >= RETRY_SEC * USEC_PER_SEC;
+        bool due = s->look || now - atomic_load_explicit(&s->looked_usec, memory_order_relaxed) >= STORE_LOOKS_USEC;
         *ret_mark = s->low_water;
         s->look = false;
         (void)pthread_mutex_unlock(&s->lock);
-        if (due)
-                s->looked_usec = now;
         return due;
 }
 
@@ -296,9 +308,9 @@ bool store_is_little(uint64_t left, uint64_t size, uint64_t *mark, bool was) {
 }
 
 /* If it cannot be told, a segment that cannot be made tells. */
-static void look_at_space(Store *s) {
-        uint64_t mark, left, size;
-        if (!is_due(s, &mark) || segment_space(s->dir_fd, &left, &size) < 0)
+static void look_at_space(Store *s, uint64_t mark) {
+        uint64_t left, size;
+        if (segment_space(s->dir_fd, &left, &size) < 0)
                 return;
         s->is_low = store_is_little(left, size, &mark, s->is_low);
         (void)pthread_mutex_lock(&s->lock);
@@ -321,10 +333,15 @@ static int prepare_next(Store *s) {
                         set_health(s, STORE_FULL, e);
                         return 0;
                 }
-                s->looked_usec = 0; /* there is less now */
+                atomic_store_explicit(&s->looked_usec, 0, memory_order_relaxed); /* there is less now */
         }
-        look_at_space(s);
+        uint64_t mark;
+        bool due = is_due(s, &mark);
+        if (due)
+                look_at_space(s, mark);
         set_health(s, s->is_low ? STORE_LOW : STORE_GOOD, 0);
+        if (due) /* behind what was found: see store_look() */
+                atomic_store_explicit(&s->looked_usec, clock_monotonic(&clock_system), memory_order_release);
         return 0;
 }
 
@@ -349,7 +366,24 @@ static bool next_batch(Store *s, size_t *ret_bytes) {
 
 /* Nothing can be done for it meanwhile. */
 static bool is_waiting_for_space(const Store *s) {
-        return s->own_health == STORE_FULL || (s->own_health == STORE_LOW && !store_may_compact(s));
+        return s->own_health != STORE_GOOD && !store_may_compact(s);
+}
+
+static bool is_idle(Store *s) {
+        (void)pthread_mutex_lock(&s->lock);
+        bool idle = !s->busy && !s->stop && s->health != STORE_FAILED;
+        (void)pthread_mutex_unlock(&s->lock);
+        return idle;
+}
+
+/* Without space the steps go on until a segment has gone, as long as no batch comes: only then is it worth a try to make one. */
+static int compact(Store *s, size_t budget) {
+        uint64_t oldest = s->oldest;
+        int e;
+        do
+                e = store_compact(s, budget);
+        while (e == 0 && s->own_health == STORE_FULL && s->oldest == oldest && is_idle(s));
+        return e;
 }
 
 void *store_thread(void *userdata) {
@@ -366,11 +400,11 @@ void *store_thread(void *userdata) {
                 if (e >= 0 && hints_are_wanted(s)) /* before copies that no sync has seen */
                         hints_step(s, budget);
                 if (e >= 0 && store_may_compact(s))
-                        e = store_compact(s, budget);
+                        e = compact(s, budget);
                 if (e >= 0)
                         store_set_sizes(s);
                 if (bytes == 0 && (e > 0 || is_waiting_for_space(s)))
-                        (void)wait_a_moment(s);
+                        (void)wait_a_moment(s, true);
         }
         if (e < 0)
                 set_health(s, STORE_FAILED, e);

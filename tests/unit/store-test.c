@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The log through everything that may happen to it. */
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "base/clock.h"
@@ -432,6 +433,63 @@ TEST(with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it
         end();
 }
 
+TEST(the_first_task_after_an_idle_time_is_not_taken_below_the_mark) {
+        StoreStats stats = { 0 };
+        begin(0);
+        put_queue(0, 'x');
+        store_set_low_water(W.store, 4096);
+        while (stats.low_water != 4096) {
+                ck_assert_int_eq(put_task(0), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+                store_stats(W.store, &stats);
+        }
+        ck_assert_int_eq(store_look(W.store), STORE_GOOD);
+        fault_set(FAULT_LOW, 1, true);
+        atomic_store(&W.store->looked_usec, 0); /* as after an hour */
+        for (int i = 0; i < 100; i++)           /* also while the thread finds the same */
+                ck_assert_int_eq(store_look(W.store), STORE_LOW);
+        wait_while(STORE_GOOD);
+        ck_assert_int_eq(put_task(0), -ENOSPC);
+        fault_set(FAULT_LOW, 0, false);
+        wait_while(STORE_LOW);
+        ck_assert_int_eq(store_look(W.store), STORE_GOOD);
+        ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        end();
+}
+
+/* A segment takes one step, and there was one step in a second: the test's time would not be enough. */
+TEST(an_idle_store_without_space_frees_all_that_is_dead_at_once) {
+        enum { SIZE = 64 * 1024, WANTED = 160 };
+        static const char bytes[15 * 1024];
+        StoreStats stats;
+        StoreItem task = { .kind = STORE_TASK, .body = { bytes, sizeof(bytes) } };
+        uint64_t last = 0, durable;
+        begin(SIZE);
+        put_queue(0, 'x');
+        for (stats.newest = 0; stats.newest < WANTED; store_stats(W.store, &stats)) {
+                task.seq = ++last;
+                ck_assert_int_eq(store_append(W.store, &task, 1), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+        fault_set(FAULT_SPACE, 1, true);
+        for (int r = 0; r == 0;) {
+                task.seq = last + 1;
+                r = store_append(W.store, &task, 1);
+                last += r == 0;
+                (void)commit();
+                (void)store_dispatch(W.store, &durable);
+        }
+        ck_assert_int_eq(store_health(W.store), STORE_FULL);
+        put_gone(0); /* and all its tasks */
+        (void)commit();
+        do
+                store_stats(W.store, &stats);
+        while (stats.oldest + 3 < stats.newest && sched_yield() == 0);
+        ck_assert_int_eq(store_dispatch(W.store, &durable), STORE_FULL);
+        end();
+}
+
 /* At a mark that is nothing there is never too little, whatever the file system says. */
 TEST(what_is_little_space_can_be_set) {
         begin(32 * 1024);
@@ -711,7 +769,8 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_each_failing_write_and_sync_loses_nothing_that_was_promised,
           test_without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers,
           test_with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it_recovers,
-          test_what_is_little_space_can_be_set,
+          test_the_first_task_after_an_idle_time_is_not_taken_below_the_mark,
+          test_an_idle_store_without_space_frees_all_that_is_dead_at_once, test_what_is_little_space_can_be_set,
           test_little_space_is_so_until_there_is_an_eighth_more_and_a_tenth_of_the_whole_at_most,
           test_whether_there_is_little_space_is_looked_at_when_a_segment_is_made,
           test_without_space_it_opens_all_the_same_and_goes_on_in_its_last_segment,
