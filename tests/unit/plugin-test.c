@@ -166,16 +166,17 @@ void preempt_here(void) {
 
 /* ---- submitters that are stopped in the middle of their push ---- */
 
-static _Thread_local bool stops_in_push, must_not_wait;
-static sem_t in_push, push_on;
+static _Thread_local sem_t *stops_in_push; /* until this lets it go on; NULL: it does not */
+static _Thread_local bool must_not_wait;
+static sem_t in_push;
 
 void preempt_in_push(void);
 void preempt_in_push(void) {
-        if (!stops_in_push)
+        sem_t *push_on = TAKE_PTR(stops_in_push);
+        if (!push_on)
                 return;
-        stops_in_push = false;
         sem_post(&in_push);
-        while (sem_wait(&push_on) != 0)
+        while (sem_wait(push_on) != 0)
                 ;
 }
 
@@ -216,7 +217,6 @@ static void stop_next_worker(void) {
         sem_init(&has_stopped, 0, 0);
         sem_init(&go_on, 0, 0);
         sem_init(&in_push, 0, 0);
-        sem_init(&push_on, 0, 0);
         store_relaxed(&to_stop, true);
 }
 
@@ -680,6 +680,7 @@ typedef struct Submitter {
         char first;
         unsigned n;
         bool stops;
+        sem_t push_on;
 } Submitter;
 
 static const size_t submit_sizes[] = { 1, EQ_PAYLOAD_MAX, 400, 2000 };
@@ -687,9 +688,9 @@ static const size_t submit_sizes[] = { 1, EQ_PAYLOAD_MAX, 400, 2000 };
 static void *submit_some(void *arg) {
         static char large[EQ_PAYLOAD_MAX]; /* there is one thread at a time that does not stop */
         char small[1];
-        const Submitter *s = arg;
+        Submitter *s = arg;
         char *payload = s->stops ? small : large; /* and who does has one of a byte */
-        stops_in_push = s->stops;
+        stops_in_push = s->stops ? &s->push_on : NULL;
         for (unsigned i = 0; i < s->n; i++) {
                 size_t len = submit_sizes[i % ELEMENTSOF(submit_sizes)];
                 make_pattern(payload, len, (char)(s->first + (char)i));
@@ -703,6 +704,7 @@ static void *submit_some(void *arg) {
 }
 
 static void start_submitter(Submitter *s) {
+        sem_init(&s->push_on, 0, 0);
         ck_assert_int_eq(pthread_create(&s->thread, NULL, submit_some, s), 0);
         if (!s->stops)
                 ck_assert_int_eq(pthread_join(s->thread, NULL), 0); /* it has returned */
@@ -732,15 +734,15 @@ TEST(a_submit_returns_whoever_is_stopped_in_the_middle) {
         for (size_t i = 0; i < ELEMENTSOF(stopped); i++)
                 start_submitter(&stopped[i]);
         start_submitter(&(Submitter) { .by = by, .first = 'a', .n = 2 });
-        for (unsigned i = 0; i < 100; i++)
-                uv_run(&b->loop, UV_RUN_NOWAIT);
-        ck_assert_uint_eq(b->n_submitted, 0); /* nothing is passed over */
-        b->in_submit = submit_in_the_middle;
-        for (size_t i = 0; i < ELEMENTSOF(stopped); i++)
-                sem_post(&push_on);
-        UNTIL(b, b->n_submitted == 8);
-        for (size_t i = 0; i < ELEMENTSOF(stopped); i++)
+        for (size_t i = 0; i < ELEMENTSOF(stopped); i++) {
+                for (unsigned n = 0; n < 100; n++)
+                        uv_run(&b->loop, UV_RUN_NOWAIT);
+                ck_assert_uint_eq(b->n_submitted, 0); /* nothing is passed over */
+                b->in_submit = submit_in_the_middle;
+                sem_post(&stopped[i].push_on);
                 ck_assert_int_eq(pthread_join(stopped[i].thread, NULL), 0);
+        }
+        UNTIL(b, b->n_submitted == 8); /* the second one does not wake the loop */
         ck_assert_str_eq(b->order, "XYabcdef");
         ck_assert(b->is_intact);
         open_gate(b);
