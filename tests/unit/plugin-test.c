@@ -893,8 +893,8 @@ TEST(a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task) {
         ck_assert_uint_eq(load_relaxed(&b->mark), 1);
 }
 
-/* Lets the worker go on as soon as the thread whose state is in that file sleeps. */
-static void *go_on_when_it_sleeps(void *stat) {
+/* Until the thread whose state is in that file sleeps. */
+static void until_it_sleeps(const char *stat) {
         char text[256], *end;
         do {
                 FILE *f = fopen(stat, "re");
@@ -902,6 +902,11 @@ static void *go_on_when_it_sleeps(void *stat) {
                 (void)fclose(f);
                 end = strrchr(text, ')');
         } while (!end || end[2] != 'S');
+}
+
+/* Lets the worker go on then. */
+static void *go_on_when_it_sleeps(void *stat) {
+        until_it_sleeps(stat);
         sem_post(&go_on);
         return NULL;
 }
@@ -929,6 +934,37 @@ TEST(who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark) {
         }
 }
 
+static ATOMIC(uint64_t) * begun_unseen;
+
+/* A begin whose thread has not seen that it is awaited, so that nobody is woken. */
+static void *begin_when_it_sleeps(void *stat) {
+        until_it_sleeps(stat);
+        store_release(begun_unseen, 1);
+        return NULL;
+}
+
+TEST(without_membarrier_who_awaits_a_begin_is_not_dependent_on_being_told) {
+        char stat[64];
+        pthread_t thread;
+        fault_set(FAULT_FENCE, 1, true);
+        BENCH("trial", NULL, 1);
+        snprintf(stat, sizeof(stat), "/proc/self/task/%d/stat", (int)syscall(SYS_gettid));
+        stop_next_worker();
+        Task *t = submit(b, "x");
+        while (sem_wait(&has_stopped) != 0)
+                ;
+        queue_look(b->queue);
+        queue_recall(b->queue);
+        ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+        begun_unseen = &((PluginTask *)t->slot->executor_data)->life.begun_usec;
+        ck_assert_int_eq(pthread_create(&thread, NULL, begin_when_it_sleeps, stat), 0);
+        plugin_executor_await_begin(b->x, t);
+        ck_assert_uint_eq(load_relaxed(begun_unseen), 1);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        sem_post(&go_on);
+        UNTIL(b, b->n_ended == 1);
+}
+
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
           test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
@@ -950,4 +986,5 @@ RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_a_refused_worker_is_the_reason_until_there_is_one,
           test_E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool,
           test_a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task,
-          test_who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark)
+          test_who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark,
+          test_without_membarrier_who_awaits_a_begin_is_not_dependent_on_being_told)
