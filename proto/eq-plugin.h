@@ -82,8 +82,10 @@ typedef struct eq_plugin_api {
         bool (*is_canceled)(const eq_plugin_task *t);
         /* A new task for the queue of that name, of the same user as t, which has not ended yet. Payload and name are copied.
          * It is accepted, or refused, after this has returned, and before t ends; a refusal is logged and changes nothing for
-         * t. Tasks that one thread submits keep their order. -EINVAL: no name of a queue, -E2BIG: payload of more than 1 MiB,
-         * -ENOMEM, -EALREADY: t has a result. */
+         * t. Hence there is no id of it here. Tasks that one thread submits keep their order. -EINVAL: no name of a queue, -E2BIG:
+         * payload of more than 1 MiB, -ENOMEM, -EALREADY: t has a result.
+         * Wait-free: a bounded number of own steps, whatever other threads do, and in time with the payload; no lock. System calls:
+         * for memory that eqd has not got, and one to wake eqd's loop if nothing waits for it. */
         int (*submit)(const eq_plugin_task *t, const char *queue, const void *payload, size_t len);
 
         /* A line for eqd's log, where the queue is named before it. level: as of syslog(3). */

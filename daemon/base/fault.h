@@ -31,6 +31,7 @@ typedef enum FaultSeam {
         FAULT_MARK,    /* there is no free mark of a running task */
         FAULT_SLOW,    /* reading a segment of the store at the start takes a second longer */
         FAULT_LOW,     /* the file system of the store says that it has no space left */
+        FAULT_FENCE,   /* the kernel has no membarrier(); asked for once in a process */
         _FAULT_MAX,
 } FaultSeam;
 

@@ -115,10 +115,8 @@ static SlabExtent *new_extent(Store *s) {
         SlabExtent *e = map_aligned(SLAB_EXTENT_BYTES);
         if (!e)
                 return NULL;
-        e->next_all = atomic_load_explicit(&s->all, memory_order_relaxed);
-        while (!atomic_compare_exchange_weak_explicit(&s->all, &e->next_all, e, memory_order_release,
-                                                      memory_order_relaxed))
-                ;
+        /* One step, whoever else adds. Until the link is there the list is cut, but nobody goes along it before all are through. */
+        e->next_all = atomic_exchange_explicit(&s->all, e, memory_order_relaxed);
         return e;
 }
 
@@ -292,7 +290,6 @@ static void make_thread_key(void) {
 static void adopt(Store *s, SlabCache *c) {
         /* What an earlier slab of this index left is unmapped with that one. */
         *c = (SlabCache) { .serial = s->slab.serial };
-        pthread_once(&thread_key_once, make_thread_key);
         if (!thread_known && pthread_setspecific(thread_key, &thread_known) == 0)
                 thread_known = true;
 }
@@ -542,6 +539,7 @@ int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
         s->n_units = (unsigned)((SLAB_EXTENT_BYTES - PAGE) / s->unit_bytes);
         s->keep = keep;
         s->run = 1;
+        pthread_once(&thread_key_once, make_thread_key); /* before somebody allocates, who might have to wait here */
         pthread_mutex_init(&s->lock, NULL);
         int r = take_index(s);
         if (r < 0) {

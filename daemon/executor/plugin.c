@@ -213,11 +213,29 @@ static void settle_task(PluginTask *p) {
         plugin_task_unref(p);
 }
 
+/* The payload of s in one piece. NULL: no memory. */
+static char *join_blocks(const PluginSubmit *s) {
+        char *whole = fault_malloc(s->len);
+        size_t done = PLUGIN_SUBMIT_ROOM;
+        if (!whole)
+                return NULL;
+        memcpy(whole, s->payload, done);
+        for (const PluginBlock *b = s->more; b; b = b->next) {
+                size_t n = MIN(s->len - done, sizeof(b->bytes));
+                memcpy(whole + done, b->bytes, n);
+                done += n;
+        }
+        return whole;
+}
+
 static void settle_submit(PluginExecutor *x, PluginSubmit *s) {
         bool lives = s->by->task && load_relaxed(&s->by->word) >> PLUGIN_PHASE_BITS == s->token;
+        _cleanup_free_ char *whole = lives && s->more ? join_blocks(s) : NULL;
+        const char *payload = s->more ? whole : s->payload;
         if (lives)
-                x->hooks->submit(x->host, s->by->task, eq_str(s->queue), eq_bytes(s->payload, s->len));
-        free(s);
+                x->hooks->submit(x->host, s->by->task, eq_str(s->queue), eq_bytes(payload, payload ? s->len : 0),
+                                 payload ? 0 : -ENOMEM);
+        plugin_submit_free(x, s);
 }
 
 /* What is handed over waits for a worker in any case. If it is because none can be made, that is the reason. */
@@ -725,6 +743,8 @@ int plugin_executor_new(uv_loop_t *loop, Engine *engine, const PluginHooks *hook
         x->has_xqueues = r >= 0;
         if (r >= 0)
                 r = slab_new(sizeof(PluginTask), 64, false, &x->tasks);
+        if (r >= 0)
+                r = slab_new(PLUGIN_BLOCK_BYTES, 64, false, &x->blocks);
         if (r < 0) {
                 plugin_executor_free(x);
                 return r;
@@ -771,6 +791,7 @@ PluginExecutor *plugin_executor_free(PluginExecutor *x) {
         if (x->has_xqueues)
                 xqueues_deinit(&x->xqueues);
         slab_destroy(x->tasks);
+        slab_destroy(x->blocks);
         free(x);
         return NULL;
 }

@@ -41,8 +41,8 @@ typedef struct PluginHooks {
         int (*prepare)(void *host, Task *t, PluginOrder *ret); /* 0, or negative errno: not handed over */
         /* It was not begun: nothing is stored at its mark any more. NULL is fine. */
         void (*unprepare)(void *host, Task *t, int mark_slot);
-        /* A plugin submits, for the user of the task `by`. */
-        void (*submit)(void *host, const Task *by, EqBytes queue, EqBytes payload);
+        /* A plugin submits, for the user of the task `by`. error -ENOMEM: there is no memory for the payload, to be refused. */
+        void (*submit)(void *host, const Task *by, EqBytes queue, EqBytes payload, int error);
         void (*opened)(void *host, Queue *q, const char *error); /* error NULL: it is in use; else it is not, and why */
         void (*ended)(void *host, Queue *q);                     /* plugin_executor_has_ended() became true */
         void (*left)(void *host, Pool *p);                       /* plugin_pool_is_used() became false */

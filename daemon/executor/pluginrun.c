@@ -409,6 +409,45 @@ static bool api_is_canceled(const eq_plugin_task *t) {
         return load_relaxed(&of_view(t)->canceled);
 }
 
+static void *alloc_block(PluginExecutor *x) {
+        return fault_hit(FAULT_ALLOC) ? NULL : slab_alloc(x->blocks);
+}
+
+void plugin_submit_free(PluginExecutor *x, PluginSubmit *s) {
+        for (PluginBlock *b = s ? s->more : NULL, *next; b; b = next) {
+                next = b->next;
+                slab_free(x->blocks, b);
+        }
+        if (s)
+                slab_free(x->blocks, s);
+}
+
+/* NULL: no memory. */
+static PluginSubmit *copy_submit(PluginExecutor *x, const char *payload, size_t len) {
+        PluginSubmit *s = alloc_block(x);
+        if (!s)
+                return NULL;
+        size_t done = MIN(len, PLUGIN_SUBMIT_ROOM);
+        s->more = NULL;
+        s->len = len;
+        if (done > 0)
+                memcpy(s->payload, payload, done);
+        for (PluginBlock **end = &s->more; done < len; end = &(*end)->next) {
+                size_t n = MIN(len - done, sizeof((*end)->bytes));
+                *end = alloc_block(x);
+                if (!*end) {
+                        plugin_submit_free(x, s);
+                        return NULL;
+                }
+                (*end)->next = NULL;
+                memcpy((*end)->bytes, payload + done, n);
+                done += n;
+        }
+        return s;
+}
+
+/* Wait-free: a payload of EQ_PAYLOAD_MAX is so many blocks, each of them is had without waiting for anybody (slab.h), and the push is one
+ * exchange (inbox.h). System calls: memory that the slab has not got, and the wake-up of the loop if nothing was there. */
 static int api_submit(const eq_plugin_task *t, const char *queue, const void *payload, size_t len) {
         PluginTask *by = of_view(t);
         uint64_t word = load_acquire(&by->word);
@@ -418,15 +457,12 @@ static int api_submit(const eq_plugin_task *t, const char *queue, const void *pa
                 return -E2BIG;
         if (plugin_phase(word) != PLUGIN_TAKEN && plugin_phase(word) != PLUGIN_DEFERRED)
                 return -EALREADY;
-        PluginSubmit *s = fault_malloc(sizeof(*s) + len);
+        PluginSubmit *s = copy_submit(by->queue->executor, payload, len);
         if (!s)
                 return -ENOMEM;
         s->by = by;
         s->token = word >> PLUGIN_PHASE_BITS;
         strcpy(s->queue, queue);
-        s->len = len;
-        if (len > 0)
-                memcpy(s->payload, payload, len);
         plugin_up(by->queue->executor, &s->up, UP_SUBMIT);
         return 0;
 }

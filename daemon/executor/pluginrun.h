@@ -59,14 +59,24 @@ typedef struct PluginTask {
         size_t len;
 } PluginTask;
 
+/* What a task submits, in blocks of one size out of a Slab, as that never waits for another thread. */
+enum { PLUGIN_BLOCK_BYTES = 512 };
+
+typedef struct PluginBlock {
+        struct PluginBlock *next; /* NULL: the last one */
+        char bytes[PLUGIN_BLOCK_BYTES - sizeof(struct PluginBlock *)];
+} PluginBlock;
+
 typedef struct PluginSubmit {
         Up up;
         PluginTask *by;
         uint64_t token; /* of `by` */
         char queue[EQ_NAME_MAX + 1];
-        size_t len;
-        char payload[];
+        PluginBlock *more; /* what of the payload is not in here; owned */
+        size_t len;        /* of all */
+        char payload[];    /* so much of it as a block has room for */
 } PluginSubmit;
+#define PLUGIN_SUBMIT_ROOM (PLUGIN_BLOCK_BYTES - offsetof(PluginSubmit, payload))
 
 typedef enum PluginState {
         PLUGIN_OPENING,
@@ -140,6 +150,7 @@ struct PluginExecutor {
         XQueues xqueues;
         bool has_xqueues;
         Slab *tasks;
+        Slab *blocks;                           /* of PluginSubmit and PluginBlock */
         ATOMIC(bool) pressed;                   /* memory is short */
         ATOMIC(uint64_t) hog_usec, hog_warning; /* see plugin_executor_set_hogs(). PLUGIN_HOGS_FREE: nobody is one */
         ATOMIC(uint64_t) look_usec; /* a thread that was busy no longer has no hog, and no need to read its CPU clock */
@@ -169,6 +180,8 @@ static inline uint64_t plugin_word(uint64_t token, PluginPhase phase) {
 /* Puts it on the list for the loop, which then owns it, and wakes the loop if the list was empty. Any thread, never blocks. */
 void plugin_up(PluginExecutor *x, Up *up, UpKind kind);
 void plugin_task_unref(PluginTask *p); /* any thread */
+/* With all of its blocks. NULL-safe; any thread, never waits. */
+void plugin_submit_free(PluginExecutor *x, PluginSubmit *s);
 /* The thread of the reserve: one task of its queue, then UP_HELPED. */
 void plugin_reserve_help(void *reserve);
 /* So many tasks of q more have hogged a CPU; tells of it now and then. Any thread. */

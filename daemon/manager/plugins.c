@@ -41,9 +41,13 @@ static void log_refused(Manager *m, const TaskRecord *t, EqBytes queue, const ch
 }
 
 /* With the rights, and on the account, of the user whose task it is. */
-static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload) {
+static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload, int error) {
         Manager *m = host;
         TaskRecord *t = task_record(by), *last;
+        if (error < 0) {
+                log_refused(m, t, queue, strerror(-error));
+                return;
+        }
         Caller caller = {
                 .identity = t->spec.identity,
                 .user = t->user,

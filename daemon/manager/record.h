@@ -128,7 +128,7 @@ typedef enum TaskEndNote {
 /* What few tasks have: made when it is first needed, freed with the task. */
 typedef struct TaskLinks {
         List deps, dependents; /* of Dep; owned by the owner side */
-        List waiters;          /* of TaskWaiter::link */
+        List waiters;          /* of TaskWaiter::link; those that wait for a start before those that wait for an end */
         List followers;        /* of Follower::link */
         List doomed_link;      /* Manager::doomed */
         TaskRecord *task;

@@ -276,11 +276,11 @@ bool task_wait_has(const TaskWait *w, const TaskRecord *t) {
         return task_record_finished(t) || (w->started && task_record_state(t) == EQ_STATE_RUNNING);
 }
 
+/* Those that wait for a start are the first, so it is the first one or none. */
 static TaskWaiter *first_that_is_over(const TaskRecord *t) {
-        LIST_FOREACH (l, &t->links->waiters)
-                if (task_wait_has(LIST_ENTRY(l, TaskWaiter, link)->wait, t))
-                        return LIST_ENTRY(l, TaskWaiter, link);
-        return NULL;
+        List *first = list_first(&t->links->waiters);
+        TaskWaiter *waiter = first ? LIST_ENTRY(first, TaskWaiter, link) : NULL;
+        return waiter && task_wait_has(waiter->wait, t) ? waiter : NULL;
 }
 
 /* An answer may end others, with their session. */
@@ -338,7 +338,7 @@ int task_wait_new(Manager *m, TaskRecord *const *tasks, size_t n, TaskWaitFlags 
                         task_wait_free(w);
                         return -ENOMEM;
                 }
-                list_append(&l->waiters, &w->waiters[i].link);
+                list_insert_before(w->started ? l->waiters.next : &l->waiters, &w->waiters[i].link);
         }
         bool over = w->n_left == 0 || (w->any && w->n_left < n);
         if (over)

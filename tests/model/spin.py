@@ -16,6 +16,7 @@ MODELS = {
     "join": ["M_COUNT_AFTER_LOOK", "M_WAKE_BEFORE_END", "M_NO_WAKE", "M_END_BEFORE_CALL"],
     "token": ["M_LOOK_FIRST", "M_REFUND_NO_KICK", "M_URGENT_NO_KICK", "M_STOP_NO_KICK", "M_RESUME_LEAVES",
               "M_NO_SECOND_LOOK", "M_PARK_BLINDLY"],
+    "uplist": ["M_LOCK", "M_RETRY", "M_NO_RING", "M_NOT_AGAIN", "M_READ_LATE"],
 }
 LARGER = {"barrier": ["TASKS=5"]}
 

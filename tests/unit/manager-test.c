@@ -634,6 +634,35 @@ TEST(a_task_that_somebody_waits_for_survives_the_removal_of_its_queue) {
         host_done(&h);
 }
 
+static char told[8];
+
+static void wait_told(TaskWait *w, TaskWaitEnd end) {
+        ck_assert_int_eq(end, TASK_WAIT_OVER);
+        strcat(told, w->userdata);
+        task_wait_free(w);
+}
+
+/* Whoever asked first: at a start the task runs still. */
+TEST(those_that_wait_for_a_start_are_told_at_the_start) {
+        static char *const names[] = { "E", "s", "E", "s" };
+        Host h;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "q", NULL);
+        queue_pause(q->queue);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                TaskWait *w;
+                bool over;
+                TaskWaitFlags flags = names[i][0] == 's' ? TASK_WAIT_STARTED : 0;
+                ck_assert_int_eq(task_wait_new(h.m, &t, 1, flags, USEC_NEVER, wait_told, names[i], &w, &over), 0);
+                ck_assert(!over);
+        }
+        queue_resume(q->queue);
+        host_end(&h, t, TASK_OK);
+        ck_assert_str_eq(told, "ssEE");
+        host_done(&h);
+}
+
 TEST(a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out) {
         Host h;
         host_init(&h);
@@ -776,6 +805,7 @@ RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out
           test_a_retry_by_hand_that_finds_no_room_costs_nothing,
           test_without_memory_a_task_over_several_queues_leaves_nothing,
           test_a_queue_made_again_counts_on_and_old_ids_are_stale,
+          test_those_that_wait_for_a_start_are_told_at_the_start,
           test_a_task_that_somebody_waits_for_survives_the_removal_of_its_queue,
           test_a_queue_is_made_or_not_and_removed_in_any_case_when_memory_is_out,
           test_history_keeps_the_latest_and_what_somebody_waits_for, test_retry_by_hand_runs_it_again_under_its_id,

@@ -19,7 +19,8 @@
 
 enum { N_TASKS = 2048, LOG_FD = 200, GATE_FD = 201 }; /* the plugin is told the first, and the second follows it */
 
-typedef struct Bench {
+typedef struct Bench Bench;
+struct Bench {
         FakeClock clock;
         uv_loop_t loop;
         uv_timer_t keep; /* the loop runs as long as there is this */
@@ -43,7 +44,12 @@ typedef struct Bench {
         size_t n_started, n_opened, n_queue_ended, n_left;
         char error[256]; /* of the last opening */
         char submitted[64];
-} Bench;
+        char order[16]; /* first bytes of what was submitted */
+        size_t n_submitted;
+        int submit_error;
+        bool is_intact;
+        void (*in_submit)(Bench *b); /* called in the middle of settling */
+};
 
 /* ---- the host ---- */
 
@@ -86,6 +92,20 @@ static const EngineHooks engine_hooks = {
         .started = on_started, .ended = on_ended, .ended_well = on_ended_well, .finished = on_finished
 };
 
+/* Bytes that follow from the first and the length. */
+static void make_pattern(char *p, size_t len, char first) {
+        for (size_t i = 0; i < len; i++)
+                p[i] = i == 0 ? first : (char)(first + (char)(i / 7) + (char)(i % 251));
+}
+
+static bool is_pattern(EqBytes b) {
+        static char expected[EQ_PAYLOAD_MAX];
+        if (b.len == 0 || strncmp(b.data, "chained", 7) == 0)
+                return true;
+        make_pattern(expected, b.len, b.data[0]);
+        return memcmp(expected, b.data, b.len) == 0;
+}
+
 static int on_prepare(void *host, Task *t, PluginOrder *ret) {
         Bench *b = host;
         *ret = (PluginOrder) {
@@ -99,8 +119,15 @@ static int on_prepare(void *host, Task *t, PluginOrder *ret) {
         return 0;
 }
 
-static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload) {
+static void on_submit(void *host, const Task *by, EqBytes queue, EqBytes payload, int error) {
         Bench *b = host;
+        b->submit_error = error;
+        b->is_intact = b->is_intact && is_pattern(payload);
+        if (b->n_submitted < sizeof(b->order) - 1 && payload.len > 0)
+                b->order[b->n_submitted] = payload.data[0];
+        b->n_submitted++;
+        if (b->in_submit)
+                b->in_submit(b);
         snprintf(b->submitted, sizeof(b->submitted), "%lu>%.*s:%.*s", (unsigned long)by->seq, (int)queue.len,
                  queue.data, (int)payload.len, payload.data);
 }
@@ -137,9 +164,59 @@ void preempt_here(void) {
                 ;
 }
 
+/* ---- submitters that are stopped in the middle of their push ---- */
+
+static _Thread_local sem_t *stops_in_push; /* until this lets it go on; NULL: it does not */
+static _Thread_local bool must_not_wait;
+static sem_t in_push;
+
+void preempt_in_push(void);
+void preempt_in_push(void) {
+        sem_t *push_on = TAKE_PTR(stops_in_push);
+        if (!push_on)
+                return;
+        sem_post(&in_push);
+        while (sem_wait(push_on) != 0)
+                ;
+}
+
+/* What may wait for another thread, and is not to be called in a submit. */
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n) {
+        if (must_not_wait)
+                abort();
+        return __real_malloc(n);
+}
+
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size) {
+        if (must_not_wait)
+                abort();
+        return __real_calloc(n, size);
+}
+
+int __real_pthread_mutex_lock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m);
+int __wrap_pthread_mutex_lock(pthread_mutex_t *m) {
+        if (must_not_wait)
+                abort();
+        return __real_pthread_mutex_lock(m);
+}
+
+int __real_pthread_once(pthread_once_t *once, void (*f)(void));
+int __wrap_pthread_once(pthread_once_t *once, void (*f)(void));
+int __wrap_pthread_once(pthread_once_t *once, void (*f)(void)) {
+        if (must_not_wait)
+                abort();
+        return __real_pthread_once(once, f);
+}
+
 static void stop_next_worker(void) {
         sem_init(&has_stopped, 0, 0);
         sem_init(&go_on, 0, 0);
+        sem_init(&in_push, 0, 0);
         store_relaxed(&to_stop, true);
 }
 
@@ -596,6 +673,106 @@ TEST(what_a_task_submits_is_told_before_its_end) {
         ck_assert_str_eq(b->submitted, "1>other:chained");
 }
 
+/* A thread that submits for a task: so many payloads, which begin with `first` and the letters that follow. */
+typedef struct Submitter {
+        pthread_t thread;
+        const eq_plugin_task *by;
+        char first;
+        unsigned n;
+        bool stops;
+        sem_t push_on;
+} Submitter;
+
+static const size_t submit_sizes[] = { 1, EQ_PAYLOAD_MAX, 400, 2000 };
+
+static void *submit_some(void *arg) {
+        static char large[EQ_PAYLOAD_MAX]; /* there is one thread at a time that does not stop */
+        char small[1];
+        Submitter *s = arg;
+        char *payload = s->stops ? small : large; /* and who does has one of a byte */
+        stops_in_push = s->stops ? &s->push_on : NULL;
+        for (unsigned i = 0; i < s->n; i++) {
+                size_t len = submit_sizes[i % ELEMENTSOF(submit_sizes)];
+                make_pattern(payload, len, (char)(s->first + (char)i));
+                must_not_wait = true;
+                int r = plugin_api.submit(s->by, "other", payload, len);
+                must_not_wait = false;
+                if (r != 0)
+                        abort();
+        }
+        return NULL;
+}
+
+static void start_submitter(Submitter *s) {
+        sem_init(&s->push_on, 0, 0);
+        ck_assert_int_eq(pthread_create(&s->thread, NULL, submit_some, s), 0);
+        if (!s->stops)
+                ck_assert_int_eq(pthread_join(s->thread, NULL), 0); /* it has returned */
+        else
+                while (sem_wait(&in_push) != 0)
+                        ;
+}
+
+static void submit_in_the_middle(Bench *b) {
+        const eq_plugin_task *by = &((PluginTask *)b->tasks[1].slot->executor_data)->view;
+        b->in_submit = NULL;
+        start_submitter(&(Submitter) { .by = by, .first = 'c', .n = 4 });
+}
+
+/* Two are stopped between the exchange and the link, one of them the one that found the list empty and has to wake the loop. Others
+ * submit all the same, also while the loop is in the middle of settling; what they have submitted waits for the two, and none of it
+ * is lost. */
+TEST(a_submit_returns_whoever_is_stopped_in_the_middle) {
+        BENCH("trial", NULL, 1);
+        Task *t = submit(b, "wait");
+        until_heard(b, "task 1\n");
+        UNTIL(b, load_relaxed(&b->x->up.head) == INBOX_EMPTY);
+        b->is_intact = true;
+        const eq_plugin_task *by = &((PluginTask *)t->slot->executor_data)->view;
+        Submitter stopped[] = { { .by = by, .first = 'X', .n = 1, .stops = true },
+                                { .by = by, .first = 'Y', .n = 1, .stops = true } };
+        for (size_t i = 0; i < ELEMENTSOF(stopped); i++)
+                start_submitter(&stopped[i]);
+        start_submitter(&(Submitter) { .by = by, .first = 'a', .n = 2 });
+        for (size_t i = 0; i < ELEMENTSOF(stopped); i++) {
+                for (unsigned n = 0; n < 100; n++)
+                        uv_run(&b->loop, UV_RUN_NOWAIT);
+                ck_assert_uint_eq(b->n_submitted, 0); /* nothing is passed over */
+                b->in_submit = submit_in_the_middle;
+                sem_post(&stopped[i].push_on);
+                ck_assert_int_eq(pthread_join(stopped[i].thread, NULL), 0);
+        }
+        UNTIL(b, b->n_submitted == 8); /* the second one does not wake the loop */
+        ck_assert_str_eq(b->order, "XYabcdef");
+        ck_assert(b->is_intact);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 1);
+}
+
+/* Each block fails once, on the thread that submits; then the piece that the loop makes of them. */
+TEST(without_memory_a_submit_is_refused) {
+        static char payload[1000]; /* three blocks */
+        BENCH("trial", NULL, 1);
+        Task *t = submit(b, "wait");
+        until_heard(b, "task 1\n");
+        const eq_plugin_task *by = &((PluginTask *)t->slot->executor_data)->view;
+        make_pattern(payload, sizeof(payload), 'p');
+        for (int nth = 1; nth <= 3; nth++) {
+                fault_set(FAULT_ALLOC, nth, false);
+                ck_assert_int_eq(plugin_api.submit(by, "other", payload, sizeof(payload)), -ENOMEM);
+        }
+        fault_set(FAULT_ALLOC, 4, false);
+        ck_assert_int_eq(plugin_api.submit(by, "other", payload, sizeof(payload)), 0);
+        UNTIL(b, b->n_submitted == 1);
+        ck_assert_int_eq(b->submit_error, -ENOMEM);
+        fault_set(FAULT_ALLOC, 0, false);
+        ck_assert_int_eq(plugin_api.submit(by, "other", payload, sizeof(payload)), 0);
+        UNTIL(b, b->n_submitted == 2);
+        ck_assert_int_eq(b->submit_error, 0);
+        open_gate(b);
+        UNTIL(b, b->n_ended == 1);
+}
+
 TEST(a_queue_is_removed_while_its_plugin_is_being_opened) {
         _cleanup_(bench_freep) Bench *b = bench_new("trial", NULL, 1);
         add_queue(b);
@@ -716,8 +893,8 @@ TEST(a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task) {
         ck_assert_uint_eq(load_relaxed(&b->mark), 1);
 }
 
-/* Lets the worker go on as soon as the thread whose state is in that file sleeps. */
-static void *go_on_when_it_sleeps(void *stat) {
+/* Until the thread whose state is in that file sleeps. */
+static void until_it_sleeps(const char *stat) {
         char text[256], *end;
         do {
                 FILE *f = fopen(stat, "re");
@@ -725,6 +902,11 @@ static void *go_on_when_it_sleeps(void *stat) {
                 (void)fclose(f);
                 end = strrchr(text, ')');
         } while (!end || end[2] != 'S');
+}
+
+/* Lets the worker go on then. */
+static void *go_on_when_it_sleeps(void *stat) {
+        until_it_sleeps(stat);
         sem_post(&go_on);
         return NULL;
 }
@@ -752,6 +934,37 @@ TEST(who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark) {
         }
 }
 
+static ATOMIC(uint64_t) * begun_unseen;
+
+/* A begin whose thread has not seen that it is awaited, so that nobody is woken. */
+static void *begin_when_it_sleeps(void *stat) {
+        until_it_sleeps(stat);
+        store_release(begun_unseen, 1);
+        return NULL;
+}
+
+TEST(without_membarrier_who_awaits_a_begin_is_not_dependent_on_being_told) {
+        char stat[64];
+        pthread_t thread;
+        fault_set(FAULT_FENCE, 1, true);
+        BENCH("trial", NULL, 1);
+        snprintf(stat, sizeof(stat), "/proc/self/task/%d/stat", (int)syscall(SYS_gettid));
+        stop_next_worker();
+        Task *t = submit(b, "x");
+        while (sem_wait(&has_stopped) != 0)
+                ;
+        queue_look(b->queue);
+        queue_recall(b->queue);
+        ck_assert_int_eq(t->state, EQ_STATE_RUNNING);
+        begun_unseen = &((PluginTask *)t->slot->executor_data)->life.begun_usec;
+        ck_assert_int_eq(pthread_create(&thread, NULL, begin_when_it_sleeps, stat), 0);
+        plugin_executor_await_begin(b->x, t);
+        ck_assert_uint_eq(load_relaxed(begun_unseen), 1);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+        sem_post(&go_on);
+        UNTIL(b, b->n_ended == 1);
+}
+
 RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_tasks_run_in_order_urgent_ones_first, test_thousands_of_tasks_run_each_once_in_order,
           test_cancel_is_0_before_1_while_and_minus_1_after, test_a_running_task_that_is_stopped_and_fails_is_canceled,
@@ -767,9 +980,11 @@ RUN_TESTS("plugin", 60, test_a_task_is_run_with_its_payload_and_its_result_told,
           test_a_plugin_that_takes_nothing_stands_still_and_can_be_replaced,
           test_a_plugin_that_cannot_be_opened_says_why_and_is_tried_again,
           test_other_text_closes_and_opens_again_and_deferred_ones_have_failed, test_the_same_again_changes_nothing,
-          test_what_a_task_submits_is_told_before_its_end, test_a_queue_is_removed_while_its_plugin_is_being_opened,
+          test_what_a_task_submits_is_told_before_its_end, test_a_submit_returns_whoever_is_stopped_in_the_middle,
+          test_without_memory_a_submit_is_refused, test_a_queue_is_removed_while_its_plugin_is_being_opened,
           test_memory_that_fails_once_loses_no_task, test_without_memory_descriptor_or_thread_a_queue_is_refused,
           test_a_refused_worker_is_the_reason_until_there_is_one,
           test_E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool,
           test_a_pause_does_not_wait_for_a_thread_that_is_just_beginning_a_task,
-          test_who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark)
+          test_who_awaits_the_begin_of_a_task_sleeps_and_finds_its_mark,
+          test_without_membarrier_who_awaits_a_begin_is_not_dependent_on_being_told)

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
+#include "engine/submitter.h"
 #include "engine/xholder.h"
 #include "test.h"
 
@@ -1267,6 +1268,38 @@ TEST(what_is_in_lots_is_not_pending) {
         tear_down();
 }
 
+/* A kernel or a filter of system calls that refuses it: what needs it is not used, and nothing else is different. */
+TEST(without_membarrier_there_are_no_lots_and_no_bias_and_all_else_is_as_ever) {
+        fault_set(FAULT_FENCE, 1, true);
+        set_up(1);
+        Log l;
+        Hoarder h;
+        open_log(&l, NULL, &plain_ops);
+        ck_assert(!heavy_fence_works());
+        ck_assert_int_eq(bias_of(&l), XBIAS_OFF);
+        block(&l);
+        start_hoarder(&h, &l);
+        XQueue *q = xqueue_pin(&xs, l.id);
+        ck_assert_uint_eq(submitter_count(l.id, &q->head), 0);
+        ck_assert_uint_eq(xcharge_tasks(load_seq_cst(&q->head.charged)), HOARDED + 1); /* each for itself */
+        xqueue_unpin(q);
+        XTaskRef ref = put(&l, 2, 0);
+        ck_assert_int_eq(xqueue_cancel(ref), 0);
+        ck_assert_int_eq(xqueue_cancel(ref), -1);
+        unblock(&l);
+        for (unsigned i = 0; i < 2; i++) { /* long enough to be calm */
+                block(&l);
+                for (unsigned k = 0; k < XBIAS_CALM; k++)
+                        put(&l, 1, 0);
+                unblock(&l);
+        }
+        ck_assert_int_eq(bias_of(&l), XBIAS_OFF);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, HOARDED + 3 + 2 * XBIAS_CALM);
+        end_hoarder(&h);
+        tear_down();
+}
+
 TEST(a_stop_does_not_wait_for_threads_that_have_lots) {
         set_up(1);
         Log l, other;
@@ -1487,6 +1520,7 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_a_fed_queue_gives_way_to_others_after_its_turn, test_a_turn_ends_by_time_as_well,
           test_claims_are_biased_again_after_a_time_without_cancels,
           test_a_cancel_of_what_is_over_does_not_end_the_bias, test_what_is_in_lots_is_not_pending,
+          test_without_membarrier_there_are_no_lots_and_no_bias_and_all_else_is_as_ever,
           test_a_stop_does_not_wait_for_threads_that_have_lots,
           test_D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it, test_a_lingering_queue_gives_no_lots,
           test_one_rescued_task_of_a_serial_queue_leaves_the_others_where_they_are,
