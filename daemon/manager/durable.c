@@ -165,7 +165,7 @@ static void put_both(Durable *d, const QueueRecord *q, uint64_t seq, size_t n_ta
 
 void durable_put_queue(QueueRecord *q) {
         Durable *d = q->manager->durable;
-        if (!durable_queue(q) || q->removing)
+        if (!durable_queue(q))
                 return;
         put_name(d, q);
         restore_pack_queue(q, &d->scratch);
