@@ -5,6 +5,10 @@
 
 #include "manager/manager.h"
 
+/* durable.c */
+/* The array with room for one more element after n; NULL: no memory, and it is as it was. */
+void *array_grown(void *array, size_t *cap, size_t n, size_t size);
+
 /* deps.c */
 int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s, Refusal *r); /* sets TASK_WAIT_AFTER */
 int deps_restore(Manager *m, TaskRecord *t);       /* ties again what its options name. 0 or -ENOMEM */
