@@ -118,7 +118,7 @@ static void dump_pools(const Watch *watch) {
                 watch_name_get(&p->name, name);
                 snprintf(workers, sizeof(workers), limit == UINT64_MAX ? "unlimited" : "%" PRIu64, limit);
                 snprintf(text, sizeof(text),
-                         "pool %s: workers=%s busy=%" PRIu64 ", %" PRIu64 " queues could start a task", name, workers,
+                         "pool %s: workers=%s busy=%" PRIu64 " queues that could start a task=%" PRIu64, name, workers,
                          p->judge.n_busy, p->judge.n_startable);
                 log_event(STALL_DUMP, (.pool = name), text);
         }

@@ -16,6 +16,7 @@ static const char *const seam_names[_FAULT_MAX] = {
         [FAULT_WRITE] = "write",   [FAULT_SPACE] = "space",   [FAULT_SYNC] = "sync",       [FAULT_DISK] = "disk",
         [FAULT_READ] = "read",     [FAULT_PIDFD] = "pidfd",   [FAULT_SIGNAL] = "signal",   [FAULT_MARK] = "mark",
         [FAULT_SLOW] = "slow",     [FAULT_LOW] = "low",       [FAULT_PEER] = "peer",       [FAULT_FENCE] = "fence",
+        [FAULT_REAPED] = "reaped",
 };
 
 bool fault_hit_slow(FaultSeam seam) {

@@ -27,6 +27,7 @@ typedef enum FaultSeam {
         FAULT_READ,    /* -EIO from reading a file of the store */
         FAULT_PIDFD,   /* -EMFILE from pidfd_open */
         FAULT_PEER,    /* -ENOPROTOOPT: the kernel gives no pidfd of a peer */
+        FAULT_REAPED,  /* -EINVAL: ... of a peer that has ended and was waited for */
         FAULT_SIGNAL,  /* -EPERM from pidfd_send_signal */
         FAULT_MARK,    /* there is no free mark of a running task */
         FAULT_SLOW,    /* reading a segment of the store at the start takes a second longer */

@@ -227,6 +227,13 @@ void barrier_hold(Task *t) {
                         queue_hold_token(&b->tokens[i].task);
 }
 
+void barrier_not_started(Task *t) {
+        Barrier *b = of_task(t);
+        for (size_t i = 0; i < b->n; i++)
+                if (in_queue(&b->tokens[i]))
+                        queue_not_started(b->tokens[i].task.queue, &b->tokens[i].task);
+}
+
 void barrier_return(Task *t) {
         Barrier *b = of_task(t);
         Queue *queues[BARRIER_QUEUES_MAX];

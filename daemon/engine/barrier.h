@@ -54,8 +54,9 @@ const Queue *barrier_waits_for(const Task *t, const Task **ret_by);
 /* For the queue: moves the tokens as their task moves. */
 bool barrier_may_start(const Task *t); /* t or a token is the next of its queue */
 void barrier_push(Task *t, bool again);
-void barrier_shift(Task *t);  /* t->wait has changed */
-void barrier_hold(Task *t);   /* t starts */
-void barrier_return(Task *t); /* t ran, and is pending again */
+void barrier_shift(Task *t);       /* t->wait has changed */
+void barrier_hold(Task *t);        /* t starts */
+void barrier_not_started(Task *t); /* it was to, and is in its queues as one that runs */
+void barrier_return(Task *t);      /* t ran, and is pending again */
 /* t has ended. Returns the number of queues that are to be left once the host was told: they were entered here. */
 size_t barrier_end(Task *t, Queue *ret_others[static BARRIER_QUEUES_MAX]);

@@ -325,8 +325,7 @@ void engine_task_ended(Engine *e, Task *t, const TaskResult *result) {
         TaskFate fate = decide(e, t, result);
         pool_release(p, slot); /* only now: the details may be in it */
         if (result->verdict == TASK_NOT_STARTED) {
-                t->attempt--;
-                rate_put_back(q);
+                queue_not_started(q, t);
                 if (slot->reserve)
                         rescue_not_started(slot, q, t);
                 else if (was_cleared)

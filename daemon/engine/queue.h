@@ -266,11 +266,12 @@ void queue_end_token(Task *token);
 /* Nothing but t starts next in q, and nothing runs in it. *ret_by: what is in the way, NULL: no task. */
 bool queue_stands_at(const Queue *q, const Task *t, const Task **ret_by);
 
-Task *queue_claim(Queue *q);            /* the next startable task, now RUNNING with its attempt counted; or NULL */
-Task *queue_claim_marked(Queue *q);     /* the same, behind rescue_mark if it is set */
-Task *queue_hand(Queue *q);             /* the same, handed over and QUEUED still */
-void queue_began(Queue *q, Task *t);    /* handed over, and RUNNING now */
-void queue_unclaim(Queue *q, Task *t);  /* claimed or handed over, not started: back to its place, uncounted */
-void queue_task_due(Queue *q, Task *t); /* its due_item's time has come */
+Task *queue_claim(Queue *q);               /* the next startable task, now RUNNING with its attempt counted; or NULL */
+Task *queue_claim_marked(Queue *q);        /* the same, behind rescue_mark if it is set */
+Task *queue_hand(Queue *q);                /* the same, handed over and QUEUED still */
+void queue_began(Queue *q, Task *t);       /* handed over, and RUNNING now */
+void queue_not_started(Queue *q, Task *t); /* one that is RUNNING was not: neither an attempt nor a start of its rate */
+void queue_unclaim(Queue *q, Task *t);     /* claimed or handed over, not started: back to its place, uncounted */
+void queue_task_due(Queue *q, Task *t);    /* its due_item's time has come */
 /* An attempt ended: RUNNING and `ev` by the table. due_usec: of RETRY. t may be gone afterwards. */
 void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec);

@@ -221,9 +221,15 @@ void queue_unclaim(Queue *q, Task *t) {
                 put_back(q, t);
                 return;
         }
+        queue_not_started(q, t);
+        queue_task_ended(q, t, TASK_EV_RETURN, 0);
+}
+
+void queue_not_started(Queue *q, Task *t) {
         t->attempt--;
         rate_put_back(q);
-        queue_task_ended(q, t, TASK_EV_RETURN, 0);
+        if (t->part == TASK_BARRIER)
+                barrier_not_started(t);
 }
 
 void queue_task_ended(Queue *q, Task *t, TaskEvent ev, uint64_t due_usec) {

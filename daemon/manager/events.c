@@ -2,8 +2,9 @@
 /* What happened, as rows for subscribers. Nothing is built while nobody listens.
  *
  * Of a durable queue is told what is on the disk. Tasks are told of by those who wait for that anyway; of changes of the queue itself the
- * event is kept until then. Only that event: subscribers are told of stalls meanwhile, and of the disk's. */
+ * event is kept until then, without memory in what was made with its queue. Only that event: subscribers are told of stalls meanwhile, and of the disk's. */
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -110,11 +111,12 @@ typedef struct QueueNews {
         const char *state, *detail; /* detail NULL: none */
 } QueueNews;
 
-typedef struct LateEvent {
-        List link; /* LateEvents::events */
+struct LateEvent {
+        List link; /* LateEvents::events, while it waits */
         uint64_t position;
         QueueNews news;
-} LateEvent;
+        bool is_spare; /* QueueRecord::spare_event, and stays when it was told */
+};
 
 static void tell_queue(Manager *m, const QueueNews *n) {
         EqEvent e = { 0 };
@@ -132,36 +134,75 @@ static LateEvent *first_late(const Manager *m) {
         return l ? LIST_ENTRY(l, LateEvent, link) : NULL;
 }
 
-static void late_free(LateEvent *l) {
+static void late_done(LateEvent *l) {
         list_remove(&l->link);
-        free(l);
+        if (!l->is_spare)
+                free(l);
 }
 
-void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail) {
+int events_reserve(QueueRecord *q) {
+        LateEvent *l = fault_calloc(1, sizeof(*l));
+        if (!l)
+                return -ENOMEM;
+        list_init(&l->link);
+        l->is_spare = true;
+        q->spare_event = l;
+        return 0;
+}
+
+void events_unreserve(QueueRecord *q) {
+        if (!q->spare_event)
+                return;
+        list_remove(&q->spare_event->link);
+        free(q->spare_event);
+        q->spare_event = NULL;
+}
+
+/* What cannot be kept is not told before it is true: it takes the place of an earlier one of its queue, whose creation stays that. */
+static void keep_in_spare(LateEvent *l, QueueNews *news) {
+        if (!list_is_empty(&l->link) && l->news.event == EQ_EVENT_QUEUE_CREATED &&
+            news->event == EQ_EVENT_QUEUE_CHANGED) {
+                news->event = EQ_EVENT_QUEUE_CREATED;
+                news->detail = NULL;
+        }
+        list_remove(&l->link);
+}
+
+static void keep_late(Manager *m, QueueRecord *q, QueueNews news) {
+        bool is_last = news.event == EQ_EVENT_QUEUE_REMOVED; /* it needs no memory, and outlives its queue */
+        LateEvent *l = is_last ? NULL : fault_malloc(sizeof(*l));
+        bool is_spare = !l && !is_last;
+        if (!l) {
+                l = q->spare_event;
+                keep_in_spare(l, &news);
+                q->spare_event = is_last ? NULL : l;
+        }
+        *l = (LateEvent) { .position = q->stored_at, .news = news, .is_spare = is_spare };
+        list_append(&m->late.events, &l->link);
+}
+
+void manager_event_queue(Manager *m, eq_event event, QueueRecord *q, const char *detail) {
         if (!m->want_events)
                 return;
         QueueNews news = { .event = event, .state = queue_state_name(q->queue), .detail = detail };
         strcpy(news.queue, q->queue->name);
-        LateEvent *l = q->stored_at > m->late.durable ? fault_malloc(sizeof(*l)) : NULL;
-        if (!l) { /* without memory: rather too early than never */
+        if (q->stored_at > m->late.durable)
+                keep_late(m, q, news);
+        else
                 tell_queue(m, &news);
-                return;
-        }
-        *l = (LateEvent) { .position = q->stored_at, .news = news };
-        list_append(&m->late.events, &l->link);
 }
 
 void events_advance(Manager *m, uint64_t position) {
         m->late.durable = position;
         for (LateEvent *l; (l = first_late(m)) && l->position <= position;) {
                 tell_queue(m, &l->news);
-                late_free(l);
+                late_done(l);
         }
 }
 
 void events_drop(Manager *m) {
         for (LateEvent *l; (l = first_late(m));)
-                late_free(l);
+                late_done(l);
 }
 
 void manager_event_daemon(Manager *m, eq_event event, const char *detail) {

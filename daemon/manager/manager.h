@@ -306,6 +306,7 @@ int manager_queue_create(Manager *m, const Caller *caller, EqBytes name, const E
                          QueueRecord **ret, Refusal *ret_refusal);
 /* It was paused, resumed, stopped: written down, and told. what: lasts for ever. */
 void manager_queue_changed(QueueRecord *q, const char *what);
+void manager_queue_stop(QueueRecord *q); /* it takes no more, for good: written down, and told */
 int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const EqArray *set, Refusal *ret_refusal);
 bool manager_is_durable(const QueueRecord *q);
 /* Can what becomes of q and its tasks be kept, or waited for, as a method `keeps` it? Always, if q is not durable. Asked for each queue
@@ -361,7 +362,7 @@ RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
 /* Told when what was written of q until now is on the disk. detail: NULL, or lasts for ever. */
-void manager_event_queue(Manager *m, eq_event event, const QueueRecord *q, const char *detail);
+void manager_event_queue(Manager *m, eq_event event, QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);
 int refuse(Refusal *r, eq_error code, int error, const char *fmt, ...) _printf_(4, 5); /* returns error */
 /* The same, of a parameter or an attribute: its name, which lasts for ever, stands before the text, and is a detail. */

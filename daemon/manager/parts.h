@@ -5,6 +5,10 @@
 
 #include "manager/manager.h"
 
+/* durable.c */
+/* The array with room for one more element after n; NULL: no memory, and it is as it was. */
+void *array_grown(void *array, size_t *cap, size_t n, size_t size);
+
 /* deps.c */
 int deps_add(Manager *m, const Caller *caller, TaskRecord *t, const EqSubmit *s, Refusal *r); /* sets TASK_WAIT_AFTER */
 int deps_restore(Manager *m, TaskRecord *t);       /* ties again what its options name. 0 or -ENOMEM */
@@ -16,6 +20,8 @@ const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, 
 /* Tells what waited for it / forgets what waits, for it will not come. */
 void events_advance(Manager *m, uint64_t position);
 void events_drop(Manager *m);
+int events_reserve(QueueRecord *q);    /* for when there is no memory; with the queue. 0 or -ENOMEM */
+void events_unreserve(QueueRecord *q); /* what waits there is not told; repeatable */
 void manager_event_stall(Manager *m, eq_event event, const StallReport *r);
 /* manager.c */
 void refill_later(Manager *m);                 /* there was no memory to take tasks from a shelf, or from the store */

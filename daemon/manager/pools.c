@@ -395,8 +395,8 @@ int manager_pool_rm(Manager *m, PoolRecord *p, Refusal *ret_refusal) {
                               "pool %s comes from pools.d/%s.pool; remove the file, then eqctl reload", name, name);
         if (p->pool->n_queues > 0)
                 return refuse(ret_refusal, EQ_E_STATE, -EBUSY,
-                              "%zu queues use pool %s; eqctl queue set QUEUE pool=default moves one", p->pool->n_queues,
-                              name);
+                              "pool %s is used by %zu queue%s; eqctl queue set QUEUE pool=default moves one", name,
+                              p->pool->n_queues, p->pool->n_queues == 1 ? "" : "s");
         begin_removal(m, p);
         return 0;
 }

@@ -234,6 +234,8 @@ static void settle_life(const Manager *m, QueueAttributes *a) {
 static int fill_record(Manager *m, QueueRecord *q, const char *name, uint64_t id, const QueueAttributes *attributes) {
         int r = tombstone_get(m, name, &q->tombstone);
         if (r >= 0)
+                r = events_reserve(q);
+        if (r >= 0)
                 r = timer_stand(&m->timers, &q->remove_timer);
         const QueueParams *params = &attributes->engine;
         if (r >= 0 && id == 0)
@@ -273,6 +275,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         if (r < 0) {
                 timer_drop(&m->timers, &q->remove_timer);
                 leave_executor(m, q);
+                events_unreserve(q);
                 queue_free(q->queue);
                 plugin_library_unref(q->library);
                 free(q);
@@ -325,6 +328,7 @@ QueueRecord *queue_record_free(Manager *m, QueueRecord *q) {
                 m->last_submit = NULL;
         rescue_drop(m, q);
         leave_executor(m, q);
+        events_unreserve(q);
         while (!list_is_empty(&q->space_waiters)) {
                 SpaceWaiter *w = LIST_ENTRY(q->space_waiters.next, SpaceWaiter, link);
                 manager_wait_space_cancel(m, w);
@@ -511,6 +515,20 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
 
 /* ---- removal ---- */
 
+/* Until it has gone it may be changed like others, and that is kept: a crash, or its file that is there again, brings it back. */
+static void begin_removal(QueueRecord *q) {
+        if (q->removing)
+                return;
+        q->removing = true;
+        queue_stop(q->queue);
+}
+
+void manager_queue_stop(QueueRecord *q) {
+        q->was_stopped = true;
+        queue_stop(q->queue);
+        manager_queue_changed(q, "stopped");
+}
+
 void queue_record_settle(Manager *m, QueueRecord *q) {
         if (q->removing && queue_is_empty(q->queue) && q->n_unsettled == 0) /* not from inside the engine */
                 (void)timer_set(&m->timers, &q->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
@@ -542,18 +560,17 @@ int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refu
         const Queue *e = q->queue;
         if (!yes && !queue_is_empty(e)) {
                 size_t n = e->n_queued + e->n_waiting + e->n_running + e->n_reserved; /* on their way to the disk */
-                int r = refuse(
-                        ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
-                        "queue %s has %zu tasks that have not ended; drain it first, or use --yes to cancel them",
-                        e->name, n);
+                int r = refuse(ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
+                               "queue %s has %zu task%s that ha%s not ended; drain it first, or use --yes to cancel %s",
+                               e->name, n, n == 1 ? "" : "s", n == 1 ? "s" : "ve", n == 1 ? "it" : "them");
                 REFUSAL_NAMES(ret_refusal, queue, eq_str(e->name));
                 REFUSAL_SAYS(ret_refusal, pending, n);
                 return r;
         }
         list_append(&q->removers, &w->link);
         if (!q->ending) {
-                q->removing = q->ending = true;
-                queue_stop(q->queue);
+                begin_removal(q);
+                q->ending = true;
                 end_all(m, q);
         }
         queue_record_settle(m, q);
@@ -640,8 +657,7 @@ static bool has_file(const Config *c, const char *name) {
 
 static void file_gone(Manager *m, QueueRecord *q) {
         log_event(QUEUE_FILE_GONE, (.queue = q->queue->name), q->queue->name);
-        q->removing = true;
-        queue_stop(q->queue);
+        begin_removal(q);
         queue_record_settle(m, q);
 }
 

@@ -20,6 +20,7 @@ typedef struct Manager Manager;
 typedef struct TaskRecord TaskRecord;
 typedef struct ShelfChunk ShelfChunk;
 typedef struct WindowFetch WindowFetch;
+typedef struct LateEvent LateEvent;
 
 /* Of a task that was unpacked: the next one with the same shares them. Owned; NULL: none. */
 typedef struct SharedParts {
@@ -39,9 +40,9 @@ typedef struct QueueRecord {
         bool removing;     /* takes no more, and goes when it is empty */
         bool ending;       /* ... and what it has is canceled, not run */
         bool pool_missing; /* it is in `default` because there is no pool of the name that it wants */
-        bool was_stopped;  /* while eqd starts: it was, and is again once its tasks are there */
-        bool gone;         /* removed: out of every list, kept for the pins only */
-        uint64_t digest;   /* of its file's lines */
+        bool was_stopped; /* by a client, which is kept; its queue is when its tasks are there. A removal stops it only */
+        bool gone;        /* removed: out of every list, kept for the pins only */
+        uint64_t digest; /* of its file's lines */
         uid_t creator;
         Identity *fixed;        /* commands run as this one, not as their submitter; owned, usually NULL */
         PluginLibrary *library; /* counted; NULL: its file names none */
@@ -58,6 +59,7 @@ typedef struct QueueRecord {
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */
         uint64_t stored_at;                    /* position of its own newest record; 0: none */
+        LateEvent *spare_event;                /* owned; of its removal, and of what finds no memory: events.c */
         List space_waiters;                    /* of SpaceWaiter::link */
         List removers;                         /* of RemoveWaiter::link */
         struct Tombstone *tombstone;           /* what its name keeps of it; the manager's */

@@ -159,7 +159,7 @@ void restore_pack_queue(const QueueRecord *q, EqBuffer *b) {
                 .pauses = q->queue->pauses,
                 .from_file = q->origin == QUEUE_FROM_FILE,
                 .overridden = q->overridden,
-                .stopped = q->queue->stopping,
+                .stopped = q->was_stopped,
                 .digest = q->digest,
                 .set = { .raw = eq_bytes(set.data, set.len), .n = p.n },
         };

@@ -164,12 +164,14 @@ void stall_log(const StallReport *r, const StallDetail *detail) {
 }
 
 void stall_describe(const StallReport *r, char *ret, size_t size) {
+        bool is_over = r->phase == STALL_END;
+        const char *what = is_over ? " goes on" : ": ", *why = is_over ? "" : eq_reason_name(r->reason);
         if (r->kind == STALL_PART)
-                snprintf(ret, size, "%s does not answer", r->part);
+                snprintf(ret, size, "%s %s", r->part, is_over ? "answers again" : "does not answer");
         else if (r->kind == STALL_POOL)
-                snprintf(ret, size, "pool %s: %s", r->pool, eq_reason_name(r->reason));
+                snprintf(ret, size, "pool %s%s%s", r->pool, what, why);
         else
-                snprintf(ret, size, "queue %s: %s", r->queue, eq_reason_name(r->reason));
+                snprintf(ret, size, "queue %s%s%s", r->queue, what, why);
 }
 
 /* ---- what lasts ---- */

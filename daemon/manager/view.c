@@ -64,8 +64,8 @@ static void name_of(const TaskRecord *t, char *buf, size_t size) {
 static void explain_unserved(const Queue *q, char *buf, size_t size) {
         size_t n = worker_executor_n_serving(q);
         if (n > 0)
-                snprintf(buf, size, "all %zu workers of queue %s have as many tasks as they take; see eqctl worker ls",
-                         n, q->name);
+                snprintf(buf, size, "workers of queue %s have as many tasks as they take, all %zu; see eqctl worker ls",
+                         q->name, n);
         else
                 snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",
                          q->name, q->name);
@@ -79,11 +79,11 @@ static bool explain_plugin(const Manager *m, const QueueRecord *q, eq_reason rea
         if (reason == EQ_REASON_PLUGIN)
                 snprintf(buf, size, "plugin %s: %s", q->library->path, plugin_executor_explain(q->queue));
         else if (reason == EQ_REASON_POOL_FULL)
-                snprintf(
-                        buf, size,
-                        "waits for one of at most %llu threads of pool %s; eqctl pool set %s max_workers=N allows more",
-                        (unsigned long long)((const PoolRecord *)pool->owner)->attributes.max_workers, pool->name,
-                        pool->name);
+                snprintf(buf, size,
+                         "waits for a thread of pool %s, which has at most %llu; eqctl pool set %s max_workers=N "
+                         "allows more",
+                         pool->name, (unsigned long long)((const PoolRecord *)pool->owner)->attributes.max_workers,
+                         pool->name);
         else if (reason == EQ_REASON_CREATE_FAILURE && pool->create_error != 0)
                 snprintf(buf, size, "no %sthread can be created now: %s; eqd tries again each second",
                          plugin_pool_has_none(pool) ? "" : "further ", strerror(-pool->create_error));
@@ -152,11 +152,12 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "%s is running, and %s runs one task at a time", other, queue);
                 return;
         case EQ_REASON_MAX_ACTIVE:
-                snprintf(buf, size, "%zu tasks are running, as many as max_active of %s allows", q->n_running, queue);
+                snprintf(buf, size, "%zu task%s running, as many as max_active of %s allows", q->n_running,
+                         q->n_running == 1 ? " is" : "s are", queue);
                 return;
         case EQ_REASON_SLOTS:
-                snprintf(buf, size, "all %zu slots of pool %s are taken; eqctl pool set %s slots=N makes more",
-                         q->pool->n_slots_max, q->pool->name, q->pool->name);
+                snprintf(buf, size, "all slots of pool %s are taken, %zu in all; eqctl pool set %s slots=N makes more",
+                         q->pool->name, q->pool->n_slots_max, q->pool->name);
                 return;
         case EQ_REASON_NO_WORKER:
         case EQ_REASON_POOL_FULL:

@@ -140,8 +140,7 @@ void handle_queue_stop(void *host, const Request *rq, const void *params) {
         QueueRecord *q = controlled(host, rq, ((const EqQueueName *)params)->name);
         if (!q)
                 return;
-        queue_stop(q->queue);
-        manager_queue_changed(q, "stopped");
+        manager_queue_stop(q);
         request_reply_nil(rq);
 }
 

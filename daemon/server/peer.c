@@ -37,6 +37,8 @@ static int ask_socket(int socket_fd) {
         socklen_t len = sizeof(fd);
         if (fault_hit(FAULT_PEER))
                 return -ENOPROTOOPT;
+        if (fault_hit(FAULT_REAPED))
+                return -EINVAL;
         return getsockopt(socket_fd, SOL_SOCKET, SO_PEERPIDFD, &fd, &len) < 0 ? -errno : fd;
 }
 
@@ -59,7 +61,8 @@ static int open_number(pid_t pid, uint64_t accepted_usec) {
 /* A pidfd; -ENODATA: the peer has ended. */
 static int open_peer(int socket_fd, pid_t pid, uint64_t accepted_usec) {
         int fd = ask_socket(socket_fd);
-        if (fd == -ESRCH) /* it was reaped, and this kernel gives no pidfd of such ones */
+        if (fd == -ESRCH ||
+            fd == -EINVAL) /* it was reaped, and this kernel gives no pidfd of such ones: each says it its way */
                 return -ENODATA;
         return fd == -ENOPROTOOPT ? open_number(pid, accepted_usec) : fd;
 }

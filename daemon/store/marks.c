@@ -146,7 +146,12 @@ static int write_header(int fd, const SegmentBoot *boot) {
         return segment_write(&(Segment) { .fd = fd }, 0, &h, sizeof(h));
 }
 
-/* There as a whole or not at all. Allocated: a hole that cannot be filled would be a SIGBUS. */
+/* A hole that cannot be filled would be a SIGBUS. */
+static int allocate(int fd) {
+        return fault_hit(FAULT_SPACE) ? -ENOSPC : -posix_fallocate(fd, 0, (off_t)MARKS_FILE_SIZE);
+}
+
+/* There as a whole or not at all. */
 static int create(int dir_fd, const SegmentBoot *boot, int *ret_fd) {
         int r = segment_check_owner(dir_fd, new_name, magic, MARKS_VERSION);
         if (r < 0)
@@ -155,7 +160,7 @@ static int create(int dir_fd, const SegmentBoot *boot, int *ret_fd) {
         _cleanup_close_ int fd = openat(dir_fd, new_name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
                 return -errno;
-        r = fault_hit(FAULT_SPACE) ? -ENOSPC : -posix_fallocate(fd, 0, (off_t)MARKS_FILE_SIZE);
+        r = allocate(fd);
         if (r >= 0)
                 r = write_header(fd, boot);
         if (r >= 0)
@@ -183,6 +188,15 @@ static int check(int fd, MarksHead *ret) {
         return marks_read_head(header, (uint64_t)st.st_size, ret);
 }
 
+/* Programs that copy files leave holes where there are zeros. */
+static int fill_holes(int fd) {
+        enum { BLOCK = 512 }; /* of stat, whatever the file system has */
+        struct stat st;
+        if (fstat(fd, &st) < 0)
+                return -errno;
+        return (uint64_t)st.st_blocks * BLOCK < MARKS_FILE_SIZE ? allocate(fd) : 0;
+}
+
 static int open_file(int dir_fd, const SegmentBoot *boot, MarksHead *ret_head, int *ret_fd) {
         _cleanup_close_ int fd = openat(dir_fd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         int r = fd < 0 ? -errno : 0;
@@ -192,6 +206,8 @@ static int open_file(int dir_fd, const SegmentBoot *boot, MarksHead *ret_head, i
                 r = -EBADMSG;
         if (r >= 0)
                 r = check(fd, ret_head);
+        if (r >= 0)
+                r = fill_holes(fd);
         if (r >= 0)
                 *ret_fd = TAKE_FD(fd);
         return r;

@@ -61,6 +61,9 @@ static int init_marks(Store *s, const char *dir, char *error, size_t error_size)
                 snprintf(error, error_size, "%s/running %s; move it away to start without knowing what ran", dir,
                          r == -EBADMSG ? "is not the file of eqd that tells what runs"
                                        : "is of another version of eqd: start that one, or");
+        if (r == -ENOSPC || r == -EDQUOT)
+                snprintf(error, error_size,
+                         "%s/running, which tells what runs, has no space; make room on its file system", dir);
         if (r == -EEXIST)
                 snprintf(error, error_size,
                          "%s/new-running is not of eqd, which makes a file by that name; move it away", dir);

@@ -207,8 +207,6 @@ static void trial_execute(void *instance, const eq_plugin_meta *meta, eq_plugin_
                 }
         if (n > 0 && is(batch[0], "together"))
                 say(p, "batch", n);
-        if (n > 0 && is(batch[0], "together-burn"))
-                burn();
         for (size_t i = 0; i < n; i++) /* results at the end, as one sync for all would have it */
                 (void)p->api->ok(batch[i], NULL, 0);
         atomic_fetch_sub(&p->n_inside, 1);

@@ -30,7 +30,7 @@ def why(eqd, task):
 def the_pool_of_a_file_bounds_what_runs_over_its_queues(eqd):
     tasks = sleepers(eqd, "a", 2)
     waits = eqd.submit("-q", "b", "--", "true")
-    contains(eqd.ok("why", waits), "slots", "all 2 slots of pool video are taken")
+    contains(eqd.ok("why", waits), "slots", "all slots of pool video are taken, 2 in all")
     eqd.ends_as(eqd.submit("--", "true"), "DONE")
     video = pool(eqd, "video")
     equal((video["slots"], video["busy"], video["queues"], video["started"], video["origin"]), (2, 2, 2, 2, "file"))

@@ -125,8 +125,8 @@ IGNORES = "trap '' TERM; echo ready; while :; do sleep 0.01; done"
 
 
 def said(n_ended, n_killed, n_on_disk, n_handed, n_lost):
-    return (f"stopped: {n_ended} commands ended by SIGTERM, {n_killed} by SIGKILL; of what has not ended {n_on_disk} tasks are "
-            f"kept on disk, {n_handed} are for the service manager to keep, {n_lost} are lost")
+    return (f"stopped: commands that ended by SIGTERM {n_ended}, by SIGKILL {n_killed}; of tasks that have not ended are kept on disk "
+            f"{n_on_disk}, for the service manager to keep {n_handed}, lost {n_lost}")
 
 
 @test()
@@ -138,7 +138,7 @@ def the_end_says_in_numbers_what_became_of_what_was_there(eqd):
     waits = [eqd.submit("-q", "p", "--", "true") for _ in range(4)]
     volatile = [eqd.submit("-q", "v", "--hold", "--", "true") for _ in range(2)]
     kept = eqd.stop_and_keep()
-    eqd.has_logged(said(2, 1, 7, 2, 0), "2 tasks that had not ended were given to the service manager")
+    eqd.has_logged(said(2, 1, 7, 2, 0), "tasks that had not ended were given to the service manager, for the next eqd: 2")
     eqd.start(kept=kept)
     os.close(kept)
     equal({t["id"] for t in eqd.ls("-s", "RUNNING,QUEUED,WAITING")}, {f"p/{n}" for n in range(1, 8)} | set(volatile), str(waits))
@@ -161,7 +161,7 @@ def a_stubborn_command_has_its_own_grace_only_and_is_told_as_killed(eqd):
 def commands_for_which_there_is_no_time_are_killed_and_told(eqd):
     running(eqd, IGNORES)
     eqd.stop()
-    eqd.has_logged("1 commands did not end in time; they are killed", said(0, 1, 1, 0, 0))
+    eqd.has_logged("commands did not end in time and are killed: 1", said(0, 1, 1, 0, 0))
 
 
 @test(eqd=False)

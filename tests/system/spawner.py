@@ -93,7 +93,7 @@ def what_eqd_may_not_kill_when_both_have_died_is_named_and_reaped_when_it_ends(e
     events = eqd.events(events=["spawner."])
     kill_both(eqd)
     events.note(lambda method, params: method == "event" and params[0]["event"] == "spawner.back")
-    eventually(lambda: "1 processes of commands live on" in eqd.log_text(), eqd.log_text)
+    eventually(lambda: "processes of commands live on without eqd, 1 in all" in eqd.log_text(), eqd.log_text)
     equal(is_gone(stray), False)
     os.kill(stray, signal.SIGKILL)
     eventually(lambda: proc_stat(stray) is None, "it is reaped")

@@ -69,7 +69,7 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
     log = eqd.has_logged("<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=7 stuck for 1s! "
                          "(slots, queue default with 1 pending)",
-                         "<6>eqd: pool default: workers=1 busy=1, 1 queues could start a task",
+                         "<6>eqd: pool default: workers=1 busy=1 queues that could start a task=1",
                          "<5>eqd: workqueue lockup over - pool default was stuck for")
     equal(log.count("no forward progress"), 0, "the pool's report speaks for its queues")
     equal(log.count("Showing busy workqueues and worker pools:"), 1, "once, and not again with each report")

@@ -3,8 +3,8 @@
 """events.py [ROOT]: is what an administrator is told of an event, with MESSAGE_ID, fields and advice?
 
 Records of notice and above go through log_event() and a row of base/events.def; log_debug() and log_info() are for the rest. The
-table below lists who may write to standard error instead, and why. A row that nothing writes is one too many. Exit status 1 and a
-line per offence if not.
+table below lists who may write to standard error instead, and why. A row that nothing writes is one too many. What a row says has no
+loose ends, and is right for one of a thing as for many: "tasks lost: 1", not "1 tasks". Exit status 1 and a line per offence if not.
 """
 
 import re
@@ -34,6 +34,10 @@ PLAIN = re.compile(r"\b(log_(?:write|write_fields|notice|warning|error|crit|aler
 LOG_FLOOR = ("daemon/base/log.h", "daemon/base/event.h", "daemon/base/event.c")
 FUNCTION = re.compile(r"^[a-zA-Z_][\w \*]*?(\w+)\([^;]*\{$", re.M)
 ROW = re.compile(r"^EVENT\((\w+),", re.M)
+FORMAT = re.compile(r'^EVENT\((\w+),[^\n]*?LOG_\w+,\s*\d+,\s*((?:"(?:[^"\\\\]|\\\\.)*"|PRI\w+|\s)+),', re.M)
+PART = re.compile(r'"((?:[^"\\]|\\.)*)"|(PRI\w+)')
+LOOSE = re.compile(r"^\s|[\s:;,(]$|(?<!\w)\(\s*\)|\s[\s:;,.]")
+COUNTED = re.compile(r"%(?:z?u|d|PRI\w+) (?:tasks|queues|commands|connections|parameters|processes|threads|workers|files|records)\b")
 WRITTEN = re.compile(r"\b(?:log_event(?:_at|_fields)?\(\s*|EVENT_)(\w+)")
 
 
@@ -41,6 +45,14 @@ def excused(source, text, at):
     functions = [m[1] for m in FUNCTION.finditer(text, 0, at)]
     names = {source, str(Path(source).parent), f"{source}:{functions[-1] if functions else ''}"}
     return names & EXCEPTIONS.keys()
+
+
+def loose_ends(table):
+    for name, parts in FORMAT.findall(table):
+        text = "".join(quoted or macro for quoted, macro in PART.findall(parts))
+        for pattern, what in ((LOOSE, "a loose end"), (COUNTED, "a plural that is wrong for 1")):
+            if pattern.search(text):
+                yield f"daemon/base/events.def: {name} has {what}: {text}"
 
 
 def main():
@@ -60,6 +72,7 @@ def main():
                 offences.append(f"{source}:{line}: {match[1]} has no MESSAGE_ID and no advice; give it a row of events.def")
     table = root / "daemon/base/events.def"
     rows = ROW.findall(table.read_text()) if table.exists() else []
+    offences += loose_ends(table.read_text()) if table.exists() else []
     offences += [f"daemon/base/events.def: nothing writes {row}" for row in rows if row not in written]
     if rows: # the tree itself, and not one that a test has made
         offences += [f"tests/tools/events.py: {name} is no exception any more" for name in EXCEPTIONS.keys() - used]

@@ -90,7 +90,7 @@ summed() {
     fi
 }
 
-echo 1..36
+echo 1..38
 claim "libeq-man: a good tree passes" libeq-man.py
 claim "libeq-man: a prototype that is not that of the header is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(long where);' goes.)\n"
 claim "libeq-man: a function without a paragraph is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(int where);' '')\n"
@@ -111,6 +111,8 @@ claim "layers: an include of nothing is found" layers.py daemon/engine/none.c '#
 claim "events: a good tree passes" events.py
 claim "events: a record without an id is found" events.py daemon/manager/loud.c 'void f(void) {\n        log_write(LOG_ERR, "no");\n}\n'
 claim "events: a line to standard error is found" events.py daemon/main.c 'static int serve(void) {\n        fprintf(stderr, "no");\n}\n'
+claim "events: a text that ends in nothing is found" events.py daemon/base/events.def 'EVENT(NONE, "none", "0", LOG_ERR, 0, "it ends: ", "", "")\n' "loose end"
+claim "events: a plural of one is found" events.py daemon/base/events.def 'EVENT(NONE, "none", "0", LOG_ERR, 0,\n      "%zu tasks", "", "")\n' "wrong for 1"
 claim "events: an event that nothing writes is found" events.py daemon/base/events.def 'EVENT(NONE, "none", "0", LOG_ERR, 0, "", "", "")\n'
 
 claim "headers: a good tree passes" headers.sh

@@ -415,6 +415,32 @@ TEST(a_file_that_cannot_be_made_is_none_and_no_start) {
         }
 }
 
+/* As a copy of it may have. On a full disk the first mark in one was a SIGBUS. */
+TEST(holes_of_the_file_are_filled_or_there_is_no_start) {
+        char path[sizeof(W.dir) + sizeof("/running")];
+        struct stat st;
+        Told told;
+        begin(SEGMENT);
+        W.store = store_close(W.store);
+        snprintf(path, sizeof(path), "%s/running", W.dir);
+        ck_assert_int_eq(truncate(path, MARKS_HEADER), 0);
+        ck_assert_int_eq(truncate(path, MARKS_FILE_SIZE), 0);
+        fault_set(FAULT_SPACE, 1, true);
+        ck_assert_int_eq(open_told(&told, NULL), -ENOSPC);
+        ck_assert_msg(strstr(W.error, "/running, which tells what runs, has no space; make room") != NULL, "%s",
+                      W.error);
+        W.store = NULL;
+        fault_set(FAULT_SPACE, 0, false);
+        reopen();
+        ck_assert_int_eq(stat(path, &st), 0);
+        ck_assert_int_ge(st.st_blocks * 512, MARKS_FILE_SIZE);
+        W.store = store_close(W.store);
+        fault_set(FAULT_SPACE, 1, true); /* one without holes needs none */
+        reopen();
+        fault_set(FAULT_SPACE, 0, false);
+        end();
+}
+
 TEST(a_file_where_it_is_made_goes_only_if_it_is_one) {
         static const struct {
                 const char *bytes;
@@ -496,7 +522,8 @@ RUN_TESTS("marks", 120, test_a_mark_tells_of_the_run_and_of_its_process,
           test_after_another_boot_runs_are_told_and_no_process_is, test_one_wrong_bit_of_a_mark_is_told_and_mended,
           test_a_mark_with_more_wrong_bits_is_told_as_lost, test_a_process_with_a_wrong_bit_is_told_and_is_none,
           test_a_wrong_bit_where_nothing_is_marked_is_told_and_marks_nothing,
-          test_one_wrong_bit_of_the_header_is_told_and_mended, test_a_file_where_it_is_made_goes_only_if_it_is_one,
+          test_one_wrong_bit_of_the_header_is_told_and_mended, test_holes_of_the_file_are_filled_or_there_is_no_start,
+          test_a_file_where_it_is_made_goes_only_if_it_is_one,
           test_a_damaged_header_is_told_and_the_runs_are_served_without_their_processes,
           test_foreign_and_later_files_are_refused_and_left_alone, test_what_is_no_file_is_refused,
           test_a_file_that_cannot_be_made_is_none_and_no_start, test_memory_running_out_leaves_the_marks_as_they_are,

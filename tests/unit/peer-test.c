@@ -141,6 +141,16 @@ TEST(a_process_that_has_ended_is_not_watched) {
         }
 }
 
+/* Linux 6.5 says EINVAL of one that was waited for, later ones ESRCH, or give a pidfd all the same. The worker was taken, unwatched. */
+TEST(a_kernel_that_has_no_pidfd_of_what_was_reaped_has_said_that_it_ended) {
+        Scene s;
+        open_scene(&s);
+        fault_set(FAULT_REAPED, 1, true);
+        ck_assert_int_eq(watch(&s, s.pid, s.accepted_usec), PEER_E_ENDED);
+        fault_set(FAULT_REAPED, 0, false);
+        close_scene(&s);
+}
+
 TEST(one_that_was_started_after_the_connection_was_made_is_another) {
         Scene s;
         open_scene(&s);
@@ -163,4 +173,5 @@ TEST(what_cannot_be_watched_says_so) {
 
 RUN_TESTS("peer", 60, test_the_end_of_a_process_is_told_though_its_child_holds_the_connection,
           test_a_process_that_has_ended_is_not_watched,
+          test_a_kernel_that_has_no_pidfd_of_what_was_reaped_has_said_that_it_ended,
           test_one_that_was_started_after_the_connection_was_made_is_another, test_what_cannot_be_watched_says_so)

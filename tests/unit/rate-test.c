@@ -293,6 +293,40 @@ TEST(a_task_over_several_queues_counts_in_each_and_waits_for_each) {
         ck_assert_str_eq(r->starts, "1:101 1 2 1:103");
 }
 
+/* The bucket of the other queue was left empty. */
+TEST(a_task_over_several_queues_that_does_not_start_has_cost_nothing_in_any) {
+        RIG(1, 100 * SEC, 1, 1);
+        Queue *b;
+        uint64_t seq, seq_b;
+        ck_assert_int_eq(queue_new(&r->engine, r->pool, "b", &rig_params, 100, &b), 0);
+        set_rate(b, 1, 100 * SEC, 1);
+        ck_assert_int_eq(queue_reserve(r->queue, 1, 10, &seq), 0);
+        ck_assert_int_eq(queue_reserve(b, 1, 0, &seq_b), 0);
+        Task *t = rig_make(r, seq, TASK_LANE_NORMAL, 10);
+        ck_assert_int_eq(barrier_make(&r->engine, t, &b->id, &seq_b, 1), 0);
+        r->refuse = -EAGAIN;
+        queue_push(r->queue, t);
+        ck_assert_uint_eq(r->n_not_started, 1);
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_uint_eq(r->n_not_started, 2);
+        r->refuse = 0;
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->starts, "1");
+        rig_end(r, t, TASK_NOT_STARTED); /* which it says later */
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->starts, "1 1");
+        t->canceling = true; /* and the same of one that is canceled meanwhile */
+        r->fate.event = TASK_EV_CANCEL;
+        rig_end(r, t, TASK_NOT_STARTED);
+        ck_assert_int_eq(t->state, EQ_STATE_CANCELED);
+        rig_submit_to(r, b, TASK_LANE_NORMAL, 0, 0);
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->starts, "1 1 1:102");
+        submit_n(r, 1);
+        rig_advance(r, POOL_COOLDOWN_USEC);
+        ck_assert_str_eq(r->starts, "1 1 1:102 2");
+}
+
 /* ---- handed over ---- */
 
 /* An executor that has tasks, and begins one when the test says so, without telling. */
@@ -455,6 +489,7 @@ RUN_TESTS("rate", 60, test_one_in_ten_seconds_is_one_in_ten_seconds, test_a_para
           test_others_of_the_pool_go_on, test_many_queues_wait_in_one_heap_and_a_removed_one_leaves_it,
           test_a_queue_that_goes_with_its_shelf_waits_for_nothing_more,
           test_a_task_over_several_queues_counts_in_each_and_waits_for_each,
+          test_a_task_over_several_queues_that_does_not_start_has_cost_nothing_in_any,
           test_what_was_handed_over_and_runs_for_long_does_not_hold_up_the_next,
           test_while_threads_are_long_in_coming_no_more_wait_for_them_than_may_start_at_once,
           test_submits_do_not_put_off_the_look, test_a_fast_rate_is_not_looked_at_for_each_token,

@@ -56,7 +56,7 @@ TEST(queues_keep_id_attributes_pauses_and_numbers) {
         queue_pause(q->queue);
         queue_pause(q->queue);
         host_queue(&h, "stopping", NULL);
-        queue_stop(queue("stopping")->queue);
+        manager_queue_stop(queue("stopping"));
         restart();
         q = queue("q");
         ck_assert_uint_eq(q->queue->id, id);
@@ -80,7 +80,7 @@ TEST(a_stopped_queue_is_through_when_it_has_run_what_it_had) {
         (void)host_queue(&h, "q", NULL);
         queue_pause(queue("q")->queue);
         (void)host_task(&h, "q", (EqSubmit) { 0 });
-        queue_stop(queue("q")->queue);
+        manager_queue_stop(queue("q"));
         restart();
         ck_assert_str_eq(queue_state_name(queue("q")->queue), "stopping");
         (void)queue_resume(queue("q")->queue);

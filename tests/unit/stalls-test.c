@@ -100,6 +100,38 @@ TEST(the_stall_of_a_removed_queue_ends_under_its_name) {
         host_done(&h);
 }
 
+static char detail[128];
+
+static void note_detail(void *host, const EqEvent *e, bool has_owner, uid_t owner) {
+        snprintf(detail, sizeof(detail), "%.*s", (int)e->detail.len, e->detail.data);
+}
+
+/* It was "queue mail: ", for an end has no reason. */
+TEST(an_event_says_of_the_end_of_a_stall_that_it_is_over) {
+        static const StallKind kinds[] = { STALL_QUEUE, STALL_POOL, STALL_PART };
+        static const char *const texts[][2] = {
+                { "queue mail: serial", "queue mail goes on" },
+                { "pool command: serial", "pool command goes on" },
+                { "store does not answer", "store answers again" },
+        };
+        Host h;
+        ManagerHooks hooks = host_hooks;
+        host_init(&h);
+        QueueRecord *q = host_queue(&h, "mail", NULL);
+        hooks.event = note_detail;
+        h.m->hooks = &hooks;
+        h.m->want_events = true;
+        for (size_t i = 0; i < ELEMENTSOF(kinds); i++)
+                for (int over = 0; over < 2; over++) {
+                        StallReport r = of_queue(q, report(kinds[i], over ? STALL_END : STALL_BEGIN, i + 1, 500));
+                        strcpy(r.part, "store");
+                        r.reason = over ? EQ_REASON_NONE : EQ_REASON_SERIAL;
+                        take(&h, r);
+                        ck_assert_str_eq(detail, texts[i][over]);
+                }
+        host_done(&h);
+}
+
 TEST(more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm) {
         Host h;
         host_init(&h);
@@ -269,6 +301,7 @@ TEST(infinite_settings_switch_off_or_never_end) {
 RUN_TESTS("stalls", 30, test_a_queue_shows_its_stall_until_it_ends,
           test_parts_are_worse_than_pools_and_those_than_queues_and_of_a_kind_the_longest,
           test_the_stall_of_a_removed_queue_ends_under_its_name,
+          test_an_event_says_of_the_end_of_a_stall_that_it_is_over,
           test_more_stalls_than_are_kept_are_counted_and_their_ends_do_no_harm,
           test_the_loop_knows_what_waits_longest_and_why_no_worker_can_be_made,
           test_a_hung_task_that_has_ended_meanwhile_is_no_event, test_infinite_settings_switch_off_or_never_end,
