@@ -51,6 +51,8 @@ static void structs(void) {
         MEMBER(eq_task, unique);
         MEMBER(eq_task, on_dup);
         MEMBER(eq_task, also);
+        MEMBER(eq_task, ionice);
+        MEMBER(eq_task, mime);
         MEMBER(eq_reconnect, size);
         MEMBER(eq_reconnect, first_usec);
         MEMBER(eq_reconnect, max_usec);

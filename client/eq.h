@@ -179,6 +179,8 @@ typedef struct eq_task {
         eq_dup on_dup;      /* with `unique` */
         const char *const
                 *also; /* NULL-terminated names of queues that it holds too while it runs, or NULL; not in eq_submitv */
+        const char *ionice; /* idle, best-effort[:0..7], or as root realtime[:0..7]; NULL: as eqd */
+        const char *mime;   /* type of the payload, as text/plain, for workers and people; NULL: none */
 } eq_task;
 #define EQ_TASK_INIT                                                                                                   \
         { .size = sizeof(eq_task), .umask = -1 }
@@ -297,6 +299,7 @@ int eq_worker_leave(eq_client *c, uint64_t timeout_usec);
 eq_task_id eq_run_get_id(const eq_run *run);
 const char *eq_run_get_queue(const eq_run *run);                  /* its name; strings live as long as the run */
 const char *eq_run_get_label(const eq_run *run);                  /* NULL: none */
+const char *eq_run_get_mime(const eq_run *run);                   /* type of the payload; NULL: not told */
 uint32_t eq_run_get_attempt(const eq_run *run);                   /* no two leases of a task have the same */
 const void *eq_run_get_payload(const eq_run *run, size_t *ret_n); /* not terminated */
 uint64_t eq_run_get_timeout(const eq_run *run);                   /* usec; EQ_TIMEOUT_NEVER: none */

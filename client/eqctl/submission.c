@@ -163,7 +163,7 @@ static int set_queues(Submission *s) {
 }
 
 static int set_text(Submission *s) {
-        const char *label = ctl_get(s->ctl, FLAG_label);
+        const char *label = ctl_get(s->ctl, FLAG_label), *mime = ctl_get(s->ctl, FLAG_mime);
 
         if (label && (strlen(label) > EQ_LABEL_MAX || !eq_text_valid(eq_str(label)))) {
                 ctl_error(s->ctl, "--label: UTF-8 without control characters, at most %d bytes", EQ_LABEL_MAX);
@@ -171,6 +171,12 @@ static int set_text(Submission *s) {
         }
         if (label)
                 EQ_SET(&s->common, Submit, label, eq_str(label));
+        if (mime && !ctl_has(s->ctl, FLAG_payload) && !ctl_has(s->ctl, FLAG_stdin)) {
+                ctl_error(s->ctl, "--mime says what a payload is; give --payload");
+                return EXIT_USAGE;
+        }
+        if (mime)
+                EQ_SET(&s->common, Submit, mime, eq_str(mime));
         return 0;
 }
 
@@ -214,6 +220,8 @@ static int set_numbers(Submission *s) {
                 EQ_SET(c, Submit, retries, (uint64_t)retries);
         if (ctl_has(ctl, FLAG_nice))
                 EQ_SET(c, Submit, nice, nice);
+        if (ctl_has(ctl, FLAG_ionice))
+                EQ_SET(c, Submit, ionice, eq_str(ctl_get(ctl, FLAG_ionice)));
         if (backoff && backoff_parse(backoff, &c->backoff_usec, &c->backoff_max_usec) < 0) {
                 ctl_error(ctl, "--backoff: `%s`; write exp:FIRST:LONGEST, as exp:1s:10m", backoff);
                 return EXIT_USAGE;

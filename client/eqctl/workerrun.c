@@ -96,6 +96,10 @@ static void child_kill(const Child *c, int sig) {
 static void set_variables(const eq_run *run) {
         char text[80];
         (void)setenv("EQD_QUEUE", eq_run_get_queue(run), 1);
+        if (eq_run_get_mime(run))
+                (void)setenv("EQD_MIME", eq_run_get_mime(run), 1);
+        else
+                (void)unsetenv("EQD_MIME");
         (void)snprintf(text, sizeof(text), "%s/%" PRIu64, eq_run_get_queue(run), eq_run_get_id(run).seq);
         (void)setenv("EQD_TASK", text, 1);
         (void)snprintf(text, sizeof(text), "%" PRIu32, eq_run_get_attempt(run));

@@ -29,8 +29,8 @@ struct eq_run {
         uid_t uid;
         uint64_t timeout_usec, grace_usec;
         void *userdata;
-        const char *queue, *label; /* terminated, in data */
-        EqBytes payload;           /* in data, or mapped */
+        const char *queue, *label, *mime; /* terminated, in data */
+        EqBytes payload;                  /* in data, or mapped */
         bool mapped;
         char data[];
 };
@@ -232,7 +232,7 @@ static const char *copy_text(char **to, EqBytes s) {
 }
 
 static eq_run *run_new(eq_client *c, uint32_t msgid, const EqRun *rec) {
-        eq_run *run = malloc(sizeof(*run) + rec->queue.len + rec->label.len + rec->payload.len + 2);
+        eq_run *run = malloc(sizeof(*run) + rec->queue.len + rec->label.len + rec->mime.len + rec->payload.len + 3);
         if (!run)
                 return NULL;
         *run = (eq_run) {
@@ -249,6 +249,7 @@ static eq_run *run_new(eq_client *c, uint32_t msgid, const EqRun *rec) {
         char *p = run->data;
         run->queue = copy_text(&p, rec->queue);
         run->label = copy_text(&p, rec->label);
+        run->mime = copy_text(&p, rec->mime);
         run->payload = eq_bytes(p, rec->payload.len);
         if (rec->payload.len > 0)
                 memcpy(p, rec->payload.data, rec->payload.len);
@@ -614,6 +615,9 @@ const char *eq_run_get_queue(const eq_run *run) {
 }
 const char *eq_run_get_label(const eq_run *run) {
         return run->label[0] ? run->label : NULL;
+}
+const char *eq_run_get_mime(const eq_run *run) {
+        return run->mime[0] ? run->mime : NULL;
 }
 uint32_t eq_run_get_attempt(const eq_run *run) {
         return run->attempt;

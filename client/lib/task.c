@@ -74,6 +74,8 @@ static void record_lists(const eq_task *t, EqBuffer *scratch, EqSubmit *s) {
 static void record_values(const eq_task *t, EqSubmit *s) {
         COPY_STR(cwd);
         COPY_STR(label);
+        COPY_STR(ionice);
+        COPY_STR(mime);
         COPY_STR(stdout_path);
         COPY_STR(stderr_path);
         COPY_NUMBER(at_usec);

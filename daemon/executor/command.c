@@ -345,6 +345,7 @@ static const char *const stage_texts[] = {
         [SPAWN_STAGE_CGROUP] = "its cgroup could not be used",
         [SPAWN_STAGE_IDENTITY] = "its user and groups could not be taken on",
         [SPAWN_STAGE_NICE] = "its nice level could not be set",
+        [SPAWN_STAGE_IOPRIO] = "its class of disk accesses (ionice) could not be set",
         [SPAWN_STAGE_LIMITS] = "a resource limit could not be set",
         [SPAWN_STAGE_CWD] = "its working directory could not be entered",
         [SPAWN_STAGE_STDOUT] = "the file for standard output could not be opened",

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "executor/ionice.h"
 #include "executor/rlimits.h"
 
 #define PATH_DEFAULT "PATH=/usr/local/bin:/usr/bin:/bin"
@@ -92,6 +93,8 @@ int command_request_fill(const CommandSetup *setup, const Task *t, const EqSubmi
                 m->flags |= SPAWN_SET_NICE;
                 m->nice = EQ_HAS(s, Submit, nice) ? (int32_t)s->nice : setup->nice;
         }
+        if (EQ_HAS(s, Submit, ionice) && ionice_parse(s->ionice, &m->ioprio) == 0) /* checked at admission */
+                m->flags |= SPAWN_SET_IOPRIO;
         if (s->merge)
                 m->flags |= SPAWN_MERGE;
         set_identity(setup->run_as, m);

@@ -30,7 +30,7 @@ typedef struct WorkerOrder {
         eq_task_id id;
         const char *queue;
         uint16_t attempt; /* the fencing token */
-        EqBytes payload, label;
+        EqBytes payload, label, mime;
         uid_t uid;                         /* who submitted it */
         uint64_t timeout_usec, grace_usec; /* timeout 0 or USEC_NEVER: none */
 } WorkerOrder;

@@ -11,6 +11,7 @@
 #include "base/event.h"
 #include "base/fault.h"
 #include "engine/barrier.h"
+#include "executor/ionice.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
 #include "manager/parts.h"
@@ -49,7 +50,7 @@ static int check_env(Refusal *r, EqArray env) {
 static const uint64_t command_options = EQ_BIT(Submit, argv) | EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) |
                                         EQ_BIT(Submit, merge) | EQ_BIT(Submit, stdout_path) |
                                         EQ_BIT(Submit, stderr_path) | EQ_BIT(Submit, umask) | EQ_BIT(Submit, nice) |
-                                        EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd);
+                                        EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd) | EQ_BIT(Submit, ionice);
 
 static int check_no_command(const Admission *a, const EqSubmit *s) {
         uint64_t wrong = s->present & command_options;
@@ -79,7 +80,26 @@ static int check_argv(const Admission *a, const EqSubmit *s) {
 /* Options that most tasks do not have: looked at only if one is there. */
 static const uint64_t checked_options = EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) | EQ_BIT(Submit, label) |
                                         EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd) |
-                                        EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup);
+                                        EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup) | EQ_BIT(Submit, ionice) |
+                                        EQ_BIT(Submit, mime);
+
+static int check_ionice(const Admission *a, EqBytes text) {
+        uint32_t ioprio;
+        if (ionice_parse(text, &ioprio) < 0)
+                return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "ionice",
+                                    "must be idle, best-effort, best-effort:N or realtime:N, with N of 0..7");
+        if (ioprio_is_realtime(ioprio) && a->run_as->uid != 0)
+                return refuse_field(a->refusal, EQ_E_DENIED, -EPERM, "ionice",
+                                    "realtime is for commands of root; ask for best-effort:0");
+        return 0;
+}
+
+static int check_mime(Refusal *r, EqBytes mime) {
+        const char *slash = mime.len ? memchr(mime.data, '/', mime.len) : NULL;
+        if (slash && slash > mime.data && slash + 1 < mime.data + mime.len && eq_text_valid(mime))
+                return 0;
+        return refuse_field(r, EQ_E_INVALID, -EINVAL, "mime", "must be TYPE/SUBTYPE, as text/plain");
+}
 
 static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
         Refusal *r = a->refusal;
@@ -91,6 +111,11 @@ static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
                 return -EINVAL;
         if (EQ_HAS(s, Submit, nice) && (s->nice < -20 || s->nice > 19))
                 return refuse_field(r, EQ_E_INVALID, -EINVAL, "nice", "must be within -20..19");
+        int e = EQ_HAS(s, Submit, ionice) ? check_ionice(a, s->ionice) : 0;
+        if (e == 0 && EQ_HAS(s, Submit, mime))
+                e = check_mime(r, s->mime);
+        if (e < 0)
+                return e;
         if (EQ_HAS(s, Submit, stdin_fd) && s->stdin_fd) {
                 if (stdin_fd < 0)
                         return refuse_field(r, EQ_E_INVALID, -EINVAL, "stdin_fd",
@@ -371,7 +396,8 @@ static const uint64_t shelf_options =
         EQ_BIT(Submit, env) | EQ_BIT(Submit, label) | EQ_BIT(Submit, timeout_usec) | EQ_BIT(Submit, grace_usec) |
         EQ_BIT(Submit, retries) | EQ_BIT(Submit, backoff_usec) | EQ_BIT(Submit, backoff_max_usec) |
         EQ_BIT(Submit, merge) | EQ_BIT(Submit, stdout_path) | EQ_BIT(Submit, stderr_path) | EQ_BIT(Submit, umask) |
-        EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, block_usec);
+        EQ_BIT(Submit, nice) | EQ_BIT(Submit, ionice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, mime) |
+        EQ_BIT(Submit, block_usec);
 
 /* A record that is ready to be pushed but for its SEQ. */
 static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_usec, TaskRecord **ret) {

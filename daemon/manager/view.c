@@ -296,6 +296,12 @@ static void view_spec(const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, also, s.also);
         if (EQ_HAS(&s, Submit, cwd))
                 EQ_SET(row, Task, cwd, s.cwd);
+        if (EQ_HAS(&s, Submit, mime))
+                EQ_SET(row, Task, mime, s.mime);
+        if (EQ_HAS(&s, Submit, nice))
+                EQ_SET(row, Task, nice, s.nice);
+        if (EQ_HAS(&s, Submit, ionice))
+                EQ_SET(row, Task, ionice, s.ionice);
         if (EQ_HAS(&s, Submit, unique))
                 EQ_SET(row, Task, unique, s.unique);
         uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec;

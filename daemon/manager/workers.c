@@ -35,6 +35,7 @@ static int on_prepare(void *host, Task *task, const RemoteWorker *w, WorkerOrder
                 return 0;
         task_spec_decode(&t->spec, &s);
         ret->label = s.label;
+        ret->mime = s.mime;
         if (EQ_HAS(&s, Submit, timeout_usec))
                 ret->timeout_usec = s.timeout_usec;
         if (EQ_HAS(&s, Submit, grace_usec))

@@ -74,6 +74,8 @@ static void write_run(Session *s, msgpack_packer *pk, uint32_t msgid, const Work
                 rec.payload = o->payload;
         if (o->label.len > 0)
                 EQ_SET(&rec, Run, label, o->label);
+        if (o->mime.len > 0)
+                EQ_SET(&rec, Run, mime, o->mime);
         if (o->uid != s->identity->uid)
                 EQ_SET(&rec, Run, uid, o->uid);
         if (o->timeout_usec != 0 && o->timeout_usec != USEC_NEVER) {

@@ -3,7 +3,7 @@
  *
  *   0. before the command is known: everything of the worker's is let go but the line, a session of its own, and the pages
  *      that will be written to are made its own; then it waits
- *   1. as ourselves: nice level, limits, descriptors - things that may need what we have
+ *   1. as ourselves: nice level, class of disk accesses, limits, descriptors - things that may need what we have
  *   2. identity, and every capability goes, for good
  *   3. as the user: the working directory, the output files, the search for the command, exec - so that he reaches what
  *      he may reach and nothing else, and a file system of his that hangs holds up this process only
@@ -25,6 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/ioprio.h"
 #include "base/util.h"
 #include "spawner/capabilities.h"
 
@@ -194,6 +195,8 @@ static _Noreturn void become(const ChildPlan *p) {
         umask((mode_t)p->request->umask);
         if (p->request->flags & SPAWN_SET_NICE && setpriority(PRIO_PROCESS, 0, p->request->nice) < 0)
                 fail(SPAWN_STAGE_NICE, errno);
+        if (p->request->flags & SPAWN_SET_IOPRIO && syscall(SYS_ioprio_set, IOPRIO_PROCESS, 0, p->request->ioprio) < 0)
+                fail(SPAWN_STAGE_IOPRIO, errno);
         set_limits(p);
         set_descriptors(p);
         set_identity(p);

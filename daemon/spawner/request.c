@@ -12,10 +12,11 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/ioprio.h"
 
 enum {
         FLAGS_ALL = SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_HAS_STRINGS | SPAWN_MERGE |
-                    SPAWN_SET_IDENTITY | SPAWN_SET_NICE,
+                    SPAWN_SET_IDENTITY | SPAWN_SET_NICE | SPAWN_SET_IOPRIO,
         FLAGS_FDS = SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_HAS_STRINGS,
         N_PATHS = 3, /* cwd, stdout, stderr */
         NICE_MIN = -20,
@@ -38,6 +39,8 @@ static int check_values(const SpawnStart *m) {
         if (m->umask > 0777)
                 return -EINVAL;
         if (m->flags & SPAWN_SET_NICE && (m->nice < NICE_MIN || m->nice > NICE_MAX))
+                return -EINVAL;
+        if (m->flags & SPAWN_SET_IOPRIO && !ioprio_valid(m->ioprio))
                 return -EINVAL;
         if (m->flags & SPAWN_SET_IDENTITY &&
             (m->uid == UINT32_MAX || m->gid == UINT32_MAX)) /* "leave it" to setresuid() */

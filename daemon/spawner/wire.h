@@ -17,7 +17,7 @@
 
 enum {
         SPAWN_MAGIC = 0x65716470,
-        SPAWN_VERSION = 4,
+        SPAWN_VERSION = 5,
         SPAWN_SLOTS_MAX = 65536,
         SPAWN_GROUPS_MAX = 256,
         SPAWN_RESERVES_MAX = 64,
@@ -60,6 +60,7 @@ enum {
         SPAWN_MERGE = 1 << 4,        /* standard error is a duplicate of standard output */
         SPAWN_SET_IDENTITY = 1 << 5, /* become uid, gid, groups; else stay what the spawner is */
         SPAWN_SET_NICE = 1 << 6,
+        SPAWN_SET_IOPRIO = 1 << 7,
 };
 
 typedef struct SpawnRlimit {
@@ -80,6 +81,8 @@ typedef struct SpawnStart {
         uint32_t n_strings; /* bytes */
         int32_t nice;
         uint32_t umask;
+        uint32_t ioprio; /* as ioprio_set(2) takes it */
+        uint32_t pad;
         uint32_t groups[SPAWN_GROUPS_MAX];
         SpawnRlimit rlimits[SPAWN_RLIMITS_MAX];
 } SpawnStart;
@@ -132,6 +135,7 @@ typedef enum SpawnStage {
         SPAWN_STAGE_CGROUP,
         SPAWN_STAGE_IDENTITY,
         SPAWN_STAGE_NICE,
+        SPAWN_STAGE_IOPRIO,
         SPAWN_STAGE_LIMITS,
         SPAWN_STAGE_CWD,
         SPAWN_STAGE_STDOUT,

@@ -11,6 +11,7 @@
 typedef struct Head {
         uint32_t flags, slot, uid, gid, n_groups, n_rlimits, n_argv, n_env, n_strings, umask, group, resource;
         int32_t nice;
+        uint32_t ioprio;
         uint64_t soft, hard;
         uint8_t n_fds;
 } Head;
@@ -26,6 +27,7 @@ static SpawnStart make_start(const Head *h) {
                          .n_env = h->n_env,
                          .n_strings = h->n_strings,
                          .nice = h->nice,
+                         .ioprio = h->ioprio,
                          .umask = h->umask };
         m.groups[0] = h->group;
         m.rlimits[0] = (SpawnRlimit) { .resource = h->resource, .soft = h->soft, .hard = h->hard };

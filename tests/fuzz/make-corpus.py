@@ -51,7 +51,7 @@ OPTIONS = {
     "grace_usec": 8, "retries": 3, "backoff_usec": 1000, "backoff_max_usec": 2000, "after_ok": [ID, "encode/7"],
     "after_any": [], "after_fail": ["q/1"], "merge": True, "stdout_path": "/tmp/out", "stderr_path": "/tmp/err",
     "umask": 18, "nice": -5, "rlimits": ["nofile=1024:4096"], "stdin_fd": False, "payload_fd": False, "attach": True, "block_usec": 9,
-    "unique": "film-7", "on_dup": "replace",
+    "unique": "film-7", "on_dup": "replace", "ionice": "best-effort:3", "mime": "text/plain",
     "also": ["mail"],
 }
 
@@ -139,10 +139,10 @@ def write(folder, name, data):
         f.write(data)
 
 
-def request(strings, flags=0, n_groups=0, n_rlimits=0, n_argv=1, n_env=0, n_fds=0, nice=0, n_strings=None):
+def request(strings, flags=0, n_groups=0, n_rlimits=0, n_argv=1, n_env=0, n_fds=0, nice=0, n_strings=None, ioprio=0):
     """As fuzz-request.c reads it: struct Head, strings."""
-    head = struct.pack("<12Ii4xQQB7x", flags, 3, 1000, 1000, n_groups, n_rlimits, n_argv, n_env,
-                       len(strings) if n_strings is None else n_strings, 0o22, 100, 4, nice, 1, 2, n_fds)
+    head = struct.pack("<12IiIQQB7x", flags, 3, 1000, 1000, n_groups, n_rlimits, n_argv, n_env,
+                       len(strings) if n_strings is None else n_strings, 0o22, 100, 4, nice, ioprio, 1, 2, n_fds)
     return head + strings
 
 
@@ -175,6 +175,7 @@ def main():
     good = b"/bin/sh\0-c\0true\0A=1\0EQD_TASK=q/1\0/tmp\0\0\0"
     write("request", "plain", request(b"true\0\0\0\0"))
     write("request", "all", request(good, flags=0x67, n_groups=1, n_rlimits=1, n_argv=3, n_env=2, n_fds=3, nice=-20))
+    write("request", "ioprio", request(good, flags=0xe7, n_groups=1, n_rlimits=1, n_argv=3, n_env=2, n_fds=3, ioprio=3 << 13))
     write("request", "memfd", request(good, flags=8, n_argv=3, n_env=2, n_fds=1))
     write("request", "too-few", request(good, n_argv=4, n_env=2))
     write("request", "not-ended", request(good[:-1] + b"x", n_argv=3, n_env=2))

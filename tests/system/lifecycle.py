@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
+from ends import crash
 from eqdtest import FINISHED, Skip, contains, descendants, equal, eventually, is_gone, main, test
 
 
@@ -324,6 +326,49 @@ def working_directory_and_umask_are_those_of_the_caller(eqd):
 def nice_and_resource_limits_are_set(eqd):
     equal(eqd.ctl("run", "--nice", "7", "-c", "nice").out, "7\n")
     equal(eqd.ctl("run", "--rlimit", "nofile=77", "-c", "ulimit -n").out, "77\n")
+
+
+IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "riscv64": 31}  # system calls, which the C library has no name for
+
+
+@test()
+def the_class_of_disk_accesses_is_set_and_shown(eqd):
+    number = IOPRIO_GET.get(os.uname().machine)
+    ask = f"import ctypes; v = ctypes.CDLL(None).syscall({number}, 1, 0); print(v >> 13, v & 0x1fff)"
+    for ionice, is_set in (("idle", "3 0"), ("best-effort", "2 4"), ("best-effort:7", "2 7")):
+        if number:
+            equal(eqd.ok("run", "--ionice", ionice, "--", sys.executable, "-c", ask), is_set)
+        task = eqd.submit("-H", "--ionice", ionice, "--nice", "3", "--", "true")
+        equal([eqd.show(task).get(k) for k in ("ionice", "nice")], [ionice, 3])
+    for bad in ("idle:1", "best-effort:8", "best-effort:", "best-effort:10", "realtime:/", "lazy", ""):
+        eqd.fails(2, "submit", "--ionice", bad, "--", "true", says=("ionice", "best-effort:N"))
+
+
+@test()
+def realtime_disk_accesses_are_for_root(eqd):
+    if os.getuid() != 0:
+        eqd.fails(77, "submit", "--ionice", "realtime:0", "--", "true", says=("root", "best-effort:0"))
+        return
+    equal(eqd.show(eqd.submit("-H", "--ionice", "realtime:0", "--", "true"))["ionice"], "realtime:0")
+    os.chmod(eqd.dir, 0o755)
+    eqd.fails(77, "submit", "--ionice", "realtime:0", "--", "true", uid=65534, says=("root", "best-effort:0"), cwd="/")
+
+
+@test()
+def the_type_of_a_payload_is_kept_and_shown(eqd):
+    task = eqd.submit("-H", "--payload", "[1]", "--mime", "application/json", "--ionice", "idle", "--", "cat")
+    crash(eqd)
+    equal([eqd.show(task).get(k) for k in ("mime", "ionice")], ["application/json", "idle"])
+    for bad in ("json", "/json", "text/", "a/\n"):
+        eqd.fails(2, "submit", "--payload", "x", "--mime", bad, "--", "cat", says="mime")
+    eqd.fails(2, "submit", "--mime", "text/plain", "--", "cat", says="--payload")
+
+
+@test()
+def no_pager_is_taken_by_every_verb(eqd):
+    task = eqd.submit("--no-pager", "--", "true")
+    equal(eqd.ok("--no-pager", "wait", task), "")
+    equal(eqd.ok("show", "-o", "id", "--no-pager", task), task)
 
 
 @test()

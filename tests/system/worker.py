@@ -23,10 +23,10 @@ from workerkit import Worker, either, ended, state, submit, worker_queue
 @test()
 def a_worker_gets_the_payload_and_its_result_comes_back(eqd):
     c = worker_queue(eqd)
-    task = submit(c, b"resize 7", label="cat.png")
+    task = submit(c, b"resize 7", label="cat.png", mime="text/plain")
     w = Worker(eqd, "w", name="resizer")
     run = w.next()
-    equal((run.id, run.queue, run.attempt, run.payload, run.options), (task, "w", 1, b"resize 7", {"label": "cat.png"}))
+    equal((run.id, run.queue, run.attempt, run.payload, run.options), (task, "w", 1, b"resize 7", {"label": "cat.png", "mime": "text/plain"}))
     equal(state(c, task), "RUNNING")
     w.done(run, b"\x00\xff done")
     shown = ended(c, task)
@@ -852,7 +852,7 @@ def bad_requests_of_workers_get_their_error(eqd):
 @test()
 def worker_queues_take_payloads_and_no_commands(eqd):
     c = worker_queue(eqd)
-    for options in ({"argv": ["true"]}, {"cwd": "/"}, {"env": ["A=b"]}, {"umask": 0}, {"nice": 1},
+    for options in ({"argv": ["true"]}, {"cwd": "/"}, {"env": ["A=b"]}, {"umask": 0}, {"nice": 1}, {"ionice": "idle"},
                     {"stdout_path": "/x"}, {"merge": True}, {"rlimits": ["nofile=5"]}):
         try:
             submit(c, b"", **options)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/ioprio.h"
 #include "base/util.h"
 #include "start-request.h"
 #include "test.h"
@@ -27,8 +28,10 @@ static int check(const StartRequest *q, unsigned n_fds) {
 TEST(a_well_formed_request_passes) {
         StartRequest q = good();
         ck_assert_int_eq(check(&q, 0), 0);
-        q.start.flags = SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_SET_IDENTITY | SPAWN_SET_NICE;
+        q.start.flags = SPAWN_HAS_STDIN | SPAWN_HAS_STDOUT | SPAWN_HAS_STDERR | SPAWN_SET_IDENTITY | SPAWN_SET_NICE |
+                        SPAWN_SET_IOPRIO;
         q.start.nice = -20;
+        q.start.ioprio = ioprio_make(IOPRIO_REALTIME, 0);
         q.start.n_groups = SPAWN_GROUPS_MAX;
         q.start.n_rlimits = 1;
         q.start.rlimits[0] = (SpawnRlimit) { .resource = RLIMIT_CORE, .soft = 1, .hard = 1 };
@@ -44,7 +47,7 @@ TEST(a_well_formed_request_passes) {
         } while (0)
 
 TEST(what_is_out_of_range_is_refused) {
-        REFUSED(m->flags = 1u << 7);
+        REFUSED(m->flags = 1u << 8);
         REFUSED(m->header.slot = SPAWN_SLOTS_MAX);
         REFUSED(m->n_groups = SPAWN_GROUPS_MAX + 1);
         REFUSED(m->n_rlimits = SPAWN_RLIMITS_MAX + 1);
@@ -54,6 +57,10 @@ TEST(what_is_out_of_range_is_refused) {
         REFUSED(m->umask = 01000);
         REFUSED((m->flags = SPAWN_SET_NICE, m->nice = 20));
         REFUSED((m->flags = SPAWN_SET_NICE, m->nice = -21));
+        REFUSED((m->flags = SPAWN_SET_IOPRIO, m->ioprio = 0));                                  /* no class */
+        REFUSED((m->flags = SPAWN_SET_IOPRIO, m->ioprio = ioprio_make(IOPRIO_IDLE, 1)));        /* has no levels */
+        REFUSED((m->flags = SPAWN_SET_IOPRIO, m->ioprio = ioprio_make(IOPRIO_BEST_EFFORT, 8))); /* no such level */
+        REFUSED((m->flags = SPAWN_SET_IOPRIO, m->ioprio = ioprio_make(IOPRIO_IDLE + 1, 0)));    /* no such class */
         REFUSED((m->flags = SPAWN_SET_IDENTITY, m->uid = UINT32_MAX));
         REFUSED((m->flags = SPAWN_SET_IDENTITY, m->gid = UINT32_MAX));
         REFUSED((m->n_groups = 1, m->groups[0] = UINT32_MAX));

@@ -72,6 +72,8 @@ static void send_run(Fixture *f, uint32_t msgid, uint64_t seq, const char *paylo
         EqRun rec = { .id.id = { 7, seq }, .queue = eq_str("mail"), .attempt = 3, .payload = eq_str(payload) };
         if (label)
                 EQ_SET(&rec, Run, label, eq_str(label));
+        if (label)
+                EQ_SET(&rec, Run, mime, eq_str("text/plain"));
         eq_pack_request(&pk, msgid, "run");
         eq_pack_params(&pk, &eq_schema_Run, &rec);
         fake_send(&f->e, &b);
@@ -152,6 +154,7 @@ TEST(a_blocking_worker_gets_runs_one_by_one_and_answers_them) {
         ck_assert_uint_eq(eq_run_get_attempt(run), 3);
         ck_assert_str_eq(eq_run_get_queue(run), "mail");
         ck_assert_str_eq(eq_run_get_label(run), "a label");
+        ck_assert_str_eq(eq_run_get_mime(run), "text/plain");
         ck_assert_int_eq(memcmp(eq_run_get_payload(run, &n), "first", 5), 0);
         ck_assert_uint_eq(n, 5);
         ck_assert_uint_eq(eq_run_get_timeout(run), EQ_TIMEOUT_NEVER);
@@ -162,6 +165,7 @@ TEST(a_blocking_worker_gets_runs_one_by_one_and_answers_them) {
 
         ck_assert_int_eq(eq_worker_next(f.c, 0, &run), 1);
         ck_assert_ptr_null(eq_run_get_label(run));
+        ck_assert_ptr_null(eq_run_get_mime(run));
         (void)eq_run_get_payload(run, &n);
         ck_assert_uint_eq(n, 0);
         ck_assert_int_eq(eq_run_fail(run, "no paper"), 0);

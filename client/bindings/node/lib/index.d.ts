@@ -116,6 +116,8 @@ export class Run {
   readonly attempt: number;
   readonly payload: Uint8Array;
   readonly label?: string;
+  /** Type of the payload, as who submitted it says. */
+  readonly mime?: string;
   /** Who submitted it, where that is not the worker's own user. */
   readonly uid?: number;
   readonly timeoutUsec?: number;

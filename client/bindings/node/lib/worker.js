@@ -29,6 +29,7 @@ export class Run {
     this.attempt = attempt; // the fencing token: no two leases of a task have the same
     this.payload = payload;
     this.label = options.label;
+    this.mime = options.mime;
     this.uid = options.uid;
     this.timeoutUsec = options.timeout_usec;
     this.ended = false;

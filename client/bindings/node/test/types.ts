@@ -111,7 +111,7 @@ async function workers(): Promise<void> {
     run.signal.addEventListener('abort', () => run.fail(new Error('canceled'), { final: true }));
     const facts: [string, [number, number], string, number, Uint8Array, boolean] =
       [run.id, run.pair, run.queue, run.attempt, run.payload, run.ended];
-    if (run.label ?? run.uid ?? run.timeoutUsec) run.giveBack();
+    if (run.label ?? run.mime ?? run.uid ?? run.timeoutUsec) run.giveBack();
     else run.complete(run.payload);
     void facts;
     // @ts-expect-error: a result is bytes, text or null

@@ -49,6 +49,7 @@ class Run:
     label: Optional[str] = None
     uid: Optional[int] = None  # who submitted it, where that is not the worker's own user
     timeout_usec: Optional[int] = None
+    mime: Optional[str] = None  # type of the payload, as who submitted it says
     cancel_reason: Optional[str] = None  # canceled or timeout, once eqd has said so
     confirmed: Optional["asyncio.Future[bool]"] = None  # of a worker with confirm=True
     _msgid: int = field(default=0, repr=False)
@@ -78,7 +79,7 @@ def run_of(params: Sequence[Any], channel: Channel) -> Run:
     task, queue, attempt, payload = params[:4]
     options = params[4] if len(params) > 4 else {}
     return Run(TaskId(*task), queue, attempt, payload, options.get("label"), options.get("uid"), options.get("timeout_usec"),
-               _channel=channel)
+               options.get("mime"), _channel=channel)
 
 
 class Worker:
