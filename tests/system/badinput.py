@@ -52,6 +52,18 @@ def an_unknown_id_is_66(eqd):
 
 
 @test()
+def what_is_wrong_with_a_request_names_the_method_once(eqd):
+    for method, params, text in (("submit", (), "submit: queue: missing"), ("show", (5,), "show: ids: expected"),
+                                 ("ping", (5,), "ping: too many parameters")):
+        with eqd.connect() as c:
+            try:
+                c.call(method, *params)
+                raise AssertionError(f"{method} was taken")
+            except RpcError as e:
+                equal(e.text[:len(text)], text)
+
+
+@test()
 def something_that_is_no_id_is_a_usage_error_and_says_what_one_is(eqd):
     for text in ("default", "default/", "/1", "default/x", "default/-1", "default/1/2", "default/99999999999999999999"):
         r = eqd.ctl("show", text)
