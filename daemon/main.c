@@ -24,6 +24,7 @@
 #include "pressurewatch.h"
 #include "privilege.h"
 #include "proto/statelock.h"
+#include "proto/stdfds.h"
 #include "server/handlers.h"
 #include "status.h"
 #include "watchdog.h"
@@ -637,6 +638,8 @@ static void finish(Daemon *d) {
 
 int main(int argc, char **argv) {
         static Daemon d = { .lock_fd = -1, .listen_fd = -1, .kept_fd = -1 };
+        if (eq_std_fds_fill(O_RDWR) < 0)
+                return EXIT_FAILURE;
         int r = parse_options(argc, argv, &d.options);
         if (r != 0)
                 return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
