@@ -707,4 +707,18 @@ def eqctl_without_standard_output_says_so_and_writes_into_no_socket(eqd):
         equal("lost the connection" in r.stderr, False, r.stderr)
 
 
+@test()
+def output_that_cannot_be_written_is_no_success(eqd):
+    eqd.ok("queue", "create", "w", "executor=worker")
+    worker = eqd.start_ctl("worker", "run", "-q", "w", "--", "cat")
+    for verb in (["run", "--", "echo", "hello"], ["submit", "--follow", "--", "echo", "hello"], ["run", "-q", "w", "--payload", "x"]):
+        r = subprocess.run(["sh", "-c", 'exec "$@" >/dev/full', "sh", eqd.eqctl, "--socket", eqd.socket, *verb],
+                           env=eqd.environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        equal(r.returncode, 125, f"{verb}: {r}")
+        contains(r.stderr, "cannot write", "No space left on device")
+        equal(r.stderr.count("cannot write the output"), 1, r.stderr)
+    worker.terminate()
+    worker.wait(60)
+
+
 main()
