@@ -187,12 +187,12 @@ static int user_places(const Options *o, Places *p) {
         int r = put(runtime, xdg ? xdg : "/", NULL, NULL, NULL);
         if (r >= 0 && !o->state)
                 r = user_dir("XDG_STATE_HOME", ".local/state", state);
-        if (r >= 0 && !o->config)
-                r = user_dir("XDG_CONFIG_HOME", ".config", config);
         if (r < 0) {
-                fprintf(stderr, "eqd: HOME is not set; use --state DIR and --config DIR\n");
+                fprintf(stderr, "eqd: HOME is not set; use --state DIR\n");
                 return r;
         }
+        if (!o->config && user_dir("XDG_CONFIG_HOME", ".config", config) < 0)
+                r = put(config, "/nonexistent", NULL, NULL, NULL); /* who has no home has no files there */
         r = put(p->socket, o->socket, "%s/%s", runtime, "eqd/eqd.sock");
         if (r >= 0)
                 r = put(p->state, o->state, "%s/%s", state, "eqd");

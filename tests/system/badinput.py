@@ -721,4 +721,13 @@ def output_that_cannot_be_written_is_no_success(eqd):
     worker.wait(60)
 
 
+@test(eqd=False)
+def an_eqd_of_a_user_without_home_needs_no_configuration(place):
+    with started_by_shell(place, 'exec "$@" 2>/dev/null', "--user", home=None):
+        equal(place.ctl("run", "--", "echo", "works").out, "works\n")
+    r = subprocess.run([place.eqd, "--user", "--socket", place.socket], env={}, capture_output=True, text=True, timeout=60, check=False)
+    equal(r.returncode, 2, r.stderr)
+    contains(r.stderr, "HOME", "--state DIR")
+
+
 main()
