@@ -24,6 +24,7 @@
 #include "pressurewatch.h"
 #include "privilege.h"
 #include "proto/statelock.h"
+#include "proto/stdfds.h"
 #include "server/handlers.h"
 #include "status.h"
 #include "watchdog.h"
@@ -186,12 +187,12 @@ static int user_places(const Options *o, Places *p) {
         int r = put(runtime, xdg ? xdg : "/", NULL, NULL, NULL);
         if (r >= 0 && !o->state)
                 r = user_dir("XDG_STATE_HOME", ".local/state", state);
-        if (r >= 0 && !o->config)
-                r = user_dir("XDG_CONFIG_HOME", ".config", config);
         if (r < 0) {
-                fprintf(stderr, "eqd: HOME is not set; use --state DIR and --config DIR\n");
+                fprintf(stderr, "eqd: HOME is not set; use --state DIR\n");
                 return r;
         }
+        if (!o->config && user_dir("XDG_CONFIG_HOME", ".config", config) < 0)
+                r = put(config, "/nonexistent", NULL, NULL, NULL); /* who has no home has no files there */
         r = put(p->socket, o->socket, "%s/%s", runtime, "eqd/eqd.sock");
         if (r >= 0)
                 r = put(p->state, o->state, "%s/%s", state, "eqd");
@@ -637,6 +638,8 @@ static void finish(Daemon *d) {
 
 int main(int argc, char **argv) {
         static Daemon d = { .lock_fd = -1, .listen_fd = -1, .kept_fd = -1 };
+        if (eq_std_fds_fill(O_RDWR) < 0)
+                return EXIT_FAILURE;
         int r = parse_options(argc, argv, &d.options);
         if (r != 0)
                 return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;

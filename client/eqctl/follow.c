@@ -153,6 +153,14 @@ static FollowTask *find_task(Follow *f, EqIdRef id, EqBytes queue) {
 
 static int print_chunk(int64_t stream, EqBytes bytes);
 
+/* The task goes on and is waited for: it may not be ended halfway for want of a place for its output. */
+static void output_failed(Follow *f, int r) {
+        if (r >= 0 || r == -EBADMSG || f->output_failed)
+                return;
+        f->output_failed = true;
+        ctl_error(f->ctl, "cannot write the output: %s", strerror(-r));
+}
+
 static void task_ended(Follow *f, const EqTask *t) {
         FollowTask *task = find_task(f, t->id, t->queue);
 
@@ -160,8 +168,8 @@ static void task_ended(Follow *f, const EqTask *t) {
                 return;
         task->ended = true;
         task->status = task_exit_status(t);
-        if (f->output && t->result.len > 0 && print_chunk(EQ_STREAM_STDOUT, t->result) < 0)
-                ctl_error(f->ctl, "cannot write the result of %s: %m", task->id);
+        if (f->output && t->result.len > 0)
+                output_failed(f, print_chunk(EQ_STREAM_STDOUT, t->result));
         if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
         else if (eq_state_find(t->state) == EQ_STATE_TIMEOUT || (t->signal && t->detail.len > 0))
@@ -245,7 +253,8 @@ static void on_notify(eq_client *c, const char *method, const void *params, size
         size_t n_bytes = 0;
 
         if (strcmp(method, "output") == 0) {
-                (void)output_print(params, n, &id, &n_bytes); /* a dead output ends us by SIGPIPE */
+                if (!f->output_failed) /* a pipe that nobody reads ends us by SIGPIPE */
+                        output_failed(f, output_print(params, n, &id, &n_bytes));
                 f->printed += n_bytes;
                 if (f->output_usec)
                         f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
@@ -407,11 +416,11 @@ static int result(const Follow *f) {
         for (size_t i = 0; i < f->n_tasks; i++) {
                 if (!f->tasks[i].ended)
                         continue;
-                if (f->any)
-                        return f->tasks[i].status;
                 status = f->tasks[i].status > status ? f->tasks[i].status : status;
+                if (f->any)
+                        break;
         }
-        return status;
+        return f->output_failed && status < EXIT_NOT_RUN ? EXIT_NOT_RUN : status;
 }
 
 /* Of a wait that cannot go on. The task does, when eqd was not there for too long: 75 says so, as of --timeout. */

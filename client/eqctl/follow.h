@@ -19,6 +19,7 @@ typedef struct Follow {
         size_t n_tasks;
         bool any;              /* the first that ends decides */
         bool output;           /* output is being sent to this connection; print it */
+        bool output_failed;    /* it could not be written: said once, none is printed any more, and the end is 125 */
         bool kill_on_int;      /* the first ^C cancels */
         uint64_t timeout_usec; /* EQ_TIMEOUT_NEVER: none */
         int status_fd;         /* -1: none */

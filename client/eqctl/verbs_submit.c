@@ -28,8 +28,12 @@ static int accepted(const Submission *s, Follow *f, uint64_t seq) {
         char id[64];
 
         (void)snprintf(id, sizeof(id), "%s/%" PRIu64, s->queue, seq);
-        if (!s->wait) /* names of queues need no quoting */
-                return printf(ctl_wants_json(s->ctl) ? "{\"id\":\"%s\"}\n" : "%s\n", id) < 0 ? EXIT_FAILURE : 0;
+        if (!s->wait) { /* names of queues need no quoting */
+                if (printf(ctl_wants_json(s->ctl) ? "{\"id\":\"%s\"}\n" : "%s\n", id) >= 0)
+                        return 0;
+                ctl_error(s->ctl, "%s was submitted; cannot write to standard output: %m", id);
+                return EXIT_FAILURE;
+        }
         ctl_verbose(s->ctl, "task %s", id);
         return follow_add(f, id) < 0 ? ctl_no_memory(s->ctl) : 0;
 }

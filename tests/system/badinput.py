@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: MIT
 """What people and programs get wrong, and what eqd and eqctl say to it. Afterwards eqd works as before."""
 
+import contextlib
 import json
 import os
 import random
 import select
 import socket
 import stat
+import subprocess
 
 import msgpack_mini
 from eqdtest import (USER_A, Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
@@ -49,6 +51,18 @@ def an_unknown_id_is_66(eqd):
         eqd.fails(66, verb, "default/12345")
         eqd.fails(66, verb, "nosuch/1", says="nosuch")
     refused(eqd, NO_TASK, "show", ["default/99"])
+
+
+@test()
+def what_is_wrong_with_a_request_names_the_method_once(eqd):
+    for method, params, text in (("submit", (), "submit: queue: missing"), ("show", (5,), "show: ids: expected"),
+                                 ("ping", (5,), "ping: too many parameters")):
+        with eqd.connect() as c:
+            try:
+                c.call(method, *params)
+                raise AssertionError(f"{method} was taken")
+            except RpcError as e:
+                equal(e.text[:len(text)], text)
 
 
 @test()
@@ -653,6 +667,67 @@ def a_configuration_that_was_named_and_is_not_there_is_said(_):
     finally:
         eqd.kill()
         eqd.remove()
+
+
+# ---- odd surroundings ----
+
+@contextlib.contextmanager
+def started_by_shell(place, line, *args, home="/"):
+    """An eqd that sh(1) starts by this line, in which "$@" stands for the command; it must end with 0."""
+    env = place.environment(HOME=home)
+    if home is None:
+        del env["HOME"]
+    command = [place.eqd, "--socket", place.socket, "--state", place.dir / "state", *args]
+    p = subprocess.Popen(["sh", "-c", line, "sh", *command], env=env, stdin=subprocess.DEVNULL)
+    try:
+        eventually(lambda: place.ctl("ping").rc == 0 or p.poll() is not None, "eqd answers", 60)
+        equal(p.poll(), None, "status of eqd")
+        yield p
+        p.terminate()
+        equal(p.wait(60), 0)
+    finally:
+        p.kill()
+        p.wait()
+
+
+@test(eqd=False)
+def an_eqd_without_standard_descriptors_puts_nothing_in_their_place(place):
+    with started_by_shell(place, 'exec "$@" <&- >&- 2>&-', "--config", place.dir / "config") as p:
+        equal([os.readlink(f"/proc/{p.pid}/fd/{fd}") for fd in range(3)], ["/dev/null"] * 3)
+        equal(place.ctl("run", "--", "sh", "-c", "echo out; echo err >&2").out, "out\n")
+
+
+@test()
+def eqctl_without_standard_output_says_so_and_writes_into_no_socket(eqd):
+    for verb in (["run", "--", "echo", "hello"], ["ls"], ["submit", "--", "true"]):
+        r = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", eqd.eqctl, "--socket", eqd.socket, *verb], env=eqd.environment(),
+                           stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        equal(r.returncode != 0, True, f"{verb}: {r}")
+        contains(r.stderr, "cannot write")
+        equal("lost the connection" in r.stderr, False, r.stderr)
+
+
+@test()
+def output_that_cannot_be_written_is_no_success(eqd):
+    eqd.ok("queue", "create", "w", "executor=worker")
+    worker = eqd.start_ctl("worker", "run", "-q", "w", "--", "cat")
+    for verb in (["run", "--", "echo", "hello"], ["submit", "--follow", "--", "echo", "hello"], ["run", "-q", "w", "--payload", "x"]):
+        r = subprocess.run(["sh", "-c", 'exec "$@" >/dev/full', "sh", eqd.eqctl, "--socket", eqd.socket, *verb],
+                           env=eqd.environment(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        equal(r.returncode, 125, f"{verb}: {r}")
+        contains(r.stderr, "cannot write", "No space left on device")
+        equal(r.stderr.count("cannot write the output"), 1, r.stderr)
+    worker.terminate()
+    worker.wait(60)
+
+
+@test(eqd=False)
+def an_eqd_of_a_user_without_home_needs_no_configuration(place):
+    with started_by_shell(place, 'exec "$@" 2>/dev/null', "--user", home=None):
+        equal(place.ctl("run", "--", "echo", "works").out, "works\n")
+    r = subprocess.run([place.eqd, "--user", "--socket", place.socket], env={}, capture_output=True, text=True, timeout=60, check=False)
+    equal(r.returncode, 2, r.stderr)
+    contains(r.stderr, "HOME", "--state DIR")
 
 
 main()
