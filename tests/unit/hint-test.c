@@ -76,9 +76,7 @@ static void fill(int steps) {
 }
 
 static void restart(void) {
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         ck_assert_uint_eq(W.n_damaged, 0);
 }
 

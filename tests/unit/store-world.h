@@ -207,6 +207,13 @@ static inline void compare(void) {
         }
 }
 
+/* What it holds is there again after an orderly end. */
+static inline void compare_reopened(void) {
+        W.store = store_close(W.store);
+        reopen();
+        compare();
+}
+
 /* ---- writing ---- */
 
 static inline StoreHealth wait_event(uint64_t *durable) {
