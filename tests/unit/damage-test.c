@@ -280,7 +280,7 @@ static bool check_served(const Hit *h, const char *when) {
                               (unsigned long long)got->last_seq, (unsigned long long)want->last_seq, h->file->name,
                               h->byte, h->bit);
                 for (uint64_t seq = 0; seq < SEQS; seq++) {
-                        bool same = memcmp(&want->tasks[seq], &got->tasks[seq], sizeof(ModelTask)) == 0 ||
+                        bool same = is_same(&want->tasks[seq], &got->tasks[seq]) ||
                                     (!want->tasks[seq].there && !got->tasks[seq].there);
                         some = some || !same;
                         bool was_hit = h->record.queue == i && h->record.seq == seq;

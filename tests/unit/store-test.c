@@ -20,9 +20,7 @@ TEST(what_was_written_is_there_again) {
         put_last(1, 2, STORE_STATE); /* it was queued again */
         forget(2, 3);
         ck_assert_int_eq(commit(), STORE_GOOD);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         ck_assert_uint_eq(W.n_damaged, 0);
         end();
 }
@@ -32,9 +30,7 @@ TEST(closing_makes_everything_durable) {
         put_queue(0, 'x');
         for (int i = 0; i < 1000; i++)
                 ck_assert_int_eq(put_task(0), 0);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -51,9 +47,7 @@ TEST(random_lives_survive_many_openings_with_compaction_at_work) {
                 store_stats(W.store, &stats);
                 n_moved += stats.n_moved;
                 n_segments = stats.n_segments;
-                W.store = store_close(W.store);
-                reopen();
-                compare();
+                compare_reopened();
                 ck_assert_uint_eq(W.n_damaged, 0);
         }
         ck_assert_uint_gt(n_moved, 100); /* else this shows nothing about compaction */
@@ -68,9 +62,7 @@ TEST(a_removed_queue_keeps_its_last_number_and_nothing_else) {
                 ck_assert_int_eq(put_task(0), 0);
         put_gone(0);
         ck_assert_int_eq(commit(), STORE_GOOD);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         /* through many rounds of the log */
         put_queue(1, 'y');
         for (uint64_t n = 0; n < 3000; n++) {
@@ -79,9 +71,7 @@ TEST(a_removed_queue_keeps_its_last_number_and_nothing_else) {
                 if (n % 50 == 0)
                         ck_assert_int_eq(commit(), STORE_GOOD);
         }
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -96,9 +86,7 @@ TEST(the_last_number_of_an_empty_queue_survives_compaction) {
         }
         ck_assert_int_eq(commit(), STORE_GOOD);
         for (int round = 0; round < 3; round++) {
-                W.store = store_close(W.store);
-                reopen();
-                compare();
+                compare_reopened();
         }
         end();
 }
@@ -124,9 +112,7 @@ TEST(one_old_task_pins_nothing) {
         }
         ck_assert_uint_le(stats.bytes, stats.live_bytes * 6 / 5 + 4 * SEGMENT);
         ck_assert_uint_gt(stats.n_moved, 0);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -218,9 +204,7 @@ TEST(no_group_reaches_over_the_end_of_a_segment) {
                 ck_assert_int_eq(put_group(0, 50), 0);
                 ck_assert_int_eq(commit(), STORE_GOOD);
         }
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -384,9 +368,7 @@ TEST(without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers) {
                 (void)wait_event(&durable);
         ck_assert_int_eq(put_task(0), 0);
         ck_assert_int_eq(commit(), STORE_GOOD);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -427,9 +409,7 @@ TEST(with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it
         ck_assert_int_eq(store_health(W.store), STORE_GOOD);
         ck_assert_int_eq(put_task(0), 0);
         ck_assert_int_eq(commit(), STORE_GOOD);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
@@ -604,9 +584,7 @@ TEST(without_space_it_opens_all_the_same_and_goes_on_in_its_last_segment) {
                         (void)wait_event(&durable);
                 ck_assert_int_eq(put_task(0), 0);
                 ck_assert_int_eq(commit(), STORE_GOOD);
-                W.store = store_close(W.store);
-                reopen();
-                compare();
+                compare_reopened();
                 ck_assert_uint_eq(W.n_damaged, 0);
                 end();
         }
@@ -650,9 +628,7 @@ TEST(memory_running_out_is_an_error_and_loses_nothing) {
         ck_assert_int_eq(r, -ENOMEM);
         fault_set(FAULT_ALLOC, 0, false);
         ck_assert_int_eq(commit(), STORE_GOOD);
-        W.store = store_close(W.store);
-        reopen();
-        compare();
+        compare_reopened();
         end();
 }
 
