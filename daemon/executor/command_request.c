@@ -30,9 +30,18 @@ static bool has_prefix(EqBytes s, const char *prefix) {
         return s.len >= n && memcmp(s.data, prefix, n) == 0;
 }
 
+/* Variables by which eqd tells a task what it is: whatever it brings of these names is left out. */
+static bool is_told(EqBytes kv) {
+        static const char *const ours[] = { "EQD_TASK=", "EQD_QUEUE=", "EQD_ATTEMPT=", "EQD_MIME=" };
+        for (size_t i = 0; i < ELEMENTSOF(ours); i++)
+                if (has_prefix(kv, ours[i]))
+                        return true;
+        return false;
+}
+
 /* The task's own, but for what eqd tells it. */
 static uint32_t add_environment(EqBuffer *b, const CommandSetup *setup, const Task *t, const EqSubmit *s) {
-        char text[128];
+        char text[300]; /* the longest: EQD_MIME= */
         EqArray env = s->env;
         EqBytes kv;
         bool has_path = false;
@@ -44,8 +53,13 @@ static uint32_t add_environment(EqBuffer *b, const CommandSetup *setup, const Ta
         add_string(b, eq_str(text));
         snprintf(text, sizeof(text), "EQD_ATTEMPT=%u", (unsigned)t->attempt);
         add_string(b, eq_str(text));
+        if (EQ_HAS(s, Submit, mime)) {
+                snprintf(text, sizeof(text), "EQD_MIME=%.*s", (int)s->mime.len, s->mime.data);
+                add_string(b, eq_str(text));
+                n++;
+        }
         while (eq_next_bytes(&env, &kv) > 0) {
-                if (has_prefix(kv, "EQD_TASK=") || has_prefix(kv, "EQD_QUEUE=") || has_prefix(kv, "EQD_ATTEMPT="))
+                if (is_told(kv))
                         continue;
                 has_path = has_path || has_prefix(kv, "PATH=");
                 add_string(b, kv);

@@ -64,7 +64,8 @@ static void name_of(const TaskRecord *t, char *buf, size_t size) {
 static void explain_unserved(const Queue *q, char *buf, size_t size) {
         size_t n = worker_executor_n_serving(q);
         if (n > 0)
-                snprintf(buf, size, "workers of queue %s have as many tasks as they take, all %zu; see eqctl worker ls",
+                snprintf(buf, size,
+                         "workers of queue %s have as many tasks as they take, %zu in all; see eqctl worker ls",
                          q->name, n);
         else
                 snprintf(buf, size, "no worker serves queue %s; eqctl worker run -q %s -- COMMAND makes COMMAND one",

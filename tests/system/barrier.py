@@ -152,7 +152,7 @@ def the_removal_of_any_of_its_queues_ends_it(eqd):
     queues(eqd, "a", "b")
     eqd.ok("queue", "pause", "a")
     both = eqd.sh("true", "-q", "a,b")
-    eqd.fails(1, "queue", "rm", "b", says=["has 1 tasks"])
+    eqd.fails(1, "queue", "rm", "b", says=["has 1 task "])
     eqd.ok("queue", "rm", "--yes", "b")
     shown = eqd.ends_as(both, "CANCELED")
     contains(shown["detail"], "removed")

@@ -85,11 +85,11 @@ def the_variables_that_a_command_finds_are_those_of_the_page(eqd):
     page = (ROOT / "man/eqctl.1.in").read_text()
     section = page.partition('.SH "ENVIRONMENT OF COMMANDS"')[2].partition("\n.SH")[0]
     told = set(re.findall(r"^\.B (EQD_\w+)", section, re.M))
-    task = eqd.submit("--array", "7-7", "--retries", "1", "--backoff", "1ms", "-E", "EQD_TASK=mine", "-E", "EQD_ATTEMPT=9", "-c",
-                      "env | grep ^EQD_ | sort; [ $EQD_ATTEMPT = 2 ]")
+    task = eqd.submit("--array", "7-7", "--retries", "1", "--backoff", "1ms", "-E", "EQD_TASK=mine", "-E", "EQD_ATTEMPT=9",
+                      "-E", "EQD_MIME=mine", "--payload", "x", "--mime", "text/plain", "-c", "env | grep ^EQD_ | sort; [ $EQD_ATTEMPT = 2 ]")
     eqd.ends_as(task, "DONE")
     found = dict(line.split("=", 1) for line in eqd.logs(task).splitlines())
-    equal(found, {"EQD_TASK": task, "EQD_QUEUE": "default", "EQD_ATTEMPT": "2", "EQD_ARRAY_INDEX": "7"})
+    equal(found, {"EQD_TASK": task, "EQD_QUEUE": "default", "EQD_ATTEMPT": "2", "EQD_MIME": "text/plain", "EQD_ARRAY_INDEX": "7"})
     equal(set(found), told, "eqctl(1), ENVIRONMENT OF COMMANDS")
 
 

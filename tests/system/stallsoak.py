@@ -151,8 +151,8 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
     eqd.ok("queue", "flush", *(f"h{i}" for i in range(HEALTHY)))
     told = [m for m in iter(lambda: eqd.notified(0), None) if "STATUS" in m]
     equal([m["STATUS"] for m in told[-1:] if "STALLED" in m["STATUS"]], [])
-    # The connections of this test are there still.
-    eventually(lambda: eqd.count_fds() <= eqd.descriptors + 1, eqd.fd_list)
+    # The two connections of this test are there still; that of the start may have been counted with the others, or not any more.
+    eventually(lambda: eqd.count_fds() <= eqd.descriptors + 2, eqd.fd_list)
 
 
 # A disk that others keep busy may not answer for seconds, and that is told as well: rightly, but it is nothing of this test.

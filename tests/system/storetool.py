@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 
-from eqdtest import contains, equal, main, test
+from eqdtest import contains, equal, eventually, main, test
 from ends import crash
 
 LOG = "log-0000000000000001"
@@ -106,9 +106,9 @@ def dump_shows_each_record_and_what_it_says(eqd):
 @test()
 def stat_asks_the_eqd_that_runs_and_counts_the_files_of_one_that_does_not(eqd):
     some_tasks(eqd)
-    told, *queues = rows(eqd, "stat")
-    equal((told["health"], told["in_use"], told["directory"], told["segments"], told["tasks"]),
-          ("good", True, str(store(eqd).resolve()), 1, 3))
+    # Who submits is told that a task is on the disk, then the index that it is there.
+    told, *queues = eventually(lambda: (got := rows(eqd, "stat"))[0]["tasks"] == 3 and got, "three tasks are in the index")
+    equal((told["health"], told["in_use"], told["directory"], told["segments"]), ("good", True, str(store(eqd).resolve()), 1))
     equal(0 < told["commit_p50_usec"] <= told["commit_p99_usec"] <= told["commit_max_usec"], True, f"{told}")
     equal({q["name"]: (q["pending"], q["finished"]) for q in queues}["q"], (1, 2))
     equal(rows(eqd, "stat", "--state", eqd.dir / "state")[0]["health"], "good", "the lock is held: it is asked")

@@ -326,7 +326,7 @@ def credit_bounds_what_a_worker_has(eqd):
     equal((w.row()["state"], w.row()["in_flight"], w.row()["oldest"]), ("full", 3, tasks[0]))
     why = c.call("why", [tasks[3]])[0]
     equal(why["reason"], "pool-full")
-    contains(why["detail"], "1 worker", "worker ls")
+    contains(why["detail"], "as they take, 1 in all", "worker ls")
     w.done(runs[1])
     equal(w.next().payload, b"3")
     w.nothing_comes()
