@@ -229,6 +229,10 @@ static int init_socket(Ctl *ctl) {
         const char *dir = getenv("XDG_RUNTIME_DIR");
         char buf[108];
 
+        if (path && !*path) { /* "$UNSET": it must not lead to an eqd that nobody named */
+                ctl_error(ctl, "--socket: the path is empty");
+                return EXIT_USAGE;
+        }
         if (!path && ctl_has(ctl, FLAG_system))
                 path = SYSTEM_SOCKET;
         else if (!path && ctl_has(ctl, FLAG_user_instance)) {
