@@ -516,6 +516,8 @@ static int set_input(Submission *s, bool is_run) {
                 return read_payload(s, in);
         if (!is_run || ctl_has(s->ctl, FLAG_no_stdin) || submission_is_many(s) || (!in && !stdin_worth_passing()))
                 return 0;
+        if (ctl_has_host(s->ctl)) /* no descriptor goes that far: what it reads does */
+                return read_payload(s, in ? in : "-");
         if (s->common.retries > 0) {
                 ctl_error(s->ctl, "a task that reads this standard input cannot be run twice; with -r give -n, or "
                                   "--payload @FILE");

@@ -32,7 +32,7 @@ JSON_RUNS = (
     ("worker run", ["-q", "w", "--", "true"], ""),
 )
 # Their standard output is not eqd's: a command's, and texts for people and shells.
-NO_JSON = {"run", "help", "completion"}
+NO_JSON = {"run", "help", "completion", "stdio"}
 
 
 def run_json(eqd, verb, args):
