@@ -42,11 +42,15 @@ typedef struct eq_reply eq_reply;
  * else the system's. Blocks for the connect only. -ENOENT, -ECONNREFUSED: eqd is not there; -EACCES: not permitted;
  * -ENAMETOOLONG: over 107 bytes. */
 int eq_client_open(eq_client **ret, const char *path);
+/* The same over a stream socket that is connected already, as one end of a socketpair(2) whose other end a program passes on to an
+ * eqd elsewhere. It is the client's on success, and the caller's still on failure. Descriptors are not sent over it: large payloads
+ * go as bytes, calls that pass some get -EOPNOTSUPP. It does not come back by itself, and has no path. -ENOTSOCK, -EINVAL, -EBADF. */
+int eq_client_open_fd(eq_client **ret, int fd);
 eq_client *eq_client_close(eq_client *c); /* outstanding calls get -ECANCELED. Returns NULL; NULL is fine */
 void eq_client_closep(eq_client **c);     /* for __attribute__((cleanup)) */
 /* The path that eq_client_open(.., path) would use, into buf. 0 or -ENAMETOOLONG. Does not connect. */
 int eq_client_default_path(const char *path, char *buf, size_t size);
-const char *eq_client_get_path(const eq_client *c);
+const char *eq_client_get_path(const eq_client *c);      /* NULL after eq_client_open_fd() */
 void eq_client_set_timeout(eq_client *c, uint64_t usec); /* of blocking calls; default 30 s, EQ_TIMEOUT_NEVER: none */
 
 int eq_client_get_fd(const eq_client *c);
@@ -96,7 +100,8 @@ typedef struct eq_reconnect {
         { .size = sizeof(eq_reconnect), .first_usec = 20000, .max_usec = 2000000, .give_up_usec = 60000000 }
 
 /* After opening, before anything else; later only the times change. From then on eq_client_get_fd() is the same over all
- * connections. 0, -EINVAL: a time is 0, or max_usec below first_usec; -EBUSY: calls are outstanding; -ENOMEM, -EMFILE. */
+ * connections. 0, -EINVAL: a time is 0, or max_usec below first_usec; -EBUSY: calls are outstanding; -EOPNOTSUPP: it was made by
+ * eq_client_open_fd(); -ENOMEM, -EMFILE. */
 int eq_client_set_reconnect(eq_client *c, const eq_reconnect *policy);
 
 typedef enum eq_link {

@@ -536,7 +536,7 @@ static void raise_fd_limit(void) {
 
 static int start(Daemon *d) {
         Config *config;
-        char error[256];
+        char error[PARAM_ERROR_MAX + PATH_MAX]; /* of a file, whose path stands in front */
         if (d->options.config &&
             access(d->options.config, F_OK) < 0) { /* as any file that is missing; but it was named */
                 const char *why = strerror(errno);

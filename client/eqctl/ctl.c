@@ -20,6 +20,8 @@
 #include "eqctl/duration.h"
 #include "eqctl/text.h"
 
+enum { TIMEOUT_USEC = 30000000 }; /* of calls, as of libeq */
+
 static const char SYSTEM_SOCKET[] = "/run/eqd/eqd.sock";
 
 /* ---- time ---- */
@@ -224,11 +226,44 @@ static int init_terminal(Ctl *ctl) {
         return status;
 }
 
+static bool is_local(VerbId verb) {
+        return verb == VERB_stdio || verb == VERB_store_check || verb == VERB_store_dump || verb == VERB_store_stat;
+}
+
+static int init_host(Ctl *ctl) {
+        const char *url = ctl_get(ctl, FLAG_host);
+        VerbId verb = ctl->options.verb;
+
+        if (ctl_has(ctl, FLAG_socket) || ctl_has(ctl, FLAG_system) || ctl_has(ctl, FLAG_user_instance)) {
+                ctl_error(ctl,
+                          "--host: which eqd there is what eqctl there takes; --socket, --system and --user do not "
+                          "go with it");
+                return EXIT_USAGE;
+        }
+        if (is_local(verb)) {
+                ctl_error(ctl, "--host: not with %s, which is about this machine; use `ssh HOST eqctl %s`",
+                          verbs[verb].name, verbs[verb].name);
+                return EXIT_USAGE;
+        }
+        ctl->where = ctl->host.url;
+        if (host_parse(&ctl->host, url) == 0)
+                return 0;
+        ctl_error(ctl, "--host: `%s`; write ssh://[USER@]HOST[:PORT]", url);
+        return EXIT_USAGE;
+}
+
 static int init_socket(Ctl *ctl) {
         const char *path = ctl_get(ctl, FLAG_socket);
         const char *dir = getenv("XDG_RUNTIME_DIR");
         char buf[108];
 
+        if (ctl_has(ctl, FLAG_host))
+                return init_host(ctl);
+        ctl->where = ctl->socket;
+        if (path && !*path) { /* "$UNSET": it must not lead to an eqd that nobody named */
+                ctl_error(ctl, "--socket: the path is empty");
+                return EXIT_USAGE;
+        }
         if (!path && ctl_has(ctl, FLAG_system))
                 path = SYSTEM_SOCKET;
         else if (!path && ctl_has(ctl, FLAG_user_instance)) {
@@ -290,14 +325,62 @@ static bool find_user_instance(const Ctl *ctl, char *ret, size_t size) {
         return access(ret, F_OK) == 0;
 }
 
-int ctl_connect(Ctl *ctl) {
-        char own[108];
+/* The program is one thing that may fail, the way to the host another: it is there when eqd has answered. How long that takes, with
+ * a password to be typed, is up to the program. */
+static int open_host(Ctl *ctl) {
+        bool ignore_int = flag_on(&flags[FLAG_kill_on_int], ctl->options.verb); /* those verbs do something about ^C */
+        int fd;
 
+        host_end(&ctl->host); /* of a connection before */
+        int r = host_start(&ctl->host, ignore_int, &fd);
+        if (r < 0)
+                return r;
+        r = eq_client_open_fd(&ctl->client, fd);
+        if (r < 0) {
+                (void)close(fd); /* ours again */
+                return r;
+        }
+        eq_client_set_timeout(ctl->client, EQ_TIMEOUT_NEVER);
+        r = eq_ping(ctl->client);
+        eq_client_set_timeout(ctl->client, TIMEOUT_USEC);
+        if (r < 0)
+                ctl->client = eq_client_close(ctl->client);
+        else
+                ctl->broken = true; /* once it ends: nothing will bring it back */
+        return r;
+}
+
+int ctl_open(Ctl *ctl) {
         if (ctl->client)
                 return 0;
-        int r = eq_client_open(&ctl->client, ctl->socket);
+        return ctl_has_host(ctl) ? open_host(ctl) : eq_client_open(&ctl->client, ctl->socket);
+}
+
+static int host_failed(Ctl *ctl, int r) {
+        bool started = ctl->host.pid > 0;
+
+        host_end(&ctl->host); /* before we speak: it may have something to say as well */
+        if (!started)
+                ctl_error(ctl, "cannot run %s: %s", host_program(), strerror(-r));
+        else if (r == -EBADMSG)
+                ctl_error(ctl,
+                          "what answers at %s does not speak eqd's protocol; does a shell there print something "
+                          "before it runs a command?",
+                          ctl->where);
+        else
+                ctl_error(ctl, "no eqd answers at %s: %s ended before it did. Does `ssh HOST eqctl ping` work?",
+                          ctl->where, host_program());
+        return EXIT_NO_DAEMON;
+}
+
+int ctl_connect(Ctl *ctl) {
+        char own[108];
+        int r = ctl_open(ctl);
+
         if (r == 0)
                 return 0;
+        if (ctl_has_host(ctl))
+                return host_failed(ctl, r);
         if (r == -EACCES || r == -EPERM)
                 return denied(ctl, -r);
         if (find_user_instance(ctl, own, sizeof(own))) {
@@ -324,7 +407,7 @@ void ctl_on_link(eq_client *c, eq_link event, int r, void *userdata) {
 int ctl_connect_lasting(Ctl *ctl, const char *back) {
         eq_reconnect policy = EQ_RECONNECT_INIT;
         int status = ctl_connect(ctl);
-        if (status)
+        if (status || ctl_has_host(ctl))
                 return status;
         ctl->back = back;
         policy.give_up_usec = ctl->give_up_usec;
@@ -336,7 +419,10 @@ int ctl_connect_lasting(Ctl *ctl, const char *back) {
 int ctl_lasting_fail(Ctl *ctl, int r) {
         if (!ctl_is_lost(r))
                 return ctl_fail(ctl, r);
-        ctl_error(ctl, "eqd did not come back at %s", ctl->socket);
+        if (ctl_has_host(ctl))
+                ctl_error(ctl, "lost the connection to eqd at %s", ctl->where);
+        else
+                ctl_error(ctl, "eqd did not come back at %s", ctl->where);
         return EXIT_TEMPORARY;
 }
 
@@ -358,11 +444,11 @@ int ctl_fail(Ctl *ctl, int r) {
                 return EXIT_USAGE;
         }
         if (r == -ETIMEDOUT)
-                ctl_error(ctl, "eqd at %s did not answer in time", ctl->socket);
+                ctl_error(ctl, "eqd at %s did not answer in time", ctl->where);
         else if (r == -EBADMSG)
-                ctl_error(ctl, "what answers at %s does not speak eqd's protocol", ctl->socket);
+                ctl_error(ctl, "what answers at %s does not speak eqd's protocol", ctl->where);
         else
-                ctl_error(ctl, "lost the connection to eqd at %s: %s", ctl->socket, strerror(-r));
+                ctl_error(ctl, "lost the connection to eqd at %s: %s", ctl->where, strerror(-r));
         return EXIT_NO_DAEMON;
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "eq.h"
+#include "eqctl/host.h"
 #include "eqctl/options.h"
 #include "proto/codec.h"
 
@@ -41,6 +42,8 @@ struct Ctl {
         unsigned columns; /* of the terminal; 0: output is none */
         const char *socket_option;
         char socket[108];
+        const char *where;     /* eqd is, for messages: the socket, or the URL of --host */
+        Host host;             /* --host; without a URL: there is none, and the socket counts */
         eq_client *client;     /* NULL until ctl_connect() */
         const char *back;      /* what is said when the connection has come back; literal */
         bool broken;           /* it has not */
@@ -63,6 +66,9 @@ int ctl_no_memory(const Ctl *ctl); /* says so; exit status */
 static inline bool ctl_wants_json(const Ctl *ctl) {
         return ctl->format == FORMAT_JSON || ctl->format == FORMAT_JSONL;
 }
+static inline bool ctl_has_host(const Ctl *ctl) {
+        return ctl->host.url[0] != '\0';
+}
 bool ctl_has(const Ctl *ctl, FlagId flag);
 const char *ctl_get(const Ctl *ctl, FlagId flag);
 /* The value of a flag; ret is left alone where it was not given. 0, or the exit status. */
@@ -71,10 +77,13 @@ int ctl_get_number(const Ctl *ctl, FlagId flag, int64_t min, int64_t max, int64_
 int ctl_get_uid(const Ctl *ctl, FlagId flag, uint64_t *ret);
 int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret);
 
+/* Connects unless connected, silently. r as of eq_client_open(). With --host an eqd that has answered: -ECONNRESET otherwise. */
+int ctl_open(Ctl *ctl);
 /* Connects unless connected. 0, or the exit status. */
 int ctl_connect(Ctl *ctl);
 /* Connects, if there is no connection, for one that comes back by itself, if that takes no more than 30 s, and says so; `back`,
- * a literal, then. Subscriptions, waits and queues that are served go on. No call is outstanding. 0, or the exit status. */
+ * a literal, then. Subscriptions, waits and queues that are served go on. No call is outstanding. 0, or the exit status.
+ * With --host it does not come back: asking for a password in the middle of the night helps nobody. */
 int ctl_connect_lasting(Ctl *ctl, const char *back);
 void ctl_on_link(eq_client *c, eq_link event, int r,
                  void *ctl); /* which says so; who sets another one calls it first */

@@ -426,7 +426,7 @@ static int result(const Follow *f) {
 /* Of a wait that cannot go on. The task does, when eqd was not there for too long: 75 says so, as of --timeout. */
 static int failure(const Follow *f, int r) {
         int status = ctl_lasting_fail(f->ctl, r);
-        return ctl_is_lost(r) ? status : follow_failure(status);
+        return ctl_is_lost(r) ? status : follow_wait_failure(status);
 }
 
 /* -1: go on; else the exit status. */

@@ -46,6 +46,10 @@ int follow_run(Follow *f);
 static inline int follow_failure(int status) {
         return status == 0 || status == EXIT_USAGE || status == EXIT_NOT_FOUND ? status : EXIT_NOT_RUN;
 }
+/* The same of `wait`, which puts nothing into a queue: that it is not permitted to is 77, as of other verbs. */
+static inline int follow_wait_failure(int status) {
+        return status == EXIT_NO_PERMISSION ? status : follow_failure(status);
+}
 /* What a task's end means as an exit status. */
 int task_exit_status(const EqTask *t);
 /* The parameters of a notification `output`: writes the bytes to standard output or error. 0 or -errno. */

@@ -58,6 +58,7 @@ void ctl_deinit(Ctl *ctl) {
         }
         ctl->names = NULL;
         ctl->client = eq_client_close(ctl->client);
+        host_end(&ctl->host);
         options_deinit(&ctl->options);
 }
 

@@ -443,11 +443,15 @@ static int set_after(Submission *s) {
 
 /* ---- input ---- */
 
+static const char *input_name(const char *path) {
+        return strcmp(path, "-") == 0 ? "standard input" : path;
+}
+
 static int open_input(Submission *s, const char *path) {
         int fd = strcmp(path, "-") == 0 ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3) : open(path, O_RDONLY | O_CLOEXEC);
 
         if (fd < 0)
-                ctl_error(s->ctl, "cannot read %s: %m", strcmp(path, "-") == 0 ? "standard input" : path);
+                ctl_error(s->ctl, "cannot read %s: %m", input_name(path));
         return fd;
 }
 
@@ -464,7 +468,7 @@ static int read_payload(Submission *s, const char *path) {
                         s->payload.len += (size_t)n;
         }
         if (fd >= 0 && n < 0)
-                ctl_error(s->ctl, "cannot read %s: %m", path);
+                ctl_error(s->ctl, "cannot read %s: %m", input_name(path));
         if (fd >= 0)
                 (void)close(fd); /* was only read */
         if (r < 0)
@@ -472,7 +476,7 @@ static int read_payload(Submission *s, const char *path) {
         if (fd < 0 || n < 0)
                 return EXIT_FAILURE;
         if (s->payload.len > EQ_PAYLOAD_MAX) {
-                ctl_error(s->ctl, "%s is larger than %d bytes; let the command read it from a file", path,
+                ctl_error(s->ctl, "%s is larger than %d bytes; let the command read it from a file", input_name(path),
                           EQ_PAYLOAD_MAX);
                 return EXIT_USAGE;
         }
@@ -512,6 +516,8 @@ static int set_input(Submission *s, bool is_run) {
                 return read_payload(s, in);
         if (!is_run || ctl_has(s->ctl, FLAG_no_stdin) || submission_is_many(s) || (!in && !stdin_worth_passing()))
                 return 0;
+        if (ctl_has_host(s->ctl)) /* no descriptor goes that far: what it reads does */
+                return read_payload(s, in ? in : "-");
         if (s->common.retries > 0) {
                 ctl_error(s->ctl, "a task that reads this standard input cannot be run twice; with -r give -n, or "
                                   "--payload @FILE");

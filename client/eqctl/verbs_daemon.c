@@ -128,7 +128,7 @@ int verb_events(Ctl *ctl) {
 
 /* One attempt, silent. */
 static int try_ping(Ctl *ctl, uint64_t timeout_usec) {
-        int r = ctl->client ? 0 : eq_client_open(&ctl->client, ctl->socket);
+        int r = ctl_open(ctl);
 
         if (r == 0) {
                 eq_client_set_timeout(ctl->client, timeout_usec);
@@ -145,7 +145,7 @@ static int ping_done(Ctl *ctl) {
         EqDecodeError error;
         EqStat stat = { 0 };
 
-        ctl_verbose(ctl, "eqd answers at %s", ctl->socket);
+        ctl_verbose(ctl, "eqd answers at %s", ctl->where);
         if (ctl_try(ctl, EQ_METHOD_STAT, NULL, &reply) == 0 &&
             eq_decode_map(&eq_schema_Stat, reply_result(reply), &stat, &error) >= 0 &&
             eq_bytes_eq(stat.identities, eq_str("lost")))
@@ -200,6 +200,18 @@ int verb_stat(Ctl *ctl) {
                 return status;
         rows_add(&rows, &stat);
         return rows_end(&rows, 0);
+}
+
+/* What runs at the other end of --host. It connects by itself: what comes back over the line belongs to the client there. */
+int verb_stdio(Ctl *ctl) {
+        int status = ctl_connect(ctl);
+        if (status)
+                return status;
+        int r = host_join(eq_client_get_fd(ctl->client));
+        if (r == 0 || r == -EPIPE) /* whom we would tell has gone */
+                return 0;
+        ctl_error(ctl, "cannot pass on what goes to and from eqd: %s", strerror(-r));
+        return EXIT_FAILURE;
 }
 
 int verb_touch(Ctl *ctl) {

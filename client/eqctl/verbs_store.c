@@ -96,7 +96,7 @@ static bool is_of(const EqStoreStat *stat, const char *dir) {
 
 /* The eqd that uses p->dir, if it is the one at the socket. Its files tell less, and are there. */
 static int ask_user(Ctl *ctl, Place *p) {
-        int r = ctl->client ? 0 : eq_client_open(&ctl->client, ctl->socket);
+        int r = ctl_open(ctl);
         if (r >= 0)
                 r = ctl_try(ctl, EQ_METHOD_STORE_STAT, NULL, &p->reply);
         int status = r < 0 ? 0 : take_answer(ctl, p);

@@ -475,7 +475,7 @@ int verb_wait(Ctl *ctl) {
                 if (follow_add(&f, ctl->options.operands[i]) < 0)
                         status = ctl_no_memory(ctl);
         if (!status)
-                status = follow_failure(ctl_connect(ctl));
+                status = follow_wait_failure(ctl_connect(ctl));
         if (!status)
                 status = follow_run(&f);
         follow_deinit(&f);

@@ -183,6 +183,8 @@ static int call_begin(eq_client *c, const char *method, const int *fds, unsigned
                       eq_call **ret) {
         if (c->dead)
                 return c->dead;
+        if (n_fds > 0 && c->no_fds)
+                return -EOPNOTSUPP;
         eq_call *call = call_take(c);
         if (!call)
                 return -ENOMEM;

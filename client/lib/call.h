@@ -25,7 +25,8 @@ struct eq_client {
         EqBuffer error_names;   /* the strings of it, terminated */
         EqBuffer scratch;
         ClientWorker *worker;
-        char *path;
+        char *path;  /* NULL: it was connected by somebody else */
+        bool no_fds; /* what is at the other end may be no socket of eqd: descriptors would get lost, unseen */
         Link link;
         eq_link_fn link_fn;
         void *link_userdata;

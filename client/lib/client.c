@@ -45,25 +45,46 @@ int eq_client_default_path(const char *path, char *buf, size_t size) {
         return copy_path(buf, size, "%s", "/run/eqd/eqd.sock");
 }
 
+static eq_client *client_new(void) {
+        eq_client *c = calloc(1, sizeof(*c));
+        if (!c)
+                return NULL;
+        c->connection = (Connection)CONNECTION_NULL;
+        c->link = (Link)LINK_NULL;
+        c->timeout_usec = UINT64_C(30000000);
+        c->next_msgid = 1;
+        return c;
+}
+
 int eq_client_open(eq_client **ret, const char *path) {
         char buf[108];
         int r = eq_client_default_path(path, buf, sizeof(buf));
         if (r < 0)
                 return r;
 
-        eq_client *c = calloc(1, sizeof(*c));
+        eq_client *c = client_new();
         if (!c)
                 return -ENOMEM;
-        c->connection = (Connection)CONNECTION_NULL;
-        c->link = (Link)LINK_NULL;
-        c->timeout_usec = UINT64_C(30000000);
-        c->next_msgid = 1;
         c->path = strdup(buf);
         r = c->path ? connection_open(&c->connection, buf, true) : -ENOMEM;
         if (r < 0) {
                 eq_client_close(c);
                 return r;
         }
+        *ret = c;
+        return 0;
+}
+
+int eq_client_open_fd(eq_client **ret, int fd) {
+        Connection connection;
+        int r = connection_adopt(&connection, fd);
+        if (r < 0)
+                return r;
+        eq_client *c = client_new();
+        if (!c)
+                return -ENOMEM;
+        c->connection = connection;
+        c->no_fds = true;
         *ret = c;
         return 0;
 }
@@ -401,6 +422,8 @@ int eq_client_flush(eq_client *c) {
 int eq_client_set_reconnect(eq_client *c, const eq_reconnect *policy) {
         if (c->dead)
                 return c->dead;
+        if (!c->path)
+                return -EOPNOTSUPP; /* there is nowhere to connect to */
         if (!c->link.on && c->calls)
                 return -EBUSY;
         bool is_new = !c->link.on;
@@ -440,8 +463,12 @@ static void learn_hello(eq_call *call, int r, const eq_reply *reply, void *userd
                 c->payload_fd_min = hello.payload_fd_min;
 }
 
+bool client_passes_fds(const eq_client *c) {
+        return !c->no_fds;
+}
+
 bool client_wants_payload_fd(eq_client *c, size_t n) {
-        if (n <= EQ_PAYLOAD_FD_MIN)
+        if (n <= EQ_PAYLOAD_FD_MIN || c->no_fds)
                 return false;
         if (!c->asked_hello) {
                 c->asked_hello = true; /* without memory: payloads stay in messages */

@@ -15,6 +15,7 @@ int client_begin_submit(eq_client *c, const int *fds, unsigned n_fds, eq_submit_
 msgpack_packer client_packer(eq_client *c);
 /* Does eqd take payloads of n bytes as a descriptor, and is it worth one? The first large one makes it ask. */
 bool client_wants_payload_fd(eq_client *c, size_t n);
+bool client_passes_fds(const eq_client *c);
 int client_take_fd(eq_client *c);       /* connection_take_fd() */
 EqBuffer *client_scratch(eq_client *c); /* emptied; for use within one function */
 /* Ends what client_begin() began. r < 0, a failed allocation and a message that is too large take it all back. */

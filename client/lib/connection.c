@@ -49,6 +49,20 @@ int connection_open(Connection *c, const char *path, bool wait) {
         return 0;
 }
 
+int connection_adopt(Connection *c, int fd) {
+        int type;
+        socklen_t size = sizeof(type);
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) < 0)
+                return -errno;
+        if (type != SOCK_STREAM)
+                return -EINVAL;
+        if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+                return -errno;
+        *c = (Connection)CONNECTION_NULL;
+        c->fd = fd;
+        return 0;
+}
+
 static void fd_set_close(FdSet *s) {
         for (unsigned i = 0; i < s->n; i++)
                 (void)close(s->fds[i]); /* a duplicate */

@@ -38,6 +38,8 @@ typedef struct Connection {
 
 /* wait: for an eqd that is slow to accept, else -EAGAIN. 0, or the errno of socket(2) and connect(2); -ENAMETOOLONG. */
 int connection_open(Connection *c, const char *path, bool wait);
+/* The same of a stream socket that is connected already: owned from now on. On -errno it is as before, still the caller's. */
+int connection_adopt(Connection *c, int fd);
 void connection_deinit(Connection *c); /* closes, frees; leaves CONNECTION_NULL */
 
 /* The next byte appended to `out` takes duplicates of these descriptors along. 0 or -errno. */

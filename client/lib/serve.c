@@ -448,14 +448,15 @@ static void keep_served(ClientWorker *w, const EqWorkerServe *rec, char **name) 
         w->parallel = (uint32_t)rec->parallel;
 }
 
-static void say_what_it_is(const ClientWorker *w, EqWorkerServe *rec) {
+static void say_what_it_is(const eq_client *c, const ClientWorker *w, EqWorkerServe *rec) {
         if (w->rescue)
                 EQ_SET(rec, WorkerServe, rescue, true);
         if (w->handed_on)
                 EQ_SET(rec, WorkerServe, handed_on, true);
         if (w->confirmed_fn)
                 EQ_SET(rec, WorkerServe, confirm, true);
-        EQ_SET(rec, WorkerServe, payload_fd, true);
+        if (client_passes_fds(c))
+                EQ_SET(rec, WorkerServe, payload_fd, true);
 }
 
 int client_worker_serve_again(eq_client *c, ClientWorker *w) {
@@ -467,7 +468,7 @@ int client_worker_serve_again(eq_client *c, ClientWorker *w) {
         EQ_SET(&rec, WorkerServe, parallel, w->parallel);
         if (w->name)
                 EQ_SET(&rec, WorkerServe, name, eq_str(w->name));
-        say_what_it_is(w, &rec);
+        say_what_it_is(c, w, &rec);
         return client_link_call(c, "worker_serve", &eq_schema_WorkerServe, &rec);
 }
 
@@ -496,7 +497,7 @@ int eq_worker_serve(eq_client *c, const char *const *queues, uint32_t credit, ui
         EQ_SET(&rec, WorkerServe, parallel, parallel > 0 ? parallel : w->run_fn && credit > 0 ? credit : 1);
         if (name)
                 EQ_SET(&rec, WorkerServe, name, eq_str(name));
-        say_what_it_is(w, &rec);
+        say_what_it_is(c, w, &rec);
         r = client_call_record(c, "worker_serve", &eq_schema_WorkerServe, &rec, client_timeout(c), &reply);
         if (r == 0)
                 r = eq_decode_map(&eq_schema_WorkerServeReply, client_result(reply), &answer, &error) < 0 ? -EBADMSG

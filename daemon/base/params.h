@@ -35,7 +35,7 @@
 
 enum {
         PARAM_TEXT_MAX = 1024,                /* bytes of any value */
-        PARAM_ERROR_MAX = 512,                /* room for any error text */
+        PARAM_ERROR_MAX = 768,                /* room for any error text: the longest lists the names of a table */
         PARAM_MAX = 64,                       /* rows of one table: they fit a bit mask */
         PARAM_PRINT_MAX = PARAM_TEXT_MAX + 1, /* room for any value, printed */
         PARAM_MSEC_MAX = 32,                  /* for a number of milliseconds, with its unit */

@@ -111,6 +111,15 @@ int attributes_set_row(const AttributeKind *k, void *a, const void *defaults, co
         return 0;
 }
 
+static bool is_kernels_name(const char *key, size_t len) {
+        return len == strlen("mem_reclaim") && memcmp(key, "mem_reclaim", len) == 0;
+}
+
+const Param *attributes_find(const AttributeKind *k, const char *key, size_t len) {
+        return is_kernels_name(key, len) ? params_find(k->table, "rescuer", strlen("rescuer"))
+                                         : params_find(k->table, key, len);
+}
+
 int attributes_set(const AttributeKind *k, void *a, const void *defaults, const char *text, size_t len, char *error,
                    size_t error_size) {
         const char *equals = len > 0 ? memchr(text, '=', len) : NULL;
@@ -121,10 +130,8 @@ int attributes_set(const AttributeKind *k, void *a, const void *defaults, const 
                 return -EINVAL;
         }
         size_t n_key = (size_t)(equals - text), n_value = len - n_key - 1;
-        bool is_alias =
-                n_key == strlen("mem_reclaim") && memcmp(text, "mem_reclaim", n_key) == 0; /* the kernel's name */
-        const Param *row =
-                is_alias ? params_find(k->table, "rescuer", strlen("rescuer")) : params_find(k->table, text, n_key);
+        bool is_alias = is_kernels_name(text, n_key);
+        const Param *row = attributes_find(k, text, n_key);
         if (!row)
                 return params_unknown(k->table, NULL, text, n_key, error, error_size);
         if (n_value > PARAM_TEXT_MAX || !eq_text_valid(eq_bytes(equals + 1, n_value))) {

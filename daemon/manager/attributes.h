@@ -63,6 +63,9 @@ int attributes_init(const AttributeKind *k, void *a, const void *defaults);
 int attributes_copy(const AttributeKind *k, void *ret, const void *from); /* also what is set. 0 or -ENOMEM */
 void attributes_deinit(const AttributeKind *k, void *a);
 
+/* The row that a client's key means, in any of its spellings; NULL: none. */
+const Param *attributes_find(const AttributeKind *k, const char *key, size_t len);
+
 /* Sets one attribute from a client's `key=value`, any bytes: rows that are settable, users and groups by number only. An
  * empty value takes the default back: that of `defaults`, NULL: the built-in one. On failure nothing has changed, and
  * error says what is wrong and what is allowed. 0, -EINVAL, -ENOMEM. */

@@ -24,7 +24,7 @@ typedef struct Caller {
 
 typedef struct Refusal {
         eq_error code;
-        char text[256];
+        char text[PARAM_ERROR_MAX];
         EqErrorDetails details; /* by refuse() none; strings are in `names`, or last for ever */
         char names[128];
         size_t n_names;           /* bytes */

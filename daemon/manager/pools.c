@@ -255,21 +255,40 @@ static int check_slots(uint64_t sum, eq_error code, Refusal *r) {
 
 /* ---- by administrators ---- */
 
+static EqBytes key_of(EqBytes kv) {
+        const char *equals = kv.len > 0 ? memchr(kv.data, '=', kv.len) : NULL;
+        return eq_bytes(kv.data, equals ? (size_t)(equals - kv.data) : 0);
+}
+
 /* Which one a client's `key=value` is about; without a key none. */
 static EqBytes attribute_named(const AttributeKind *k, EqBytes kv, Refusal *r) {
-        const char *equals = kv.len > 0 ? memchr(kv.data, '=', kv.len) : NULL;
-        EqBytes key = eq_bytes(kv.data, equals ? (size_t)(equals - kv.data) : 0);
-        const Param *row = params_find(k->table, key.data, key.len);
+        EqBytes key = key_of(kv);
+        const Param *row = attributes_find(k, key.data, key.len);
         if (row)
                 return eq_str(row->name);
         return key.len > 0 && key.len <= EQ_NAME_MAX && eq_text_valid(key) ? refusal_keep(r, key) : eq_str("set");
 }
 
+/* Of two values in one request one would be dropped in silence, and the spellings of a name are many. */
+static int check_once(const AttributeKind *k, EqBytes kv, uint64_t *seen, Refusal *r) {
+        EqBytes key = key_of(kv);
+        const Param *row = attributes_find(k, key.data, key.len);
+        uint64_t bit = row ? UINT64_C(1) << params_index(k->table, row) : 0;
+        if (*seen & bit)
+                return refuse_field(r, EQ_E_INVALID, -EINVAL, row->name, "given twice; leave out one of the two");
+        *seen |= bit;
+        return 0;
+}
+
 int manager_set_attributes(const AttributeKind *k, void *a, const void *defaults, EqArray set, Refusal *r) {
         EqBytes kv;
         char error[PARAM_ERROR_MAX];
+        uint64_t seen = 0;
         while (eq_next_bytes(&set, &kv) > 0) {
-                int e = attributes_set(k, a, defaults, kv.data, kv.len, error, sizeof(error));
+                int e = check_once(k, kv, &seen, r);
+                if (e < 0)
+                        return e;
+                e = attributes_set(k, a, defaults, kv.data, kv.len, error, sizeof(error));
                 if (e >= 0)
                         continue;
                 (void)refuse(r, e == -ENOMEM ? EQ_E_NO_MEMORY : EQ_E_INVALID, e, "%s", error); /* it returns e */

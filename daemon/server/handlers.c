@@ -166,7 +166,8 @@ int request_find_tasks(Handlers *h, const Request *rq, EqArray ids, bool unknown
         uint64_t ticket = 0;
         uint32_t n = ids.n;
         for (uint32_t i = 0; eq_next_id(&ids, &id) > 0; i++) {
-                Refusal refusal = { .code = EQ_E_NONE };
+                Refusal refusal;
+                refusal.code = EQ_E_NONE; /* the rest is large, and nobody reads it without a code */
                 int r = manager_find_task(h->manager, &caller, &id, &tasks[i], &refusal);
                 if (r == MANAGER_E_READ)
                         ticket = MAX(ticket, refusal.ticket);

@@ -32,7 +32,7 @@ JSON_RUNS = (
     ("worker run", ["-q", "w", "--", "true"], ""),
 )
 # Their standard output is not eqd's: a command's, and texts for people and shells.
-NO_JSON = {"run", "help", "completion"}
+NO_JSON = {"run", "help", "completion", "stdio"}
 
 
 def run_json(eqd, verb, args):
@@ -111,6 +111,38 @@ def stdin_may_be_a_file_or_that_of_eqctl(eqd):
         equal(eqd.ok(*verb, "--stdin", "-", "--", "cat", input="from eqctl\n"), "from eqctl", str(verb))
     eqd.fails(1, "submit", "--stdin", "work/none", "--", "cat", says=["work/none", "No such file"])
     eqd.fails(2, "submit", "--stdin", "work/in", "--payload", "x", "--", "cat", says="--payload")
+
+
+@test()
+def standard_input_that_is_too_large_is_called_by_its_name(eqd):
+    r = eqd.fails(2, "submit", "--stdin", "-", "--", "cat", input=b"x" * (1 << 20 | 1), says="standard input is larger than 1048576")
+    equal(r.out, "")
+
+
+@test()
+def an_attribute_given_twice_in_one_request_is_refused_however_it_is_spelt(eqd):
+    eqd.fails(2, "queue", "create", "q", "max_active=2", "MaxActive=3", says="max_active: given twice")
+    eqd.fails(66, "queue", "show", "q", says="q") # nothing was made
+    eqd.fails(2, "queue", "create", "q", "--volatile", "durable=yes", says="durable: given twice")
+    eqd.fails(2, "queue", "create", "q", "rescuer=yes", "mem_reclaim=no", says="rescuer: given twice")
+    eqd.ok("queue", "create", "q", "max_active=2")
+    eqd.fails(2, "queue", "set", "q", "max-active=4", "max_active=5", says="max_active: given twice")
+    equal("max_active=2" in eqd.ok("queue", "show", "q").split(), True)
+
+
+@test()
+def an_unknown_attribute_is_answered_with_all_there_are(eqd):
+    known = set(re.findall(r"^(\w+)=", eqd.ok("queue", "show", "default"), re.M)) | {"user", "group"} # which only a file sets
+    told = set(eqd.fails(2, "queue", "create", "q", "qwxqwx=1", says="not known here").err.partition("there are ")[2].split())
+    contains(told, "max_active", "description", "backoff_max", "allow_control", "rate", "group")
+    equal(told - known, set())
+
+
+@test()
+def a_command_by_path_that_is_not_there_is_not_looked_for_elsewhere(eqd):
+    r = eqd.fails(127, "run", "--", "/no/where/at-all", says="there is no such file")
+    equal("PATH" in r.err, False, r.err)
+    eqd.fails(127, "run", "--", "eqd-no-such-command", says="on PATH of the task")
 
 
 @test()

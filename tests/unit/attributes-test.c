@@ -97,6 +97,20 @@ TEST(what_a_client_may_not_set_is_refused_and_nothing_changes) {
         }
 }
 
+/* Also behind what stands in front of it. */
+TEST(a_name_that_is_like_none_is_answered_with_every_name_there_is) {
+        const AttributeKind *kinds[] = { &attributes_of_queues, &attributes_of_pools };
+        ATTRIBUTES(a, NULL);
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
+                const Param *last = &kinds[k]->table->rows[kinds[k]->table->n - 1];
+                char text[PARAM_ERROR_MAX - 100], end[64];
+                ck_assert_int_eq(attributes_set(kinds[k], &a, NULL, "qwxqwx=1", 8, text, sizeof(text)), -EINVAL);
+                (void)snprintf(end, sizeof(end), " %s", last->name);
+                ck_assert_msg(strlen(text) > strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0, "%s",
+                              text);
+        }
+}
+
 TEST(a_value_beyond_the_limit_of_bytes_is_refused) {
         char text[PARAM_TEXT_MAX + 100] = "description=";
         ATTRIBUTES(a, NULL);
@@ -179,6 +193,7 @@ TEST(what_is_listed_can_be_set_again) {
 RUN_TESTS("attributes", 30, test_every_row_has_a_default_that_its_own_range_allows,
           test_every_row_has_a_text_that_says_what_it_does, test_no_two_rows_answer_to_one_name,
           test_an_empty_value_takes_the_default_of_the_configuration_back,
+          test_a_name_that_is_like_none_is_answered_with_every_name_there_is,
           test_what_a_client_may_not_set_is_refused_and_nothing_changes,
           test_a_value_beyond_the_limit_of_bytes_is_refused, test_a_rebase_keeps_what_was_set_and_renews_the_rest,
           test_a_copy_knows_what_was_set, test_a_copy_without_memory_owns_nothing, test_what_is_listed_can_be_set_again)

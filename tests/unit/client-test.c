@@ -4,6 +4,7 @@
 #include "eq.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 
 #include "fake-eqd.h"
@@ -941,7 +942,50 @@ TEST(a_submit_may_be_a_future_as_well) {
         fake_done(&e);
 }
 
-RUN_TESTS("client", 20, test_a_submit_may_be_a_future_as_well,
+/* Payloads that would be descriptors are bytes, without a question whether eqd takes some. */
+TEST(a_connection_of_somebody_else_passes_no_descriptors_and_does_not_come_back) {
+        static const char payload[EQ_PAYLOAD_FD_MIN + 1];
+        eq_task task = { .size = sizeof(task), .payload = payload, .n_payload = sizeof(payload) };
+        eq_reconnect policy = EQ_RECONNECT_INIT;
+        eq_client *c = NULL;
+        eq_call *call;
+        EqDecodeError error;
+        EqMessage m;
+        EqSubmit s = { 0 };
+        FakeEqd e;
+        int fds[2], pipes[2], null = 0;
+
+        fake_init(&e);
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+        ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
+        ck_assert_int_eq(eq_client_open_fd(&c, pipes[0]), -ENOTSOCK);
+        ck_assert_int_eq(eq_client_open_fd(&c, e.listen_fd + 1000), -EBADF);
+        ck_assert_ptr_null(c);
+        ck_assert_int_eq(fcntl(pipes[0], F_GETFL) & O_NONBLOCK, 0); /* as it was, and the caller's */
+        close(pipes[0]), close(pipes[1]);
+        ck_assert_int_eq(eq_client_open_fd(&c, fds[0]), 0);
+        ck_assert_int_eq(eq_client_get_fd(c), fds[0]);
+        ck_assert_ptr_null(eq_client_get_path(c));
+        ck_assert_int_eq(eq_client_set_reconnect(c, &policy), -EOPNOTSUPP);
+        e.fd = fds[1];
+        ck_assert_int_eq(eq_client_call_start(c, "submit", NULL, 0, &null, 1, NULL, NULL, NULL), -EOPNOTSUPP);
+        for (int i = 0; i < 2; i++) {
+                ck_assert_int_eq(eq_submit_future(c, "q", &task, &call), 0);
+                eq_call_forget(call);
+                ck_assert_int_eq(eq_client_flush(c), 0);
+                fake_expect(&e, "submit", &m); /* and no hello */
+                ck_assert_int_eq(eq_decode_params(&eq_schema_Submit, m.params, &s, &error), 0);
+                ck_assert_uint_eq(s.payload.len, sizeof(payload));
+                ck_assert_uint_eq(e.n_passed, 0);
+        }
+        fake_hangup(&e);
+        ck_assert_int_eq(eq_ping(c), -ECONNRESET);
+        eq_client_close(c); /* fds[0] with it: else it would leak */
+        fake_done(&e);
+}
+
+RUN_TESTS("client", 20, test_a_connection_of_somebody_else_passes_no_descriptors_and_does_not_come_back,
+          test_a_submit_may_be_a_future_as_well,
           test_an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next,
           test_any_of_many_calls_is_waited_for_in_any_order_and_keeps_its_answer,
           test_futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_none,

@@ -417,6 +417,36 @@ TEST(run_is_125_when_eqd_is_not_there_or_refuses) {
         fake_done(&e);
 }
 
+TEST(wait_that_is_not_permitted_is_77_and_a_refused_task_has_not_run) {
+        FakeEqd e;
+        Run r;
+
+        fake_init(&e);
+        START(&r, &e, "wait", "q/1");
+        fake_accept(&e);
+        fake_reply_error(&e, fake_expect(&e, "wait", NULL), EQ_E_DENIED, "not yours");
+        ck_assert_int_eq(finish(&r), 77);
+        expect_text(r.stderr_text, "not yours");
+        fake_hangup(&e);
+        START(&r, &e, "run", "true");
+        fake_accept(&e);
+        fake_reply_error(&e, fake_expect(&e, "submit", NULL), EQ_E_DENIED, "not for you");
+        ck_assert_int_eq(finish(&r), 125);
+        fake_done(&e);
+}
+
+/* As of --socket "$UNSET" in a script: it must not come to another eqd, here that of EQD_SOCKET. */
+TEST(an_empty_path_of_a_socket_is_no_default) {
+        FakeEqd e;
+        Run r;
+
+        fake_init(&e);
+        START(&r, &e, "--socket", "", "ping");
+        ck_assert_int_eq(finish(&r), 2);
+        expect_text(r.stderr_text, "--socket: the path is empty");
+        fake_done(&e);
+}
+
 /* ---- ^C ---- */
 
 TEST(the_first_interrupt_gives_a_hint_and_the_second_cancels) {
@@ -973,7 +1003,9 @@ RUN_TESTS("eqctl", 30, test_submit_prints_the_id_and_nothing_else, test_submit_t
           test_run_is_125_with_the_reason_when_the_task_never_ran,
           test_output_that_ended_before_the_id_was_known_is_not_waited_for,
           test_run_passes_its_standard_input_as_a_descriptor,
-          test_run_with_retries_asks_what_to_do_about_standard_input, test_run_is_125_when_eqd_is_not_there_or_refuses,
+          test_run_with_retries_asks_what_to_do_about_standard_input,
+          test_wait_that_is_not_permitted_is_77_and_a_refused_task_has_not_run,
+          test_an_empty_path_of_a_socket_is_no_default, test_run_is_125_when_eqd_is_not_there_or_refuses,
           test_the_first_interrupt_gives_a_hint_and_the_second_cancels,
           test_one_interrupt_detaches_and_leaves_the_task_alone, test_with_kill_on_int_the_first_interrupt_cancels,
           test_wait_for_several_is_the_highest_status, test_wait_for_any_is_the_status_of_the_first,
