@@ -73,6 +73,14 @@ class CoreTest(unittest.TestCase):
         self.assertEqual((type(full), full.retry_after), (eqd.FullError, 0.25))
         self.assertEqual(core.error_from_wire("odd").text, "odd")
 
+    def test_how_a_task_ended_is_said_once(self):
+        for record, said in [({"exit": 3, "detail": "exit status 3"}, "exit status 3"),
+                             ({"signal": 9, "detail": "ended by signal 9 (Killed)"}, "ended by signal 9 (Killed)"),
+                             ({"error": "no luck", "detail": "no luck"}, "no luck"),
+                             ({"exit": 7, "error": "no luck", "detail": "no luck"}, "no luck, exit status 7")]:
+            task = {"id": [1, 4], "queue": "q", "state": "FAILED", **record}
+            self.assertEqual(str(eqd.TaskFailed(task)), f"q/4: FAILED, {said}")
+
 
 class ValueTest(unittest.TestCase):
     def test_durations(self):

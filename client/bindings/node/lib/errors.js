@@ -54,9 +54,8 @@ export const errorClasses = Object.fromEntries(
 
 function describe(record) {
   const parts = [`${record.id ?? '?'}: ${record.state ?? '?'}`];
-  if (record.exit) parts.push(`exit status ${record.exit}`);
-  if (record.signal) parts.push(`signal ${record.signal}`);
-  for (const key of ['error', 'detail']) if (record[key]) parts.push(record[key]);
+  const said = [record.detail, record.error, record.signal && `signal ${record.signal}`, record.exit && `exit status ${record.exit}`];
+  for (const text of said) if (text && !parts.some((part) => part.includes(text))) parts.push(text); // eqd's sentence has most of it
   return parts.join(', ');
 }
 

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { after } from 'node:test';
 import { decodeMultiStream, encode } from '@msgpack/msgpack';
-import { Client, ConnectionLost, EqdError, LIMITS, ProtocolViolation, RequestTimeout, connect, defaultPath, errors } from 'eqd';
+import { Client, ConnectionLost, EqdError, LIMITS, ProtocolViolation, RequestTimeout, TaskFailed, connect, defaultPath, errors } from 'eqd';
 import { Tries, policyOf } from '../lib/reconnect.js';
 import { METHODS } from '../lib/api.js';
 import { Channel, messages, pack } from '../lib/channel.js';
@@ -57,6 +57,15 @@ test('each code has a class and an unknown one is an EqdError', () => {
   assert.equal(e.retryAfter, undefined);
   assert.equal(errorFromWire([8, 'full', { retry_after_usec: 250000 }]).retryAfter, 250);
   assert.deepEqual([errorFromWire([999, 'new']).constructor, errorFromWire('odd').message], [EqdError, 'odd']);
+});
+
+test('how a task ended is said once', () => {
+  for (const [record, said] of [
+    [{ exit: 3, detail: 'exit status 3' }, 'exit status 3'],
+    [{ signal: 9, detail: 'ended by signal 9 (Killed)' }, 'ended by signal 9 (Killed)'],
+    [{ error: 'no luck', detail: 'no luck' }, 'no luck'],
+    [{ exit: 7, error: 'no luck', detail: 'no luck' }, 'no luck, exit status 7'],
+  ]) assert.equal(new TaskFailed({ id: 'q/4', state: 'FAILED', ...record }).message, `q/4: FAILED, ${said}`);
 });
 
 test('durations and times of day', () => {

@@ -77,9 +77,9 @@ def describe(record: Mapping[str, Any]) -> str:
     """One line about how a task ended."""
     seq = record["id"][1] if "id" in record else "?"
     parts = [f"{record.get('queue', '?')}/{seq}: {record.get('state', '?')}"]
-    if record.get("exit"):
-        parts.append(f"exit status {record['exit']}")
-    if record.get("signal"):
-        parts.append(f"signal {record['signal']}")
-    parts += [str(record[key]) for key in ("error", "detail") if record.get(key)]
+    said = [record.get("detail"), record.get("error"), record.get("signal") and f"signal {record['signal']}",
+            record.get("exit") and f"exit status {record['exit']}"]
+    for text in filter(None, said):
+        if not any(str(text) in part for part in parts):  # the sentence of eqd has most of it
+            parts.append(str(text))
     return ", ".join(parts)
