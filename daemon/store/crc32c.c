@@ -6,7 +6,6 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <string.h>
 
 static uint32_t table[256];
 static atomic_bool has_table;
@@ -48,21 +47,8 @@ uint32_t crc32c_undo(uint32_t crc, const void *data, size_t n) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t by_instruction(uint32_t crc, const void *data, size_t n) {
-        const unsigned char *p = data;
-        uint64_t c = ~crc;
-        for (; n >= 8; n -= 8, p += 8) {
-                uint64_t v;
-                memcpy(&v, p, sizeof(v));
-                c = __builtin_ia32_crc32di(c, v);
-        }
-        for (; n > 0; n--)
-                c = __builtin_ia32_crc32qi((uint32_t)c, *p++);
-        return ~(uint32_t)c;
-}
-
 uint32_t crc32c(uint32_t crc, const void *data, size_t n) {
-        return __builtin_cpu_supports("sse4.2") ? by_instruction(crc, data, n) : crc32c_by_table(crc, data, n);
+        return crc32c_has_instruction() ? crc32c_by_instruction(crc, data, n) : crc32c_by_table(crc, data, n);
 }
 #else
 uint32_t crc32c(uint32_t crc, const void *data, size_t n) {

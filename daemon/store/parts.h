@@ -103,7 +103,6 @@ struct Store {
         StoreHealth own_health;
         bool is_low;
         bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
-        Batch noted;       /* was durable last; kept for its memory */
         Segment active, next, victim;
         uint32_t at;        /* in active */
         uint32_t synced;    /* up to there active is on the disk */

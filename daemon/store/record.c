@@ -29,22 +29,44 @@ static uint64_t get64(const char *p) {
 }
 
 void record_put_header(char *p, const Record *r) {
-        memset(p, 0, RECORD_HEADER);
-        put32(p + 8, r->body.len);
-        p[12] = (char)r->kind;
-        p[13] = (char)r->flags;
-        p[14] = (char)r->lane;
+        put64(p, 0);
+        put64(p + 8, r->body.len | (uint64_t)r->kind << 32 | (uint64_t)r->flags << 40 | (uint64_t)r->lane << 48);
         put64(p + 16, r->queue);
         put64(p + 24, r->seq);
 }
 
-void record_seal(char *p, uint32_t salt) {
-        size_t len = get32(p + 8), n = record_size(len);
-        memset(p + RECORD_HEADER + len, 0, n - RECORD_HEADER - len);
-        p[n - 1] = (char)RECORD_LAST;
-        put32(p + 4, crc32c(salt, p + RECORD_HEADER, n - RECORD_HEADER));
-        put32(p, crc32c(salt, p + 4, RECORD_HEADER - 4));
+/* A sum reads by eights what was written right before, and waits for each of them that was not written by eight. */
+void record_set_flag(char *p, uint8_t flag, bool on) {
+        uint64_t v = get64(p + 12), bit = (uint64_t)flag << 8;
+        put64(p + 12, on ? v | bit : v & ~bit);
 }
+
+typedef uint32_t Sum(uint32_t crc, const void *data, size_t n);
+
+__attribute__((always_inline)) static inline void seal(char *p, uint32_t salt, Sum *sum) {
+        uint64_t len = get32(p + 8), of_body = (UINT64_C(1) << 8 * (len & 7)) - 1; /* in the last eight bytes */
+        size_t n = record_size(len);
+        put64(p + n - 8, (get64(p + n - 8) & of_body) | (uint64_t)RECORD_LAST << 56);
+        put64(p + 4, sum(salt, p + RECORD_HEADER, n - RECORD_HEADER) | len << 32);
+        put32(p, sum(salt, p + 4, RECORD_HEADER - 4));
+}
+
+#if defined(__x86_64__)
+CRC32C_CODE static void seal_by_instruction(char *p, uint32_t salt) {
+        seal(p, salt, crc32c_by_instruction);
+}
+
+void record_seal(char *p, uint32_t salt) {
+        if (crc32c_has_instruction())
+                seal_by_instruction(p, salt);
+        else
+                seal(p, salt, crc32c_by_table);
+}
+#else
+void record_seal(char *p, uint32_t salt) {
+        seal(p, salt, crc32c_by_table);
+}
+#endif
 
 static bool is_zero(const char *p, size_t n) {
         for (size_t i = 0; i < n; i++)

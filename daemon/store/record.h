@@ -63,9 +63,7 @@ static inline size_t record_copies(StoreKind kind) {
 /* Writes the header without its sums, and not the body, to RECORD_HEADER bytes at p. */
 void record_put_header(char *p, const Record *r);
 /* Before the sums are filled in. */
-static inline void record_set_flag(char *p, uint8_t flag, bool on) {
-        p[13] = (char)(on ? p[13] | flag : p[13] & ~flag);
-}
+void record_set_flag(char *p, uint8_t flag, bool on);
 /* Fills in the sums, and what is behind the body, of record_size() bytes. */
 void record_seal(char *p, uint32_t salt);
 

@@ -66,6 +66,10 @@ int segment_write(const Segment *s, uint32_t at, const void *data, size_t n) {
         return 0;
 }
 
+void segment_start(const Segment *s, uint32_t at, size_t n) {
+        (void)sync_file_range(s->fd, at, (off_t)n, SYNC_FILE_RANGE_WRITE); /* the sync tells what has failed */
+}
+
 int segment_sync(const Segment *s) {
         if (fault_hit(FAULT_SYNC))
                 return -EIO;

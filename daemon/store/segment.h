@@ -63,6 +63,8 @@ int segment_check_owner(int dir_fd, const char *name, const char magic[static 8]
 int segment_space(int dir_fd, uint64_t *ret_free, uint64_t *ret_size);
 
 int segment_write(const Segment *s, uint32_t at, const void *data, size_t n);
+/* The n bytes at `at`, which are written, begin their way to the disk; how far they have come only a sync says. */
+void segment_start(const Segment *s, uint32_t at, size_t n);
 /* One that failed is the end, whatever the system calls it: tried again it may succeed without what it could not write. So the
  * error is -EIO, and never one of those that pass. */
 int segment_sync(const Segment *s);

@@ -136,7 +136,6 @@ static Store *destroy(Store *s) {
         free(s->found_marks);
         free(s->collecting.data);
         free(s->handed.data);
-        free(s->noted.data);
         free(s->moving.data);
         close_fd(s->event_fd);
         close_fd(s->dir_fd);
@@ -292,9 +291,17 @@ void batch_clear(Batch *b) {
         }
 }
 
+/* What was in the buffer before was written long ago, or by the other thread: what comes there waits for each line of it otherwise. */
+static void prefetch_behind(const char *p, size_t n) {
+        enum { AHEAD = 1024, LINE = 64, LINES_MAX = 4 };
+        for (size_t i = 0; i < MIN(n, (size_t)LINES_MAX * LINE); i += LINE)
+                __builtin_prefetch(p + AHEAD + i, 1); /* nothing happens where there is no memory */
+}
+
 void batch_append(Batch *b, const Record *r) {
         size_t n = record_size(r->body.len);
         char *p = b->data + b->len;
+        prefetch_behind(p, n);
         record_put_header(p, r);
         if (r->body.len)
                 memcpy(p + RECORD_HEADER, r->body.data, r->body.len);
@@ -359,8 +366,7 @@ void store_flush(Store *s) {
         if (s->collecting.len == 0)
                 return;
         (void)pthread_mutex_lock(&s->lock);
-        bool free_now = !s->busy && s->health != STORE_FAILED;
-        if (free_now) {
+        if (!s->busy && s->health != STORE_FAILED) {
                 Batch empty = s->handed;
                 s->handed = s->collecting;
                 s->collecting = empty;
@@ -368,9 +374,6 @@ void store_flush(Store *s) {
                 (void)pthread_cond_signal(&s->wake);
         }
         (void)pthread_mutex_unlock(&s->lock);
-        if (!free_now)
-                return;
-        batch_clear(&s->collecting);
 }
 
 /* ---- what has become of it ---- */

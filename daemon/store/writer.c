@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The store thread.
  *
- *      wait for a batch -> place its records -> one fdatasync -> say so -> make the next segment, compact a little -> ...
+ *      wait for a batch -> place its records -> tell the index -> one fdatasync -> say so
+ *              -> make the next segment, compact a little -> ...
  *
  * Places: records go one behind the other into the active segment. When one does not fit, the segment is sealed, synced, and
  * `next`, which was made in time and off the way of any batch, becomes the active one. While there is no space for a `next`
@@ -25,6 +26,7 @@ enum {
          * much as half of it; and the next batch may be waiting. */
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
+        START_MIN = 32 * 1024,  /* of less the disk is told by the sync: a call more takes longer than it gains */
         NOTE_AHEAD = 16,
         RETRY_SEC = 1,   /* without space: tries again so often; and looks so often how much there is */
         SMALL_PART = 10, /* of a file system, which the mark is no more than */
@@ -199,12 +201,9 @@ static void set_health(Store *s, StoreHealth health, int error) {
                 store_ring(s);
 }
 
-/* And the loop may hand over the next batch; this one stays in `noted`. */
+/* And the loop may hand over the next batch. */
 static void set_durable(Store *s, uint64_t position, uint64_t n_records, uint64_t usec) {
         (void)pthread_mutex_lock(&s->lock);
-        Batch empty = s->noted;
-        s->noted = s->handed;
-        s->handed = empty;
         s->durable = position;
         s->busy = s->spent = false;
         s->stats.n_commits++;
@@ -273,20 +272,23 @@ static int sync_batch(Store *s) {
         return store_sync(s);
 }
 
-/* The index is told when the answers are on their way; who is told that a task is durable, and asks for it, waits for that. */
+/* The disk has the bytes while the index is told of them, since that takes as long as a good disk does. Not durable yet, they are
+ * found then; but nothing is made of it (hints, compaction) before the sync, nor ever if that fails. */
 static int commit(Store *s) {
-        uint64_t before = clock_monotonic(&clock_system), last = s->durable;
+        uint64_t before = clock_monotonic(&clock_system);
         Placed placed = { 0 };
         int e = place_all(s, &s->handed, &placed);
-        if (e >= 0)
-                e = sync_batch(s);
         if (e < 0)
                 return e;
-        (void)pthread_mutex_lock(&s->index_lock);
-        set_durable(s, s->handed.last, s->handed.last - last, clock_monotonic(&clock_system) - before);
-        note(s, &s->noted, &placed);
-        (void)pthread_mutex_unlock(&s->index_lock);
-        batch_clear(&s->noted);
+        if (placed.end - placed.begin >= START_MIN)
+                segment_start(&s->active, placed.at, placed.end - placed.begin);
+        store_note(s, &s->handed, &placed);
+        e = sync_batch(s);
+        if (e < 0)
+                return e;
+        uint64_t durable = s->handed.last;
+        batch_clear(&s->handed);
+        set_durable(s, durable, durable - s->durable, clock_monotonic(&clock_system) - before);
         return 0;
 }
 
