@@ -158,7 +158,9 @@ static void output_failed(Follow *f, int r) {
         if (r >= 0 || r == -EBADMSG || f->output_failed)
                 return;
         f->output_failed = true;
-        ctl_error(f->ctl, "cannot write the output: %s", strerror(-r));
+        f->reader_gone = r == -EPIPE;
+        if (!f->reader_gone)
+                ctl_error(f->ctl, "cannot write the output: %s", strerror(-r));
 }
 
 static void task_ended(Follow *f, const EqTask *t) {
@@ -253,7 +255,7 @@ static void on_notify(eq_client *c, const char *method, const void *params, size
         size_t n_bytes = 0;
 
         if (strcmp(method, "output") == 0) {
-                if (!f->output_failed) /* a pipe that nobody reads ends us by SIGPIPE */
+                if (!f->output_failed)
                         output_failed(f, output_print(params, n, &id, &n_bytes));
                 f->printed += n_bytes;
                 if (f->output_usec)
@@ -265,6 +267,8 @@ static void on_notify(eq_client *c, const char *method, const void *params, size
 }
 
 void follow_begin(Follow *f) {
+        if (f->output)
+                (void)signal(SIGPIPE, SIG_IGN); /* who ends by it cannot say that the task goes on */
         if (f->ctl->client)
                 eq_client_set_notify(f->ctl->client, on_notify, f);
 }
@@ -324,7 +328,8 @@ static void on_logs(eq_call *call, int r, const eq_reply *reply, void *userdata)
                         return;
                 uint32_t gone = skip < bytes.len ? (uint32_t)skip : bytes.len;
                 skip -= gone;
-                (void)print_chunk(stream, eq_bytes(bytes.data + gone, bytes.len - gone)); /* SIGPIPE ends us */
+                if (!l->f->output_failed)
+                        output_failed(l->f, print_chunk(stream, eq_bytes(bytes.data + gone, bytes.len - gone)));
                 l->f->printed += bytes.len - gone;
         }
 }
@@ -429,6 +434,13 @@ static int failure(const Follow *f, int r) {
         return ctl_is_lost(r) ? status : follow_wait_failure(status);
 }
 
+static void say_that_it_goes_on(const Follow *f) {
+        if (f->n_tasks == 1)
+                ctl_note(f->ctl, "task %s continues; eqctl cancel %s stops it", f->tasks[0].id, f->tasks[0].id);
+        else
+                ctl_note(f->ctl, "%zu tasks continue; eqctl cancel %s ... stops them", f->n_tasks, f->tasks[0].id);
+}
+
 /* -1: go on; else the exit status. */
 static int handle_signal(Loop *l) {
         struct signalfd_siginfo si;
@@ -443,10 +455,7 @@ static int handle_signal(Loop *l) {
                 return r < 0 ? follow_failure(ctl_fail(f->ctl, r)) : -1;
         }
         l->detach_usec = monotonic_usec() + DETACH_USEC;
-        if (f->n_tasks == 1)
-                ctl_note(f->ctl, "task %s continues; eqctl cancel %s stops it", f->tasks[0].id, f->tasks[0].id);
-        else
-                ctl_note(f->ctl, "%zu tasks continue; eqctl cancel %s ... stops them", f->n_tasks, f->tasks[0].id);
+        say_that_it_goes_on(f);
         return -1;
 }
 
@@ -500,6 +509,11 @@ static int go_on(Loop *l) {
 /* One turn. -1: go on; else the exit status. */
 static int turn(Loop *l) {
         int r = eq_client_dispatch(l->f->ctl->client, 0);
+        if (l->f->reader_gone) { /* `run ... | head`: as a command that writes into such a pipe */
+                if (!all_ended(l->f))
+                        say_that_it_goes_on(l->f);
+                return EXIT_SIGNAL + SIGPIPE;
+        }
         if (is_done(l))
                 return result(l->f);
         if (r < 0 || l->error)

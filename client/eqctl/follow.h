@@ -20,6 +20,7 @@ typedef struct Follow {
         bool any;              /* the first that ends decides */
         bool output;           /* output is being sent to this connection; print it */
         bool output_failed;    /* it could not be written: said once, none is printed any more, and the end is 125 */
+        bool reader_gone;      /* of the pipe that it goes to: nothing is waited for any more */
         bool kill_on_int;      /* the first ^C cancels */
         uint64_t timeout_usec; /* EQ_TIMEOUT_NEVER: none */
         int status_fd;         /* -1: none */

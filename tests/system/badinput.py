@@ -721,6 +721,19 @@ def output_that_cannot_be_written_is_no_success(eqd):
     worker.wait(60)
 
 
+@test()
+def a_reader_of_the_output_that_leaves_is_no_end_of_the_task_and_that_is_said(eqd):
+    script = '"$@" | head -n 1; echo ${PIPESTATUS[0]}'
+    for verb in (["run"], ["submit", "--follow"]):
+        r = subprocess.run(["bash", "-c", script, "bash", eqd.eqctl, "--socket", eqd.socket, *verb, "--", "yes"],
+                           env=eqd.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        equal(r.stdout.splitlines()[-1], "141", f"{r}")
+        task = eqd.ok("ls", "-s", "RUNNING", "-o", "id").strip()
+        contains(r.stderr, f"task {task} continues; eqctl cancel {task} stops it")
+        eqd.ok("cancel", "--running", task)
+        eqd.ends_as(task, "CANCELED")
+
+
 @test(eqd=False)
 def an_eqd_of_a_user_without_home_needs_no_configuration(place):
     with started_by_shell(place, 'exec "$@" 2>/dev/null', "--user", home=None):
