@@ -169,12 +169,12 @@ bool heavy_fence_works(void) {
         return true;
 }
 
-uint64_t submitter_call_in(uint64_t id, XHead *h) {
-        return 0;
+XLotRest submitter_call_in(uint64_t id, XHead *h) {
+        return { 0, 0 };
 }
 
-uint64_t submitter_count(uint64_t id, XHead *h) {
-        return 0;
+XLotRest submitter_count(uint64_t id, XHead *h) {
+        return { 0, 0 };
 }
 
 int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
