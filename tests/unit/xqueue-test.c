@@ -37,11 +37,6 @@ static XQueues xs;
 static Workers *workers;
 static Slab *slab;
 
-static void wait_for(sem_t *s) {
-        while (sem_wait(s) != 0)
-                ;
-}
-
 static void run_item(Log *l, const Item *item) {
         int inside = atomic_fetch_add(&l->n_inside, 1) + 1, max = atomic_load(&l->n_inside_max);
         while (inside > max && !atomic_compare_exchange_weak(&l->n_inside_max, &max, inside))
@@ -50,7 +45,7 @@ static void run_item(Log *l, const Item *item) {
         l->numbers[atomic_fetch_add(&l->n, 1) % LOG_MAX] = item->number;
         if (item->number == 0) {
                 sem_post(&l->began);
-                wait_for(&l->gate);
+                test_wait_for(&l->gate);
         }
         if (l->hook)
                 l->hook(l, item->number);
@@ -145,7 +140,7 @@ static XTaskRef put(Log *l, unsigned number, unsigned flags) {
 /* The queue runs task 0, which stands at the gate. */
 static XTaskRef block(Log *l) {
         XTaskRef ref = put(l, 0, 0);
-        wait_for(&l->began);
+        test_wait_for(&l->began);
         return ref;
 }
 
@@ -893,11 +888,11 @@ TEST(D1_max_active_runs_so_many_at_once_and_no_more) {
         for (unsigned i = 0; i < 12; i++)
                 put(&l, 0, 0);
         for (unsigned i = 0; i < 4; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(l.n_inside, 4);
         for (unsigned i = 4; i < 12; i++) {
                 unblock(&l);
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         }
         for (unsigned i = 0; i < 4; i++)
                 unblock(&l);
@@ -932,16 +927,16 @@ TEST(D1_max_active_can_be_changed_while_tasks_run) {
         open_log(&l, &o, &plain_ops);
         for (unsigned i = 0; i < 10; i++)
                 put(&l, 0, 0);
-        wait_for(&l.began);
-        wait_for(&l.began);
+        test_wait_for(&l.began);
+        test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 5), 0); /* takes effect at once */
         for (unsigned i = 0; i < 3; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 1), 0);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 0), -EINVAL);
         for (unsigned i = 0; i < 5; i++)
                 unblock(&l);
-        wait_for(&l.began);
+        test_wait_for(&l.began);
         for (unsigned i = 0; i < 5; i++)
                 unblock(&l);
         close_log(&l);
@@ -1101,7 +1096,7 @@ TEST(pause_holds_a_parallel_queue_and_a_stop_waits_for_the_resume) {
         for (unsigned i = 0; i < 6; i++)
                 put(&l, 0, 0);
         for (unsigned i = 0; i < 3; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
         ck_assert_int_eq(xqueue_stop(&xs, l.id), 0);
         for (unsigned i = 0; i < 3; i++)
@@ -1238,7 +1233,7 @@ static void *hoard(void *arg) {
         for (unsigned i = 0; i < h->n_cancel; i++)
                 ck_assert_int_eq(xqueue_cancel(refs[i]), 0);
         sem_post(&h->done);
-        wait_for(&h->leave);
+        test_wait_for(&h->leave);
         return NULL;
 }
 
@@ -1248,7 +1243,7 @@ static void start_hoarder(Hoarder *h, Log *l, unsigned n_cancel) {
         sem_init(&h->done, 0, 0);
         sem_init(&h->leave, 0, 0);
         ck_assert_int_eq(pthread_create(&h->thread, NULL, hoard, h), 0);
-        wait_for(&h->done);
+        test_wait_for(&h->done);
 }
 
 static void end_hoarder(Hoarder *h) {
@@ -1499,7 +1494,7 @@ TEST(a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line
         put(&behind, 7, 0);
         for (unsigned i = 0; i < 2; i++) { /* both block */
                 ck_assert_int_eq(pthread_create(&rescuers[i], NULL, rescue_main, &l), 0);
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         }
         ck_assert_uint_eq(stats_of(&l).n_active, 2);
         ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN);
