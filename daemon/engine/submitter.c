@@ -74,8 +74,13 @@ typedef struct Asked {
         uint64_t state;
 } Asked;
 
-uint64_t submitter_call_in(uint64_t id, XHead *h) {
-        uint64_t sum = 0, left;
+static void add(XLotRest *sum, XLotRest rest) {
+        sum->left += rest.left;
+        sum->back += rest.back;
+}
+
+XLotRest submitter_call_in(uint64_t id, XHead *h) {
+        XLotRest sum = { 0 }, rest;
         for (Submitter *s = load_seq_cst(&all); s;) {
                 Asked asked[32];
                 size_t n = 0;
@@ -86,19 +91,19 @@ uint64_t submitter_call_in(uint64_t id, XHead *h) {
                 if (n > 0)
                         heavy_fence();
                 while (n-- > 0)
-                        if (xlot_get_back(asked[n].lot, asked[n].state, &left))
-                                sum += left;
+                        if (xlot_get_back(asked[n].lot, asked[n].state, &rest))
+                                add(&sum, rest);
         }
         return sum;
 }
 
-uint64_t submitter_count(uint64_t id, XHead *h) {
-        uint64_t sum = 0;
+XLotRest submitter_count(uint64_t id, XHead *h) {
+        XLotRest sum = { 0 };
         for (Submitter *s = load_acquire(&all); s; s = s->next) {
                 XLot *l = &s->places[id % SUBMITTER_PLACES].lot;
-                uint64_t left = load_relaxed(&l->left);
+                XLotRest rest = xlot_rest(l);
                 if (xlot_state(load_acquire(&l->state)) != XLOT_NONE && load_relaxed(&l->head) == h)
-                        sum += left;
+                        add(&sum, rest);
         }
         return sum;
 }

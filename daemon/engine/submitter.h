@@ -20,8 +20,6 @@ typedef struct Pushed {
         alignas(64) XLot lot;
         uint64_t id, serial; /* of the queue whose place it is, and of its XQueues. The thread's own, as those below */
         XQueue *queue;
-        unsigned n;       /* pushes */
-        unsigned n_alone; /* so many are made without a lot, as there was no room for one */
         InboxNode *nodes[INBOX_FAR];
 } Pushed;
 
@@ -37,8 +35,14 @@ static inline Pushed *submitter_place(uint64_t id) {
         return &places[id % SUBMITTER_PLACES];
 }
 
+/* The same, NULL if it has not got one yet. Calls nothing. */
+static inline Pushed *submitter_old_place(uint64_t id) {
+        Pushed *places = submitter_places;
+        return places ? &places[id % SUBMITTER_PLACES] : NULL;
+}
+
 /* Asks all threads for their lots of h. Returns what the caller has to give back to it; the rest is given back by its owners before
  * they leave submit. Any thread; wait-free, in time with the number of threads that submit; a system call if there are lots. */
-uint64_t submitter_call_in(uint64_t id, XHead *h);
+XLotRest submitter_call_in(uint64_t id, XHead *h);
 /* What there is in lots of h at this moment. */
-uint64_t submitter_count(uint64_t id, XHead *h);
+XLotRest submitter_count(uint64_t id, XHead *h);

@@ -85,11 +85,21 @@ static inline void xbias_end(XBias *b) {
         (void)cas_acq_rel(&b->state, &state, state - XBIAS_ENDING + XBIAS_OFF);
 }
 
-/* Of a queue in which the task is, or was. Else as xtask_try_cancel(). */
-static inline int xbias_try_cancel(XBias *b, XTaskRef ref) {
-        xbias_end(b);
+/* xbias_end() would do nothing. */
+static inline bool xbias_is_off(XBias *b) {
+        return xbias_state(load_acquire(&b->state)) == XBIAS_OFF;
+}
+
+/* Of a queue in which the task is, or was, and which was OFF since. Else as xtask_try_cancel(). */
+static inline int xbias_try_cancel_off(XBias *b, XTaskRef ref) {
         preempt_here();
         if (load_acquire(&b->hand) == xtask_word(ref.ticket, XTASK_QUEUED))
                 return xtask_make_run(ref);
         return xtask_try_cancel(ref);
+}
+
+/* The same, whatever it was. */
+static inline int xbias_try_cancel(XBias *b, XTaskRef ref) {
+        xbias_end(b);
+        return xbias_try_cancel_off(b, ref);
 }

@@ -21,7 +21,7 @@
  * modulo 2^64; pending is a difference, so carries between the parts cancel out:
  *        charged    by submitters, before the push; or more at a time, in advance (xlot.h)
  *        done       by the token holder, after a task was executed
- *        canceled   by who canceled
+ *        canceled   by who canceled; or more at a time, later (xlot.h)
  *        refunded   by submitters that charged and were refused
  *        pending = charged - done - canceled - refunded
  *

@@ -116,21 +116,21 @@ static bool urgent_is_there(XQueue *q) {
 void xholder_begin_bias(XQueue *q) {
         bool good = load_relaxed(&q->max_active) == 1 && heavy_fence_works();
         q->bias_era = q->bias_begun = good ? xbias_begin(&q->head.bias) : XBIAS_NO_ERA;
-        q->calm_canceled = load_relaxed(&q->head.canceled);
+        q->calm_passed = load_relaxed(&q->head.passed);
         q->calm_before = 0;
 }
 
 /* Nothing is left of what was collected from the normal lane, and there is something to collect. */
 static __attribute__((noinline)) void reconsider_bias(XQueue *q) {
-        uint64_t state = load_relaxed(&q->head.bias.state), canceled = load_relaxed(&q->head.canceled);
+        uint64_t state = load_relaxed(&q->head.bias.state), passed = load_relaxed(&q->head.passed);
         uint64_t n_executed = load_relaxed(&q->n_executed);
         if (state == q->bias_begun) {
                 q->bias_era = state;
                 return;
         }
-        if (q->bias_begun != XBIAS_NO_ERA || canceled != q->calm_canceled) {
+        if (q->bias_begun != XBIAS_NO_ERA || passed != q->calm_passed) {
                 q->bias_era = q->bias_begun = XBIAS_NO_ERA;
-                q->calm_canceled = canceled;
+                q->calm_passed = passed;
                 q->calm_before = n_executed;
         } else if (n_executed - q->calm_before >= XBIAS_CALM && xbias_state(state) == XBIAS_OFF &&
                    load_relaxed(&q->max_active) == 1 && heavy_fence_works())

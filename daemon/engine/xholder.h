@@ -34,7 +34,7 @@ struct XQueue {
         Collected normal, urgent;
         uint64_t bias_era;   /* in which a task of the normal lane may be claimed without a locked instruction */
         uint64_t bias_begun; /* it is this one with the next collect; or both are XBIAS_NO_ERA */
-        uint64_t calm_canceled, calm_before; /* XHead::canceled, and n_executed when it became that */
+        uint64_t calm_passed, calm_before; /* XHead::passed, and n_executed when it became that */
 
         ATOMIC(uint32_t) max_active;
         ATOMIC(uint32_t) active; /* members; written under group_lock */

@@ -5,6 +5,11 @@
  * task to one queue so has one locked instruction per task on what all submitters share, and not two. Law and every step; the
  * models in tests/model check it as it stands here.
  *
+ * BACK. While it has a lot, its owner also puts the charges of tasks there that it cancels, and gives them back XLOT_TASKS at a time. Not
+ * among those that are left: canceled tasks stay in the lane until the holder comes by, and who submits and cancels by turns would
+ * fill it without end. Until they are given back they count as pending for the queue, though nobody runs them: they keep it from ending, and
+ * whoever wants lots back gets them as well.
+ *
  * A lot is charged like tasks are, so it keeps its queue from ending (xhead.h), and takes room. Hence others must be able to get
  * it back, while its owner, a thread, takes charges out without a locked instruction. Who wants it back:
  *
@@ -30,16 +35,27 @@
 
 #include "engine/xhead.h"
 
-enum { XLOT_TASKS = 64 };
+#ifndef XLOT_TASKS
+#define XLOT_TASKS 64
+#endif
 
 typedef enum XLotState { XLOT_NONE, XLOT_GIVEN, XLOT_ASKED, XLOT_STATES = 4 } XLotState;
 
 typedef struct XLot {
         ATOMIC(uint64_t) state; /* number of the grant, times XLOT_STATES, and XLotState */
-        ATOMIC(uint64_t) left;  /* charge. The owner's, while it is GIVEN and nobody asks; as `head` */
+        ATOMIC(uint64_t) left;  /* charge. The owner's, while it is GIVEN and nobody asks; as the next two */
+        ATOMIC(uint64_t) back;  /* charges of tasks that the owner has canceled, less than XLOT_TASKS */
         ATOMIC(XHead *) head;   /* written by the owner, while NONE */
         ATOMIC(uint32_t) busy;
+        /* The owner's, here because its line is full (Pushed): pushes to the queue, modulo; and so many more that go without a lot, as
+         * there was no room for one. */
+        uint16_t n_pushes, n_alone;
 } XLot;
+
+/* What is to be given back of a lot, or of several. */
+typedef struct XLotRest {
+        uint64_t left, back; /* to XHead::refunded, to XHead::canceled */
+} XLotRest;
 
 static inline XLotState xlot_state(uint64_t state) {
         return (XLotState)(state % XLOT_STATES);
@@ -67,6 +83,23 @@ static inline bool xlot_take(XLot *l, XHead *h, uint64_t charge, bool *ret_asked
         return good;
 }
 
+/* Puts the charge of a task of h that the owner has canceled into the lot. Returns what the owner has to give back, to h->canceled:
+ * nothing, or as much as there is, or that charge if it has no lot of h. Asked: as above. */
+static inline uint64_t xlot_put(XLot *l, XHead *h, uint64_t charge, bool *ret_asked) {
+        store_relaxed(&l->busy, 1);
+        light_fence();
+        uint64_t back = load_relaxed(&l->back) + charge;
+        bool good = xlot_state(load_relaxed(&l->state)) == XLOT_GIVEN && load_relaxed(&l->head) == h;
+        bool full = xcharge_tasks(back) >= XLOT_TASKS;
+        preempt_here();
+        if (good)
+                store_relaxed(&l->back, full ? 0 : back);
+        store_release(&l->busy, 0);
+        light_fence();
+        *ret_asked = xlot_is_asked(l);
+        return !good ? charge : full ? back : 0;
+}
+
 static inline bool xlot_is_there(XLot *l) {
         return xlot_state(load_relaxed(&l->state)) != XLOT_NONE;
 }
@@ -75,17 +108,23 @@ static inline bool xlot_is_there(XLot *l) {
 static inline void xlot_grant(XLot *l, XHead *h, uint64_t left) {
         store_relaxed(&l->head, h);
         store_relaxed(&l->left, left);
+        store_relaxed(&l->back, 0);
         store_seq_cst(&l->state, (load_relaxed(&l->state) & ~(uint64_t)(XLOT_STATES - 1)) + XLOT_STATES + XLOT_GIVEN);
 }
 
-/* Whatever it is, it is NONE then. True: *ret_left is the caller's to give back to *ret_head. */
-static inline bool xlot_give(XLot *l, XHead **ret_head, uint64_t *ret_left) {
+static inline XLotRest xlot_rest(XLot *l) {
+        return (XLotRest) { load_relaxed(&l->left), load_relaxed(&l->back) };
+}
+
+/* Whatever it is, it is NONE then. True: *ret_rest is the caller's to give back to *ret_head. */
+static inline bool xlot_give(XLot *l, XHead **ret_head, XLotRest *ret_rest) {
         uint64_t state = load_relaxed(&l->state);
-        *ret_head = load_relaxed(&l->head);
-        *ret_left = load_relaxed(&l->left);
-        while (xlot_state(state) != XLOT_NONE)
+        while (xlot_state(state) != XLOT_NONE) {
+                *ret_head = load_relaxed(&l->head);
+                *ret_rest = xlot_rest(l);
                 if (cas_acq_rel(&l->state, &state, state & ~(uint64_t)(XLOT_STATES - 1)))
                         return true;
+        }
         return false;
 }
 
@@ -99,10 +138,10 @@ static inline bool xlot_ask(XLot *l, XHead *h, uint64_t *ret_state) {
                cas_seq_cst(&l->state, &state, *ret_state);
 }
 
-/* True: *ret_left is the caller's to give back to the queue. False: its owner does that. */
-static inline bool xlot_get_back(XLot *l, uint64_t state, uint64_t *ret_left) {
+/* True: *ret_rest is the caller's to give back to the queue. False: its owner does that. */
+static inline bool xlot_get_back(XLot *l, uint64_t state, XLotRest *ret_rest) {
         if (load_acquire(&l->busy) != 0)
                 return false;
-        *ret_left = load_relaxed(&l->left);
+        *ret_rest = xlot_rest(l);
         return cas_acq_rel(&l->state, &state, state - XLOT_ASKED + XLOT_NONE);
 }

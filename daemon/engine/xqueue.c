@@ -101,11 +101,18 @@ static void refund(XHead *h, uint64_t charge) {
                 xqueue_schedule(queue_of_head(h));
 }
 
+static void give_back(XHead *h, XLotRest rest) {
+        if (rest.back != 0 && xhead_canceled(h, rest.back))
+                xqueue_schedule(queue_of_head(h));
+        if (rest.left != 0)
+                refund(h, rest.left);
+}
+
 static void give_lot(Pushed *p) {
         XHead *h;
-        uint64_t left;
-        if (xlot_give(&p->lot, &h, &left))
-                refund(h, left);
+        XLotRest rest;
+        if (xlot_give(&p->lot, &h, &rest))
+                give_back(h, rest);
 }
 
 /* All lots are called in before it is said that there is no room. */
@@ -113,10 +120,10 @@ static XHeadVerdict enter_alone(XQueue *q, uint64_t id, uint64_t charge, bool *r
         XHeadVerdict v = xhead_enter(&q->head, id, charge, 0, ret_token);
         if (v != XHEAD_FULL || *ret_token)
                 return v;
-        uint64_t left = submitter_call_in(id, &q->head);
-        if (left == 0)
+        XLotRest rest = submitter_call_in(id, &q->head);
+        if (rest.left == 0 && rest.back == 0)
                 return v;
-        refund(&q->head, left);
+        give_back(&q->head, rest);
         return xhead_enter(&q->head, id, charge, 0, ret_token);
 }
 
@@ -128,13 +135,14 @@ static bool may_have_lots(XQueue *q) {
 static XHeadVerdict enter_with_lot(XQueue *q, uint64_t id, uint64_t charge, Pushed *p, bool *ret_token) {
         uint64_t lot = XLOT_TASKS * charge;
         give_lot(p);
-        if (p->n_alone > 0 || p->n < INBOX_FAR || xcharge_units(charge) > LOT_UNITS_MAX || !may_have_lots(q)) {
-                p->n_alone -= p->n_alone > 0;
+        if (p->lot.n_alone > 0 || p->lot.n_pushes < INBOX_FAR || xcharge_units(charge) > LOT_UNITS_MAX ||
+            !may_have_lots(q)) {
+                p->lot.n_alone -= p->lot.n_alone > 0;
                 return enter_alone(q, id, charge, ret_token);
         }
         XHeadVerdict v = xhead_enter(&q->head, id, lot, (LOTS_OF_ROOM - 1) * lot, ret_token);
         if (v == XHEAD_FULL && !*ret_token) {
-                p->n_alone = XLOT_TASKS;
+                p->lot.n_alone = XLOT_TASKS;
                 return enter_alone(q, id, charge, ret_token);
         }
         if (v != XHEAD_OK)
@@ -187,14 +195,14 @@ static __attribute__((noinline)) XQueue *find_slowly(XQueues *xs, uint64_t id, I
         p->id = id;
         p->serial = xs->serial;
         p->queue = q;
-        p->n = p->n_alone = 0;
+        p->lot.n_pushes = p->lot.n_alone = 0;
         return q;
 }
 
 /* The thread pushes n to the queue whose place it is. n gets the node that was pushed there some pushes ago, for inbox_prefetch(). */
 static void note(Pushed *p, InboxNode *n) {
-        InboxNode **at = &p->nodes[p->n % INBOX_FAR];
-        inbox_set_far(n, p->n++ < INBOX_FAR ? NULL : *at);
+        InboxNode **at = &p->nodes[p->lot.n_pushes % INBOX_FAR];
+        inbox_set_far(n, p->lot.n_pushes++ < INBOX_FAR ? NULL : *at);
         *at = n;
 }
 
@@ -257,7 +265,7 @@ static __attribute__((noinline)) int end_submit(XQueue *q, bool token, Pushed *p
 /* The short way: a thread that has a lot of the queue, which hence does not linger. The locked instruction waits for all stores, also for
  * those of registers, so nothing is called here that comes back. */
 int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned flags, XTaskRef *ret_ref) {
-        Pushed *p = submitter_places ? submitter_place(id) : NULL;
+        Pushed *p = submitter_old_place(id);
         uint32_t units = xcharge_units_of(bytes);
         bool asked;
         if (flags != 0 || !is_place_of(p, xs, id))
@@ -278,14 +286,26 @@ int xqueue_submit(XQueues *xs, uint64_t id, XTask *t, uint32_t bytes, unsigned f
         return 0;
 }
 
-int xqueue_cancel(XTaskRef ref) {
-        XQueue *q;
-        uint32_t units;
-        if (!ref.task || ref.ticket == 0)
-                return -1;
-        int r = xtask_look(ref, &q, &units);
-        if (r == 0)
-                r = xbias_try_cancel(&q->head.bias, ref);
+static __attribute__((noinline)) int give_charge(XQueue *q, uint64_t charge, Pushed *p) {
+        if (charge != 0 && xhead_canceled(&q->head, charge))
+                xqueue_schedule(q);
+        if (p && xlot_is_asked(&p->lot))
+                give_lot(p);
+        return 0;
+}
+
+/* A task was canceled, whose charge keeps q from ending. Who has a lot of q puts it there. */
+static inline int end_cancel(XQueue *q, uint32_t units) {
+        Pushed *p = submitter_old_place(q->id);
+        uint64_t charge = xcharge(units);
+        bool asked = false;
+        if (p)
+                charge = xlot_put(&p->lot, &q->head, charge, &asked);
+        return charge != 0 || asked ? give_charge(q, charge, p) : 0;
+}
+
+static __attribute__((noinline)) int cancel_slowly(XTaskRef ref, XQueue *q, uint32_t units) {
+        int r = xbias_try_cancel(&q->head.bias, ref);
         if (r != 0)
                 return r;
         if (xtask_is_told(ref)) {
@@ -293,9 +313,22 @@ int xqueue_cancel(XTaskRef ref) {
                 if (xtask_canceled(ref.task, ref.ticket))
                         xqueue_release(q, ref.task);
         }
-        if (xhead_canceled(&q->head, xcharge(units)))
-                xqueue_schedule(q);
-        return 0;
+        return end_cancel(q, units);
+}
+
+/* The short way, as short as that of submit: nobody is to be told, and claims are not biased. */
+int xqueue_cancel(XTaskRef ref) {
+        XQueue *q;
+        uint32_t units;
+        if (!ref.task || ref.ticket == 0)
+                return -1;
+        int r = xtask_look(ref, &q, &units);
+        if (r != 0)
+                return r;
+        if (xtask_is_told(ref) || !xbias_is_off(&q->head.bias))
+                return cancel_slowly(ref, q, units);
+        r = xbias_try_cancel_off(&q->head.bias, ref);
+        return r != 0 ? r : end_cancel(q, units);
 }
 
 /* ---- stop and join ---- */
@@ -307,9 +340,7 @@ int xqueue_stop(XQueues *xs, uint64_t id) {
                 return registry_was_given(&xs->registry, id) ? 0 : -ENOENT;
         if (!xhead_close(&q->head, id, &token))
                 return 0; /* it has ended since */
-        uint64_t left = submitter_call_in(id, &q->head);
-        if (left != 0)
-                refund(&q->head, left);
+        give_back(&q->head, submitter_call_in(id, &q->head));
         if (token)
                 xqueue_schedule(q);
         else
@@ -398,8 +429,11 @@ int xqueue_get_stats(XQueues *xs, uint64_t id, XQueueStats *ret) {
                 return -ENOENT;
         XHead *h = &q->head;
         uint64_t canceled = load_relaxed(&h->canceled);
-        uint64_t back = load_acquire(&h->done) + canceled + load_acquire(&h->refunded);
-        uint64_t pending = load_acquire(&h->charged) - back - submitter_count(id, h);
+        uint64_t gone = load_acquire(&h->done) + load_acquire(&h->refunded);
+        uint64_t charged = load_acquire(&h->charged);
+        XLotRest lots = submitter_count(id, h);
+        canceled += lots.back;
+        uint64_t pending = charged - gone - canceled - lots.left;
         if ((int64_t)pending < 0) /* lots came and went meanwhile */
                 pending = 0;
         *ret = (XQueueStats) {

@@ -15,6 +15,7 @@
 #define EQD_ATOMICS_HEADER "relacy-atomics.h"
 #define REGISTRY_SLOT_BITS 2
 #define REGISTRY_CHUNK_BITS 1
+#define XLOT_TASKS 2
 #include "engine/inbox.c"
 #include "engine/slots.h"
 #include "engine/xbias.h"

@@ -169,12 +169,12 @@ bool heavy_fence_works(void) {
         return true;
 }
 
-uint64_t submitter_call_in(uint64_t id, XHead *h) {
-        return 0;
+XLotRest submitter_call_in(uint64_t id, XHead *h) {
+        return { 0, 0 };
 }
 
-uint64_t submitter_count(uint64_t id, XHead *h) {
-        return 0;
+XLotRest submitter_count(uint64_t id, XHead *h) {
+        return { 0, 0 };
 }
 
 int slab_new(size_t object_size, size_t align, bool keep, Slab **ret) {
@@ -306,8 +306,8 @@ struct Group : rl::test_suite<Group, 3> {
         }
 };
 
-/* Two at a time, then one, then two. */
-struct Resize : rl::test_suite<Resize, 3> {
+/* Two at a time, of two: one submits, one disturbs, one stops. */
+template <typename Model> struct Disturbed : rl::test_suite<Model, 3> {
         World w;
 
         void before() {
@@ -317,10 +317,9 @@ struct Resize : rl::test_suite<Resize, 3> {
                 if (i == 0) {
                         w.submit(0, 0);
                         w.submit(1, 0);
-                } else if (i == 1) {
-                        (void)xqueue_set_max_active(&w.set, w.id, 1);
-                        (void)xqueue_set_max_active(&w.set, w.id, 2);
-                } else
+                } else if (i == 1)
+                        static_cast<Model *>(this)->disturb();
+                else
                         w.stop();
                 w.work();
         }
@@ -329,26 +328,19 @@ struct Resize : rl::test_suite<Resize, 3> {
         }
 };
 
-/* A pause and a resume, of two at a time. */
-struct Gate : rl::test_suite<Gate, 3> {
-        World w;
+/* One at a time, then two again. */
+struct Resize : Disturbed<Resize> {
+        void disturb() {
+                (void)xqueue_set_max_active(&w.set, w.id, 1);
+                (void)xqueue_set_max_active(&w.set, w.id, 2);
+        }
+};
 
-        void before() {
-                w.begin(2);
-        }
-        void thread(unsigned i) {
-                if (i == 0) {
-                        w.submit(0, 0);
-                        w.submit(1, 0);
-                } else if (i == 1) {
-                        if (xqueue_pause(&w.set, w.id) == 0)
-                                RL_ASSERT(xqueue_resume(&w.set, w.id) == 0 || load_relaxed(&w.n_ended) == 1);
-                } else
-                        w.stop();
-                w.work();
-        }
-        void after() {
-                w.check(0);
+/* A pause and a resume. */
+struct Gate : Disturbed<Gate> {
+        void disturb() {
+                if (xqueue_pause(&w.set, w.id) == 0)
+                        RL_ASSERT(xqueue_resume(&w.set, w.id) == 0 || load_relaxed(&w.n_ended) == 1);
         }
 };
 

@@ -199,33 +199,41 @@ struct Full : rl::test_suite<Full, 3> {
         }
 };
 
-/* ---- lots: an owner of one that submits twice, a stop, and another one that asks for lots ---- */
+/* ---- lots ---- */
 
-struct Lots : rl::test_suite<Lots, 3> {
+/* A queue, two tasks, and a lot whose owner submits them. */
+struct Hoard {
         Queue q;
         XTask tasks[2];
         XLot lot;
-        VAR<int> n_accepted;
+        VAR<int> n_accepted, n_canceled; /* the owner's */
 
-        void before() {
+        void begin() {
                 q.begin(10);
                 clear(&tasks[0]);
                 clear(&tasks[1]);
                 store_relaxed(&lot.state, 0);
                 store_relaxed(&lot.left, 0);
+                store_relaxed(&lot.back, 0);
                 store_relaxed(&lot.head, (XHead *)0);
                 store_relaxed(&lot.busy, 0);
-                SAY(n_accepted) = 0;
+                SAY(n_accepted) = SAY(n_canceled) = 0;
         }
         void refund(uint64_t charge) {
                 if (xhead_refund(&q.head, charge))
                         q.drain();
         }
+        void give_back(XLotRest rest) {
+                if (rest.back != 0 && xhead_canceled(&q.head, rest.back))
+                        q.drain();
+                if (rest.left != 0)
+                        refund(rest.left);
+        }
         void give() {
                 XHead *h;
-                uint64_t left;
-                if (xlot_give(&lot, &h, &left))
-                        refund(left);
+                XLotRest rest;
+                if (xlot_give(&lot, &h, &rest))
+                        give_back(rest);
         }
         void push(XTask *t) {
                 SAY(n_accepted) = SAY(n_accepted) + 1;
@@ -256,27 +264,78 @@ struct Lots : rl::test_suite<Lots, 3> {
                 else
                         refund(xcharge(UNITS));
         }
+        void cancel(XTask *t, uint64_t ticket) {
+                bool asked;
+                if (xtask_try_cancel((XTaskRef) { t, ticket }) != 0)
+                        return;
+                SAY(n_canceled) = SAY(n_canceled) + 1;
+                uint64_t charge = xlot_put(&lot, &q.head, xcharge(UNITS), &asked);
+                if (charge != 0 && xhead_canceled(&q.head, charge))
+                        q.drain();
+                if (asked)
+                        give();
+        }
         void call_in() {
-                uint64_t state, left;
+                uint64_t state;
+                XLotRest rest;
                 if (!xlot_ask(&lot, &q.head, &state))
                         return;
                 heavy_fence();
-                if (xlot_get_back(&lot, state, &left))
-                        refund(left);
+                if (xlot_get_back(&lot, state, &rest))
+                        give_back(rest);
+        }
+        void stop() {
+                q.stop();
+                call_in();
+        }
+        void check() {
+                RL_ASSERT(SAY(q.n_done) + SAY(n_canceled) == SAY(n_accepted));
+                RL_ASSERT(SAY(q.n_ended) == 1);
+        }
+};
+
+/* An owner that submits twice, a stop, and another one that asks for lots. */
+struct Lots : rl::test_suite<Lots, 3> {
+        Hoard h;
+
+        void before() {
+                h.begin();
         }
         void thread(unsigned i) {
                 if (i == 0) {
-                        submit_with_new_lot(&tasks[0]);
-                        submit_from_lot(&tasks[1]);
-                        return;
-                }
-                if (i == 1)
-                        q.stop();
-                call_in();
+                        h.submit_with_new_lot(&h.tasks[0]);
+                        h.submit_from_lot(&h.tasks[1]);
+                } else if (i == 1)
+                        h.stop();
+                else
+                        h.call_in();
         }
         void after() {
-                RL_ASSERT(SAY(q.n_done) == SAY(n_accepted));
-                RL_ASSERT(SAY(q.n_ended) == 1);
+                h.check();
+        }
+};
+
+/* An owner that cancels two tasks, as many as its lot keeps before it gives back, a stop, and the holder. */
+struct Back : rl::test_suite<Back, 3> {
+        Hoard h;
+
+        void before() {
+                h.begin();
+                RL_ASSERT(xhead_kick(&h.q.head));
+                h.submit_with_new_lot(&h.tasks[0]);
+                h.submit_from_lot(&h.tasks[1]);
+        }
+        void thread(unsigned i) {
+                if (i == 0) {
+                        h.cancel(&h.tasks[0], 2);
+                        h.cancel(&h.tasks[1], 4);
+                } else if (i == 1)
+                        h.stop();
+                else
+                        h.q.drain();
+        }
+        void after() {
+                h.check();
         }
 };
 
@@ -375,7 +434,9 @@ struct Bias : rl::test_suite<Bias, 3> {
         void thread(unsigned i) {
                 bool to_release;
                 if (i > 0) {
-                        SAY(result[i - 1]) = xbias_try_cancel(&bias, (XTaskRef) { &task, 2 });
+                        XTaskRef ref = { &task, 2 };
+                        SAY(result[i - 1]) =
+                                xbias_is_off(&bias) ? xbias_try_cancel_off(&bias, ref) : xbias_try_cancel(&bias, ref);
                         return;
                 }
                 if (xbias_claim(&bias, era, &task) || xtask_claim(&task, &to_release)) {
@@ -543,9 +604,10 @@ int main(int argc, char **argv) {
                 { "only", check<RELACY_ONLY> },
 #else
                 { "push", check<Push> },     { "urgent", check<Urgent> }, { "stop", check<Stop> },
-                { "full", check<Full> },     { "lots", check<Lots> },     { "pause", check<Pause> },
-                { "cancel", check<Cancel> }, { "bias", check<Bias> },     { "rebias", check<Rebias> },
-                { "reuse", check<Reuse> },   { "slots", check<Slots> },   { "pin", check<Pin> },
+                { "full", check<Full> },     { "lots", check<Lots> },     { "back", check<Back> },
+                { "pause", check<Pause> },   { "cancel", check<Cancel> }, { "bias", check<Bias> },
+                { "rebias", check<Rebias> }, { "reuse", check<Reuse> },   { "slots", check<Slots> },
+                { "pin", check<Pin> },
 #endif
         };
         return run(models, argc, argv);

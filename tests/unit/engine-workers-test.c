@@ -36,11 +36,6 @@ static void run_at_gate(Runnable *r) {
         sem_post(&j->ended);
 }
 
-static void wait_for(sem_t *s) {
-        while (sem_wait(s) != 0)
-                ;
-}
-
 static void on_event(void *host, WorkersEvent ev, int error) {
         sem_t *const sems[] = { [WORKERS_CREATED] = &created,
                                 [WORKERS_CREATE_FAILED] = &failed,
@@ -75,7 +70,7 @@ static Workers *start(unsigned min, unsigned max, void (*adjust)(WorkersParams *
 static void run_to_end(Workers *w, Job *j) {
         sem_post(&j->gate);
         workers_put(w, &j->runnable);
-        wait_for(&j->ended);
+        test_wait_for(&j->ended);
 }
 
 static WorkersStats stats_of(Workers *w) {
@@ -143,7 +138,7 @@ TEST(a_worker_has_the_stack_of_the_settings) {
         Workers *w = start(1, 1, stacks_wanted);
         jobs[0].runnable.run = see_stack;
         workers_put(w, &jobs[0].runnable);
-        wait_for(&jobs[0].ended);
+        test_wait_for(&jobs[0].ended);
         ck_assert_uint_eq(stack_seen, STACK_WANTED);
         ck_assert_ptr_null(workers_free(w));
 }
@@ -151,7 +146,7 @@ TEST(a_worker_has_the_stack_of_the_settings) {
 TEST(first_come_first_served) {
         Workers *w = start(1, 1, NULL);
         workers_put(w, &jobs[0].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         for (size_t i = 1; i < N; i++)
                 workers_put(w, &jobs[i].runnable);
         ck_assert(workers_has_waiting(w));
@@ -159,9 +154,9 @@ TEST(first_come_first_served) {
                 for (size_t k = i + 1; k < N; k++)
                         ck_assert_uint_eq(atomic_load(&jobs[k].n_runs), 0);
                 sem_post(&jobs[i].gate);
-                wait_for(&jobs[i].ended);
+                test_wait_for(&jobs[i].ended);
                 if (i + 1 < N)
-                        wait_for(&jobs[i + 1].began);
+                        test_wait_for(&jobs[i + 1].began);
         }
         ck_assert(!workers_has_waiting(w));
         workers_free(w);
@@ -202,19 +197,19 @@ TEST(who_looks_out_finds_what_another_worker_has_collected) {
         for (size_t i = 0; i < 2; i++) {
                 jobs[i].runnable.run = run_holdable;
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         sem_post(&jobs[0].gate);
         while (stats_of(w).n_idle != 1)
                 sched_yield();
         pthread_kill(jobs[0].thread, SIGUSR1);
-        wait_for(&held);
+        test_wait_for(&held);
         workers_put(w, &jobs[2].runnable);
         workers_put(w, &jobs[3].runnable);
         sem_post(&jobs[1].gate);
-        wait_for(&jobs[2].began);
+        test_wait_for(&jobs[2].began);
         ck_assert_int_eq(write(hold_pipe[1], "x", 1), 1);
-        wait_for(&jobs[3].began); /* while the other one is at its gate */
+        test_wait_for(&jobs[3].began); /* while the other one is at its gate */
         sem_post(&jobs[2].gate);
         sem_post(&jobs[3].gate);
         workers_free(w);
@@ -226,7 +221,7 @@ TEST(E15_workers_are_added_while_all_are_blocked_and_work_waits) {
         Workers *w = start(1, N, NULL);
         for (size_t i = 0; i < N; i++) { /* none of them ends before all have begun */
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         ck_assert_uint_eq(stats_of(w).n_workers, N);
         for (size_t i = 0; i < N; i++)
@@ -240,12 +235,12 @@ TEST(E16_blocked_ones_up_to_max_and_no_more) {
         Workers *w = start(1, 3, NULL);
         for (size_t i = 0; i < 3; i++) {
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         workers_put(w, &jobs[3].runnable);
         ck_assert_uint_eq(stats_of(w).n_workers, 3);
         sem_post(&jobs[1].gate);
-        wait_for(&jobs[3].began); /* by the one that is free now */
+        test_wait_for(&jobs[3].began); /* by the one that is free now */
         ck_assert(pthread_equal(jobs[3].thread, jobs[1].thread));
         for (size_t i = 0; i < 4; i++)
                 sem_post(&jobs[i].gate);
@@ -259,10 +254,10 @@ TEST(limits_take_effect_while_they_work) {
         ck_assert_int_eq(workers_set_limits(w, 1, WORKERS_MAX + 1), -EINVAL);
         for (size_t i = 0; i < 4; i++)
                 workers_put(w, &jobs[i].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         ck_assert_int_eq(workers_set_limits(w, 1, 4), 0); /* the source asks for it: more workers at run time */
         for (size_t i = 1; i < 4; i++)
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         ck_assert_int_eq(workers_set_limits(w, 1, 1), 0);
         ck_assert_uint_eq(stats_of(w).n_workers, 4);
         for (size_t i = 0; i < 4; i++)
@@ -282,13 +277,13 @@ TEST(a_refused_thread_is_asked_for_again_and_nothing_is_lost) {
         Workers *w = start(1, 4, fast_cooldown);
         workers_put(w, &jobs[0].runnable);
         workers_put(w, &jobs[1].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         for (size_t i = 0; i < 3; i++)
-                wait_for(&failed);
+                test_wait_for(&failed);
         ck_assert_uint_eq(atomic_load(&jobs[1].n_runs), 0);
         ck_assert_uint_ge(stats_of(w).n_create_failed, 3);
         fault_set(FAULT_WORKER, 0, false);
-        wait_for(&jobs[1].began);
+        test_wait_for(&jobs[1].began);
         sem_post(&jobs[0].gate);
         sem_post(&jobs[1].gate);
         workers_free(w);
@@ -298,10 +293,10 @@ TEST(without_any_worker_what_is_put_waits_for_the_first) {
         fault_set(FAULT_WORKER, 2, true);
         Workers *w = start(2, 4, fast_cooldown);
         workers_put(w, &jobs[0].runnable);
-        wait_for(&failed);
+        test_wait_for(&failed);
         ck_assert_uint_eq(stats_of(w).n_workers, 0);
         fault_set(FAULT_WORKER, 0, false);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         sem_post(&jobs[0].gate);
         workers_free(w);
 }
@@ -311,7 +306,7 @@ TEST(without_any_worker_to_the_end_who_frees_runs_the_rest) {
         Workers *w = start(1, 4, fast_cooldown);
         sem_post(&jobs[0].gate);
         workers_put(w, &jobs[0].runnable);
-        wait_for(&failed);
+        test_wait_for(&failed);
         atomic_store(&the_workers, w);
         jobs[1].runnable.run = ask_who;
         workers_put(w, &jobs[1].runnable);
@@ -341,13 +336,13 @@ TEST(without_a_manager_or_memory_there_are_no_workers) {
 
 TEST(memory_that_is_refused_for_a_worker_is_asked_for_again) {
         Workers *w = start(1, 4, fast_cooldown);
-        wait_for(&created);
+        test_wait_for(&created);
         fault_set(FAULT_ALLOC, 1, false);
         workers_put(w, &jobs[0].runnable);
         workers_put(w, &jobs[1].runnable);
-        wait_for(&failed);
-        wait_for(&jobs[0].began);
-        wait_for(&jobs[1].began);
+        test_wait_for(&failed);
+        test_wait_for(&jobs[0].began);
+        test_wait_for(&jobs[1].began);
         sem_post(&jobs[0].gate);
         sem_post(&jobs[1].gate);
         workers_free(w);
@@ -361,7 +356,7 @@ TEST(E2_a_single_worker_is_alone) {
         ck_assert_int_eq(workers_new_single(&p, &single), 0);
         workers_put(single, &jobs[0].runnable);
         workers_put(single, &jobs[1].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         ck_assert_uint_eq(stats_of(single).n_workers, 1);
         sem_post(&jobs[0].gate);
         sem_post(&jobs[1].gate);
@@ -378,14 +373,14 @@ TEST(idle_workers_go_after_the_time_out_and_two_stay) {
         uint64_t idle_usec = 0;
         for (size_t i = 0; i < 16; i++) {
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         ck_assert_uint_eq(stats_of(w).n_workers, 16);
         idle_usec = clock_monotonic(&clock_system);
         for (size_t i = 0; i < 16; i++)
                 sem_post(&jobs[i].gate);
         for (size_t i = 0; i < 14; i++) {
-                wait_for(&culled);
+                test_wait_for(&culled);
                 ck_assert_uint_ge(clock_monotonic(&clock_system), idle_usec + 20 * MSEC);
         }
         ck_assert_uint_eq(stats_of(w).n_workers, 2);
@@ -404,7 +399,7 @@ TEST(how_many_there_are_and_are_idle_can_be_seen_without_a_lock) {
         Workers *w = start(1, 8, counted);
         for (size_t i = 0; i < 8; i++) {
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         ck_assert_uint_eq(count.n, 8);
         ck_assert_uint_eq(count.n_idle, 0);
@@ -416,7 +411,7 @@ TEST(how_many_there_are_and_are_idle_can_be_seen_without_a_lock) {
         for (size_t i = 1; i < 8; i++)
                 sem_post(&jobs[i].gate);
         for (size_t i = 0; i < 6; i++)
-                wait_for(&culled);
+                test_wait_for(&culled);
         while (stats_of(w).n_idle < 2)
                 sched_yield();
         ck_assert_uint_eq(count.n, 2);
@@ -430,11 +425,11 @@ TEST(min_workers_stay_and_shrink_sends_the_others_away_at_once) {
         Workers *w = start(4, 16, NULL);
         for (size_t i = 0; i < 16; i++) {
                 workers_put(w, &jobs[i].runnable);
-                wait_for(&jobs[i].began);
+                test_wait_for(&jobs[i].began);
         }
         for (size_t i = 0; i < 16; i++) {
                 sem_post(&jobs[i].gate);
-                wait_for(&jobs[i].ended);
+                test_wait_for(&jobs[i].ended);
         }
         settle(w);
         while (stats_of(w).n_workers > 4) /* one may be looking out, or has just been rung */
@@ -449,15 +444,15 @@ TEST(T_PSI_without_growth_there_is_no_worker_above_min_and_with_it_again_there_i
         Workers *w = start(1, 4, NULL);
         workers_set_growth(w, false);
         workers_put(w, &jobs[0].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         workers_put(w, &jobs[1].runnable); /* waits: nobody else may be made */
         ck_assert(workers_has_waiting(w));
         ck_assert_uint_eq(stats_of(w).n_workers, 1);
         workers_set_growth(w, true);
-        wait_for(&jobs[1].began);
+        test_wait_for(&jobs[1].began);
         for (size_t i = 0; i < 2; i++) {
                 sem_post(&jobs[i].gate);
-                wait_for(&jobs[i].ended);
+                test_wait_for(&jobs[i].ended);
         }
         workers_free(w);
 }
@@ -469,7 +464,7 @@ static void never_look_out(WorkersParams *p) {
 TEST(the_last_to_become_idle_is_the_first_to_be_woken) {
         Workers *w = start(4, 4, never_look_out);
         for (size_t i = 0; i < 4; i++)
-                wait_for(&created);
+                test_wait_for(&created);
         settle(w);
         run_to_end(w, &jobs[0]);
         for (size_t i = 1; i < N; i++) {
@@ -483,13 +478,13 @@ TEST(the_last_to_become_idle_is_the_first_to_be_woken) {
 TEST(one_wakeup_is_in_flight_and_the_woken_wakes_the_next) {
         Workers *w = start(4, 4, never_look_out);
         for (size_t i = 0; i < 4; i++)
-                wait_for(&created);
+                test_wait_for(&created);
         settle(w);
         uint64_t before = stats_of(w).n_wakeups;
         for (size_t i = 0; i < 4; i++)
                 workers_put(w, &jobs[i].runnable);
         for (size_t i = 0; i < 4; i++)
-                wait_for(&jobs[i].began); /* all at once, though each put could have woken one only */
+                test_wait_for(&jobs[i].began); /* all at once, though each put could have woken one only */
         ck_assert_uint_le(stats_of(w).n_wakeups - before, 4);
         for (size_t i = 0; i < 4; i++)
                 sem_post(&jobs[i].gate);
@@ -580,13 +575,13 @@ static WorkersNeed need_of(Workers *w) {
 
 TEST(need_is_a_refused_thread_or_a_full_pool_and_that_all_are_busy_is_told_once) {
         Workers *w = start(1, 2, cool_down_for_ever);
-        wait_for(&created);
+        test_wait_for(&created);
         settle(w);
         ck_assert_int_eq(need_of(w), WORKERS_NO_NEED);
         fault_set(FAULT_WORKER, 1, true);
         workers_put(w, &jobs[0].runnable);
-        wait_for(&all_busy);
-        wait_for(&failed);
+        test_wait_for(&all_busy);
+        test_wait_for(&failed);
         ck_assert_int_eq(need_of(w), WORKERS_REFUSED);
         workers_set_growth(w, false);
         ck_assert_int_eq(need_of(w), WORKERS_FULL);
@@ -597,7 +592,7 @@ TEST(need_is_a_refused_thread_or_a_full_pool_and_that_all_are_busy_is_told_once)
         ck_assert_int_eq(workers_need(w, &before), WORKERS_FULL);
         workers_put(w, &jobs[1].runnable);
         sem_post(&jobs[0].gate);
-        wait_for(&jobs[1].began);
+        test_wait_for(&jobs[1].began);
         ck_assert_int_eq(workers_need(w, &after), WORKERS_FULL);
         ck_assert_uint_eq(after, before + 1);
         sem_post(&jobs[1].gate);
@@ -624,7 +619,7 @@ TEST(what_waits_can_be_lent_and_keeps_its_place_or_leaves) {
         Workers *w = start(1, 1, NULL);
         Lent lent = { .stays = true };
         workers_put(w, &jobs[0].runnable);
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         ck_assert(!workers_lend(w, &jobs[0].runnable, on_lend, &lent)); /* it is being run */
         ck_assert(!workers_lend(w, &jobs[1].runnable, on_lend, &lent)); /* it was not put */
         ck_assert_uint_eq(lent.n, 0);
@@ -643,13 +638,13 @@ TEST(what_waits_can_be_lent_and_keeps_its_place_or_leaves) {
         sem_post(&jobs[0].gate);
         static const size_t order[] = { 2, 3, 5, 7, 4 };
         for (size_t i = 0; i < ELEMENTSOF(order); i++) {
-                wait_for(&jobs[order[i]].began);
+                test_wait_for(&jobs[order[i]].began);
                 sem_post(&jobs[order[i]].gate);
         }
         ck_assert_uint_eq(jobs[1].n_runs + jobs[6].n_runs, 0);
         lent.stays = false;
         workers_put(w, &jobs[0].runnable); /* and out of a line of one */
-        wait_for(&jobs[0].began);
+        test_wait_for(&jobs[0].began);
         workers_put(w, &jobs[1].runnable);
         ck_assert(workers_lend(w, &jobs[1].runnable, on_lend, &lent));
         ck_assert(!workers_has_waiting(w));
@@ -669,7 +664,7 @@ TEST(what_is_lent_while_workers_take_it_runs_once_or_is_lent) {
                 if (i % 3)
                         sched_yield();
                 if (!workers_lend(w, &jobs[0].runnable, on_lend, &lent))
-                        wait_for(&jobs[0].ended);
+                        test_wait_for(&jobs[0].ended);
         }
         workers_free(w);
 }

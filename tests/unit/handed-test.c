@@ -6,44 +6,11 @@
 
 #include "rig.h"
 
-/* The executor: has tasks, and begins one when the test says so, without telling. */
-static bool begun[RIG_TASKS_MAX]; /* by SEQ */
-
-static int ahead_start(Executor *x, Slot *slot, Task *t) {
-        Rig *r = (Rig *)x;
-        ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
-        if (r->refuse < 0)
-                return r->refuse;
-        rig_note(r->starts, sizeof(r->starts), t, "");
-        return 0;
-}
-
-static bool ahead_take_back(Executor *x, Slot *slot, Task *t) {
-        Rig *r = (Rig *)x;
-        ck_assert_ptr_eq(t->slot, slot);
-        if (!begun[t->seq])
-                rig_note(r->starts, sizeof(r->starts), t, "back");
-        return !begun[t->seq];
-}
-
-static bool ahead_has_begun(Executor *x, const Slot *slot, const Task *t) {
-        return begun[t->seq];
-}
-
-static const ExecutorOps ahead_ops = {
-        .name = "ahead",
-        .start = ahead_start,
-        .cancel = rig_cancel,
-        .take_back = ahead_take_back,
-        .has_begun = ahead_has_begun,
-};
-
 #define RIG _cleanup_(rig_freep) Rig *r = rig_ahead(4)
 
 static Rig *rig_ahead(size_t n) {
         Rig *r = rig_new(1000);
-        r->executor.ops = &ahead_ops;
-        queue_set_ahead(r->queue, n);
+        rig_set_ahead(r, n);
         return r;
 }
 
@@ -81,7 +48,7 @@ TEST(canceled_before_it_has_begun_is_0_and_after_it_1) {
         RIG;
         rig_submit(r);
         rig_submit(r);
-        begun[1] = true;
+        rig_begin(r, r->tasks[0]);
         ck_assert_int_eq(queue_cancel(r->queue, r->tasks[1]), 0);
         ck_assert_int_eq(queue_cancel(r->queue, r->tasks[0]), 1);
         ck_assert_int_eq(r->tasks[0]->state, EQ_STATE_RUNNING);
@@ -96,7 +63,7 @@ TEST(looking_tells_what_has_begun) {
         RIG;
         rig_submit(r);
         rig_submit(r);
-        begun[1] = true;
+        rig_begin(r, r->tasks[0]);
         queue_look(r->queue);
         ck_assert_uint_eq(r->queue->n_running, 1);
         ck_assert_uint_eq(r->queue->n_queued, 1);
@@ -122,7 +89,7 @@ TEST(a_pause_takes_back_what_has_not_begun_and_a_resume_hands_it_over_in_order) 
         RIG;
         for (int i = 0; i < 3; i++)
                 rig_submit(r);
-        begun[1] = true;
+        rig_begin(r, r->tasks[0]);
         forget_starts(r);
         queue_pause(r->queue);
         ck_assert_str_eq(r->starts, "3back 2back");
@@ -137,7 +104,7 @@ TEST(held_means_not_with_the_executor) {
         RIG;
         rig_submit(r);
         rig_submit(r);
-        begun[1] = true;
+        rig_begin(r, r->tasks[0]);
         ck_assert_int_eq(queue_wait_set(r->queue, r->tasks[1], TASK_WAIT_HELD), 0);
         ck_assert_int_eq(r->tasks[1]->state, EQ_STATE_WAITING);
         ck_assert_int_eq(queue_wait_set(r->queue, r->tasks[0], TASK_WAIT_HELD), 1);
@@ -180,7 +147,7 @@ TEST(an_expiry_holds_until_it_has_begun) {
                 t->expire_usec = engine_now(&r->engine) + USEC_PER_SEC;
                 queue_push(r->queue, t);
         }
-        begun[1] = true;
+        rig_begin(r, r->tasks[0]);
         rig_advance(r, USEC_PER_SEC);
         ck_assert_str_eq(r->ends, "2EXPIRED");
         ck_assert_int_eq(r->tasks[0]->state, EQ_STATE_RUNNING);

@@ -329,43 +329,9 @@ TEST(a_task_over_several_queues_that_does_not_start_has_cost_nothing_in_any) {
 
 /* ---- handed over ---- */
 
-/* An executor that has tasks, and begins one when the test says so, without telling. */
-static bool ahead_take_back(Executor *x, Slot *slot, Task *t) {
-        Rig *r = (Rig *)x;
-        if (slot->watch->own_life.begun_usec != 0)
-                return false;
-        rig_note(r->starts, sizeof(r->starts), t, "back");
-        return true;
-}
-
-static int ahead_start(Executor *x, Slot *slot, Task *t) {
-        Rig *r = (Rig *)x;
-        slot->watch->own_life.begun_usec = 0;
-        slot->watch->life = &slot->watch->own_life;
-        rig_note(r->starts, sizeof(r->starts), t, "");
-        return 0;
-}
-
-static bool ahead_has_begun(Executor *x, const Slot *slot, const Task *t) {
-        return slot->watch->own_life.begun_usec != 0;
-}
-
-static void begin(Rig *r, size_t n) {
-        nth(r, n)->slot->watch->own_life.begun_usec = engine_now(&r->engine);
-}
-
-static const ExecutorOps ahead_ops = {
-        .name = "ahead",
-        .start = ahead_start,
-        .cancel = rig_cancel,
-        .take_back = ahead_take_back,
-        .has_begun = ahead_has_begun,
-};
-
 static Rig *rig_ahead(uint64_t n, uint64_t per_usec, uint64_t burst, uint64_t max_active) {
         Rig *r = rig_rated(n, per_usec, burst, max_active);
-        r->executor.ops = &ahead_ops;
-        queue_set_ahead(r->queue, 64);
+        rig_set_ahead(r, 64);
         return r;
 }
 #define AHEAD(...) _cleanup_(rig_freep) Rig *r = rig_ahead(__VA_ARGS__)
@@ -375,7 +341,7 @@ TEST(what_was_handed_over_and_runs_for_long_does_not_hold_up_the_next) {
         submit_n(r, 3);
         ck_assert_str_eq(r->starts, "1");
         rig_advance(r, 1000);
-        begin(r, 0); /* and tells nobody */
+        rig_begin(r, nth(r, 0)); /* and tells nobody */
         ck_assert_uint_eq(engine_next_usec(&r->engine), engine_now(&r->engine) - 1000 + 10 * SEC);
         rig_advance(r, 10 * SEC - 1000);
         ck_assert_str_eq(r->starts, "1");
@@ -394,8 +360,8 @@ TEST(while_threads_are_long_in_coming_no_more_wait_for_them_than_may_start_at_on
         ck_assert_str_eq(r->starts, "1 2");
         ck_assert_waits(nth(r, 0), EQ_REASON_POOL_FULL, NULL);
         ck_assert_waits(nth(r, 2), EQ_REASON_RATE, NULL);
-        begin(r, 0);
-        begin(r, 1);
+        rig_begin(r, nth(r, 0));
+        rig_begin(r, nth(r, 1));
         uint64_t then = engine_now(&r->engine);
         while (r->queue->n_running == 0)
                 rig_advance(r, engine_next_usec(&r->engine) - engine_now(&r->engine));
@@ -407,7 +373,7 @@ TEST(while_threads_are_long_in_coming_no_more_wait_for_them_than_may_start_at_on
 TEST(submits_do_not_put_off_the_look) {
         AHEAD(1, 10 * SEC, 1, 100);
         submit_n(r, 2);
-        begin(r, 0);
+        rig_begin(r, nth(r, 0));
         for (int i = 0; i < 10; i++) {
                 rig_advance(r, SEC - 1);
                 submit_n(r, 1);

@@ -15,6 +15,7 @@
 #include "engine/barrier.h"
 #include "engine/engine.h"
 #include "engine/stall.h"
+#include "rescue.h"
 #include "test.h"
 
 #define MSEC USEC_PER_MSEC
@@ -51,8 +52,7 @@ typedef struct Sim {
         size_t n_fakes, n_by_rescuer;
         size_t n_mayday_hooks, n_relieved_hooks, n_reserved;
         uint64_t relieved_after_usec, relieved_n;
-        char order[1 << 16]; /* of starts of tasks of A: "1 2 3" */
-        char turns[4096];    /* queue names of rescued starts */
+        Starts starts; /* order: of A */
 
         Stall stall;
         uint64_t look_usec; /* 0: nobody looks */
@@ -73,16 +73,14 @@ static SimTask *sim_task(Task *t) {
 
 static void run(Sim *s, SimTask *t, bool by_rescuer) {
         uint64_t now = engine_now(&s->engine);
-        size_t len = strlen(s->order);
         t->started_usec = now - s->start_usec;
         t->end_usec = now + t->takes_usec;
         t->by_rescuer = by_rescuer;
         t->n_starts++;
-        if (t->task.queue == s->a && len + 10 < sizeof(s->order))
-                snprintf(s->order + len, sizeof(s->order) - len, "%s%lu", len ? " " : "", (unsigned long)t->task.seq);
-        len = strlen(s->turns);
-        if (by_rescuer && len + 2 < sizeof(s->turns))
-                snprintf(s->turns + len, sizeof(s->turns) - len, "%c", t->task.queue->name[0]);
+        if (t->task.queue == s->a)
+                starts_note_order(&s->starts, &t->task);
+        if (by_rescuer)
+                starts_note_turn(&s->starts, &t->task);
         s->n_by_rescuer += by_rescuer;
 }
 
@@ -286,15 +284,6 @@ static void sim_freep(Sim **s) {
 
 /* ---- scenario 1 and its variants ---- */
 
-typedef struct Figures {
-        uint64_t first, third, p50, last; /* ends; last and p50 without the third */
-} Figures;
-
-static int by_value(const void *a, const void *b) {
-        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-        return x < y ? -1 : x > y;
-}
-
 static void block_workers(Sim *s, size_t n, uint64_t usec) {
         for (size_t i = 0; i < n; i++)
                 submit(s, s->b, usec);
@@ -302,9 +291,9 @@ static void block_workers(Sim *s, size_t n, uint64_t usec) {
         s->n_made_early = s->n_made;
 }
 
-/* 100 tasks of 10 ms, the third of which blocks for 5 s, in units of `ms`. */
+/* In units of `ms`. */
 static Figures run_s1(Sim *s, uint64_t ms, uint64_t fails_usec, uint64_t until_usec) {
-        uint64_t ends[99], n = 0;
+        uint64_t ends[S1_TASKS];
         s->engine.rescue.create_cooldown_usec = 1000 * ms;
         block_workers(s, 4, 10000 * ms);
         s->fail_until_usec = s->start_usec + fails_usec;
@@ -315,19 +304,17 @@ static Figures run_s1(Sim *s, uint64_t ms, uint64_t fails_usec, uint64_t until_u
         for (int i = 0; i < 100; i++) {
                 ck_assert_uint_eq(first[i].n_starts, 1);
                 ck_assert_uint_ne(first[i].ended_usec, 0);
-                if (i != 2)
-                        ends[n++] = first[i].ended_usec;
+                ends[i] = first[i].ended_usec;
         }
-        qsort(ends, n, sizeof(ends[0]), by_value);
-        return (Figures) { .first = ends[0], .p50 = ends[49], .last = ends[98], .third = first[2].ended_usec };
+        return figures_of(ends);
 }
 
 static void assert_in_order(const Sim *s) {
-        char expected[sizeof(s->order)] = "";
+        char expected[sizeof(s->starts.order)] = "";
         size_t len = 0;
         for (unsigned long i = 1; i <= s->a->last_seq; i++)
                 len += (size_t)snprintf(expected + len, sizeof(expected) - len, "%s%lu", len ? " " : "", i);
-        ck_assert_str_eq(s->order, expected);
+        ck_assert_str_eq(s->starts.order, expected);
 }
 
 TEST(S1_one_task_that_blocks_the_rescuer_does_not_hold_the_others) {
@@ -526,15 +513,6 @@ TEST(S8_each_relapse_is_noticed_at_once) {
         }
 }
 
-static size_t longest_turn(const char *turns) {
-        size_t longest = 0, n = 0;
-        for (const char *c = turns; *c; c++) {
-                n = c > turns && c[-1] == *c ? n + 1 : 1;
-                longest = MAX(longest, n);
-        }
-        return longest;
-}
-
 TEST(S9_queues_that_share_a_rescuer_take_turns) {
         SIM(s, POOL_THREAD, 8, 256);
         sim_rescue(s);
@@ -549,7 +527,7 @@ TEST(S9_queues_that_share_a_rescuer_take_turns) {
         run_until(s, 3 * SEC);
         ck_assert_uint_eq(s->a->n_rescued, 100);
         ck_assert_uint_eq(c->n_rescued, 100);
-        ck_assert_uint_eq(longest_turn(s->turns), 16);
+        ck_assert_uint_eq(starts_longest_turn(&s->starts), 16);
         ck_assert_uint_eq(s->n_relieved_hooks, 2);
         queue_set_rescuer(c, NULL);
 }
@@ -647,12 +625,12 @@ TEST(a_task_that_is_too_much_for_the_reserve_is_passed_over_and_runs_later) {
         for (int i = 0; i < 5; i++)
                 submit(s, s->a, MSEC);
         run_until(s, 500 * MSEC);
-        ck_assert_str_eq(s->order, "1 3 4 5");
+        ck_assert_str_eq(s->starts.order, "1 3 4 5");
         ck_assert_uint_eq(s->a->n_rescued, 4);
         ck_assert_uint_eq(first[1].task.attempt, 0);
         ck_assert_ptr_null(s->a->rescue_mark); /* it went with the rescuer */
         run_until(s, 2 * SEC);
-        ck_assert_str_eq(s->order, "1 3 4 5 2");
+        ck_assert_str_eq(s->starts.order, "1 3 4 5 2");
 }
 
 /* The barrier of the second one: B must have come to it, too, and nothing behind it is taken before it. */
@@ -673,10 +651,10 @@ TEST(a_task_over_several_queues_is_rescued_at_its_places_and_never_passed) {
         queue_push(s->a, &both->task);
         SimTask *behind = submit(s, s->a, MSEC);
         run_until(s, 250 * MSEC);
-        ck_assert_str_eq(s->order, "1");
+        ck_assert_str_eq(s->starts.order, "1");
         ck_assert_int_eq(behind->task.state, EQ_STATE_QUEUED);
         run_until(s, SEC);
-        ck_assert_str_eq(s->order, "1 2 3");
+        ck_assert_str_eq(s->starts.order, "1 2 3");
         ck_assert_uint_eq(s->a->n_rescued, 3);
         ck_assert_uint_ge(both->started_usec, in_b->ended_usec);
         ck_assert_uint_ge(behind->started_usec, both->ended_usec);
@@ -692,7 +670,7 @@ TEST(a_serial_queue_passes_over_nothing) {
         for (int i = 0; i < 5; i++)
                 submit(s, s->a, MSEC);
         run_until(s, 500 * MSEC);
-        ck_assert_str_eq(s->order, "1");
+        ck_assert_str_eq(s->starts.order, "1");
         ck_assert_uint_le(s->a->n_rescue_failed, 6); /* once per mayday, not for ever */
         run_until(s, 2 * SEC);
         assert_in_order(s);
@@ -728,7 +706,7 @@ TEST(a_queue_may_lose_its_rescuer_while_that_is_at_work) {
         run_until(s, 200 * MSEC);
         ck_assert_uint_ne(t->ended_usec, 0);
         ck_assert_uint_eq(s->n_reserved, 0);
-        ck_assert_str_eq(s->order, "1");
+        ck_assert_str_eq(s->starts.order, "1");
 }
 
 TEST(a_rescuer_leaves_when_a_worker_is_idle) {

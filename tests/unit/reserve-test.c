@@ -27,11 +27,6 @@ static void job_init(Job *j) {
         sem_init(&j->gate, 0, 0);
 }
 
-static void wait_for(sem_t *s) {
-        while (sem_wait(s) != 0)
-                ;
-}
-
 /* Which pages of the stack below this frame are there. */
 static void look_at_stack(Job *j) {
         unsigned char there[LOOKED_AT / 4096];
@@ -50,7 +45,7 @@ static void run(void *arg) {
         pthread_getname_np(pthread_self(), j->name, sizeof(j->name));
         look_at_stack(j);
         sem_post(&j->began);
-        wait_for(&j->gate);
+        test_wait_for(&j->gate);
 }
 
 TEST(it_does_one_thing_after_the_other_on_a_thread_of_its_own_whose_stack_is_there) {
@@ -60,7 +55,7 @@ TEST(it_does_one_thing_after_the_other_on_a_thread_of_its_own_whose_stack_is_the
         ck_assert_int_eq(reserve_new("eqw/R-with-a-long-name", STACK, 0, &r), 0);
         for (unsigned i = 1; i <= 3; i++) {
                 reserve_run(r, run, &j);
-                wait_for(&j.began);
+                test_wait_for(&j.began);
                 ck_assert_uint_eq(j.n, i);
                 sem_post(&j.gate);
         }

@@ -244,6 +244,49 @@ static inline void rig_retry_in(Rig *r, uint64_t usec) {
         r->fate = (TaskFate) { .event = TASK_EV_RETRY, .due_usec = engine_now(&r->engine) + usec };
 }
 
+/* ---- ahead: the executor has tasks, and begins one when the test says so, without telling ---- */
+
+static inline int rig_ahead_start(Executor *x, Slot *slot, Task *t) {
+        Rig *r = (Rig *)x;
+        ck_assert_int_eq(t->state, EQ_STATE_QUEUED);
+        if (r->refuse < 0)
+                return r->refuse;
+        slot->watch->own_life.begun_usec = 0;
+        slot->watch->life = &slot->watch->own_life;
+        rig_note(r->starts, sizeof(r->starts), t, "");
+        return 0;
+}
+
+static inline bool rig_ahead_has_begun(Executor *x, const Slot *slot, const Task *t) {
+        return slot->watch->own_life.begun_usec != 0;
+}
+
+static inline bool rig_ahead_take_back(Executor *x, Slot *slot, Task *t) {
+        Rig *r = (Rig *)x;
+        ck_assert_ptr_eq(t->slot, slot);
+        if (rig_ahead_has_begun(x, slot, t))
+                return false;
+        rig_note(r->starts, sizeof(r->starts), t, "back");
+        return true;
+}
+
+static const ExecutorOps rig_ahead_ops = {
+        .name = "ahead",
+        .start = rig_ahead_start,
+        .cancel = rig_cancel,
+        .take_back = rig_ahead_take_back,
+        .has_begun = rig_ahead_has_begun,
+};
+
+static inline void rig_set_ahead(Rig *r, size_t n) {
+        r->executor.ops = &rig_ahead_ops;
+        queue_set_ahead(r->queue, n);
+}
+
+static inline void rig_begin(Rig *r, Task *t) {
+        t->slot->watch->own_life.begun_usec = engine_now(&r->engine);
+}
+
 typedef struct RigWaiter {
         QueueWaiter waiter;
         unsigned n_calls;

@@ -9,6 +9,7 @@
 #include <check.h>
 #include <dirent.h>
 #include <ftw.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +26,12 @@ static inline int test_count_fds(void) {
                 n++;
         closedir(d);
         return n;
+}
+
+/* A thread has come so far. */
+static inline void test_wait_for(sem_t *s) {
+        while (sem_wait(s) != 0)
+                ;
 }
 
 /* The directories that the tests of this program have made, each in its process. NULL: nobody can say. */

@@ -16,6 +16,7 @@
 
 #include "base/fault.h"
 #include "executor/pluginrun.h"
+#include "rescue.h"
 #include "test.h"
 
 #define MSEC USEC_PER_MSEC
@@ -51,7 +52,7 @@ typedef struct World {
         Job *jobs;
         size_t n_jobs, n_ended, n_released;
         size_t n_mayday_hooks, n_relieved_hooks;
-        char order[1 << 16], turns[4096]; /* as in rescuer-test.c */
+        Starts starts; /* order: of a */
 } World;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -190,15 +191,13 @@ static void note_begun(World *w) {
         begun_end = &begun;
         pthread_mutex_unlock(&lock);
         for (; j; j = j->next) {
-                size_t n = strlen(w->order);
                 j->n_starts++;
                 j->started_usec = since(w);
                 j->end_usec = engine_now(&w->engine) + j->takes_usec;
                 if (j->task.queue == w->a)
-                        snprintf(w->order + n, sizeof(w->order) - n, "%s%lu", n ? " " : "", (unsigned long)j->task.seq);
-                n = strlen(w->turns);
+                        starts_note_order(&w->starts, &j->task);
                 if (j->by_rescuer)
-                        snprintf(w->turns + n, sizeof(w->turns) - n, "%c", j->task.queue->name[0]);
+                        starts_note_turn(&w->starts, &j->task);
         }
 }
 
@@ -376,18 +375,9 @@ __attribute__((constructor)) static void before_tests(void) {
 
 /* ---- scenario 1 and its variants ---- */
 
-typedef struct Figures {
-        uint64_t first, third, p50, last; /* ends; last and p50 without the third */
-} Figures;
-
-static int by_value(const void *a, const void *b) {
-        uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-        return x < y ? -1 : x > y;
-}
-
-/* 100 tasks of 10 ms, the third of which blocks for 5 s; four workers are blocked for 10 s. */
+/* Four workers are blocked for 10 s. */
 static Figures run_s1(World *w, uint64_t fails_usec, uint64_t until_usec) {
-        uint64_t ends[99], n = 0;
+        uint64_t ends[S1_TASKS];
         if (fails_usec > 0)
                 fail_until(w, fails_usec);
         block_workers(w, 4, 10 * SEC);
@@ -398,11 +388,9 @@ static Figures run_s1(World *w, uint64_t fails_usec, uint64_t until_usec) {
         for (int i = 0; i < 100; i++) {
                 ck_assert_uint_eq(first[i].n_starts, 1);
                 ck_assert_int_eq(first[i].task.state, EQ_STATE_DONE);
-                if (i != 2)
-                        ends[n++] = first[i].ended_usec;
+                ends[i] = first[i].ended_usec;
         }
-        qsort(ends, n, sizeof(ends[0]), by_value);
-        Figures f = { .first = ends[0], .p50 = ends[49], .last = ends[98], .third = first[2].ended_usec };
+        Figures f = figures_of(ends);
         printf("# first %.3f, p50 %.3f, last %.3f, third %.3f s, rescued %lu, mayday %lu\n", (double)f.first / SEC,
                (double)f.p50 / SEC, (double)f.last / SEC, (double)f.third / SEC, (unsigned long)w->a->n_rescued,
                (unsigned long)w->a->n_mayday);
@@ -454,7 +442,7 @@ TEST(S1_tasks_start_in_order) {
         run_until(w, 6 * SEC);
         for (int i = 1; i <= 60; i++)
                 n += (size_t)snprintf(expected + n, sizeof(expected) - n, "%s%d", n ? " " : "", i);
-        ck_assert_str_eq(w->order, expected);
+        ck_assert_str_eq(w->starts.order, expected);
         for (int i = 1; i < 60; i++)
                 ck_assert_uint_ge(first[i].started_usec,
                                   first[i - 1].ended_usec); /* and one at a time, as it is serial */
@@ -560,15 +548,6 @@ TEST(S8_each_relapse_is_noticed_at_once) {
         ck_assert_uint_eq(w->n_relieved_hooks, 20);
 }
 
-static size_t longest_turn(const char *turns) {
-        size_t longest = 0, n = 0;
-        for (const char *c = turns; *c; c++) {
-                n = c > turns && c[-1] == *c ? n + 1 : 1;
-                longest = MAX(longest, n);
-        }
-        return longest;
-}
-
 TEST(S9_queues_that_share_a_rescuer_take_turns) {
         WORLD(w, 4, 8, 256);
         Queue *c = add_queue(w, "C", 256);
@@ -583,7 +562,7 @@ TEST(S9_queues_that_share_a_rescuer_take_turns) {
         run_until(w, 3 * SEC);
         ck_assert_uint_eq(w->a->n_rescued, 100);
         ck_assert_uint_eq(c->n_rescued, 100);
-        ck_assert_uint_eq(longest_turn(w->turns), 16);
+        ck_assert_uint_eq(starts_longest_turn(&w->starts), 16);
         ck_assert_uint_eq(w->n_relieved_hooks, 2);
 }
 

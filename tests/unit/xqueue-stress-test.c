@@ -53,17 +53,12 @@ static _Thread_local unsigned stop_at;
 static bool is_counted(void);
 static sem_t stopped_there, go_on;
 
-static void wait_for(sem_t *s) {
-        while (sem_wait(s) != 0)
-                ;
-}
-
 static void stop_if_counted(void) {
         unsigned at = stop_at;
         stop_at = 0; /* is_counted() comes by such places, too */
         if (is_counted() && --at == 0) {
                 sem_post(&stopped_there);
-                wait_for(&go_on);
+                test_wait_for(&go_on);
         }
         stop_at = at;
 }
@@ -398,7 +393,7 @@ static void execute_trial(void *meta, XBatch *b) {
         for (XTask *t; (t = xbatch_next(b));) {
                 if (((Item *)t)->number == 1) {
                         sem_post(&first_runs);
-                        wait_for(&first_may_end);
+                        test_wait_for(&first_may_end);
                 }
                 sem_post(&task_ended);
         }
@@ -432,9 +427,9 @@ static pthread_t begin_trial(uint32_t batch_max, uint64_t linger_usec, unsigned 
         o.batch_linger_usec = linger_usec;
         MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &trial) == 0);
         put_number(1);
-        wait_for(&first_runs);
+        test_wait_for(&first_runs);
         MUST(pthread_create(&thread, NULL, put_second, (void *)(uintptr_t)at) == 0);
-        wait_for(&stopped_there);
+        test_wait_for(&stopped_there);
         return thread;
 }
 
@@ -456,7 +451,7 @@ TEST(E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting) {
                 for (unsigned i = 1; i <= 20; i++) {
                         if (i == (at == 1 ? 20 : 2))
                                 sem_post(&go_on);
-                        wait_for(&task_ended);
+                        test_wait_for(&task_ended);
                 }
                 end_trial(thread);
         }
@@ -474,11 +469,11 @@ static bool lingers(XQueues *set, uint64_t id) {
 TEST(E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
         pthread_t thread = begin_trial(2, 3600 * UINT64_C(1000000), 1);
         sem_post(&first_may_end);
-        wait_for(&task_ended);
+        test_wait_for(&task_ended);
         while (!lingers(&stress->xs, trial)) /* until the holder begins to wait for the second */
                 sched_yield();
         sem_post(&go_on);
-        wait_for(&task_ended);
+        test_wait_for(&task_ended);
         end_trial(thread);
 }
 
@@ -500,7 +495,7 @@ static void execute_hand_trial(void *meta, XBatch *b) {
                 atomic_store(&has_run[((Item *)t)->number], true);
                 if (((Item *)t)->number == 0) {
                         sem_post(&first_runs);
-                        wait_for(&first_may_end);
+                        test_wait_for(&first_may_end);
                 }
                 sem_post(&task_ended);
         }
@@ -546,7 +541,7 @@ TEST(E10_a_cancel_and_a_holder_that_is_stopped_in_the_middle_of_a_claim_agree) {
                 trial_queue = xqueue_pin(&stress->xs, trial);
                 do {
                         refs[0] = put_hand_task(0);
-                        wait_for(&first_runs);
+                        test_wait_for(&first_runs);
                         for (uint32_t i = 1; i <= HAND_TASKS; i++)
                                 refs[i] = put_hand_task(i);
                         sem_post(&first_may_end);

@@ -37,11 +37,6 @@ static XQueues xs;
 static Workers *workers;
 static Slab *slab;
 
-static void wait_for(sem_t *s) {
-        while (sem_wait(s) != 0)
-                ;
-}
-
 static void run_item(Log *l, const Item *item) {
         int inside = atomic_fetch_add(&l->n_inside, 1) + 1, max = atomic_load(&l->n_inside_max);
         while (inside > max && !atomic_compare_exchange_weak(&l->n_inside_max, &max, inside))
@@ -50,7 +45,7 @@ static void run_item(Log *l, const Item *item) {
         l->numbers[atomic_fetch_add(&l->n, 1) % LOG_MAX] = item->number;
         if (item->number == 0) {
                 sem_post(&l->began);
-                wait_for(&l->gate);
+                test_wait_for(&l->gate);
         }
         if (l->hook)
                 l->hook(l, item->number);
@@ -145,7 +140,7 @@ static XTaskRef put(Log *l, unsigned number, unsigned flags) {
 /* The queue runs task 0, which stands at the gate. */
 static XTaskRef block(Log *l) {
         XTaskRef ref = put(l, 0, 0);
-        wait_for(&l->began);
+        test_wait_for(&l->began);
         return ref;
 }
 
@@ -893,11 +888,11 @@ TEST(D1_max_active_runs_so_many_at_once_and_no_more) {
         for (unsigned i = 0; i < 12; i++)
                 put(&l, 0, 0);
         for (unsigned i = 0; i < 4; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(l.n_inside, 4);
         for (unsigned i = 4; i < 12; i++) {
                 unblock(&l);
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         }
         for (unsigned i = 0; i < 4; i++)
                 unblock(&l);
@@ -932,16 +927,16 @@ TEST(D1_max_active_can_be_changed_while_tasks_run) {
         open_log(&l, &o, &plain_ops);
         for (unsigned i = 0; i < 10; i++)
                 put(&l, 0, 0);
-        wait_for(&l.began);
-        wait_for(&l.began);
+        test_wait_for(&l.began);
+        test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 5), 0); /* takes effect at once */
         for (unsigned i = 0; i < 3; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 1), 0);
         ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 0), -EINVAL);
         for (unsigned i = 0; i < 5; i++)
                 unblock(&l);
-        wait_for(&l.began);
+        test_wait_for(&l.began);
         for (unsigned i = 0; i < 5; i++)
                 unblock(&l);
         close_log(&l);
@@ -1101,7 +1096,7 @@ TEST(pause_holds_a_parallel_queue_and_a_stop_waits_for_the_resume) {
         for (unsigned i = 0; i < 6; i++)
                 put(&l, 0, 0);
         for (unsigned i = 0; i < 3; i++)
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
         ck_assert_int_eq(xqueue_stop(&xs, l.id), 0);
         for (unsigned i = 0; i < 3; i++)
@@ -1223,6 +1218,7 @@ TEST(a_cancel_of_what_is_over_does_not_end_the_bias) {
 
 typedef struct Hoarder {
         Log *log;
+        unsigned n_cancel; /* of its tasks */
         pthread_t thread;
         sem_t done, leave;
 } Hoarder;
@@ -1231,20 +1227,23 @@ enum { HOARDED = 20 };
 
 static void *hoard(void *arg) {
         Hoarder *h = arg;
+        XTaskRef refs[HOARDED];
         for (unsigned i = 0; i < HOARDED; i++)
-                put(h->log, 1, 0);
+                refs[i] = put(h->log, 1, 0);
+        for (unsigned i = 0; i < h->n_cancel; i++)
+                ck_assert_int_eq(xqueue_cancel(refs[i]), 0);
         sem_post(&h->done);
-        wait_for(&h->leave);
+        test_wait_for(&h->leave);
         return NULL;
 }
 
 /* A thread has a lot of this queue, and does nothing. */
-static void start_hoarder(Hoarder *h, Log *l) {
-        *h = (Hoarder) { .log = l };
+static void start_hoarder(Hoarder *h, Log *l, unsigned n_cancel) {
+        *h = (Hoarder) { .log = l, .n_cancel = n_cancel };
         sem_init(&h->done, 0, 0);
         sem_init(&h->leave, 0, 0);
         ck_assert_int_eq(pthread_create(&h->thread, NULL, hoard, h), 0);
-        wait_for(&h->done);
+        test_wait_for(&h->done);
 }
 
 static void end_hoarder(Hoarder *h) {
@@ -1258,7 +1257,7 @@ TEST(what_is_in_lots_is_not_pending) {
         Hoarder h;
         open_log(&l, NULL, &plain_ops);
         ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
-        start_hoarder(&h, &l);
+        start_hoarder(&h, &l, 0);
         ck_assert_uint_eq(stats_of(&l).n_tasks, HOARDED);
         ck_assert_uint_eq(stats_of(&l).n_bytes, HOARDED * 112);
         ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
@@ -1278,9 +1277,9 @@ TEST(without_membarrier_there_are_no_lots_and_no_bias_and_all_else_is_as_ever) {
         ck_assert(!heavy_fence_works());
         ck_assert_int_eq(bias_of(&l), XBIAS_OFF);
         block(&l);
-        start_hoarder(&h, &l);
+        start_hoarder(&h, &l, 0);
         XQueue *q = xqueue_pin(&xs, l.id);
-        ck_assert_uint_eq(submitter_count(l.id, &q->head), 0);
+        ck_assert_uint_eq(submitter_count(l.id, &q->head).left, 0);
         ck_assert_uint_eq(xcharge_tasks(load_seq_cst(&q->head.charged)), HOARDED + 1); /* each for itself */
         xqueue_unpin(q);
         XTaskRef ref = put(&l, 2, 0);
@@ -1305,12 +1304,12 @@ TEST(a_stop_does_not_wait_for_threads_that_have_lots) {
         Log l, other;
         Hoarder h;
         open_log(&l, NULL, &plain_ops);
-        start_hoarder(&h, &l);
+        start_hoarder(&h, &l, 0);
         close_log(&l);
         ck_assert_uint_eq(l.n, HOARDED);
         end_hoarder(&h);
         open_log(&other, NULL, &plain_ops); /* in the same memory */
-        start_hoarder(&h, &other);
+        start_hoarder(&h, &other, 0);
         end_hoarder(&h);
         close_log(&other);
         ck_assert_uint_eq(other.n, HOARDED);
@@ -1327,13 +1326,92 @@ TEST(D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it) {
         open_log(&l, &o, &plain_ops);
         ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
         for (size_t i = 0; i < ELEMENTSOF(h); i++)
-                start_hoarder(&h[i], &l);
+                start_hoarder(&h[i], &l, 0);
         for (unsigned i = 2 * HOARDED; i < LIMIT; i++)
                 put(&l, 1, 0);
         ck_assert_int_eq(try_put(l.id, 1, 0, NULL), -ENOSPC);
         ck_assert_uint_eq(stats_of(&l).n_tasks, LIMIT);
         for (size_t i = 0; i < ELEMENTSOF(h); i++)
                 end_hoarder(&h[i]);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, LIMIT);
+        tear_down();
+}
+
+/* So many tasks, all pending. */
+static void put_many(Log *l, XTaskRef *refs, unsigned n) {
+        for (unsigned i = 0; i < n; i++)
+                refs[i] = put(l, 1, 0);
+}
+
+static unsigned count_given_back(Log *l) {
+        XQueue *q = xqueue_pin(&xs, l->id);
+        uint64_t n = xcharge_tasks(load_seq_cst(&q->head.canceled));
+        xqueue_unpin(q);
+        return (unsigned)n;
+}
+
+TEST(who_has_a_lot_gives_canceled_tasks_back_many_at_a_time_and_all_see_them_at_once) {
+        enum { N = 4 * XLOT_TASKS };
+        set_up(1);
+        Log l;
+        XTaskRef refs[N];
+        open_log(&l, NULL, &plain_ops);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        put_many(&l, refs, N);
+        for (unsigned i = 0; i < 2 * XLOT_TASKS + 5; i++) {
+                ck_assert_int_eq(xqueue_cancel(refs[i]), 0);
+                ck_assert_uint_eq(count_given_back(&l), (i + 1) / XLOT_TASKS * XLOT_TASKS);
+                ck_assert_uint_eq(stats_of(&l).n_canceled, i + 1);
+                ck_assert_uint_eq(stats_of(&l).n_tasks, N - i - 1);
+                ck_assert_uint_eq(stats_of(&l).n_bytes, (N - i - 1) * 112);
+        }
+        for (unsigned i = 0; i < N; i++) /* the next lots have nothing of that */
+                put(&l, 1, 0);
+        ck_assert_uint_eq(count_given_back(&l), 2 * XLOT_TASKS + 5);
+        ck_assert_uint_eq(stats_of(&l).n_canceled, 2 * XLOT_TASKS + 5);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, 2 * N - 2 * XLOT_TASKS - 5);
+        tear_down();
+}
+
+TEST(a_stop_does_not_wait_for_threads_that_have_canceled) {
+        set_up(1);
+        Log l;
+        Hoarder h[2];
+        open_log(&l, NULL, &telling_ops);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        for (size_t i = 0; i < ELEMENTSOF(h); i++)
+                start_hoarder(&h[i], &l, HOARDED);
+        ck_assert_uint_eq(count_given_back(&l), 0);
+        ck_assert_uint_eq(l.n_canceled, 2 * HOARDED);
+        ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        close_log(&l);
+        ck_assert_uint_eq(l.n, 0);
+        ck_assert_uint_eq(l.n_released, 2 * HOARDED);
+        for (size_t i = 0; i < ELEMENTSOF(h); i++)
+                end_hoarder(&h[i]);
+        tear_down();
+}
+
+TEST(D4_what_a_thread_has_canceled_is_room_for_all) {
+        enum { LIMIT = 5000 };
+        set_up(1);
+        Log l;
+        Hoarder h;
+        XQueueOptions o = options();
+        o.max_tasks = LIMIT;
+        open_log(&l, &o, &plain_ops);
+        ck_assert_int_eq(xqueue_pause(&xs, l.id), 0);
+        start_hoarder(&h, &l, HOARDED);
+        ck_assert_uint_eq(count_given_back(&l), 0);
+        for (unsigned i = 0; i < LIMIT; i++)
+                put(&l, 1, 0);
+        ck_assert_int_eq(try_put(l.id, 1, 0, NULL), -ENOSPC);
+        ck_assert_uint_eq(stats_of(&l).n_tasks, LIMIT);
+        end_hoarder(&h);
         ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
         close_log(&l);
         ck_assert_uint_eq(l.n, LIMIT);
@@ -1416,7 +1494,7 @@ TEST(a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line
         put(&behind, 7, 0);
         for (unsigned i = 0; i < 2; i++) { /* both block */
                 ck_assert_int_eq(pthread_create(&rescuers[i], NULL, rescue_main, &l), 0);
-                wait_for(&l.began);
+                test_wait_for(&l.began);
         }
         ck_assert_uint_eq(stats_of(&l).n_active, 2);
         ck_assert_int_eq(xqueue_rescue(&xs, l.id), -EAGAIN);
@@ -1522,7 +1600,10 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_a_cancel_of_what_is_over_does_not_end_the_bias, test_what_is_in_lots_is_not_pending,
           test_without_membarrier_there_are_no_lots_and_no_bias_and_all_else_is_as_ever,
           test_a_stop_does_not_wait_for_threads_that_have_lots,
-          test_D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it, test_a_lingering_queue_gives_no_lots,
+          test_D4_a_queue_is_full_at_its_limit_whoever_has_lots_of_it,
+          test_who_has_a_lot_gives_canceled_tasks_back_many_at_a_time_and_all_see_them_at_once,
+          test_a_stop_does_not_wait_for_threads_that_have_canceled, test_D4_what_a_thread_has_canceled_is_room_for_all,
+          test_a_lingering_queue_gives_no_lots,
           test_one_rescued_task_of_a_serial_queue_leaves_the_others_where_they_are,
           test_a_rescued_task_counts_for_max_active_and_a_parallel_queue_stays_in_the_line,
           test_a_rescue_costs_a_parallel_queue_no_place_in_the_line, test_a_rescue_minds_pauses_stops_and_stale_ids)
