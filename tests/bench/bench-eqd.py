@@ -61,7 +61,8 @@ class Fresh:
     def __init__(self, *queues, cpu=None, **options):
         self.eqd = eqdtest.Eqd(**options)
         for queue, *attributes in queues:
-            self.eqd.ok("queue", "create", queue, "durable=no", *attributes)
+            says = any(a.startswith("durable=") for a in attributes)
+            self.eqd.ok("queue", "create", queue, *attributes, *([] if says else ["durable=no"]))
         if cpu is not None:
             pin(self.eqd, cpu)
 
@@ -484,7 +485,7 @@ def worker_latency(o):
                            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
         return [float(x) for x in p.stdout.split()]
     with contextlib.ExitStack() as stack:
-        eqd = stack.enter_context(Fresh(["w", "executor=worker", "durable=no"]))
+        eqd = stack.enter_context(Fresh(["w", "executor=worker"]))
         sockets = {"eqd": eqd.socket}
         if shutil.which("beanstalkd"):
             sockets["beanstalkd"] = stack.enter_context(Beanstalkd()).place.socket
