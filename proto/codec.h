@@ -50,7 +50,8 @@ int eq_message_parse(EqBytes raw, EqMessage *ret);
 /* ---- decode ---- */
 
 typedef struct EqDecodeError {
-        char text[160];       /* for people, names the field and what is expected of it */
+        char text
+                [160]; /* for people, names the field and what is expected of it; who knows of what it is one says that */
         const EqField *field; /* NULL: it is none of them */
         bool beyond;          /* it is larger than its `max` */
 } EqDecodeError;

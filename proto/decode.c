@@ -353,30 +353,14 @@ static const struct {
 
 /* ---- whole records ---- */
 
-/* "SubmitMany" as "submit_many": people know the wire's names. */
-static void wire_name(const char *name, char *ret, size_t size) {
-        size_t n = 0;
-        for (const char *s = name; *s && n + 2 < size; s++) {
-                bool upper = *s >= 'A' && *s <= 'Z';
-                if (upper && s > name)
-                        ret[n++] = '_';
-                ret[n++] = upper ? (char)(*s - 'A' + 'a') : *s;
-        }
-        ret[n] = 0;
-}
-
-static int refuse(EqDecodeError *error, const EqSchema *schema, const EqField *field, const char *text) {
-        char name[32];
-
-        wire_name(schema->name, name, sizeof(name));
-        snprintf(error->text, sizeof(error->text), "%s: %s%s%s", name, field ? field->name : "", field ? ": " : "",
-                 text);
+static int refuse(EqDecodeError *error, const EqField *field, const char *text) {
+        snprintf(error->text, sizeof(error->text), "%s%s%s", field ? field->name : "", field ? ": " : "", text);
         error->field = field;
         error->beyond = false;
         return -EINVAL;
 }
 
-static int refuse_field(EqDecodeError *error, const EqSchema *schema, const EqField *f, Outcome o) {
+static int refuse_field(EqDecodeError *error, const EqField *f, Outcome o) {
         char text[96];
 
         if (o == OUTCOME_MAX)
@@ -385,7 +369,7 @@ static int refuse_field(EqDecodeError *error, const EqSchema *schema, const EqFi
                 snprintf(text, sizeof(text), "no NUL bytes allowed");
         else
                 snprintf(text, sizeof(text), "expected %s", types[f->type].expected);
-        (void)refuse(error, schema, f, text);
+        (void)refuse(error, f, text);
         error->beyond = o == OUTCOME_MAX;
         return -EINVAL;
 }
@@ -422,21 +406,21 @@ static int decode_pairs(const EqSchema *schema, Cursor *c, void *rec, EqDecodeEr
         Value map, key;
 
         if (!take_kind(c, KIND_MAP, &map))
-                return refuse(error, schema, NULL, "expected a map");
+                return refuse(error, NULL, "expected a map");
         for (uint64_t n = map.n; n > 0; n--) {
                 int i = -1;
                 if (take_kind(c, KIND_STR, &key))
                         i = find_field(schema, next, key.body, key.n);
                 else if (!take_any(c, &raw))
-                        return refuse(error, schema, NULL, "malformed map");
+                        return refuse(error, NULL, "malformed map");
                 if (i < 0) {
                         if (!take_any(c, &raw))
-                                return refuse(error, schema, NULL, "malformed map");
+                                return refuse(error, NULL, "malformed map");
                         continue;
                 }
                 Outcome o = decode_field(schema, (unsigned)i, c, rec);
                 if (o != OUTCOME_OK)
-                        return refuse_field(error, schema, &schema->fields[i], o);
+                        return refuse_field(error, &schema->fields[i], o);
                 next = (unsigned)i + 1;
         }
         return 0;
@@ -445,7 +429,7 @@ static int decode_pairs(const EqSchema *schema, Cursor *c, void *rec, EqDecodeEr
 static int check_required(const EqSchema *schema, const void *rec, EqDecodeError *error) {
         for (unsigned i = 0; i < schema->n_positional; i++)
                 if (!(*(const uint64_t *)rec & UINT64_C(1) << i))
-                        return refuse(error, schema, &schema->fields[i], "missing");
+                        return refuse(error, &schema->fields[i], "missing");
         return 0;
 }
 
@@ -456,7 +440,7 @@ int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqByt
         memset(ret, 0, schema->size);
         *ret_options = (EqBytes) { 0 };
         if (!take_kind(&c, KIND_ARRAY, &array))
-                return refuse(error, schema, NULL, "expected an array of parameters");
+                return refuse(error, NULL, "expected an array of parameters");
         for (unsigned i = 0; i < array.n; i++) {
                 if (at_map(&c) && i == array.n - 1) {
                         *ret_options = cursor_rest(&c); /* who has bytes behind it is refused below */
@@ -466,12 +450,12 @@ int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqByt
                 } else if (i < schema->n_positional) {
                         Outcome o = decode_field(schema, i, &c, ret);
                         if (o != OUTCOME_OK)
-                                return refuse_field(error, schema, &schema->fields[i], o);
+                                return refuse_field(error, &schema->fields[i], o);
                 } else
-                        return refuse(error, schema, NULL, "too many parameters; options go into one map at the end");
+                        return refuse(error, NULL, "too many parameters; options go into one map at the end");
         }
         if (c.p != c.end)
-                return refuse(error, schema, NULL, "bytes after the parameters");
+                return refuse(error, NULL, "bytes after the parameters");
         return check_required(schema, ret, error);
 }
 
@@ -485,7 +469,7 @@ int eq_decode_map(const EqSchema *schema, EqBytes raw, void *rec, EqDecodeError 
         int r = decode_pairs(schema, &c, rec, error);
         if (r < 0)
                 return r;
-        return c.p == c.end ? 0 : refuse(error, schema, NULL, "bytes after the map");
+        return c.p == c.end ? 0 : refuse(error, NULL, "bytes after the map");
 }
 
 /* ---- messages ---- */

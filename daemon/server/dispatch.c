@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "base/log.h"
 #include "base/util.h"
@@ -99,9 +98,7 @@ static void call(Request *rq, EqMethodId id, EqBytes raw) {
         }
         if (eq_decode_params_split(rq->method->params, raw, &params, &rq->options, &error) < 0) {
                 EqErrorDetails details = error_details(&error);
-                const char *text =
-                        strstr(error.text, ": "); /* after the name of the schema, which is often the method's */
-                request_error_with(rq, EQ_E_INVALID, &details, "%s%s", rq->method->name, text ? text : "");
+                request_error_with(rq, EQ_E_INVALID, &details, "%s: %s", rq->method->name, error.text);
                 return;
         }
         handler(rq->session->server->host, rq, &params);

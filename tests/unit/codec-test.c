@@ -298,28 +298,27 @@ TEST(parameters_that_are_wrong_are_refused_with_words_that_help) {
                 EqBytes raw;
                 const char *text;
         } rows[] = {
-                { RAW("\x90"), "submit: queue: missing" },
-                { RAW("\x91\xa1q"), "submit: payload: missing" },
-                { RAW("\x92\xc0\xa1x"), "submit: queue: missing" },
-                { RAW("\x91\x81\xa7payload\xc0"), "submit: queue: missing" },
-                { RAW("\x92\x05\xa1x"), "submit: queue: expected a string" },
-                { RAW("\x92\xa1q\x05"), "submit: payload: expected bytes" },
-                { RAW("\x92\xa2q\0\xa1x"), "submit: queue: no NUL bytes allowed" },
-                { RAW("\x93\xa1q\xa1x\x81\xactimeout_usec\xff"),
-                  "submit: timeout_usec: expected a non-negative integer" },
-                { RAW("\x93\xa1q\xa1x\x81\xa5umask\xcd\x02\x00"), "submit: umask: at most 511" },
+                { RAW("\x90"), "queue: missing" },
+                { RAW("\x91\xa1q"), "payload: missing" },
+                { RAW("\x92\xc0\xa1x"), "queue: missing" },
+                { RAW("\x91\x81\xa7payload\xc0"), "queue: missing" },
+                { RAW("\x92\x05\xa1x"), "queue: expected a string" },
+                { RAW("\x92\xa1q\x05"), "payload: expected bytes" },
+                { RAW("\x92\xa2q\0\xa1x"), "queue: no NUL bytes allowed" },
+                { RAW("\x93\xa1q\xa1x\x81\xactimeout_usec\xff"), "timeout_usec: expected a non-negative integer" },
+                { RAW("\x93\xa1q\xa1x\x81\xa5umask\xcd\x02\x00"), "umask: at most 511" },
                 { RAW("\x93\xa1q\xa1x\x81\xa4"
                       "argv\xdc\x40\x01"),
-                  "submit: argv: expected an array of strings" },
+                  "argv: expected an array of strings" },
                 { RAW("\x93\xa1q\xa1x\x81\xa8"
                       "after_ok\x91\xa1x"),
-                  "submit: after_ok: expected an array of task ids, each [queue, seq] or \"QUEUE/SEQ\"" },
-                { RAW("\x93\xa1q\xa1x\xa1y"), "submit: too many parameters; options go into one map at the end" },
-                { RAW("\x94\xa1q\xa1x\x80\x80"), "submit: too many parameters; options go into one map at the end" },
-                { RAW("\x93\xa1q\x80\xa1x"), "submit: payload: expected bytes" },
-                { RAW("\x80"), "submit: expected an array of parameters" },
-                { RAW(""), "submit: expected an array of parameters" },
-                { RAW("\x92\xa1q\xa1x\x80"), "submit: bytes after the parameters" },
+                  "after_ok: expected an array of task ids, each [queue, seq] or \"QUEUE/SEQ\"" },
+                { RAW("\x93\xa1q\xa1x\xa1y"), "too many parameters; options go into one map at the end" },
+                { RAW("\x94\xa1q\xa1x\x80\x80"), "too many parameters; options go into one map at the end" },
+                { RAW("\x93\xa1q\x80\xa1x"), "payload: expected bytes" },
+                { RAW("\x80"), "expected an array of parameters" },
+                { RAW(""), "expected an array of parameters" },
+                { RAW("\x92\xa1q\xa1x\x80"), "bytes after the parameters" },
         };
 
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -343,7 +342,7 @@ TEST(an_array_beyond_its_limit_is_refused_before_its_elements_are_read) {
         for (unsigned i = 0; i < EQ_ARGV_MAX + 1; i++)
                 gen_byte(&b, 0x07);
         ck_assert_int_eq(eq_decode_params(&eq_schema_Submit, buffer_bytes(&b), &rec, &e), -EINVAL);
-        ck_assert_str_eq(e.text, "submit: argv: at most 16384 strings");
+        ck_assert_str_eq(e.text, "argv: at most 16384 strings");
         eq_buffer_done(&b);
 }
 
