@@ -47,14 +47,14 @@ _Static_assert(sizeof(EntryRow) == HINT_ENTRY, "and that of a record");
 static int queue_of(Hint *h, uint64_t id, HintQueue **ret) {
         HintQueue *q = h->latest;
         if (!q || q->id != id)
-                HASH_FIND(hh, h->queues, &id, sizeof(id), q);
+                HASH_FIND_NUMBER(h->queues, id, q);
         if (!q) {
                 q = fault_calloc(1, sizeof(*q));
                 if (!q)
                         return -ENOMEM;
                 q->id = id;
                 q->index = h->n_queues;
-                HASH_ADD(hh, h->queues, id, sizeof(q->id), q);
+                HASH_ADD_NUMBER(h->queues, id, q);
                 if (!q->hh.tbl) {
                         free(q);
                         return -ENOMEM;

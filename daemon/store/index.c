@@ -98,7 +98,7 @@ IndexQueue *index_queue(const Index *x, uint64_t id) {
         IndexQueue *q = x->latest;
         if (q && q->id == id)
                 return q;
-        HASH_FIND(hh, x->queues, &id, sizeof(id), q);
+        HASH_FIND_NUMBER(x->queues, id, q);
         return q;
 }
 
@@ -115,7 +115,7 @@ static void unlock_table(const Index *x) {
 uint64_t index_queue_bytes(const Index *x, uint64_t id) {
         IndexQueue *q;
         lock_table(x);
-        HASH_FIND(hh, x->queues, &id, sizeof(id), q);
+        HASH_FIND_NUMBER(x->queues, id, q);
         uint64_t bytes = q ? atomic_load_explicit(&q->live_bytes, memory_order_relaxed) : 0;
         unlock_table(x);
         return bytes;
@@ -133,7 +133,7 @@ static int queue_get(Index *x, uint64_t id, IndexQueue **ret) {
         q->id = id;
         q->tasks = q->lasts = (SeqTable)SEQ_TABLE_NULL(IndexPlace);
         lock_table(x);
-        HASH_ADD(hh, x->queues, id, sizeof(q->id), q);
+        HASH_ADD_NUMBER(x->queues, id, q);
         unlock_table(x);
         if (!q->hh.tbl)
                 return -ENOMEM;
@@ -258,7 +258,7 @@ int index_apply(Index *x, const Record *r, uint32_t segment, uint32_t at) {
 
 void index_prefetch(const Index *x, const Record *r) {
         IndexQueue *q;
-        HASH_FIND(hh, x->queues, &r->queue, sizeof(r->queue), q);
+        HASH_FIND_NUMBER(x->queues, r->queue, q);
         if (!q)
                 return;
         if (r->kind == STORE_TASK || r->kind == STORE_FORGET)

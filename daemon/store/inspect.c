@@ -421,7 +421,7 @@ static int compare_queues(const Walk *w, const HintFile *f, uint64_t *ret_wrong)
                 uint64_t id, last_seq;
                 HintQueue *q;
                 hint_queue(f, i, &id, &last_seq);
-                HASH_FIND(hh, again.queues, &id, sizeof(id), q);
+                HASH_FIND_NUMBER(again.queues, id, q);
                 if (q && last_seq >= q->last_seq)
                         q->last_seq = 0; /* good */
         }
