@@ -61,8 +61,8 @@ static int open_number(pid_t pid, uint64_t accepted_usec) {
 /* A pidfd; -ENODATA: the peer has ended. */
 static int open_peer(int socket_fd, pid_t pid, uint64_t accepted_usec) {
         int fd = ask_socket(socket_fd);
-        if (fd == -ESRCH ||
-            fd == -EINVAL) /* it was reaped, and this kernel gives no pidfd of such ones: each says it its way */
+        /* It was reaped, and this kernel gives no pidfd of such ones: each says it its way. */
+        if (fd == -ESRCH || fd == -EINVAL)
                 return -ENODATA;
         return fd == -ENOPROTOOPT ? open_number(pid, accepted_usec) : fd;
 }
