@@ -43,14 +43,18 @@ static inline QueueRecord *durable_q(const Host *h) {
 static inline void nothing(uv_async_t *handle) {
 }
 
-/* Turns the loop until is(h, number). The store alone is no reason for the loop to go on. */
+static inline void handle_free(uv_handle_t *handle) {
+        free(handle);
+}
+
+/* Turns the loop until is(h, number), and no further: in one more turn the store may have come further, too. The store alone is no
+ * reason for the loop to go on. */
 static inline void until(Host *h, bool (*is)(const Host *h, uint64_t number), uint64_t number) {
-        uv_async_t reason;
-        ck_assert_int_eq(uv_async_init(&h->loop, &reason, nothing), 0);
+        uv_async_t *reason = malloc(sizeof(*reason));
+        ck_assert(reason && uv_async_init(&h->loop, reason, nothing) == 0);
         while (!is(h, number))
                 uv_run(&h->loop, UV_RUN_ONCE);
-        uv_close((uv_handle_t *)&reason, NULL);
-        uv_run(&h->loop, UV_RUN_NOWAIT);
+        uv_close((uv_handle_t *)reason, handle_free); /* gone with the next turn */
 }
 
 static inline TaskRecord *task_of_q(const Host *h, uint64_t seq) {
