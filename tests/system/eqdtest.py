@@ -39,7 +39,7 @@ LONG = os.environ.get("EQD_LONG") == "1"
 # Sanitizers and loaded machines are slow; a test that hangs still ends.
 TEST_SECONDS = 120
 WAIT_SECONDS = 60
-STOP_SECONDS = 20
+STOP_SECONDS = 60
 FINISHED = ("DONE", "FAILED", "TIMEOUT", "CANCELED", "EXPIRED", "DEAD")
 # Two users who are neither root nor, most likely, anybody.
 USER_A, USER_B = 61001, 61002
@@ -62,7 +62,7 @@ def test(root=False, **options):
     return mark
 
 
-def eventually(condition, what, seconds=10):
+def eventually(condition, what, seconds=WAIT_SECONDS):
     """For what no event tells of. Looks, again and again, until it is so."""
     end = time.monotonic() + seconds
     while True:

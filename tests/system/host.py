@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import msgpack_mini
-from eqdtest import Result, contains, equal, eventually, is_gone, main, test
+from eqdtest import Result, contains, equal, eventually, is_gone, main, status_fields, test
 
 JOIN = 'echo $$ >>pids; EQD_SOCKET={socket} exec {eqctl} stdio\n'
 
@@ -145,11 +145,16 @@ def a_program_that_does_not_end_by_itself_is_ended_and_reaped(eqd):
     equal(is_gone(started(eqd)[0]), True)
 
 
+def holds_back(pid, number):
+    """Whether the process has blocked the signal, to take it from where it waits."""
+    return int(status_fields(pid)["SigBlk"], 16) >> (number - 1) & 1
+
+
 @test()
 def an_interrupt_of_the_terminal_leaves_the_line_to_eqctl(eqd):
     p = start(eqd, ssh(eqd), "run", "--", "sleep", "1000", start_new_session=True)
     task = "default/1"
-    eventually(lambda: eqd.ctl("show", task).rc == 0, "the task")
+    eventually(lambda: holds_back(p.pid, signal.SIGINT), "eqctl to wait for the task") # before that ^C ends it, as it should
     eqd.until_state(task, "RUNNING")
     os.killpg(p.pid, signal.SIGINT)
     contains(p.stderr.readline().decode(), "eqctl cancel default/1")

@@ -16,7 +16,7 @@ FAST = "[Watchdog]\nWatchdogThresh=1s\n"
 LIFELESS = "expected_runtime=0"
 
 
-def stall(connection, kind="stall.begin", seconds=20, **fields):
+def stall(connection, kind="stall.begin", seconds=60, **fields):
     """The next event of that kind with these fields."""
     def wanted(method, params):
         return method == "event" and params[0]["event"] == kind and \
