@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Completion for bash, zsh and fish, made from verbs.def: a flag's argument says what completes it (QUEUE, STATE, ...),
- * and so does the argument list of a verb. Queues, ids, pools, workers and parameters are asked from eqd at the moment of
+/* Completion for bash, zsh and fish, made from verbs.def: a flag's argument says what completes it (QUEUE, STATE, or the
+ * words themselves: skip|replace|error), and so does the argument list of a verb. Queues, ids, pools, workers and parameters are asked from eqd at the moment of
  * completion; where it does not answer nothing is offered. */
 
 #include <string.h>
@@ -16,15 +16,12 @@ typedef enum Kind {
         KIND_USER,
         KIND_FILE,
         KIND_COMMAND,
-        KIND_FORMAT,
-        KIND_WHEN,
-        KIND_SHELL,
-        KIND_LINES,
         KIND_POOL,
         KIND_WORKER,
         KIND_PARAM,   /* its name */
         KIND_SETTING, /* the name and =, after which its value comes */
-        _KIND_MAX
+        _KIND_MAX,
+        KIND_WORDS = _KIND_MAX, /* one of those that the argument is; each such argument is a case of its own */
 } Kind;
 
 /* Longer words first where one starts with another. */
@@ -32,16 +29,21 @@ static const struct {
         const char *argument;
         Kind kind;
 } kinds[] = {
-        { "QUEUE", KIND_QUEUE },     { "ID", KIND_ID },         { "[ID", KIND_ID },
-        { "HOW:ID", KIND_ID },       { "STATE", KIND_STATE },   { "SIGNAL", KIND_SIGNAL },
-        { "USER", KIND_USER },       { "FILE", KIND_FILE },     { "PATH", KIND_FILE },
-        { "DIR", KIND_FILE },        { "FORMAT", KIND_FORMAT }, { "WHEN", KIND_WHEN },
-        { "[OPTION", KIND_COMMAND }, { "bash|", KIND_SHELL },   { "POOL", KIND_POOL },
-        { "WORKER", KIND_WORKER },   { "NAME...", KIND_PARAM }, { "NAME=VALUE", KIND_SETTING },
-        { "plain|", KIND_LINES },
+        { "QUEUE", KIND_QUEUE },   { "ID", KIND_ID },         { "[ID", KIND_ID },
+        { "HOW:ID", KIND_ID },     { "STATE", KIND_STATE },   { "SIGNAL", KIND_SIGNAL },
+        { "USER", KIND_USER },     { "FILE", KIND_FILE },     { "PATH", KIND_FILE },
+        { "DIR", KIND_FILE },      { "POOL", KIND_POOL },     { "[OPTION", KIND_COMMAND },
+        { "WORKER", KIND_WORKER }, { "NAME...", KIND_PARAM }, { "NAME=VALUE", KIND_SETTING },
 };
 
+/* skip|replace|error is; TEXT|@FILE|- is not. */
+static bool is_words(const char *argument) {
+        return strchr(argument, '|') && argument[strspn(argument, "abcdefghijklmnopqrstuvwxyz0123456789-|")] == 0;
+}
+
 static Kind kind_of(const char *argument) {
+        if (argument && is_words(argument))
+                return KIND_WORDS;
         for (size_t i = 0; argument && i < sizeof(kinds) / sizeof(kinds[0]); i++)
                 if (strncmp(argument, kinds[i].argument, strlen(kinds[i].argument)) == 0)
                         return kinds[i].kind;
@@ -100,6 +102,18 @@ static void print_flags_of(int verb) {
 
 /* ---- bash and zsh: case statements ---- */
 
+/* What stands between bars, with spaces between. */
+static void print_words(const char *argument) {
+        for (; *argument; argument++)
+                putchar(*argument == '|' ? ' ' : *argument);
+}
+
+static void print_pattern(int verb, const Flag *f, const char *before) {
+        if (f->letter)
+                printf("%s'%s:-%c'|", before, verbs[verb].name, f->letter);
+        printf("%s'%s:--%s'", f->letter ? "" : before, verbs[verb].name, f->name);
+}
+
 /* "submit:-q|submit:--queue|...": all flags of a kind. */
 static void print_patterns(Kind kind, const char *separator) {
         int n = 0;
@@ -108,9 +122,7 @@ static void print_patterns(Kind kind, const char *separator) {
                 for (int f = 0; f < _FLAG_MAX; f++) {
                         if (!flag_on(&flags[f], (VerbId)v) || !flags[f].argument || kind_of(flags[f].argument) != kind)
                                 continue;
-                        if (flags[f].letter)
-                                printf("%s'%s:-%c'", n++ ? separator : "", verbs[v].name, flags[f].letter);
-                        printf("%s'%s:--%s'", n++ ? separator : "", verbs[v].name, flags[f].name);
+                        print_pattern(v, &flags[f], n++ ? separator : "");
                 }
         if (n == 0)
                 printf("'-'");
@@ -136,15 +148,33 @@ static const char *const offers[_KIND_MAX] = {
         [KIND_USER] = "_eqctl_users",
         [KIND_FILE] = "_eqctl_files",
         [KIND_COMMAND] = "_eqctl_commands",
-        [KIND_FORMAT] = "_eqctl_formats",
-        [KIND_WHEN] = "_eqctl_when",
-        [KIND_SHELL] = "_eqctl_shells",
-        [KIND_LINES] = "_eqctl_lines",
         [KIND_POOL] = "_eqctl_pools",
         [KIND_WORKER] = "_eqctl_workers",
         [KIND_PARAM] = "_eqctl_params",
         [KIND_SETTING] = "_eqctl_settings",
 };
+
+static void print_words_cases(void) {
+        for (int v = 0; v < _VERB_MAX; v++)
+                for (int f = 0; f < _FLAG_MAX; f++) {
+                        if (!flag_on(&flags[f], (VerbId)v) || kind_of(flags[f].argument) != KIND_WORDS)
+                                continue;
+                        print_pattern(v, &flags[f], "        ");
+                        printf(") _eqctl_words '");
+                        print_words(flags[f].argument);
+                        printf("'; return ;;\n");
+                }
+}
+
+static void print_words_operands(void) {
+        for (int v = 0; v < _VERB_MAX; v++) {
+                if (kind_of(verbs[v].arguments) != KIND_WORDS)
+                        continue;
+                printf("        '%s') _eqctl_words '", verbs[v].name);
+                print_words(verbs[v].arguments);
+                printf("' ;;\n");
+        }
+}
 
 static void print_cases(void) {
         printf("        case \"$verb:$prev\" in\n");
@@ -153,6 +183,7 @@ static void print_cases(void) {
                 print_patterns((Kind)k, "|");
                 printf(") %s; return ;;\n", offers[k]);
         }
+        print_words_cases();
         printf("        esac\n        if [[ $cur == -* ]]; then\n                case \"$verb\" in\n");
         for (int v = 0; v < _VERB_MAX; v++) {
                 printf("                '%s') _eqctl_words '", verbs[v].name);
@@ -165,6 +196,7 @@ static void print_cases(void) {
                 print_operand_patterns((Kind)k);
                 printf(") %s ;;\n", offers[k]);
         }
+        print_words_operands();
         printf("        help) _eqctl_words '");
         print_verbs();
         printf("' ;;\n        esac\n");
@@ -175,11 +207,7 @@ static void print_word_functions(void) {
         print_states();
         printf("'; }\n_eqctl_signals() { _eqctl_words '");
         print_signals();
-        printf("'; }\n_eqctl_formats() { _eqctl_words 'table wide json jsonl tsv id'; }\n"
-               "_eqctl_when() { _eqctl_words 'auto always never'; }\n"
-               "_eqctl_lines() { _eqctl_words 'plain base64'; }\n"
-               "_eqctl_shells() { _eqctl_words 'bash zsh fish'; }\n"
-               "_eqctl_queues() { _eqctl_names queue; }\n"
+        printf("'; }\n_eqctl_queues() { _eqctl_names queue; }\n"
                "_eqctl_pools() { _eqctl_names pool; }\n"
                "_eqctl_workers() { _eqctl_names worker; }\n"
                "_eqctl_params() { _eqctl_names param; }\n");
@@ -287,10 +315,6 @@ static const char *const fish_offers[_KIND_MAX] = {
         [KIND_USER] = "-x -a '(__fish_complete_users)'",
         [KIND_FILE] = "-r",
         [KIND_COMMAND] = "-x -a '(__fish_complete_command)'",
-        [KIND_FORMAT] = "-x -a 'table wide json jsonl tsv id'",
-        [KIND_WHEN] = "-x -a 'auto always never'",
-        [KIND_SHELL] = "-x -a 'bash zsh fish'",
-        [KIND_LINES] = "-x -a 'plain base64'",
         [KIND_POOL] = "-x -a '(__eqctl_names pool)'",
         [KIND_WORKER] = "-x -a '(__eqctl_names worker)'",
         [KIND_PARAM] = "-x -a '(__eqctl_names param)'",
@@ -307,6 +331,18 @@ static void fish_text(const char *s) {
         putchar('\'');
 }
 
+static void fish_offer(const char *argument) {
+        Kind kind = kind_of(argument);
+
+        if (kind != KIND_WORDS) {
+                printf(" %s", fish_offers[kind]);
+                return;
+        }
+        printf(" -x -a '");
+        print_words(argument);
+        putchar('\'');
+}
+
 static void fish_verb(int v) {
         const char *name = verbs[v].name;
 
@@ -316,9 +352,11 @@ static void fish_verb(int v) {
                second ? second : name);
         fish_text(verbs[v].summary);
         printf("\n");
-        if (kind_of(verbs[v].arguments) != KIND_NONE)
-                printf("complete -c eqctl -n '__eqctl_verb \"%s\"' %s\n", name,
-                       fish_offers[kind_of(verbs[v].arguments)]);
+        if (kind_of(verbs[v].arguments) != KIND_NONE) {
+                printf("complete -c eqctl -n '__eqctl_verb \"%s\"'", name);
+                fish_offer(verbs[v].arguments);
+                putchar('\n');
+        }
         for (int f = 0; f < _FLAG_MAX; f++) {
                 if (!flag_on(&flags[f], (VerbId)v))
                         continue;
@@ -326,7 +364,7 @@ static void fish_verb(int v) {
                 if (flags[f].letter)
                         printf(" -s %c", flags[f].letter);
                 if (flags[f].argument)
-                        printf(" %s", fish_offers[kind_of(flags[f].argument)]);
+                        fish_offer(flags[f].argument);
                 printf(" -d ");
                 fish_text(flags[f].doc);
                 printf("\n");

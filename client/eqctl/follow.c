@@ -434,11 +434,18 @@ static int failure(const Follow *f, int r) {
         return ctl_is_lost(r) ? status : follow_wait_failure(status);
 }
 
-static void say_that_it_goes_on(const Follow *f) {
-        if (f->n_tasks == 1)
-                ctl_note(f->ctl, "task %s continues; eqctl cancel %s stops it", f->tasks[0].id, f->tasks[0].id);
-        else
-                ctl_note(f->ctl, "%zu tasks continue; eqctl cancel %s ... stops them", f->n_tasks, f->tasks[0].id);
+/* Of those that have not ended; nothing if all have. */
+static void say_that_they_go_on(const Follow *f) {
+        const char *first = NULL;
+        size_t n = 0;
+
+        for (size_t i = 0; i < f->n_tasks; i++)
+                if (!f->tasks[i].ended && n++ == 0)
+                        first = f->tasks[i].id;
+        if (n == 1)
+                ctl_note(f->ctl, "task %s continues; eqctl cancel %s stops it", first, first);
+        else if (n > 1)
+                ctl_note(f->ctl, "%zu tasks continue; eqctl cancel %s ... stops them", n, first);
 }
 
 /* -1: go on; else the exit status. */
@@ -455,7 +462,7 @@ static int handle_signal(Loop *l) {
                 return r < 0 ? follow_failure(ctl_fail(f->ctl, r)) : -1;
         }
         l->detach_usec = monotonic_usec() + DETACH_USEC;
-        say_that_it_goes_on(f);
+        say_that_they_go_on(f);
         return -1;
 }
 
@@ -510,8 +517,7 @@ static int go_on(Loop *l) {
 static int turn(Loop *l) {
         int r = eq_client_dispatch(l->f->ctl->client, 0);
         if (l->f->reader_gone) { /* `run ... | head`: as a command that writes into such a pipe */
-                if (!all_ended(l->f))
-                        say_that_it_goes_on(l->f);
+                say_that_they_go_on(l->f);
                 return EXIT_SIGNAL + SIGPIPE;
         }
         if (is_done(l))

@@ -146,6 +146,14 @@ Task *barrier_over(const Queue *q) {
         return NULL;
 }
 
+Task *barrier_at(const Queue *q, uint64_t seq) {
+        for (Barrier *b = q->engine->barriers; b; b = b->hh.next)
+                for (size_t i = 0; i < b->n; i++)
+                        if (b->tokens[i].queue_id == q->id && b->tokens[i].task.seq == seq)
+                                return b->task;
+        return NULL;
+}
+
 size_t barrier_n_others(const Engine *e, const Task *t) {
         return t->part == TASK_BARRIER ? find(e, t)->n : 0;
 }

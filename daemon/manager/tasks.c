@@ -99,6 +99,23 @@ static int want(const Manager *m, const Caller *caller, QueueRecord *q, uint64_t
         return MANAGER_E_READ;
 }
 
+static int have_no_task(const Queue *q, uint64_t seq, const EqIdRef *id, Refusal *r) {
+        const Task *home = barrier_at(q, seq);
+        int e;
+
+        if (home)
+                e = refuse(r, EQ_E_NO_TASK, -ENOENT,
+                           "%s/%llu is the place that a task over several queues has in this one; its id is %s/%llu",
+                           q->name, (unsigned long long)seq, home->queue->name, (unsigned long long)home->seq);
+        else
+                e = refuse(r, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", q->name, (unsigned long long)seq,
+                           seq <= q->last_seq && seq > 0 ? "it ended and its history is gone"
+                                                         : "the queue has not given that number");
+        REFUSAL_SAYS(r, id, (EqIdRef) { .id = { q->id, seq } });
+        REFUSAL_NAMES(r, queue, eq_str(q->name));
+        return e;
+}
+
 int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id, TaskRecord **ret,
                       Refusal *ret_refusal) {
         QueueRecord *q;
@@ -108,19 +125,12 @@ int manager_find_task(const Manager *m, const Caller *caller, const EqIdRef *id,
         if (r < 0)
                 return r;
         TaskRecord *t = shelf_find(q, seq);
-        const char *name = q->queue->name;
         if (!t && window_has(seq_index_get(&q->tasks, seq)))
                 return want(m, caller, q, seq, ret_refusal);
         if (!t && shelf_has(seq_index_get(&q->tasks, seq)))
                 return refuse(ret_refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
-        if (!t) {
-                r = refuse(ret_refusal, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", name, (unsigned long long)seq,
-                           seq <= q->queue->last_seq && seq > 0 ? "it ended and its history is gone"
-                                                                : "the queue has not given that number");
-                REFUSAL_SAYS(ret_refusal, id, (EqIdRef) { .id = { q->queue->id, seq } });
-                REFUSAL_NAMES(ret_refusal, queue, eq_str(name));
-                return r;
-        }
+        if (!t)
+                return have_no_task(q->queue, seq, id, ret_refusal);
         if (!caller->admin && t->spec.identity->uid != caller->identity->uid)
                 return deny(q, seq, ret_refusal);
         if (t->task.where == TASK_IN_HANDED)

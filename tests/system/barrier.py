@@ -42,6 +42,7 @@ def it_starts_when_all_before_it_has_ended_and_the_rest_comes_after_it(eqd):
     contains(eqd.ok("why", behind[2]), "a/2 comes first", "waits for queue a")
     equal(eqd.show(behind[2])["reason"], "barrier")
     equal(eqd.show(both)["also"], ["b", "c"])
+    eqd.fails(66, "why", "c/1", says="its id is a/2")
     open_a()
     eqd.ends_as("a/1", "DONE")
     equal(eqd.show(both)["reason"], "barrier")

@@ -94,6 +94,9 @@ for shell in bash zsh fish; do
     offers "$shell" "a queue as an operand" "eqctl queue pause fi" films mails
     offers "$shell" "a task" "eqctl cancel fi" "$(cat "$dir/id")" films
     offers "$shell" "a state" "eqctl ls -s RUN" RUNNING DONE
+    offers "$shell" "one of the words of an option" "eqctl submit --on-dup s" skip replace
+    offers "$shell" "the words of another verb's" "eqctl logs -o r" raw table
+    offers "$shell" "one of the words of an operand" "eqctl completion z" zsh bash
     offers "$shell" "a pool" "eqctl pool show po" posters films
     offers "$shell" "a worker" "eqctl worker kick " "$(eqctl worker ls -o id)" films
     offers "$shell" "a parameter" "eqctl param get commands.sl" commands.slots daemon.log_level
