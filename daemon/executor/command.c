@@ -27,6 +27,7 @@
 #include "base/fault.h"
 #include "base/util.h"
 #include "executor/command_request.h"
+#include "executor/endwatch.h"
 #include "executor/orphans.h"
 
 enum {
@@ -77,6 +78,7 @@ struct CommandExecutor {
         void *host;
         SpawnerLink *link;
         Orphans *orphans;
+        EndWatch *end_watch;
         uv_poll_t *link_poll; /* owned by the loop once closed */
         WatchPart *part;      /* the spawner, for the watch; the watch's. NULL: there is none */
         SpawnReady ready;
@@ -84,7 +86,7 @@ struct CommandExecutor {
         unsigned n_restarts;
         uint64_t restarted_usec;
         Run **runs; /* by slot index */
-        size_t n_runs;
+        size_t n_runs, n_busy;
         EqBuffer strings; /* of the request that is being built */
         char *read_buffer;
 };
@@ -139,8 +141,7 @@ static void unwatch(Run *r, int stream) {
                 return;
         r->watches[stream] = NULL;
         w->run = NULL;
-        (void)uv_poll_stop(&w->poll); /* out of epoll before the descriptor is closed */
-        uv_close((uv_handle_t *)&w->poll, on_watch_closed);
+        uv_close((uv_handle_t *)&w->poll, on_watch_closed); /* out of epoll at once, before the descriptor is closed */
 }
 
 static void close_pipe(Run *r, int stream) {
@@ -332,6 +333,8 @@ int command_executor_signal(CommandExecutor *x, Task *t, int signal) {
 static void answer(Run *r, const TaskResult *result) {
         Task *t = r->task;
         (void)uv_timer_stop(&r->timer);
+        end_watch_ended(r->executor->end_watch);
+        r->executor->n_busy--;
         drain(r);
         r->task = NULL;
         if (r->reserved)
@@ -446,6 +449,7 @@ static void on_started(void *userdata, const SpawnStarted *m) {
         note_process(r);
         WATCH_SET(r->slot->watch->pid, (uint64_t)m->pid);
         x->hooks->running(x->host, r->task, m->pid, m->start_ticks);
+        end_watch_leave(x->end_watch);
         watch(r, EQ_STREAM_STDOUT);
         watch(r, EQ_STREAM_STDERR);
 }
@@ -522,7 +526,6 @@ static void on_link_closed(uv_handle_t *handle) {
 static void unwatch_link(CommandExecutor *x) {
         if (!x->link_poll)
                 return;
-        (void)uv_poll_stop(x->link_poll);
         uv_close((uv_handle_t *)x->link_poll, on_link_closed);
         x->link_poll = NULL;
 }
@@ -676,6 +679,15 @@ static int send_request(CommandExecutor *x, Run *r) {
         return e;
 }
 
+/* The pipe that it closes last, if it closes them one after the other as exit(3) does. */
+static void watch_end(CommandExecutor *x, const Run *r) {
+        int fd = r->pipes[r->pipes[EQ_STREAM_STDERR] >= 0 ? EQ_STREAM_STDERR : EQ_STREAM_STDOUT];
+        if (x->n_busy == 1 && fd >= 0)
+                end_watch_started(x->end_watch, fd);
+        else
+                end_watch_leave(x->end_watch);
+}
+
 static int command_start(Executor *executor, Slot *slot, Task *t) {
         CommandExecutor *x = (CommandExecutor *)executor;
         Run *r = NULL;
@@ -713,6 +725,8 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         }
         if (r->setup.timeout_usec != USEC_NEVER && r->setup.timeout_usec != 0)
                 set_timer(r, r->setup.timeout_usec);
+        x->n_busy++;
+        watch_end(x, r);
         return 0;
 }
 
@@ -735,7 +749,7 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->hooks = hooks;
         x->host = host;
         x->read_buffer = fault_malloc(READ_SIZE);
-        int r = x->read_buffer ? 0 : -ENOMEM;
+        int r = x->read_buffer ? end_watch_new(loop, &x->end_watch) : -ENOMEM;
         if (config)
                 x->part = watch_part_add(&engine->watch, "eqd-spawner", EQ_REASON_SPAWN_FAILED);
         if (r >= 0 && config)
@@ -767,6 +781,7 @@ CommandExecutor *command_executor_free(CommandExecutor *x) {
         for (size_t i = 0; i < x->n_runs; i++)
                 if (x->runs[i])
                         uv_close((uv_handle_t *)&x->runs[i]->timer, on_timer_closed);
+        x->end_watch = end_watch_free(x->end_watch);
         free(x->runs);
         eq_buffer_done(&x->strings);
         free(x->read_buffer);

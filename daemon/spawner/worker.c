@@ -45,7 +45,7 @@
 #include "spawner/child.h"
 #include "spawner/private.h"
 #include "spawner/request.h"
-#include "spawner/spinner.h"
+#include "base/spinner.h"
 #include "spawner/stock.h"
 #include "spawner/tree.h"
 #include "spawner/wire.h"
@@ -654,6 +654,8 @@ static void dispatch(Worker *w, const struct epoll_event *e) {
                 break;
         }
 }
+
+#define SPIN_USEC UINT64_C(60)
 
 /* Events that came before the spinning was over, else 0. What they are does not matter: there is something to do. */
 static int spin(Worker *w, struct epoll_event *events) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "spawner/spinner.h"
+#include "base/spinner.h"
 
 #include <sched.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "spawner/spinner.h"
+#include "base/spinner.h"
 
 #include <sched.h>
 
