@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/prctl.h>
@@ -32,6 +33,12 @@ static void add(Tree *t, pid_t pid) {
         ck_assert_int_ge(t->pidfds[t->n++], 0);
 }
 
+/* While it is being executed, nobody's environment can be read. */
+static void await_executed(pid_t pid) {
+        while (procfs_has_executed(pid) != 1 || procfs_environ_has(pid, "EQD_ATTEMPT=2") != 1)
+                (void)sched_yield(); /* the limit of time is what fails here */
+}
+
 /* The script says the pids of what it forks, then "end". */
 static Tree start_tree(const char *script) {
         static char task[] = "EQD_TASK=q/42", attempt[] = "EQD_ATTEMPT=2", path[] = "PATH=/usr/bin:/bin";
@@ -52,8 +59,11 @@ static Tree start_tree(const char *script) {
         close_fd(fds[1]);
         add(&t, t.leader);
         FILE *f = fdopen(fds[0], "r");
-        while (fgets(line, sizeof(line), f) && strcmp(line, "end\n") != 0)
-                add(&t, (pid_t)strtol(line, NULL, 10));
+        while (fgets(line, sizeof(line), f) && strcmp(line, "end\n") != 0) {
+                pid_t pid = (pid_t)strtol(line, NULL, 10);
+                add(&t, pid);
+                await_executed(pid);
+        }
         ck_assert_str_eq(line, "end\n");
         fclose(f);
         return t;
