@@ -461,8 +461,8 @@ static int handle_signal(Loop *l) {
                 int r = cancel_all(l);
                 return r < 0 ? follow_failure(ctl_fail(f->ctl, r)) : -1;
         }
-        l->detach_usec = monotonic_usec() + DETACH_USEC;
         say_that_they_go_on(f);
+        l->detach_usec = monotonic_usec() + DETACH_USEC; /* from when that can be read */
         return -1;
 }
 

@@ -34,6 +34,11 @@ typedef struct Session {
         size_t owner;
 } Session;
 
+typedef struct Dying {
+        int pidfd;
+        const Process *process; /* of Search::processes, until the next look */
+} Dying;
+
 typedef struct Search {
         Leftover *leftovers;
         size_t n_leftovers;
@@ -42,7 +47,7 @@ typedef struct Search {
         size_t n, cap;
         Session *sessions; /* that belong to leftovers */
         size_t n_sessions, cap_sessions;
-        int waiting[WAITING_MAX]; /* pidfds of those that were killed */
+        Dying waiting[WAITING_MAX]; /* those that are killed */
         unsigned n_waiting;
         char *environ; /* ENVIRON_MAX bytes */
 } Search;
@@ -224,29 +229,47 @@ static int find_owners(Search *s) {
 
 /* ---- killing ---- */
 
-/* True: it is about to end, or has. */
-static bool kill_one(Search *s, const Process *p) {
-        Leftover *l = &s->leftovers[p->owner];
-        _cleanup_close_ int fd = -1;
-        int r = open_process(p->stat.pid, p->stat.start_ticks, &fd);
+/* True: it is gone. All are opened before the first is killed: a group dies as a whole, and who has died of it is no longer found when
+ * whoever inherited it has waited for it. */
+static bool open_one(Search *s, const Process *p) {
+        int fd, r = open_process(p->stat.pid, p->stat.start_ticks, &fd);
         if (r >= 0)
-                r = send_kill(fd);
-        if (r < 0) {
-                if (r != -ESRCH)
-                        l->error = r;
-                return r == -ESRCH;
+                s->waiting[s->n_waiting++] = (Dying) { .pidfd = fd, .process = p };
+        else if (r != -ESRCH)
+                s->leftovers[p->owner].error = r;
+        return r == -ESRCH;
+}
+
+/* True: it is about to end, or has. */
+static bool kill_one(Search *s, const Dying *d) {
+        const ProcfsStat *stat = &d->process->stat;
+        Leftover *l = &s->leftovers[d->process->owner];
+        int r = send_kill(d->pidfd);
+        if (r < 0 && r != -ESRCH) {
+                l->error = r;
+                return false;
         }
         /* Its group is one of its session, and gone when all of these are: nobody else's. Quicker than who forks. */
-        if (owner_of_session(s, p->stat.session) == p->owner && p->stat.pgrp > 1)
-                (void)kill(-p->stat.pgrp, SIGKILL);
+        if (r >= 0 && owner_of_session(s, stat->session) == d->process->owner && stat->pgrp > 1)
+                (void)kill(-stat->pgrp, SIGKILL);
         l->n_killed++;
-        s->waiting[s->n_waiting++] = TAKE_FD(fd);
         return true;
+}
+
+static size_t kill_opened(Search *s) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < s->n_waiting; i++)
+                if (kill_one(s, &s->waiting[i]))
+                        s->waiting[n++] = s->waiting[i];
+                else
+                        close_fd(s->waiting[i].pidfd);
+        s->n_waiting = n;
+        return n;
 }
 
 static void wait_for_ends(Search *s) {
         while (s->n_waiting > 0) {
-                struct pollfd p = { .fd = s->waiting[--s->n_waiting], .events = POLLIN };
+                struct pollfd p = { .fd = s->waiting[--s->n_waiting].pidfd, .events = POLLIN };
                 while (poll(&p, 1, left_msec(s->until_usec)) < 0 && errno == EINTR)
                         ;
                 close_fd(p.fd);
@@ -257,7 +280,7 @@ static bool is_to_die(const Search *s, const Process *p) {
         return p->owner != NOBODY && s->leftovers[p->owner].error != -EDEADLK;
 }
 
-/* How many were killed. What error says after the last round is why the others live. */
+/* How many were killed, or had gone. What error says after the last round is why the others live. */
 static size_t kill_round(Search *s) {
         size_t n = 0;
         for (size_t i = 0; i < s->n_leftovers; i++)
@@ -265,7 +288,8 @@ static size_t kill_round(Search *s) {
                         s->leftovers[i].error = 0;
         for (size_t i = 0; i < s->n && s->n_waiting < WAITING_MAX; i++)
                 if (is_to_die(s, &s->processes[i]))
-                        n += kill_one(s, &s->processes[i]);
+                        n += open_one(s, &s->processes[i]);
+        n += kill_opened(s);
         wait_for_ends(s);
         return n;
 }

@@ -56,20 +56,24 @@ Orphans *orphans_free(Orphans *o) {
         return NULL;
 }
 
-/* Returns how many there still are. A zombie of another user says EPERM, too, but is reaped at once. */
-static unsigned kill_all(Orphans *o, unsigned *ret_not_permitted) {
+/* Returns how many there still are. A zombie of another user says EPERM, too, but is reaped at once. *ret_reaped: some were, and what
+ * they had is ours since the list was read. */
+static unsigned kill_all(Orphans *o, unsigned *ret_not_permitted, bool *ret_reaped) {
         pid_t pids[CHILDREN_MAX];
         unsigned n_left = 0;
 
         *ret_not_permitted = 0;
+        *ret_reaped = false;
         int n = procfs_read_children(o->children, pids, CHILDREN_MAX);
         for (int i = 0; i < n; i++) {
                 if (pids[i] == o->spare)
                         continue;
                 (void)kill(-pids[i], SIGKILL); /* fails unless it leads a group */
                 bool permitted = kill(pids[i], SIGKILL) == 0 || errno != EPERM;
-                if (waitpid(pids[i], NULL, WNOHANG) != 0)
+                if (waitpid(pids[i], NULL, WNOHANG) != 0) {
+                        *ret_reaped = true;
                         continue;
+                }
                 n_left++;
                 *ret_not_permitted += !permitted;
         }
@@ -92,14 +96,15 @@ static void tell(Orphans *o, unsigned n_not_permitted) {
 /* In the first rounds also when there is none: what a process hands up may come a moment after its line was closed. */
 static void sweep(Orphans *o) {
         unsigned n_not_permitted;
-        unsigned n_left = kill_all(o, &n_not_permitted);
+        bool reaped;
+        unsigned n_left = kill_all(o, &n_not_permitted, &reaped);
         bool first = o->n_rounds < FIRST_ROUNDS;
-        bool soon = first || (o->n_rounds < SOON_ROUNDS && n_left > n_not_permitted);
+        bool soon = first || (o->n_rounds < SOON_ROUNDS && (reaped || n_left > n_not_permitted));
 
         o->n_rounds++;
         if (!soon)
                 tell(o, n_not_permitted);
-        if (soon || n_left > 0) /* fails for closing handles only */
+        if (soon || reaped || n_left > 0) /* fails for closing handles only */
                 (void)uv_timer_start(&o->timer, on_timer, soon ? SOON_MSEC : LATER_MSEC, 0);
 }
 

@@ -37,7 +37,7 @@ enum {
         TRIES = 20,  /* more of them, until one is met */
         CUTS = 2,
         FDS = 4096,
-        LIMIT_SEC = 60,
+        LIMIT_SEC = 600,
 };
 
 typedef enum FileKind { FILE_DIR, FILE_LOG, FILE_NEW, FILE_HINT, FILE_NEW_HINT, FILE_MARKS, _FILE_KIND_MAX } FileKind;

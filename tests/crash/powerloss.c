@@ -32,7 +32,7 @@ enum {
         RECORDS = 24,
         AGAIN_EVERY = 15, /* one in so many openings is recorded and cut */
         AGAIN_CUTS = 4,
-        LIMIT_SEC = 60,
+        LIMIT_SEC = 600,
 };
 
 /* Syncs that are taken out of the trace. */

@@ -263,11 +263,11 @@ static void commit(void) {
         while (durable < position() && health != STORE_FAILED) {
                 store_flush(store);
                 struct pollfd p = { .fd = store_fd(store), .events = POLLIN };
-                if (poll(&p, 1, was_full ? 1500 : 20000) != 1) {
-                        if (was_full && store_health(store) == STORE_FULL)
-                                leave_full();
+                int n = poll(&p, 1, was_full ? 1500 : 300000);
+                if (n == 0 && store_health(store) == STORE_FULL)
+                        leave_full();
+                if (n == 0 && !was_full)
                         give_up("it is never durable");
-                }
                 health = store_dispatch(store, &durable);
                 take_durable(durable);
                 was_full = was_full || health == STORE_FULL;

@@ -70,6 +70,35 @@ static void await_stderr(Run *r, const char *text) {
                 ck_assert_msg(take(r->err, r->stderr_text, &r->n_err), "ended with `%s`", r->stderr_text);
 }
 
+/* Until somebody reads, it can write no more. */
+static void fill_stderr(const Run *r) {
+        char path[32], page[4096];
+        memset(page, ' ', sizeof(page));
+        ck_assert_int_eq(fcntl(r->err, F_SETPIPE_SZ, sizeof(page)), sizeof(page));
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", r->err);
+        int fd = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+        ck_assert_int_eq(write(fd, page, sizeof(page)), sizeof(page));
+        ck_assert_int_lt(write(fd, page, 1), 0);
+        close(fd);
+}
+
+/* Signals of one kind are one until the first is taken. */
+static void interrupt_and_wait_until_taken(const Run *r) {
+        char path[32], text[8192];
+        unsigned long long pending = 0;
+        (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)r->pid);
+        kill(r->pid, SIGINT);
+        do {
+                int fd = open(path, O_RDONLY | O_CLOEXEC);
+                ssize_t n = read(fd, text, sizeof(text) - 1);
+                ck_assert_int_gt(n, 0);
+                text[n] = '\0';
+                close(fd);
+                const char *line = strstr(text, "\nShdPnd:");
+                ck_assert(line && sscanf(line, "\nShdPnd: %llx", &pending) == 1);
+        } while (pending & 1ull << (SIGINT - 1));
+}
+
 /* Reads everything, reaps. The exit status; 1000 + signal for one that was killed. */
 static int finish(Run *r) {
         struct pollfd p[2] = { { .fd = r->out, .events = POLLIN }, { .fd = r->err, .events = POLLIN } };
@@ -461,9 +490,10 @@ TEST(the_first_interrupt_gives_a_hint_and_the_second_cancels) {
         fake_accept(&e);
         fake_reply_id(&e, fake_expect(&e, "submit", NULL), 5, 42);
         uint32_t msgid = fake_expect(&e, "wait", NULL);
+        fill_stderr(&r); /* it goes two seconds after its hint, but not before it has given it */
+        interrupt_and_wait_until_taken(&r);
         kill(r.pid, SIGINT);
         await_stderr(&r, "task q/42 continues; eqctl cancel q/42 stops it");
-        kill(r.pid, SIGINT);
         uint32_t cancel = fake_expect(&e, "cancel", &m);
         decode(&m, EQ_METHOD_CANCEL, &c);
         ck_assert(c.running && c.ids.n == 1);

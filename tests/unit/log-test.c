@@ -52,12 +52,18 @@ static void connect_journal(void) {
         ck_assert_int_eq(log_start(LOG_INFO), 0);
 }
 
+/* With everything written, however long that takes: log_stop() alone leaves what is not within a second. */
+static void stop(void) {
+        ck_assert(log_flush(3600 * USEC_PER_SEC));
+        log_stop();
+}
+
 #define ck_assert_has(text, part) ck_assert_msg(strstr(text, part) != NULL, "%s is not in:\n%s", part, text)
 
 TEST(an_event_has_its_id_its_priority_and_the_fields_that_are_set) {
         connect_journal();
         log_event(SPAWNER_BACK, (.pid = 42, .queue = "mail"), 42, 3);
-        log_stop();
+        stop();
         ck_assert_uint_eq(journal.n, 1);
         ck_assert_has(journal.text, "MESSAGE=the spawner is back as process 42; 3 left-over processes were killed|");
         ck_assert_has(journal.text, "|PRIORITY=5|");
@@ -72,7 +78,7 @@ TEST(a_count_is_there_also_when_it_is_none_and_not_when_nobody_knows_it) {
         const uint64_t none = 0, two = 2;
         connect_journal();
         log_event(SPAWNER_LOST, (.idle = &none, .workers = &two));
-        log_stop();
+        stop();
         ck_assert_has(journal.text, "|EQD_WORKERS=2|");
         ck_assert_has(journal.text, "|EQD_IDLE=0|");
         ck_assert_ptr_null(strstr(journal.text, "EQD_MAYDAY"));
@@ -83,7 +89,7 @@ TEST(a_field_that_is_too_long_is_cut_and_the_record_stays_whole) {
         memset(text, 'x', sizeof(text) - 1);
         connect_journal();
         log_event(CONFIG_REFUSED, (.queue = "mail", .error = text), text);
-        log_stop();
+        stop();
         ck_assert_uint_eq(journal.n, 1);
         ck_assert_has(journal.text, "EQD_ERROR=xxxx");
         ck_assert_has(journal.text, "EQD_QUEUE=mail|");
@@ -100,7 +106,7 @@ TEST(a_journal_that_stands_still_blocks_nobody_and_what_is_lost_is_told) {
         ck_assert_uint_eq(log_dropped(), 3000 - 1024);
         journal.blocked = false;
         sem_post(&journal.gate);
-        log_stop();
+        stop();
         ck_assert_uint_eq(journal.n, 1 + 1024 + 1);
         ck_assert_has(journal.text, "MESSAGE=1976 log records were dropped: the journal was slow|");
         ck_assert_has(journal.text, "|MESSAGE_ID=f3a6b484a79449718dcd44f74fbcaa1a|");
@@ -112,9 +118,7 @@ TEST(a_journal_that_stands_still_does_not_keep_eqd_from_ending) {
         journal.blocked = true;
         log_info("first");
         sem_wait(&journal.came);
-        uint64_t start = clock_monotonic(&clock_system);
-        log_stop();
-        ck_assert_uint_lt(clock_monotonic(&clock_system) - start, 10 * USEC_PER_SEC);
+        log_stop(); /* the limit of time is what fails here */
 }
 
 static size_t stderr_of(void (*body)(void), char *ret, size_t size) {
@@ -138,7 +142,7 @@ static void log_to_stderr(void) {
         ck_assert_int_eq(log_start(LOG_INFO), 0);
         log_event(SPAWNER_LOST, (.inflight = 2));
         log_debug("not written");
-        log_stop();
+        stop();
 }
 
 TEST(without_a_journal_lines_with_their_priority_go_to_standard_error) {
@@ -166,7 +170,7 @@ TEST(a_record_without_memory_is_counted) {
         fault_set(FAULT_ALLOC, 1, false);
         log_info("lost");
         ck_assert_uint_eq(log_dropped(), 1);
-        log_stop();
+        stop();
 }
 
 TEST(an_event_that_repeats_is_limited_and_the_next_says_how_often) {
@@ -184,7 +188,7 @@ TEST(an_event_that_repeats_is_limited_and_the_next_says_how_often) {
         connect_journal();
         for (int i = 0; i < 20; i++)
                 log_event(CONNECTIONS_REFUSED, (0), "too many", UINT64_C(1));
-        log_stop();
+        stop();
         ck_assert_uint_eq(journal.n, event_rows[EVENT_CONNECTIONS_REFUSED].per_minute);
 }
 

@@ -148,11 +148,16 @@ TEST(a_shortage_that_lasts_makes_no_busy_loop) {
         fault_set(FAULT_ACCEPT, 1, true);
         test_client_connect(&h, &c[0]);
         ck_assert_int_eq(test_client_expect(&h, &c[0], 0, NULL), EQ_E_LIMIT);
+        uv_timer_t *pause = &h.server->accept_retry;
+        ck_assert(uv_is_active((uv_handle_t *)pause));
+        ck_assert_int_eq(uv_timer_stop(pause), 0); /* else it is over, now and then, before we have turned */
         test_client_connect(&h, &c[1]);
         for (unsigned i = 0; i < 3; i++)
                 test_host_turn(&h);
         ck_assert_uint_eq(h.server->n_refused, 1); /* nobody is looked at until the timer */
         fault_set(FAULT_ACCEPT, 0, false);
+        uv_timer_set_repeat(pause, 1);
+        ck_assert_int_eq(uv_timer_again(pause), 0);
         while (h.server->n_sessions < 1)
                 uv_run(&h.loop, UV_RUN_ONCE);
         close_many(c, 2);

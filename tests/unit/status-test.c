@@ -121,6 +121,7 @@ TEST(the_line_says_what_is_lost) {
 
 TEST(a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then) {
         Rig *g = rig_open();
+        uint64_t start_msec = uv_now(&g->loop);
         status_start(&g->status, &g->loop, &g->manager);
         turn(g, 1);
         ck_assert_uint_eq(told.n, 0); /* nothing has changed since READY=1 */
@@ -131,7 +132,8 @@ TEST(a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then) {
         while (strcmp(told.last, "9 queues, 0 running, 0 pending") != 0)
                 turn(g, 50);
         turn(g, 1);
-        ck_assert_uint_lt(told.n, 4); /* one, unless the machine stood still in between */
+        /* One, unless the machine stood still in between. */
+        ck_assert_uint_le(told.n, (uv_now(&g->loop) - start_msec) / 1000);
         rig_close(g);
 }
 
@@ -179,12 +181,20 @@ TEST(memory_pressure_is_said_as_long_as_it_lasts) {
 TEST(a_change_that_is_undone_is_not_told) {
         Rig *g = rig_open();
         status_start(&g->status, &g->loop, &g->manager);
-        g->manager.engine.n_queues = 2;
-        turn(g, 1);
-        g->manager.engine.n_queues = 1;
+        unsigned n;
+        for (;;) { /* once, unless the machine stood still for its second: then it is told before it can be undone */
+                n = told.n;
+                g->manager.engine.n_queues = 2;
+                turn(g, 1);
+                g->manager.engine.n_queues = 1;
+                if (told.n == n)
+                        break;
+                while (told.n == n + 1)
+                        turn(g, 50);
+        }
         while (uv_is_active((uv_handle_t *)&g->status.timer)) /* its second */
                 turn(g, 50);
-        ck_assert_uint_eq(told.n, 0);
+        ck_assert_uint_eq(told.n, n);
         rig_close(g);
 }
 
