@@ -1039,8 +1039,10 @@ TEST(D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread) {
         set_up(2);
         Log l, other;
         WorkersStats before, after;
-        open_log(&l, NULL, &plain_ops);
-        open_log(&other, NULL, &plain_ops);
+        XQueueOptions o = options();
+        o.budget_usec = 3600 * UINT64_C(1000000); /* a turn that ends by time goes on elsewhere */
+        open_log(&l, &o, &plain_ops);
+        open_log(&other, &o, &plain_ops);
         other_log = &other;
         l.hook = submit_to_other;
         workers_get_stats(workers, &before);
