@@ -6,6 +6,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,13 +42,20 @@ void xqueue_unpin(XQueue *q) {
 
 /* ---- threads of dedicated queues ---- */
 
-void xqueue_retire(XQueues *xs, XOwn *own) {
-        if (!own)
-                return;
+static void add_retired(XQueues *xs, XOwn *own) {
         pthread_mutex_lock(&xs->lock);
         own->next = xs->retired;
         xs->retired = own;
         pthread_mutex_unlock(&xs->lock);
+}
+
+/* The queue's own thread, which xqueues_deinit() joins from now on; till then *xs stays. */
+void xqueue_retire(XQueues *xs, XOwn *own) {
+        if (!own)
+                return;
+        add_retired(xs, own);
+        (void)fetch_sub_seq_cst(&xs->n_own, 1);
+        futex_wake(&xs->n_own, INT_MAX);
 }
 
 /* Waits for the threads of dedicated queues that have ended, but for this one. */
@@ -59,7 +67,7 @@ static void reap(XQueues *xs) {
                 XOwn *own = list;
                 list = own->next;
                 if (workers_is_self(own->workers)) {
-                        xqueue_retire(xs, own);
+                        add_retired(xs, own);
                         continue;
                 }
                 workers_free(own->workers);
@@ -520,6 +528,8 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
                 registry_remove(&xs->registry, id);
                 return r;
         }
+        if (own)
+                (void)fetch_add_seq_cst(&xs->n_own, 1);
         fill(q, xs, &o, ops, meta, own);
         q->id = id;
         xhead_begin(&q->head, id, o.max_tasks, o.max_bytes / XCHARGE_UNIT,
@@ -533,6 +543,7 @@ int xqueue_start(XQueues *xs, const XQueueOptions *options, const XQueueOps *ops
 int xqueues_init(XQueues *xs) {
         pthread_mutex_init(&xs->lock, NULL);
         xs->retired = NULL;
+        store_relaxed(&xs->n_own, 0);
         xs->slab = NULL;
         registry_init(&xs->registry);
         int r = slab_new(sizeof(XQueue), 64, true, &xs->slab);
@@ -544,6 +555,8 @@ int xqueues_init(XQueues *xs) {
 void xqueues_deinit(XQueues *xs) {
         if (!xs || !xs->slab)
                 return;
+        for (uint32_t n; (n = load_seq_cst(&xs->n_own)) > 0;)
+                futex_wait(&xs->n_own, n, 0);
         reap(xs);
         assert(xs->registry.n_used == 0);
         registry_deinit(&xs->registry);

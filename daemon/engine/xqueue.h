@@ -81,15 +81,17 @@ enum {
 /* All queues of a process, or of a test. Zeros are valid for deinit. */
 typedef struct XQueues {
         Registry registry;
-        Slab *slab;           /* of queues; keeps its memory, of as many queues as there once were at a time */
-        uint64_t serial;      /* unlike that of every other XQueues there ever was */
-        pthread_mutex_t lock; /* for `retired` */
-        struct XOwn *retired; /* threads of dedicated queues that have ended */
+        Slab *slab;             /* of queues; keeps its memory, of as many queues as there once were at a time */
+        uint64_t serial;        /* unlike that of every other XQueues there ever was */
+        pthread_mutex_t lock;   /* for `retired` */
+        struct XOwn *retired;   /* threads of dedicated queues that have ended */
+        ATOMIC(uint32_t) n_own; /* those that have not; futex */
 } XQueues;
 
 /* 0, -ENOMEM, -ENOSPC (no slab left). */
 int xqueues_init(XQueues *xs);
-/* All queues have ended, the workers that ran them are freed, and no thread is in a call. NULL-safe. */
+/* The last call of each queue was made, the workers that ran them are freed, and no thread is in a call. Waits for the
+ * threads of dedicated queues, which may be on their way out of it. NULL-safe. */
 void xqueues_deinit(XQueues *xs);
 
 /* options NULL: the defaults, which lack workers. *ops, meta: see above. 0; -EINVAL (out of range, nobody to run it, no way to

@@ -475,20 +475,39 @@ TEST(the_last_to_become_idle_is_the_first_to_be_woken) {
         workers_free(w);
 }
 
+/* Each is put to sleep alone, so that it is known who is at the bell. That one is held while it is woken: who puts meanwhile finds that
+ * it is on its way, and wakes nobody. */
 TEST(one_wakeup_is_in_flight_and_the_woken_wakes_the_next) {
         Workers *w = start(4, 4, never_look_out);
-        for (size_t i = 0; i < 4; i++)
-                test_wait_for(&created);
-        settle(w);
-        uint64_t before = stats_of(w).n_wakeups;
-        for (size_t i = 0; i < 4; i++)
+        ck_assert_int_eq(pipe(hold_pipe), 0);
+        sem_init(&held, 0, 0);
+        signal(SIGUSR1, hold_still);
+        for (size_t i = 0; i < 4; i++) {
+                jobs[i].runnable.run = run_holdable;
                 workers_put(w, &jobs[i].runnable);
+        }
         for (size_t i = 0; i < 4; i++)
-                test_wait_for(&jobs[i].began); /* all at once, though each put could have woken one only */
-        ck_assert_uint_le(stats_of(w).n_wakeups - before, 4);
-        for (size_t i = 0; i < 4; i++)
+                test_wait_for(&jobs[i].began);
+        for (unsigned i = 0; i < 4; i++) {
+                sem_post(&jobs[i].gate);
+                while (stats_of(w).n_idle < i + 1)
+                        sched_yield();
+        }
+        pthread_kill(jobs[3].thread, SIGUSR1);
+        test_wait_for(&held);
+        uint64_t before = stats_of(w).n_wakeups;
+        for (size_t i = 4; i < 8; i++)
+                workers_put(w, &jobs[i].runnable);
+        ck_assert_uint_eq(stats_of(w).n_wakeups - before, 1);
+        ck_assert_int_eq(write(hold_pipe[1], "x", 1), 1);
+        for (size_t i = 4; i < 8; i++)
+                test_wait_for(&jobs[i].began); /* all at once, though one was woken */
+        ck_assert_uint_eq(stats_of(w).n_wakeups - before, 4);
+        for (size_t i = 4; i < 8; i++)
                 sem_post(&jobs[i].gate);
         workers_free(w);
+        close(hold_pipe[0]);
+        close(hold_pipe[1]);
 }
 
 /* ---- many threads ---- */

@@ -238,6 +238,36 @@ TEST(E2_a_dedicated_queue_has_a_thread_of_its_own) {
         tear_down();
 }
 
+/* Its last call says so, and returns when the test's thread sleeps: that waits for it then. */
+static void execute_and_leave_late(void *meta, XBatch *b) {
+        char text[256], *end;
+        log_execute(meta, b);
+        if (!xbatch_is_stopped(b))
+                return;
+        do {
+                FILE *f = fopen("/proc/self/stat", "re"); /* of the thread that leads the process */
+                ck_assert(f && fgets(text, sizeof(text), f));
+                (void)fclose(f);
+                end = strrchr(text, ')');
+        } while (!end || end[2] != 'S');
+}
+
+TEST(E2_the_end_of_all_waits_for_a_dedicated_thread_whose_last_call_was_made) {
+        static const XQueueOps ops = { .execute = execute_and_leave_late };
+        set_up(1);
+        Log l;
+        XQueueOptions o = options();
+        o.workers = NULL;
+        o.dedicated = &WORKERS_PARAMS_DEFAULT;
+        open_log(&l, &o, &ops);
+        ck_assert_int_eq(xqueue_stop(&xs, l.id), 0);
+        while (sem_trywait(&l.stopped) != 0) /* does not sleep */
+                sched_yield();
+        xqueues_deinit(&xs);
+        workers = workers_free(workers);
+        slab = slab_destroy(slab);
+}
+
 /* ---- E3, E4, E5, E6: order, submit, batches ---- */
 
 TEST(E3_tasks_run_in_order_one_at_a_time_elsewhere) {
@@ -1039,8 +1069,10 @@ TEST(D4_in_place_and_in_batches_no_task_is_handed_from_thread_to_thread) {
         set_up(2);
         Log l, other;
         WorkersStats before, after;
-        open_log(&l, NULL, &plain_ops);
-        open_log(&other, NULL, &plain_ops);
+        XQueueOptions o = options();
+        o.budget_usec = 3600 * UINT64_C(1000000); /* a turn that ends by time goes on elsewhere */
+        open_log(&l, &o, &plain_ops);
+        open_log(&other, &o, &plain_ops);
         other_log = &other;
         l.hook = submit_to_other;
         workers_get_stats(workers, &before);
@@ -1565,8 +1597,9 @@ TEST(a_rescue_minds_pauses_stops_and_stale_ids) {
 
 RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_E1_start_without_memory_or_thread_leaves_nothing_behind,
-          test_E2_a_dedicated_queue_has_a_thread_of_its_own, test_E3_tasks_run_in_order_one_at_a_time_elsewhere,
-          test_E4_many_threads_submit_and_each_finds_its_order,
+          test_E2_a_dedicated_queue_has_a_thread_of_its_own,
+          test_E2_the_end_of_all_waits_for_a_dedicated_thread_whose_last_call_was_made,
+          test_E3_tasks_run_in_order_one_at_a_time_elsewhere, test_E4_many_threads_submit_and_each_finds_its_order,
           test_E5_a_task_belongs_to_the_queue_until_it_is_released_once,
           test_E6_one_call_gets_all_there_is_up_to_batch_max,
           test_E6_what_a_batch_has_not_taken_is_pending_and_keeps_its_place,
