@@ -28,6 +28,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -313,9 +314,44 @@ class Rpc:
 
 # ---- eqd ----
 
-def notification(notify):
-    """The next datagram to the service manager, as a dict."""
-    return dict(line.split("=", 1) for line in notify.recv(65536).decode().splitlines())
+def notification(datagram):
+    """A datagram to the service manager, as a dict."""
+    return dict(line.split("=", 1) for line in datagram.decode().splitlines())
+
+
+class Datagrams:
+    """What comes on the socket of the service manager. A thread takes it in at once: the kernel holds ten datagrams, and with the
+    eleventh eqd would wait for a test that just then waits for eqd."""
+
+    def __init__(self, sock):
+        self.sock, self.got, self.came = sock, collections.deque(), threading.Condition()
+        self.stopped, self.stop = os.pipe()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self):
+        while self.stopped not in select.select([self.sock, self.stopped], [], [])[0]:
+            with self.came:
+                self.take_in()
+                self.came.notify_all()
+
+    def take_in(self):
+        try:
+            while True:
+                self.got.append(self.sock.recv(65536, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            pass
+
+    def next(self, seconds):
+        """None: none came in that time."""
+        with self.came:
+            self.take_in()
+            return self.got.popleft() if self.came.wait_for(lambda: self.got, max(0, seconds)) else None
+
+    def close(self):
+        os.close(self.stop)
+        self.thread.join()
+        os.close(self.stopped)
 
 
 class Place:
@@ -393,6 +429,7 @@ class Eqd(Place):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if notify else None
+        self.datagrams = None # since READY=1
         self.env = dict(env or {}) # of the first start; `change` may add to it
         try:
             self.prepare(config or {}, uid, other_users)
@@ -465,6 +502,7 @@ class Eqd(Place):
                 cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
+        self.datagrams = Datagrams(self.notify) if self.notify else None
         self.connections = []
         self.socket.chmod(0o777) if os.geteuid() == 0 else None
         with self.connect() as c:
@@ -478,7 +516,7 @@ class Eqd(Place):
         while True:
             ready = select.select([notify, self.pidfd], [], [], max(0, end - time.monotonic()))[0]
             if notify in ready:
-                told = notification(notify)
+                told = notification(notify.recv(65536))
                 if told.get("READY") == "1":
                     return
                 self.told_before_ready.append(told)
@@ -490,9 +528,8 @@ class Eqd(Place):
 
     def notified(self, seconds=WAIT_SECONDS):
         """The next datagram to the service manager, as a dict; None: none came in that time."""
-        if not select.select([self.notify], [], [], max(0, seconds))[0]:
-            return None
-        return notification(self.notify)
+        datagram = self.datagrams.next(seconds)
+        return None if datagram is None else notification(datagram)
 
     def until_notified(self, wanted, seconds=WAIT_SECONDS):
         """The next datagram of which wanted() is true; with how many came before it."""
@@ -681,6 +718,9 @@ class Eqd(Place):
     def kill(self):
         """Whatever is left, after a failure."""
         self.close_connections()
+        if self.datagrams:
+            self.datagrams.close()
+            self.datagrams = None
         if self.notify:
             self.notify.close()
         if self.process:
