@@ -137,12 +137,17 @@ def is_gone(pid):
     return stat is None or stat[0] in "ZX"
 
 
+def start_of(pid):
+    """When it began, which with its number names a process for good. None: it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
+
+
 def is_dead_or(pid, start):
     """Gone, or its number has been given to another process since."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19] != start
-    except OSError:
-        return True
+    return start_of(pid) != start
 
 
 def marked(directory):
@@ -382,7 +387,7 @@ class Place:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("EQD_", "XDG_", "NOTIFY_", "LISTEN_"))}
         return {**env, "TMPDIR": str(self.dir), **more}
 
-    def run_eqd(self, *args, env=None, seconds=30, **options):
+    def run_eqd(self, *args, env=None, seconds=WAIT_SECONDS, **options):
         """An eqd that is expected to end by itself."""
         p = subprocess.run([self.eqd, "--state", self.dir / "state2", "--config", self.dir / "config", *args],
                            env=self.environment(**(env or {})), stdin=subprocess.DEVNULL, capture_output=True,
@@ -498,7 +503,9 @@ class Eqd(Place):
                 [*wrapper, self.eqd, "--socket", self.socket, "--state", self.dir / "state", "--config",
                  self.dir / "config", *args],
                 env=self.environment(NOTIFY_SOCKET=str(self.dir / "notify"), **passed, **(env or {})),
-                stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, preexec_fn=before, pass_fds=(3,) if passed else (),
+                stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, pass_fds=(3,) if passed else (),
+                # Python between fork and exec is safe only while this process has no other thread.
+                preexec_fn=before if nofile or passed or self.uid is not None else None,
                 cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
@@ -650,10 +657,11 @@ class Eqd(Place):
         """Orderly end, with everything that must be true of it."""
         self.close_connections()
         self.check_before()
-        family = descendants(self.pid)
+        family = {p: start_of(p) for p in descendants(self.pid)} # none of these numbers may be another's by then
         os.kill(self.pid, signal.SIGTERM)
         self.expect_end(seconds, rc)
-        eventually(lambda: all(is_gone(p) for p in family), lambda: f"processes that eqd left: {alive(family)}")
+        eventually(lambda: all(is_gone(p) or is_dead_or(p, start) for p, start in family.items()),
+                   lambda: f"processes that eqd left: {alive(family)}")
         eventually(lambda: not marked(self.dir), lambda: f"processes that tasks left: {alive(marked(self.dir))}")
         if self.socket.exists():
             raise AssertionError("the socket is still there")
@@ -724,18 +732,20 @@ class Eqd(Place):
         if self.notify:
             self.notify.close()
         if self.process:
-            family = descendants(self.pid)
-            for pid in [self.pid, *family]:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
-                    pass
+            if self.process.poll() is None: # else its number may be another's
+                send_kill(*descendants(self.pid), self.pid)
             self.process.wait()
-            for pid in marked(self.dir):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except OSError:
-                    pass
+            eventually(lambda: not send_kill(*marked(self.dir)), "what ran in its directory is gone, which can be removed then")
+
+
+def send_kill(*pids):
+    """Those that there were."""
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except OSError:
+            pass
+    return pids
 
 
 def alive(pids):
