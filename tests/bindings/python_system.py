@@ -238,7 +238,7 @@ def asyncio_has_many_requests_outstanding(eqd):
     async def work():
         async with package.aio.connect(str(eqd.socket)) as c:
             await c.queue_create("q", set={"max_active": 4})
-            first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 60"])
+            first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 1000"])
             waiting = asyncio.create_task(first.wait())
             tasks = await asyncio.gather(*(c.submit("q", argv=["sh", "-c", f"echo {i}"]) for i in range(20)))
             equal([r["state"] for r in await asyncio.gather(*tasks)], ["DONE"] * 20)
