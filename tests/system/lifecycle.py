@@ -5,6 +5,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -697,6 +698,20 @@ def each_appends_the_line_where_no_place_is_marked(eqd):
     ids = eqd.submit("--each", "-", "--", "echo", "a", input="x y\nz\n").split()
     eqd.wait(*ids)
     equal([eqd.logs(i) for i in ids], ["a x y", "a z"])
+
+
+@test(notify=True)
+def an_eqd_whose_service_manager_does_not_read_goes_on(eqd):
+    with eqd.datagrams.came, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others: # nobody takes in what comes
+        try:
+            while True:
+                others.sendto(b"X=1", socket.MSG_DONTWAIT, str(eqd.dir / "notify"))
+        except BlockingIOError:
+            pass
+        eqd.ends_as(eqd.submit("--in", "3s", "--", "true"), "DONE") # of which the line of status changes, at most a second later
+        task = eqd.submit("--hold", "--", "true")
+    eqd.until_notified(lambda m: m.get("STATUS") == "1 queues, 0 running, 1 pending")
+    eqd.ok("cancel", task)
 
 
 # ---- queues ----
