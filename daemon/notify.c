@@ -1,13 +1,44 @@
 /* SPDX-License-Identifier: MIT */
-/* sd_notify messages. A failure means that nobody listens, which is not eqd's concern: results are ignored. */
+/* sd_notify messages. A failure means that nobody listens, which is not eqd's concern: results are ignored.
+ *
+ * The kernel holds only so many datagrams (net.unix.max_dgram_qlen, often 10), and sd_notify() waits for room while the service
+ * manager reads none. For what is told all the time that would be the end of the loop, and of who watches it: it is sent without
+ * waiting. */
 
 #include "notify.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 
 #include "base/clock.h"
+#include "base/util.h"
+
+/* False: there is no room now. */
+static bool send_now(const char *text) {
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        const char *path = getenv("NOTIFY_SOCKET");
+        size_t n = path ? strlen(path) : 0;
+        if (n == 0)
+                return true;
+        if ((path[0] != '/' && path[0] != '@') ||
+            n >= sizeof(a.sun_path)) { /* of the host of a virtual machine, or too long */
+                (void)sd_notify(0, text);
+                return true;
+        }
+        memcpy(a.sun_path, path, n);
+        if (path[0] == '@')
+                a.sun_path[0] = '\0';
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n);
+        return fd < 0 || sendto(fd, text, strlen(text), MSG_NOSIGNAL, (struct sockaddr *)&a, size) >= 0 ||
+               errno != EAGAIN;
+}
 
 void notify_ready(const char *status) {
         (void)sd_notifyf(0, "READY=1\nSTATUS=%s", status);
@@ -40,12 +71,14 @@ void notify_forget(const char *name) {
         (void)sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
-void notify_status(const char *status, bool stalled) {
-        (void)sd_notifyf(0, "STATUS=%s\nX_EQD_STALLED=%d", status, stalled);
+bool notify_status(const char *status, bool stalled) {
+        char text[512];
+        (void)snprintf(text, sizeof(text), "STATUS=%s\nX_EQD_STALLED=%d", status, stalled);
+        return send_now(text);
 }
 
 void notify_alive(void) {
-        (void)sd_notify(0, "WATCHDOG=1");
+        (void)send_now("WATCHDOG=1"); /* who reads none is told by those that wait to be read */
 }
 
 bool notify_trigger(const char *status) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A change that comes within a second of the last line waits for the timer, which tells what is true by then. */
+/* A change that comes within a second of the last line waits for the timer, which tells what is true by then; so does one that the
+ * service manager had no room for. */
 
 #include "status.h"
 
@@ -82,14 +83,19 @@ static bool is_true(const Status *s) {
                n.rescue_error == s->told.rescue_error;
 }
 
+static void on_timer(uv_timer_t *timer);
+
 static void tell(Status *s) {
         char text[STATUS_MAX];
         if (is_true(s))
                 return;
         status_text(s->manager, text, sizeof(text));
-        s->told = numbers(s->manager);
-        notify_status(text, s->told.stall_episode != 0);
+        StatusNumbers n = numbers(s->manager);
         s->told_msec = uv_now(s->timer.loop);
+        if (notify_status(text, n.stall_episode != 0))
+                s->told = n;
+        else
+                (void)uv_timer_start(&s->timer, on_timer, INTERVAL_MSEC, 0); /* fails for closing ones only */
 }
 
 static void on_timer(uv_timer_t *timer) {

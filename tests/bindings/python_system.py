@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import eqd as package
-from eqdtest import contains, equal, main, test
+from eqdtest import STOP_SECONDS, contains, equal, main, test
 from ends import crash
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "client/examples"
@@ -154,7 +154,7 @@ def a_client_outlives_a_restart_of_eqd(eqd):
     with client(eqd) as c:
         c.ping()
         eqd.process.terminate()
-        eqd.expect_end(20, 0)
+        eqd.expect_end(STOP_SECONDS, 0)
         eqd.forget()
         eqd.start()
         equal(c.stat()["pid"], eqd.pid)
@@ -238,7 +238,7 @@ def asyncio_has_many_requests_outstanding(eqd):
     async def work():
         async with package.aio.connect(str(eqd.socket)) as c:
             await c.queue_create("q", set={"max_active": 4})
-            first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 60"])
+            first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 1000"])
             waiting = asyncio.create_task(first.wait())
             tasks = await asyncio.gather(*(c.submit("q", argv=["sh", "-c", f"echo {i}"]) for i in range(20)))
             equal([r["state"] for r in await asyncio.gather(*tasks)], ["DONE"] * 20)
@@ -280,7 +280,7 @@ def asyncio_events_stop_when_asked_and_tell_of_the_end(eqd):
             except package.ConnectionLost:
                 equal(seen[:3], ["task.accepted", "task.started", "task.finished"])
     asyncio.run(work())
-    eqd.expect_end(20, 0)
+    eqd.expect_end(STOP_SECONDS, 0)
 
 
 @test()

@@ -239,7 +239,11 @@ def a_worker_of_threads_serves_and_drains(eqd):
 
 
 def children_of(pid):
-    return [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
+    found = []
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError): # it has just ended
+            found += map(int, (thread / "children").read_text().split())
+    return found
 
 
 def where_the_work_is(worker, threads):

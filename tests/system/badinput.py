@@ -12,7 +12,7 @@ import stat
 import subprocess
 
 import msgpack_mini
-from eqdtest import (USER_A, Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
+from eqdtest import (USER_A, WAIT_SECONDS, Closed, Eqd, Rpc, RpcError, Skip, contains, equal, eventually, main, test)
 
 INVALID, NO_QUEUE, NO_TASK, STALE, DENIED, TOO_LARGE, METHOD, STATE = 3, 4, 5, 6, 7, 10, 2, 20
 PAYLOAD_MAX, MESSAGE_MAX = 1 << 20, 4 << 20
@@ -597,7 +597,7 @@ def exhausted_descriptors_refuse_new_clients_and_spare_the_others(eqd):
     try:
         for _ in range(20):
             equal(first.call("ping"), None)
-        answered = select.select([c.sock for c in others], [], [], 10)[0] # those that came too late, before they ask
+        answered = select.select([c.sock for c in others], [], [], WAIT_SECONDS)[0] # those that came too late, before they ask
         equal(len(answered) >= 1, True, "nobody was told")
         for c in others:
             if c.sock not in answered:

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 
-from eqdtest import Closed, RpcError, contains, equal, eventually, main, test
+from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, test
 from ends import crash, orderly
 from workerkit import Worker, ended, submit, worker_queue
 
@@ -340,7 +340,7 @@ def a_damaged_record_is_named_and_the_rest_is_served(eqd):
         eqd.submit("--hold", "-J", f"label-{i:02}", "--", "true")
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(STOP_SECONDS, -signal.SIGKILL)
     eqd.forget()
     log = sorted((eqd.dir / "state/store").glob("log-*"))[0]
     data = bytearray(log.read_bytes())
@@ -364,7 +364,7 @@ def flip(path, at, bit):
 def kill_and_keep(eqd):
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(STOP_SECONDS, -signal.SIGKILL)
     eqd.forget()
 
 

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from eqdtest import alive, comm, descendants, equal, proc_stat
+from eqdtest import STOP_SECONDS, alive, comm, descendants, equal, proc_stat
 
 
 def spawners(eqd):
@@ -20,7 +20,7 @@ def crash(eqd, *args, **options):
     """kill -9, and the next one, started as eqd.start() says."""
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(STOP_SECONDS, -signal.SIGKILL)
     eqd.forget()
     eqd.start(*args, **options)
 

@@ -8,7 +8,7 @@ import os
 import signal
 import struct
 
-from eqdtest import alive, contains, equal, eventually, is_gone, main, proc_stat, test
+from eqdtest import STOP_SECONDS, alive, contains, equal, eventually, is_gone, main, proc_stat, test
 from ends import crash, spawners
 
 HEADER, ROW = 128, 64
@@ -74,7 +74,7 @@ def kill_all(eqd):
         eventually(lambda p=p: proc_stat(p)[0] == "T", "it is stopped")
     for p in three:
         os.kill(p, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(STOP_SECONDS, -signal.SIGKILL)
     eventually(lambda: all(is_gone(p) for p in three), "they are gone")
     eqd.forget()
 

@@ -9,7 +9,8 @@
 #include "test.h"
 
 static struct {
-        unsigned n;
+        unsigned n, n_refused;
+        bool full; /* the service manager has no room for more */
         char last[STATUS_MAX];
 } told;
 
@@ -19,10 +20,15 @@ const StallReport *stalls_worst(const StallList *l) {
         return stall;
 }
 
-void notify_status(const char *text, bool stalled) {
+bool notify_status(const char *text, bool stalled) {
         ck_assert_int_eq(stalled, stall != NULL);
+        if (told.full) {
+                told.n_refused++;
+                return false;
+        }
         told.n++;
         (void)snprintf(told.last, sizeof(told.last), "%s", text); /* a longer one would not be what is expected */
+        return true;
 }
 
 void manager_stall_detail(const Manager *m, const StallReport *r, StallDetail *ret) {
@@ -134,6 +140,22 @@ TEST(a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then) {
         turn(g, 1);
         /* One, unless the machine stood still in between. */
         ck_assert_uint_le(told.n, (uv_now(&g->loop) - start_msec) / 1000);
+        rig_close(g);
+}
+
+TEST(what_there_was_no_room_for_is_told_when_there_is_some) {
+        Rig *g = rig_open();
+        status_start(&g->status, &g->loop, &g->manager);
+        told.full = true;
+        g->manager.engine.n_queues = 2;
+        while (told.n_refused < 2) /* nothing changes meanwhile */
+                turn(g, 50);
+        told.full = false;
+        while (told.n == 0)
+                turn(g, 50);
+        ck_assert_str_eq(told.last, "2 queues, 0 running, 0 pending");
+        turn(g, 1);
+        ck_assert(!uv_is_active((uv_handle_t *)&g->status.timer));
         rig_close(g);
 }
 
@@ -271,6 +293,7 @@ TEST(a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_th
 RUN_TESTS("status", 30, test_a_queue_that_is_rescued_is_told_with_what_the_system_said_and_again_when_that_changes,
           test_the_worst_stall_comes_first_and_goes_when_it_ends, test_the_line_has_the_numbers,
           test_the_line_says_what_is_lost, test_a_change_is_told_and_what_follows_within_a_second_later_as_it_is_then,
+          test_what_there_was_no_room_for_is_told_when_there_is_some,
           test_what_is_wrong_with_the_store_is_said_as_long_as_it_lasts, test_a_loss_is_a_change,
           test_memory_pressure_is_said_as_long_as_it_lasts, test_a_change_that_is_undone_is_not_told,
           test_without_a_service_manager_nothing_is_watched, test_what_is_watched_keeps_no_loop_running)

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "notify.h"
 #include "rig.h"
 
 enum { LIMIT_MSEC = 30000 }; /* for what comes sooner or later */
@@ -158,6 +159,35 @@ static void scene_close(Scene *s) {
 
 static const StallConfig quiet = { .hung_warnings = 10 };
 
+/* Of whom the datagrams come does not matter. */
+static void fill(const Scene *s) {
+        struct sockaddr_un a = { .sun_family = AF_UNIX };
+        socklen_t len = sizeof(a);
+        int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        ck_assert_int_eq(getsockname(s->notify, (struct sockaddr *)&a, &len), 0);
+        while (sendto(fd, "X=1", 3, 0, (struct sockaddr *)&a, len) == 3)
+                ;
+        ck_assert_int_eq(errno, EAGAIN);
+        close(fd);
+}
+
+TEST(a_service_manager_that_does_not_read_stops_nobody) {
+        Scene s;
+        char text[100];
+        scene_open(&s);
+        fill(&s);
+        notify_alive();
+        ck_assert(!notify_status("busy", false));
+        told(&s, text, sizeof(text)); /* room for one */
+        ck_assert_str_eq(text, "X=1");
+        ck_assert(notify_status("idle", true));
+        do
+                told(&s, text, sizeof(text));
+        while (strcmp(text, "X=1") == 0);
+        ck_assert_str_eq(text, "STATUS=idle\nX_EQD_STALLED=1");
+        scene_close(&s);
+}
+
 TEST(a_stall_comes_to_the_loop_which_has_to_log_it) {
         Scene s;
         scene_open(&s);
@@ -267,8 +297,8 @@ TEST(what_cannot_be_had_is_said_and_leaves_nothing) {
         }
 }
 
-RUN_TESTS("watchdog", 60, test_a_stall_comes_to_the_loop_which_has_to_log_it,
-          test_what_a_busy_loop_does_not_take_the_thread_logs,
+RUN_TESTS("watchdog", 60, test_a_service_manager_that_does_not_read_stops_nobody,
+          test_a_stall_comes_to_the_loop_which_has_to_log_it, test_what_a_busy_loop_does_not_take_the_thread_logs,
           test_signs_of_life_are_sent_while_the_loop_turns_and_not_when_it_does_not,
           test_a_panic_syncs_the_store_then_tells_status_and_trigger_at_once_and_then_dies,
           test_new_thresholds_hold_at_once, test_what_cannot_be_had_is_said_and_leaves_nothing)
