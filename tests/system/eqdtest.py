@@ -28,6 +28,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -313,9 +314,47 @@ class Rpc:
 
 # ---- eqd ----
 
-def notification(notify):
-    """The next datagram to the service manager, as a dict."""
-    return dict(line.split("=", 1) for line in notify.recv(65536).decode().splitlines())
+def notification(data):
+    """A datagram to the service manager, as a dict."""
+    return dict(line.split("=", 1) for line in data.decode().splitlines())
+
+
+class Notifications:
+    """What eqd tells the service manager. A thread takes it in at once, as a service manager does: a socket holds ten datagrams
+    (net.unix.max_dgram_qlen), and with the next one eqd would wait until the test comes to read them."""
+
+    def __init__(self):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.told, self.changed, self.closed = collections.deque(), threading.Condition(), False
+
+    def start(self):
+        """When READY=1 has been read."""
+        threading.Thread(target=self.read, daemon=True).start()
+
+    def take(self):
+        """All that is there. With the lock."""
+        try:
+            while True:
+                self.told.append(notification(self.socket.recv(65536, socket.MSG_DONTWAIT)))
+        except BlockingIOError:
+            pass
+
+    def read(self):
+        while not self.closed:
+            select.select([self.socket], [], [])
+            with self.changed:
+                self.take()
+                self.changed.notify_all()
+
+    def next(self, seconds):
+        with self.changed:
+            self.take()
+            return self.told.popleft() if self.changed.wait_for(lambda: self.told, max(0, seconds)) else None
+
+    def close(self):
+        """Wakes the thread up to its end; the descriptor goes with the last who holds this."""
+        self.closed = True
+        self.socket.shutdown(socket.SHUT_RD)
 
 
 class Place:
@@ -392,7 +431,7 @@ class Eqd(Place):
                  notify=False, user=False):
         super().__init__()
         self.process, self.uid, self.connections, self.descriptors, self.cgroup = None, uid, [], None, None
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if notify else None
+        self.notify = Notifications() if notify else None
         self.env = dict(env or {}) # of the first start; `change` may add to it
         try:
             self.prepare(config or {}, uid, other_users)
@@ -441,7 +480,7 @@ class Eqd(Place):
         """kept: a descriptor that the eqd before this one gave to the service manager, which passes it on."""
         self.log = open(self.dir / "log", "w+b")
         (self.dir / "notify").unlink(missing_ok=True)
-        with self.notify.dup() if self.notify else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        with self.notify.socket.dup() if self.notify else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
             notify.bind(str(self.dir / "notify"))
             (self.dir / "notify").chmod(0o777)
 
@@ -465,6 +504,8 @@ class Eqd(Place):
                 cwd=self.dir) # not /, which tasks must get all the same
             self.pidfd = os.pidfd_open(self.process.pid)
             self.wait_ready(notify)
+        if self.notify:
+            self.notify.start()
         self.connections = []
         self.socket.chmod(0o777) if os.geteuid() == 0 else None
         with self.connect() as c:
@@ -478,7 +519,7 @@ class Eqd(Place):
         while True:
             ready = select.select([notify, self.pidfd], [], [], max(0, end - time.monotonic()))[0]
             if notify in ready:
-                told = notification(notify)
+                told = notification(notify.recv(65536))
                 if told.get("READY") == "1":
                     return
                 self.told_before_ready.append(told)
@@ -490,9 +531,7 @@ class Eqd(Place):
 
     def notified(self, seconds=WAIT_SECONDS):
         """The next datagram to the service manager, as a dict; None: none came in that time."""
-        if not select.select([self.notify], [], [], max(0, seconds))[0]:
-            return None
-        return notification(self.notify)
+        return self.notify.next(seconds)
 
     def until_notified(self, wanted, seconds=WAIT_SECONDS):
         """The next datagram of which wanted() is true; with how many came before it."""
