@@ -173,6 +173,7 @@ def a_reserved_worker_goes_on_one_at_a_time_while_the_others_are_stuck(eqd):
             reserve.done(run)
     shown = eqd.queue("w")
     equal((shown["workers"], shown["reserves"], shown["mayday"] >= 1, shown["rescued"]), (1, 1, True, 2))
+    eqd.ok("param", "set", "rescue_full_delay=1h") # the regular one may take its time from now on
     eqd.has_logged("queue w: mayday, rescuer active (pool-full)")
     contains(eqd.ok("worker", "ls"), "(reserve)")
     regular.done(stuck)
