@@ -11,7 +11,7 @@ from eqdtest import RpcError, Skip, all_pids, become, comm, contains, descendant
 from workerkit import STATE, Worker, ended, submit, worker_queue
 
 NONE_WAIT = "[Commands]\nWaitingProcesses=0\n"
-UID = 61777 # nobody else's, as the limit counts all processes of a user
+UID = 62000 + os.getpid() % 3000 # nobody else's, nor of this test in another build: the limit counts all processes of a user
 
 
 def waiting(eqd):
@@ -39,7 +39,6 @@ def exhaust(eqd):
         return int(fields["Threads"]) if fields.get("Uid", "").split()[:1] == [str(UID)] else 0
     n = sum(threads(p) for p in all_pids())
     limit(eqd, n)
-
 
 
 def counts(eqd, name):
