@@ -340,7 +340,7 @@ def credit_bounds_what_a_worker_has(eqd):
 
 @test()
 def a_rate_bounds_what_workers_are_sent_and_an_answer_that_they_lost_it_counts_too(eqd):
-    c = worker_queue(eqd, "w", "max_active=100", "rate=1/2s", "rate_burst=2")
+    c = worker_queue(eqd, "w", "max_active=100", "rate=1/1h", "rate_burst=2")
     tasks = [submit(c, b"x", retries=1) for _ in range(4)]
     w = Worker(eqd, "w", credit=100)
     w.fail(w.next())
