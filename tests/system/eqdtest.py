@@ -38,9 +38,9 @@ import msgpack_mini
 BUILD = Path(os.environ.get("BUILD_DIR", Path(__file__).resolve().parents[2] / "build"))
 LONG = os.environ.get("EQD_LONG") == "1"
 # Sanitizers and loaded machines are slow; a test that hangs still ends.
-TEST_SECONDS = 120
-WAIT_SECONDS = 60
-STOP_SECONDS = 60
+TEST_SECONDS = 300
+WAIT_SECONDS = 120
+STOP_SECONDS = 120
 FINISHED = ("DONE", "FAILED", "TIMEOUT", "CANCELED", "EXPIRED", "DEAD")
 # Two users who are neither root nor, most likely, anybody.
 USER_A, USER_B = 61001, 61002
@@ -744,7 +744,7 @@ def alive(pids):
 # ---- running ----
 
 def on_alarm(*_):
-    raise AssertionError(f"not through within {TEST_SECONDS} s")
+    raise AssertionError("not through in its time")
 
 
 def run_one(t):

@@ -181,9 +181,9 @@ def without_a_service_manager_volatile_tasks_are_told_as_lost(place):
 
 @test(config=LONG)
 def many_running_commands_stop_together(eqd):
-    """Each has two seconds: one after the other they would take longer than eqd may."""
+    """Each has five seconds: one after the other they would take longer than eqd may."""
     eqd.ok("queue", "create", "p", "max_active=40")
-    eqd.sh("trap '' TERM; : >work/ready$EQD_ARRAY_INDEX; exec sleep 1000", "-q", "p", "--array", "1-40", "--grace", "2s")
+    eqd.sh("trap '' TERM; : >work/ready$EQD_ARRAY_INDEX; exec sleep 1000", "-q", "p", "--array", "1-40", "--grace", "5s")
     eventually(lambda: len(list((eqd.dir / "work").iterdir())) == 40, "all of them ignore the signal")
     eqd.stop()
 
