@@ -233,15 +233,17 @@ def a_rate_bounds_how_often_tasks_begin_however_long_they_run(eqd):
     before = time.time_ns() // 1000
     tasks = [blocked(c) for _ in range(2)]
     late = [submit(c, b"until-canceled") for _ in range(3)]
-    equal(why(c, late[2])["reason"], "rate")
-    equal([state(c, t) for t in late], ["QUEUED"] * 3)
-    until(c, late[1], "RUNNING")
-    begun = [c.call("show", [t])[0]["started_usec"] for t in (*tasks, *late[:2])]
-    # Their threads may have been late with the first two: what counts is when these were let go, not before they were submitted.
-    equal([begun[2] - before >= 1_490_000, begun[3] - before >= 2_980_000], [True, True], f"{begun} after {before}")
-    equal(state(c, late[2]), "QUEUED")
-    plugin_queue(eqd, "MaxActive=100")
     until(c, late[2], "RUNNING")
+    begun = [c.call("show", [t])[0]["started_usec"] for t in late]
+    # Their threads may have been late with the first two: what counts is when these were let go, not before they were submitted.
+    equal([t - before >= n * 1_490_000 for n, t in enumerate(begun, 1)], [True] * 3, f"{begun} after {before}")
+    plugin_queue(eqd, "MaxActive=100", "Rate=1/1h")
+    late.append(submit(c, b"until-canceled"))
+    late.append(submit(c, b"until-canceled"))
+    eventually(lambda: why(c, late[4])["reason"] == "rate", lambda: str(why(c, late[4])))
+    equal(state(c, late[4]), "QUEUED")
+    plugin_queue(eqd, "MaxActive=100")
+    until(c, late[4], "RUNNING")
     c.call("cancel", [*tasks, *late], running=True)
     for task in (*tasks, *late):
         assert ended(c, task)["state"] in FINAL
@@ -643,7 +645,7 @@ def W10_tasks_that_were_claimed_behind_one_that_blocks_are_a_stall_of_the_pool(e
     c, events = plugin_queue(eqd, "MaxActive=16"), eqd.events(events=["stall."])
     block, *others = [submit(c, payload) for payload in [b"block"] + 15 * [b"x"]]
     told = stall(events, "stall.begin", pool="plugin", queue="p")
-    equal((told["reason"], 700_000 <= told["stall_usec"] <= 1_700_000), ("pool-full", True), told)
+    equal((told["reason"], told["stall_usec"] >= 700_000), ("pool-full", True), told)
     eqd.has_logged("BUG: workqueue lockup - pool plugin", "pool-full, queue p with 15 pending")
     c.call("cancel", [block], running=True)
     stall(events, "stall.end", pool="plugin")
