@@ -312,6 +312,12 @@ class Rpc:
                 raise AssertionError(f"the notification did not come within {seconds} s")
 
 
+def stalls(connection):
+    """Those that it was told of and has not looked at yet, of queues, pools and tasks. That a part of eqd, such as its store, does not
+    answer for a while is told as well, and rightly: the disk and the CPUs are others', too."""
+    return [params[0] for method, params in connection.notes if method == "event" and "part" not in params[0]]
+
+
 # ---- eqd ----
 
 def notification(data):
