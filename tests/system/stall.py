@@ -51,7 +51,7 @@ def at_least(value, low, what):
 @test(config={"eqd.conf": FAST + "[Commands]\nSlots=1\n"}, notify=True)
 def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     c = eqd.events(events=["stall."])
-    eqd.ok("pool", "set", "default", "nice=7")
+    eqd.ok("pool", "set", "default", "nice=19")
     task = blocker(eqd, "block")
     began = time.monotonic()
     waiting = eqd.submit("-q", "default", "--", "true")
@@ -71,7 +71,7 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     equal(end["stall_usec"] > 2_000_000, True, end)
     eqd.ends_as(waiting, "DONE")
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
-    log = eqd.has_logged(f"<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=7 stuck for {first['stall_usec'] // 1_000_000}s! "
+    log = eqd.has_logged(f"<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=19 stuck for {first['stall_usec'] // 1_000_000}s! "
                          "(slots, queue default with 1 pending)",
                          "<6>eqd: pool default: workers=1 busy=1 queues that could start a task=1",
                          "<5>eqd: workqueue lockup over - pool default was stuck for")
