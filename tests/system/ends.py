@@ -20,7 +20,7 @@ def crash(eqd, *args, **options):
     """kill -9, and the next one, started as eqd.start() says."""
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(60, -signal.SIGKILL)
     eqd.forget()
     eqd.start(*args, **options)
 

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from ends import crash
-from eqdtest import Closed, RpcError, contains, equal, eventually, main, stalls, test
+from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, stalls, test
 from pluginkit import CONF, FINAL, ended, place_plugins, plugin_queue, plugin_test, queue_file, state, submit, until, why
 
 # ---- ordinary use ----
@@ -627,7 +627,7 @@ def a_refused_thread_is_a_reason_and_not_an_end(eqd):
     contains(why(c, task)["detail"], "no thread can be created now: Resource temporarily unavailable")
     equal(c.call("cancel", [task]), [0])
     eqd.process.send_signal(signal.SIGTERM)
-    eqd.expect_end(20, 1)
+    eqd.expect_end(STOP_SECONDS, 1)
     eqd.has_logged("no thread to close plugins with")
 
 

@@ -65,7 +65,7 @@ def while_commands_end_eqd_asks_for_time_again_and_again(eqd):
     for _ in range(3): # each is good for twice the time to the next
         equal(eqd.until_notified(lambda m: "EXTEND_TIMEOUT_USEC" in m), {"EXTEND_TIMEOUT_USEC": "10000000"})
     gate.write_text("go\n")
-    eqd.expect_end(20, 0)
+    eqd.expect_end(STOP_SECONDS, 0)
 
 
 @test(config=SHORT)
@@ -116,7 +116,7 @@ def clients_are_told_and_new_tasks_refused(eqd):
     except Closed:
         pass
     eqd.close_connections()
-    eqd.expect_end(20, 0)
+    eqd.expect_end(STOP_SECONDS, 0)
     eventually(lambda: not marked(eqd.dir), lambda: f"left: {alive(marked(eqd.dir))}")
 
 

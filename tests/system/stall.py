@@ -337,7 +337,7 @@ def panics(eqd, want):
     contains(told["STATUS"], want)
     eqd.has_logged("<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool default: workers=",
                    "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
-    eqd.expect_end(20, -signal.SIGABRT)
+    eqd.expect_end(WAIT_SECONDS, -signal.SIGABRT)
 
 
 @test(config={"eqd.conf": FAST + "PanicOnStall=3\nPanicTimeout=500ms\n[Commands]\nSlots=1\n"}, notify=True)
@@ -369,7 +369,7 @@ def a_disk_that_does_not_answer_does_not_put_off_the_end(eqd):
     told = eqd.until_notified(lambda m: m.get("WATCHDOG") == "trigger")
     contains(told["STATUS"], "stall lasted ", "(queue block: serial)")
     eqd.has_logged("<3>eqd: the store was not synced before the restart: the disk does not answer")
-    eqd.expect_end(20, -signal.SIGABRT)
+    eqd.expect_end(WAIT_SECONDS, -signal.SIGABRT)
 
 
 @test(eqd=False)

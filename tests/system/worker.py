@@ -12,7 +12,7 @@ import sys
 import time
 
 
-from eqdtest import USER_A, USER_B, RpcError, contains, equal, eventually, main, stalls, test
+from eqdtest import STOP_SECONDS, USER_A, USER_B, RpcError, contains, equal, eventually, main, stalls, test
 import msgpack_mini
 from workerkit import DENIED, INVALID, NO_LEASE, NO_WORKER, RESULT_MAX, STATE, TOO_LARGE
 from workerkit import Worker, either, ended, state, submit, worker_queue
@@ -965,7 +965,7 @@ def eqd_stops_in_time_whatever_its_workers_do(eqd):
     eqd.process.terminate()
     equal(w.canceled()[0], run.id)
     w.fail(run, "stopping")
-    eqd.expect_end(20, 0)
+    eqd.expect_end(STOP_SECONDS, 0)
 
 
 if __name__ == "__main__":

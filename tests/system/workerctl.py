@@ -364,7 +364,7 @@ def without_a_connection_it_ends_at_once_when_told(eqd):
     p = eqd.start_ctl("worker", "run", "-q", "w", "--", "cat")
     eventually(lambda: eqd.ok("worker", "ls", "--json"), "it serves")
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(60, -signal.SIGKILL)
     contains(p.stderr.readline().decode(), "lost the connection")
     p.send_signal(signal.SIGTERM)
     p.communicate(timeout=20)
