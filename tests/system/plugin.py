@@ -320,8 +320,7 @@ def a_dedicated_queue_has_a_thread_of_its_own(eqd):
     waits = submit(c, b"x")
     c.call("cancel", [blocks], running=True)
     equal(ended(c, waits)["state"], "DONE")
-    threads = [Path(t, "comm").read_text() for t in Path(f"/proc/{eqd.pid}/task").iterdir()]
-    equal([t for t in threads if t.startswith("eqw/queue")], [])
+    eventually(lambda: threads(eqd, "eqw/queue") == [], lambda: f"{threads(eqd, 'eqw/')}") # it ends when it has been told
 
 
 @plugin_test()
@@ -768,14 +767,19 @@ def the_dump_of_a_stuck_pool_says_where_threads_wait_and_how_much_they_have_clai
 
 # ---- rescuers: a thread that waits for its queue alone ----
 
-def threads(eqd):
+def threads(eqd, prefix="eqw/R-"):
     names = []
     for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
         try:
             names.append((thread / "comm").read_text().strip())
         except OSError: # it has just ended
             pass
-    return sorted(name for name in names if name.startswith("eqw/R-"))
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def has_rescuers(eqd, names):
+    """A thread gives itself its name, and ends by itself, a moment later."""
+    eventually(lambda: threads(eqd) == names, lambda: f"{threads(eqd)}, not {names}")
 
 
 def block_z(eqd, c):
@@ -802,7 +806,7 @@ def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
     with eqd.connect() as first:
         equal(ended(first, submit(first, b"x", "z"))["state"], "DONE") # so that its thread is the first
     c = plugin_queue(eqd, "Rescuer=yes", "MaxActive=8", "RescueOn=create-failure,pool-full")
-    equal(threads(eqd), ["eqw/R-p"])
+    has_rescuers(eqd, ["eqw/R-p"])
     eqd.ok("pool", "set", "plugin", "max_workers=4")
     eqd.ok("queue", "set", "z", "max_active=8")
     block = block_z(eqd, c)
@@ -848,7 +852,7 @@ def S11_a_queue_whose_rescuer_cannot_be_made_does_not_exist(eqd):
     equal("p" in [line.split()[0] for line in eqd.ok("queue", "ls").splitlines()], False)
     eqd.fails(75, "queue", "set", "z", "rescuer=shared", says="rescuer: the thread")
     contains(eqd.queue("z")["set"], "rescuer=no")
-    equal(threads(eqd), [])
+    has_rescuers(eqd, [])
 
 
 @plugin_test()
@@ -856,25 +860,29 @@ def a_full_pool_of_threads_is_a_reason_to_call_and_queues_can_share_the_rescuer(
     eqd.configure("eqd.conf", CONF + "[Plugins]\nPluginThreads=1\n[Watchdog]\nRescueFullDelay=50ms\n")
     queue_file(eqd, "r", "trial", "Rescuer=shared")
     c = plugin_queue(eqd, "Rescuer=shared")
-    equal(threads(eqd), ["eqw/R-shared"])
+    has_rescuers(eqd, ["eqw/R-shared"])
     block = block_z(eqd, c)
     equal(ended(c, submit(c, b"x"))["state"], "DONE")
     equal(ended(c, submit(c, b"x", "r"))["state"], "DONE")
     eqd.has_logged("queue p: mayday, rescuer active (pool-full)")
     equal((eqd.queue("p")["rescued"], eqd.queue("r")["rescued"], eqd.queue("z")["rescued"]), (1, 1, 0))
     eqd.ok("queue", "set", "p", "rescuer=no")
-    equal(threads(eqd), ["eqw/R-shared"])
+    has_rescuers(eqd, ["eqw/R-shared"])
     eqd.ok("queue", "set", "r", "rescuer=yes")
-    equal(threads(eqd), ["eqw/R-r"])
+    has_rescuers(eqd, ["eqw/R-r"])
     c.call("cancel", [block], running=True)
     ended(c, block)
 
 
 def nice_of(eqd, name):
+    """None: there is no such thread, or not yet."""
     for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
-        if (thread / "comm").read_text().strip() == name:
-            return int((thread / "stat").read_text().rsplit(")", 1)[1].split()[16])
-    raise AssertionError(f"no thread {name}")
+        try:
+            if (thread / "comm").read_text().strip() == name:
+                return int((thread / "stat").read_text().rsplit(")", 1)[1].split()[16])
+        except OSError: # it has just ended
+            pass
+    return None
 
 
 @plugin_test()
@@ -882,12 +890,12 @@ def a_rescuer_has_the_nice_level_of_the_settings(eqd):
     own = os.getpriority(os.PRIO_PROCESS, eqd.pid)
     eqd.configure("eqd.conf", CONF + f"[Watchdog]\nRescuerNice={min(own + 3, 19)}\n")
     plugin_queue(eqd, "Rescuer=yes")
-    equal(nice_of(eqd, "eqw/R-p"), min(own + 3, 19))
+    eventually(lambda: nice_of(eqd, "eqw/R-p") == min(own + 3, 19), lambda: str(nice_of(eqd, "eqw/R-p")))
     eqd.ok("queue", "set", "p", "rescuer=no")
     eqd.configure("eqd.conf", CONF + "[Watchdog]\nRescuerNice=-20\n")
     eqd.ok("reload")
     eqd.ok("queue", "set", "p", "rescuer=yes")
-    equal(nice_of(eqd, "eqw/R-p"), own) # a right that eqd has not
+    eventually(lambda: nice_of(eqd, "eqw/R-p") == own, lambda: str(nice_of(eqd, "eqw/R-p"))) # a right that eqd has not
 
 
 if __name__ == "__main__":
