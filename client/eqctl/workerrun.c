@@ -598,12 +598,12 @@ static int turn(WorkerRun *w, struct pollfd *p) {
                 return 0; /* EINTR; else it shows again */
         kill_overdue(w);
         look_after_children(w, p);
-        if (p[0].revents)
-                on_signal(w);
         touch_all(w);
+        int r = eq_client_dispatch(w->ctl->client, 0);
+        if (p[0].revents)
+                on_signal(w); /* what eqd had sent before it counts as begun */
         if (w->lines && w->left)
                 close_inputs(w);
-        int r = eq_client_dispatch(w->ctl->client, 0);
         return r < 0 ? r : eq_client_flush(w->ctl->client);
 }
 

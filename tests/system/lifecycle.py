@@ -702,7 +702,7 @@ def each_appends_the_line_where_no_place_is_marked(eqd):
 
 @test(notify=True)
 def an_eqd_whose_service_manager_does_not_read_goes_on(eqd):
-    with eqd.datagrams.came, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others: # nobody takes in what comes
+    with eqd.notify.changed, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as others: # nobody takes in what comes
         try:
             while True:
                 others.sendto(b"X=1", socket.MSG_DONTWAIT, str(eqd.dir / "notify"))

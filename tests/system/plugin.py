@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 from ends import crash
-from eqdtest import Closed, RpcError, contains, equal, eventually, main, test
+from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, stalls, test
 from pluginkit import CONF, FINAL, ended, place_plugins, plugin_queue, plugin_test, queue_file, state, submit, until, why
 
 # ---- ordinary use ----
@@ -233,15 +233,17 @@ def a_rate_bounds_how_often_tasks_begin_however_long_they_run(eqd):
     before = time.time_ns() // 1000
     tasks = [blocked(c) for _ in range(2)]
     late = [submit(c, b"until-canceled") for _ in range(3)]
-    equal(why(c, late[2])["reason"], "rate")
-    equal([state(c, t) for t in late], ["QUEUED"] * 3)
-    until(c, late[1], "RUNNING")
-    begun = [c.call("show", [t])[0]["started_usec"] for t in (*tasks, *late[:2])]
-    # Their threads may have been late with the first two: what counts is when these were let go, not before they were submitted.
-    equal([begun[2] - before >= 1_490_000, begun[3] - before >= 2_980_000], [True, True], f"{begun} after {before}")
-    equal(state(c, late[2]), "QUEUED")
-    plugin_queue(eqd, "MaxActive=100")
     until(c, late[2], "RUNNING")
+    begun = [c.call("show", [t])[0]["started_usec"] for t in late]
+    # Their threads may have been late with the first two: what counts is when these were let go, not before they were submitted.
+    equal([t - before >= n * 1_490_000 for n, t in enumerate(begun, 1)], [True] * 3, f"{begun} after {before}")
+    plugin_queue(eqd, "MaxActive=100", "Rate=1/1h")
+    late.append(submit(c, b"until-canceled"))
+    late.append(submit(c, b"until-canceled"))
+    eventually(lambda: why(c, late[4])["reason"] == "rate", lambda: str(why(c, late[4])))
+    equal(state(c, late[4]), "QUEUED")
+    plugin_queue(eqd, "MaxActive=100")
+    until(c, late[4], "RUNNING")
     c.call("cancel", [*tasks, *late], running=True)
     for task in (*tasks, *late):
         assert ended(c, task)["state"] in FINAL
@@ -318,8 +320,7 @@ def a_dedicated_queue_has_a_thread_of_its_own(eqd):
     waits = submit(c, b"x")
     c.call("cancel", [blocks], running=True)
     equal(ended(c, waits)["state"], "DONE")
-    threads = [Path(t, "comm").read_text() for t in Path(f"/proc/{eqd.pid}/task").iterdir()]
-    equal([t for t in threads if t.startswith("eqw/queue")], [])
+    eventually(lambda: threads(eqd, "eqw/queue") == [], lambda: f"{threads(eqd, 'eqw/')}") # it ends when it has been told
 
 
 @plugin_test()
@@ -625,11 +626,12 @@ def a_refused_thread_is_a_reason_and_not_an_end(eqd):
     contains(why(c, task)["detail"], "no thread can be created now: Resource temporarily unavailable")
     equal(c.call("cancel", [task]), [0])
     eqd.process.send_signal(signal.SIGTERM)
-    eqd.expect_end(20, 1)
+    eqd.expect_end(STOP_SECONDS, 1)
     eqd.has_logged("no thread to close plugins with")
 
 
-WATCH = CONF + "[Watchdog]\nWatchdogThresh=700ms\nHungTaskTimeoutSecs=1s\n"
+# In memory: the store of a machine with other work may not answer for so long, which is told as well.
+WATCH = CONF + "[Queue]\nDurable=no\n[Watchdog]\nWatchdogThresh=700ms\nHungTaskTimeoutSecs=1s\n"
 
 
 def stall(events, kind, **fields):
@@ -643,7 +645,7 @@ def W10_tasks_that_were_claimed_behind_one_that_blocks_are_a_stall_of_the_pool(e
     c, events = plugin_queue(eqd, "MaxActive=16"), eqd.events(events=["stall."])
     block, *others = [submit(c, payload) for payload in [b"block"] + 15 * [b"x"]]
     told = stall(events, "stall.begin", pool="plugin", queue="p")
-    equal((told["reason"], 700_000 <= told["stall_usec"] <= 1_700_000), ("pool-full", True), told)
+    equal((told["reason"], told["stall_usec"] >= 700_000), ("pool-full", True), told)
     eqd.has_logged("BUG: workqueue lockup - pool plugin", "pool-full, queue p with 15 pending")
     c.call("cancel", [block], running=True)
     stall(events, "stall.end", pool="plugin")
@@ -696,7 +698,7 @@ def a_touch_is_the_sign_of_life_of_a_plugins_task(eqd):
     end = time.monotonic() + 2.5
     while time.monotonic() < end:
         events.receive(end - time.monotonic())
-    equal([p[0] for method, p in events.notes if method == "event"], [])
+    equal(stalls(events), [])
     c.call("cancel", [touches], running=True)
     equal(stall(events, "stall.begin", queue="p")["id"], block)
     equal(stall(events, "task.hung", queue="p")["id"], block)
@@ -765,14 +767,19 @@ def the_dump_of_a_stuck_pool_says_where_threads_wait_and_how_much_they_have_clai
 
 # ---- rescuers: a thread that waits for its queue alone ----
 
-def threads(eqd):
+def threads(eqd, prefix="eqw/R-"):
     names = []
     for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
         try:
             names.append((thread / "comm").read_text().strip())
         except OSError: # it has just ended
             pass
-    return sorted(name for name in names if name.startswith("eqw/R-"))
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def has_rescuers(eqd, names):
+    """A thread gives itself its name, and ends by itself, a moment later."""
+    eventually(lambda: threads(eqd) == names, lambda: f"{threads(eqd)}, not {names}")
 
 
 def block_z(eqd, c):
@@ -799,7 +806,7 @@ def S1_tasks_are_rescued_one_by_one_while_no_thread_can_be_made(eqd):
     with eqd.connect() as first:
         equal(ended(first, submit(first, b"x", "z"))["state"], "DONE") # so that its thread is the first
     c = plugin_queue(eqd, "Rescuer=yes", "MaxActive=8", "RescueOn=create-failure,pool-full")
-    equal(threads(eqd), ["eqw/R-p"])
+    has_rescuers(eqd, ["eqw/R-p"])
     eqd.ok("pool", "set", "plugin", "max_workers=4")
     eqd.ok("queue", "set", "z", "max_active=8")
     block = block_z(eqd, c)
@@ -845,7 +852,7 @@ def S11_a_queue_whose_rescuer_cannot_be_made_does_not_exist(eqd):
     equal("p" in [line.split()[0] for line in eqd.ok("queue", "ls").splitlines()], False)
     eqd.fails(75, "queue", "set", "z", "rescuer=shared", says="rescuer: the thread")
     contains(eqd.queue("z")["set"], "rescuer=no")
-    equal(threads(eqd), [])
+    has_rescuers(eqd, [])
 
 
 @plugin_test()
@@ -853,25 +860,29 @@ def a_full_pool_of_threads_is_a_reason_to_call_and_queues_can_share_the_rescuer(
     eqd.configure("eqd.conf", CONF + "[Plugins]\nPluginThreads=1\n[Watchdog]\nRescueFullDelay=50ms\n")
     queue_file(eqd, "r", "trial", "Rescuer=shared")
     c = plugin_queue(eqd, "Rescuer=shared")
-    equal(threads(eqd), ["eqw/R-shared"])
+    has_rescuers(eqd, ["eqw/R-shared"])
     block = block_z(eqd, c)
     equal(ended(c, submit(c, b"x"))["state"], "DONE")
     equal(ended(c, submit(c, b"x", "r"))["state"], "DONE")
     eqd.has_logged("queue p: mayday, rescuer active (pool-full)")
     equal((eqd.queue("p")["rescued"], eqd.queue("r")["rescued"], eqd.queue("z")["rescued"]), (1, 1, 0))
     eqd.ok("queue", "set", "p", "rescuer=no")
-    equal(threads(eqd), ["eqw/R-shared"])
+    has_rescuers(eqd, ["eqw/R-shared"])
     eqd.ok("queue", "set", "r", "rescuer=yes")
-    equal(threads(eqd), ["eqw/R-r"])
+    has_rescuers(eqd, ["eqw/R-r"])
     c.call("cancel", [block], running=True)
     ended(c, block)
 
 
 def nice_of(eqd, name):
+    """None: there is no such thread, or not yet."""
     for thread in Path(f"/proc/{eqd.pid}/task").iterdir():
-        if (thread / "comm").read_text().strip() == name:
-            return int((thread / "stat").read_text().rsplit(")", 1)[1].split()[16])
-    raise AssertionError(f"no thread {name}")
+        try:
+            if (thread / "comm").read_text().strip() == name:
+                return int((thread / "stat").read_text().rsplit(")", 1)[1].split()[16])
+        except OSError: # it has just ended
+            pass
+    return None
 
 
 @plugin_test()
@@ -879,12 +890,12 @@ def a_rescuer_has_the_nice_level_of_the_settings(eqd):
     own = os.getpriority(os.PRIO_PROCESS, eqd.pid)
     eqd.configure("eqd.conf", CONF + f"[Watchdog]\nRescuerNice={min(own + 3, 19)}\n")
     plugin_queue(eqd, "Rescuer=yes")
-    equal(nice_of(eqd, "eqw/R-p"), min(own + 3, 19))
+    eventually(lambda: nice_of(eqd, "eqw/R-p") == min(own + 3, 19), lambda: str(nice_of(eqd, "eqw/R-p")))
     eqd.ok("queue", "set", "p", "rescuer=no")
     eqd.configure("eqd.conf", CONF + "[Watchdog]\nRescuerNice=-20\n")
     eqd.ok("reload")
     eqd.ok("queue", "set", "p", "rescuer=yes")
-    equal(nice_of(eqd, "eqw/R-p"), own) # a right that eqd has not
+    eventually(lambda: nice_of(eqd, "eqw/R-p") == own, lambda: str(nice_of(eqd, "eqw/R-p"))) # a right that eqd has not
 
 
 if __name__ == "__main__":

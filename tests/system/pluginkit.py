@@ -52,4 +52,4 @@ def why(c, task):
 
 
 def until(c, task, wanted):
-    eventually(lambda: state(c, task) == wanted, lambda: f"{task} is {state(c, task)}, not {wanted}", seconds=60)
+    eventually(lambda: state(c, task) == wanted, lambda: f"{task} is {state(c, task)}, not {wanted}")

@@ -160,11 +160,11 @@ def a_pool_of_threads_is_there_from_the_start_and_after_the_next_one(eqd):
     eqd.ok("reload")
 
 
-@test(config={"pools.d/nice.pool": "[Pool]\nNice=7\n", "queues.d/n.queue": "[Queue]\nPool=nice\n"})
+@test(config={"pools.d/nice.pool": "[Pool]\nNice=17\n", "queues.d/n.queue": "[Queue]\nPool=nice\n"})
 def commands_of_a_pool_have_its_nice_level_unless_they_ask_for_another(eqd):
     own = os.nice(0)
     script = "cut -d' ' -f19 /proc/self/stat"
-    for args, want in ((("-q", "n"), 7), (("-q", "n", "--nice", "9"), 9), ((), own)):
+    for args, want in ((("-q", "n"), 17), (("-q", "n", "--nice", "19"), 19), ((), own)):
         task = eqd.submit(*args, "-c", script)
         eqd.ends_as(task, "DONE")
         equal(int(eqd.logs(task)), want, str(args))

@@ -17,6 +17,7 @@ from workerkit import worker_queue
 SUBMITTERS, WORKERS = ("blocking", "pipelined", "loop"), ("next", "callbacks")
 N_TASKS = 20000 if LONG else 1500
 N_ENDS = 24 if LONG else 8
+END_SECONDS = 300
 SEED = int(os.environ.get("EQD_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 
 
@@ -44,9 +45,9 @@ class Client:
 
     def end(self):
         """Its exit, without a complaint. lost, repeated, unanswered, late."""
-        self.thread.join(120)
+        self.thread.join(END_SECONDS)
         equal(self.thread.is_alive(), False, f"{self.name} does not end: {self.lines[-3:]}")
-        equal((self.process.wait(60), self.process.stderr.read()), (0, ""), self.name)
+        equal((self.process.wait(END_SECONDS), self.process.stderr.read()), (0, ""), self.name)
         self.process.stdout.close()
         self.process.stderr.close()
         _, *self.lines, last, _ = self.lines
@@ -57,7 +58,7 @@ class Client:
 def until(clients, n, enough=any):
     """One of them, or all, have said n lines, or all there are."""
     with Client.changed:
-        if not Client.changed.wait_for(lambda: enough(len(c.lines) >= n or c.lines[-1:] == [None] for c in clients), 120):
+        if not Client.changed.wait_for(lambda: enough(len(c.lines) >= n or c.lines[-1:] == [None] for c in clients), END_SECONDS):
             raise AssertionError(f"{[c.name for c in clients]}: less than {n} lines")
 
 

@@ -34,9 +34,13 @@ def refuse(eqd, error):
     new.rename(eqd.dir / "refuse")
 
 
-def stalls(c, kind, pool):
-    """Waits for that event of the pool."""
-    return c.note(lambda method, p: method == "event" and p[0]["event"] == kind and p[0].get("pool") == pool, 20)[0]
+def of_both_pools(c, kind):
+    """Waits for that event of both pools, which come in any order; their reasons by pool."""
+    told = {}
+    while len(told) < 2:
+        event = c.note(lambda method, p: method == "event" and p[0]["event"] == kind and p[0].get("pool") in ("default", "plugin"))[0]
+        told[event["pool"]] = event.get("reason") # of an end there may be none
+    return told
 
 
 def reserves(eqd):
@@ -67,21 +71,21 @@ def who_has_a_rescuer_goes_on_who_has_none_is_told_and_all_recover(eqd):
     equal((eqd.queue("p")["rescued"], eqd.queue("z")["rescued"]), (10, 0))
     eqd.until_state(long, "RUNNING")
     equal(eqd.queue("r")["rescued"], 1)
-    for pool in ("default", "plugin"):
-        equal(stalls(events, "stall.begin", pool)["reason"], "create-failure")
+    equal(of_both_pools(events, "stall.begin"), dict.fromkeys(("default", "plugin"), "create-failure"))
     status(eqd, "STALLED pool ", "create-failure", "RESCUE queue r (create-failure: EAGAIN); ")
     equal([state(c, t) for t in (poor, poorer, behind)], 3 * ["QUEUED"])
     contains(eqd.ok("why", poor), "create-failure")
     contains(why(c, poorer)["detail"], "no further thread can be created now: Resource temporarily unavailable")
     refuse(eqd, errno.ENOMEM) # is not the same
     status(eqd, "RESCUE queue r (create-failure: ENOMEM); ")
-    contains(why(c, poorer)["detail"], "no further thread can be created now: Cannot allocate memory")
+    # Each pool hears of it when it tries the next time.
+    eventually(lambda: "no further thread can be created now: Cannot allocate memory" in why(c, poorer)["detail"],
+               lambda: str(why(c, poorer)))
 
     (eqd.dir / "refuse").unlink()
     eqd.ends_as(poor, "DONE", attempt=1)
     equal((ended(c, poorer)["state"], ended(c, poorer)["attempt"]), ("DONE", 1))
-    for pool in ("default", "plugin"):
-        stalls(events, "stall.end", pool)
+    of_both_pools(events, "stall.end")
     eqd.ok("kill", long)
     eqd.ends_as(behind, "DONE", attempt=1)
     c.call("cancel", [block], running=True)

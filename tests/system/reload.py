@@ -105,7 +105,7 @@ def a_removed_file_drains_its_queue(eqd):
     eqd.fails(66, "queue", "show", "encode")
 
 
-@test(config={"queues.d/encode.queue": "[Queue]\nDurable=no\n"})
+@test(config={"queues.d/encode.queue": "[Queue]\nDurable=no\n"}, seconds=400)
 def a_removed_file_runs_all_of_a_long_queue(eqd):
     events = eqd.events(events=["queue.removed"])
     os.mkfifo(eqd.dir / "work/gate")
@@ -115,7 +115,7 @@ def a_removed_file_runs_all_of_a_long_queue(eqd):
     (eqd.dir / "config/queues.d/encode.queue").unlink()
     eqd.ok("reload")
     (eqd.dir / "work/gate").write_text("")
-    equal(events.note(lambda method, params: method == "event", seconds=60)[0]["queue"], "encode")
+    equal(events.note(lambda method, params: method == "event", seconds=300)[0]["queue"], "encode")
     equal(len((eqd.dir / "work/done").read_text().split("\n")) - 1, 2000)
 
 

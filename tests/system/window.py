@@ -144,7 +144,7 @@ def a_damaged_one_fails_when_its_turn_comes_and_the_rest_runs(eqd):
     deep_queue(eqd)
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(60, -signal.SIGKILL)
     eqd.forget()
     eqd.start() # seals the log, whose hint is not made from it again at the next
     log = sorted((eqd.dir / "state/store").glob("log-*"))[0]

@@ -356,18 +356,18 @@ def volatile_tasks_outlive_a_restart_and_durable_ones_also_a_stop():
     ok("eqctl", "cancel", held, user="alice")
 
 
-@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=2s\n",
+@case(start="eqd.service", config={"eqd.conf": "[Daemon]\nStopTimeout=10s\n",
                                    "queues.d/p.queue": "[Queue]\nMaxActive=2\n"})
 def stop_gives_commands_their_grace_and_leaves_nothing():
     polite = submit("-q", "p", "-c", "trap 'echo bye >~/bye; exit 0' TERM; echo ready; while :; do sleep 0.05; done")
-    stubborn = submit("-q", "p", "-c", f"trap '' TERM; {TREE}")
+    stubborn = submit("-q", "p", "--grace", "10m", "-c", f"trap '' TERM; {TREE}")
     says(polite, "ready")
     tree = tree_of(stubborn)
     began = time.monotonic()
     systemctl("stop", "eqd.service", "eqd.socket")
     took = time.monotonic() - began
     print(f"# stop took {took:.2f} s")
-    equal(1.5 < took < 6, True, f"the stop took {took} s: the grace of stubborn is 1.6 s, the bound is 2 s")
+    equal(took > 7.5, True, f"the stop took {took} s: what is left of the grace of stubborn is 8 s, the bound is 10 s")
     equal(unit("eqd.service", "Result"), "success")
     text = messages("-u", "eqd.service")
     equal([word for word in ("did not end in time", "Killing process", "timed out") if word in text], [], text)
@@ -424,8 +424,7 @@ def a_killed_eqd_is_restarted_and_leaves_no_process():
     tree = tree_of(task_)
     first, old = main_pid(), [main_pid(), *spawners(), *tree]
     os.kill(first, signal.SIGKILL)
-    eventually(lambda: unit("eqd.service", "NRestarts") == "1" and unit("eqd.service", "ActiveState") == "active",
-               lambda: f"not restarted: {unit('eqd.service', 'ActiveState', 'SubState', 'Result', 'NRestarts')}")
+    restarted()
     equal(main_pid() != first, True)
     all_gone(old)
     ends_as(task_, "DONE", attempt=2)
@@ -554,7 +553,8 @@ def with_setuid_programs_they_work():
 
 # ---- stalls, signs of life, the end that eqd gives itself ----
 
-FAST = "[Watchdog]\nWatchdogThresh=500ms\n"
+# In memory: a disk that others keep busy may not answer for so long, which would be in the status line.
+FAST = "[Queue]\nDurable=no\n[Watchdog]\nWatchdogThresh=500ms\n"
 
 
 def with_unit_lines(lines):
@@ -567,10 +567,11 @@ def with_unit_lines(lines):
     systemctl("daemon-reload")
 
 
-def block(queue):
-    """A task without life in a queue of its own, and one that waits for it."""
-    eqctl("queue", "create", queue, "expected_runtime=0")
+def block(queue, *attributes):
+    """A task without life in a queue of its own, whose process is known, and one that waits for it from then on."""
+    eqctl("queue", "create", queue, "expected_runtime=0", *attributes)
     head = submit("-q", queue, "--", "sleep", "1000")
+    eventually(lambda: task(head).get("pid"), "its process is not known")
     return head, submit("-q", queue, "--", "true")
 
 
@@ -609,7 +610,7 @@ def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
           {"PRIORITY": "3", "EQD_REASON": "serial", "EQD_TASK": head, "EQD_POOL": "default", "EQD_PENDING": "1",
            "EQD_INFLIGHT": "1", "EQD_OLDEST": waiting, "EQD_INACTIVE": "1", "EQD_WORKERS": "1", "EQD_IDLE": "0",
            "EQD_MANAGER": "0", "EQD_MAYDAY": "0"})
-    equal(500000 <= int(first["EQD_STALL_USEC"]) <= 1500000, True, first["EQD_STALL_USEC"])
+    equal(int(first["EQD_STALL_USEC"]) >= 500000, True, first["EQD_STALL_USEC"])
     equal((len(first["EQD_EPISODE"]), last["EQD_EPISODE"]), (32, first["EQD_EPISODE"]))
     contains(ok(*query, "-x"), "Subject: eqd: queue-stall", "Tasks wait in queue letters", "Reason: serial",
              f"`eqctl why {waiting}` says", "eqctl dump", "eqctl queue set letters expected_runtime=")
@@ -617,7 +618,7 @@ def a_stall_is_in_the_status_line_and_in_the_journal_with_fields_and_advice():
 
 @case(config={"eqd.conf": FAST + "[Commands]\nSlots=2\n"})
 def stalls_and_a_standing_journal_and_spawner_are_no_reason_for_a_restart():
-    with_unit_lines("WatchdogSec=1s\n")
+    with_unit_lines("WatchdogSec=3s\n")
     pid, journald = main_pid(), main_pid("systemd-journald.service")
     with connect() as c:
         c.call("subscribe", events=["stall."])
@@ -627,7 +628,7 @@ def stalls_and_a_standing_journal_and_spawner_are_no_reason_for_a_restart():
             os.kill(stopped, signal.SIGSTOP)
         try:
             stall_event(c, "stall.begin", part="eqd-spawner", reason="spawn-failed")
-            for _ in range(6): # more than two of the watchdog's limits
+            for _ in range(13): # more than two of the watchdog's limits
                 stall_event(c, "stall.repeat", queue="letters")
         finally:
             os.kill(journald, signal.SIGCONT)
@@ -638,7 +639,7 @@ def stalls_and_a_standing_journal_and_spawner_are_no_reason_for_a_restart():
 
 @case()
 def a_main_loop_that_stands_still_is_restarted():
-    with_unit_lines("WatchdogSec=2s\nEnvironment=EQD_FAULT=loop:3\n")
+    with_unit_lines("WatchdogSec=2s\nEnvironment=EQD_FAULT=loop:20\n") # asked twice a second: not before the lines are gone
     first = main_pid()
     restarted()
     equal(main_pid() != first, True)
@@ -649,14 +650,13 @@ def a_main_loop_that_stands_still_is_restarted():
 @case(start="eqd.service",
       config={"eqd.conf": "[Watchdog]\nWatchdogThresh=1500ms\nPanicOnStall=2\nPanicScope=queue\n"})
 def an_eqd_that_gives_up_says_why_and_is_restarted():
-    head, waiting = block("letters")
-    eqctl("queue", "set", "letters", "max_crashes=1")
-    pid = eventually(lambda: task(head).get("pid"), "its process is not known")
+    head, waiting = block("letters", "max_crashes=1")
     restarted()
+    [pid] = {int(n) for n in re.findall(rf"in-flight {head} pid (\d+) for ", messages("-u", "eqd.service"))}
     all_gone([pid])
     text = messages("-u", "eqd.service")
     contains(text, "Watchdog request (last status: PANIC workqueue: 2 stall(s) exceeded threshold 2 (queue letters: serial))!",
-             "Showing busy workqueues and worker pools:", f"in-flight {head} pid {pid} for ",
+             "Showing busy workqueues and worker pools:",
              "workqueue: 2 stall(s) exceeded threshold 2")
     equal([r["PRIORITY"] for r in journal() if r.get("EQD_EVENT") == "panic"], ["0"])
     ends_as(head, "DEAD", crashes=1) # else it would do the same to the next eqd
