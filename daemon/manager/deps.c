@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/fault.h"
+#include "manager/arrays.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 
@@ -128,8 +129,10 @@ static int restore_all(Manager *m, TaskRecord *t, EqArray ids, DepKind kind) {
         return 0;
 }
 
-/* t comes after nobody any more: it may go. */
+/* t comes after nobody any more: it may go, when its turn has come. */
 static void lift(TaskRecord *t) {
+        if (array_ask(t))
+                return;
         if (t->task.where == TASK_NOWHERE)
                 t->task.wait &= (uint8_t)~TASK_WAIT_AFTER; /* it is on its way to the disk, and pushed later */
         else
