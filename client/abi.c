@@ -53,6 +53,8 @@ static void structs(void) {
         MEMBER(eq_task, also);
         MEMBER(eq_task, ionice);
         MEMBER(eq_task, mime);
+        MEMBER(eq_task, array);
+        MEMBER(eq_task, array_limit);
         MEMBER(eq_reconnect, size);
         MEMBER(eq_reconnect, first_usec);
         MEMBER(eq_reconnect, max_usec);

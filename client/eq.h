@@ -186,6 +186,9 @@ typedef struct eq_task {
                 *also; /* NULL-terminated names of queues that it holds too while it runs, or NULL; not in eq_submitv */
         const char *ionice; /* idle, best-effort[:0..7], or as root realtime[:0..7]; NULL: as eqd */
         const char *mime;   /* type of the payload, as text/plain, for workers and people; NULL: none */
+        /* At most array_limit tasks of an array have their turn at once. Its number is drawn at random; both are the same for all of
+         * them. Limit 0: it belongs to no array. */
+        uint64_t array, array_limit;
 } eq_task;
 #define EQ_TASK_INIT                                                                                                   \
         { .size = sizeof(eq_task), .umask = -1 }

@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "eqctl/duration.h"
@@ -45,8 +47,8 @@ static int number(const char **p, uint64_t *ret) {
         return errno ? -EINVAL : 0;
 }
 
-int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_step) {
-        uint64_t first, last, step = 1;
+int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_step, uint64_t *ret_limit) {
+        uint64_t first, last, step = 1, limit = 0;
 
         if (number(&text, &first) < 0)
                 return -EINVAL;
@@ -55,11 +57,14 @@ int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint6
                 return -EINVAL;
         if (*text == ':' && (text++, number(&text, &step)) < 0)
                 return -EINVAL;
+        if (*text == '%' && ((text++, number(&text, &limit)) < 0 || limit == 0 || limit > UINT32_MAX))
+                return -EINVAL;
         if (*text || last < first || step == 0 || last > EQ_SEQ_MAX)
                 return -EINVAL;
         *ret_first = first;
         *ret_last = last;
         *ret_step = step;
+        *ret_limit = limit;
         return 0;
 }
 
@@ -556,6 +561,18 @@ static int set_command(Submission *s) {
         return 0;
 }
 
+/* That of an array. Early after boot the kernel may have no random number yet: then one that another eqctl hardly has. */
+static uint64_t draw_number(void) {
+        uint64_t n;
+        struct timespec now;
+
+        if (getrandom(&n, sizeof(n), GRND_NONBLOCK) != sizeof(n)) {
+                (void)clock_gettime(CLOCK_REALTIME, &now); /* cannot fail */
+                n = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) * 4194304 + (uint64_t)getpid();
+        }
+        return n & EQ_SEQ_MAX;
+}
+
 static int set_many(Submission *s) {
         const char *array = ctl_get(s->ctl, FLAG_array), *each = ctl_get(s->ctl, FLAG_each);
 
@@ -565,9 +582,15 @@ static int set_many(Submission *s) {
         }
         s->is_array = array != NULL;
         s->is_each = each != NULL;
-        if (array && array_parse(array, &s->first, &s->last, &s->step) < 0) {
-                ctl_error(s->ctl, "--array: `%s`; write 1-100 or 1-100:5", array);
+        if (array && array_parse(array, &s->first, &s->last, &s->step, &s->limit) < 0) {
+                ctl_error(s->ctl,
+                          "--array: `%s`; write 1-100 or 1-100:5, and 1-100%%4 to have 4 of them run at once, at most",
+                          array);
                 return EXIT_USAGE;
+        }
+        if (s->limit > 0) {
+                EQ_SET(&s->common, Submit, array, draw_number());
+                EQ_SET(&s->common, Submit, array_limit, s->limit);
         }
         if (each)
                 s->lines = strcmp(each, "-") == 0 ? stdin : fopen(each, "re");

@@ -20,8 +20,8 @@ typedef struct Submission {
         const char **argv; /* the command before {} is replaced; NULL-terminated; owned array */
         size_t n_argv;
         bool is_array, is_each;
-        uint64_t first, last, step; /* --array */
-        FILE *lines;                /* --each; owned unless stdin */
+        uint64_t first, last, step, limit; /* --array; limit 0: none */
+        FILE *lines;                       /* --each; owned unless stdin */
 } Submission;
 
 /* 0, or the exit status. `is_run` makes it wait, stream output and pass standard input. */
@@ -45,8 +45,8 @@ bool replace_braces(EqBuffer *b, const char *text, const char *word);
 /* "a,b,c": appends the names of all but the first as elements, and counts them. 0, or -EINVAL with *ret_bad, the part that is no
  * name; *ret_first is another part of text. */
 int queues_parse(const char *text, EqBytes *ret_first, EqBuffer *others, uint32_t *ret_n, EqBytes *ret_bad);
-/* "1-100", "1-100:5", "7". 0 or -EINVAL. */
-int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_step);
+/* "1-100", "1-100:5", "7", each with %LIMIT behind it or not: *ret_limit 0. 0 or -EINVAL. */
+int array_parse(const char *text, uint64_t *ret_first, uint64_t *ret_last, uint64_t *ret_step, uint64_t *ret_limit);
 /* "ok:encode/1,any:mail/7,encode/3": appends the ids of each kind (ok, any, fail) as elements, and counts them. 0, or -EINVAL
  * with *ret_bad, the part that is none. */
 int after_parse(const char *text, EqBuffer ids[3], uint32_t n_ids[3], EqBytes *ret_bad);

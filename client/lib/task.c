@@ -96,6 +96,10 @@ static void record_values(const eq_task *t, EqSubmit *s) {
                 EQ_SET(s, Submit, nice, t->nice);
         if (t->umask > 0)
                 EQ_SET(s, Submit, umask, (uint64_t)t->umask);
+        if (t->array_limit > 0) {
+                EQ_SET(s, Submit, array, t->array);
+                EQ_SET(s, Submit, array_limit, t->array_limit);
+        }
         COPY_STR(unique);
         if (t->unique && t->on_dup != EQ_DUP_SKIP)
                 EQ_SET(s, Submit, on_dup, eq_str(t->on_dup == EQ_DUP_REPLACE ? "replace" : "error"));

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/fault.h"
+#include "manager/arrays.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
 
@@ -128,6 +129,16 @@ static int restore_all(Manager *m, TaskRecord *t, EqArray ids, DepKind kind) {
         return 0;
 }
 
+/* t comes after nobody any more: it may go, when its turn has come. */
+static void lift(TaskRecord *t) {
+        if (array_ask(t))
+                return;
+        if (t->task.where == TASK_NOWHERE)
+                t->task.wait &= (uint8_t)~TASK_WAIT_AFTER; /* it is on its way to the disk, and pushed later */
+        else
+                (void)queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_AFTER); /* it is pending */
+}
+
 int deps_restore(Manager *m, TaskRecord *t) {
         EqSubmit s = { 0 };
         task_spec_decode(&t->spec, &s);
@@ -141,7 +152,7 @@ int deps_restore(Manager *m, TaskRecord *t) {
         if (t->end_note == TASK_NOTE_DEPS)
                 (void)queue_cancel(t->task.queue, &t->task); /* pending, as all that is restored */
         else if (!has_deps(t))
-                (void)queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_AFTER);
+                lift(t);
         return 0;
 }
 
@@ -169,8 +180,7 @@ void deps_settle(Manager *m, TaskRecord *t) {
                 if (!ok)
                         doom(m, owner);
                 else if (!has_deps(owner) && list_is_empty(&owner->links->doomed_link))
-                        (void)queue_wait_clear(owner->task.queue, &owner->task,
-                                               TASK_WAIT_AFTER); /* pending by the edge */
+                        lift(owner);
         }
 
         if (m->dooming)

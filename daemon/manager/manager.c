@@ -16,6 +16,7 @@
 #include "base/event.h"
 #include "base/fault.h"
 #include "engine/barrier.h"
+#include "manager/arrays.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
 #include "manager/once.h"
@@ -109,6 +110,7 @@ static void on_finished(void *host, Task *task) {
                 t->end_note = TASK_NOTE_NONE; /* it was quicker than its cancel */
         m->n_pending--;
         settle_burst(m);
+        array_end(t); /* as the queue: the next one does not wait for the disk */
         t->spec.stdin_fd = close_fd(t->spec.stdin_fd);
         user_refund(t->user, USER_TASKS, 1);
         user_refund(t->user, USER_TASK_BYTES, task->bytes);

@@ -21,6 +21,7 @@ typedef struct TaskRecord TaskRecord;
 typedef struct ShelfChunk ShelfChunk;
 typedef struct WindowFetch WindowFetch;
 typedef struct LateEvent LateEvent;
+typedef struct Array Array;
 
 /* Of a task that was unpacked: the next one with the same shares them. Owned; NULL: none. */
 typedef struct SharedParts {
@@ -54,7 +55,8 @@ typedef struct QueueRecord {
         struct KeyEntry *keys;                 /* uthash by user and key; owned; see keys.h */
         List finished_keys;                    /* of KeyEntry::finished_link, oldest end first */
         size_t n_finished_keys;
-        List history; /* of TaskRecord::history_link, oldest end first */
+        Array *arrays; /* uthash by user and number; each owned by its tasks; see arrays.h */
+        List history;  /* of TaskRecord::history_link, oldest end first */
         size_t n_history;
         size_t n_pins;                         /* of its tasks together */
         size_t n_unsettled;                    /* tasks that have ended and are not on disk as such */
@@ -134,6 +136,9 @@ typedef struct TaskLinks {
         List followers;        /* of Follower::link */
         List doomed_link;      /* Manager::doomed */
         TaskRecord *task;
+        Array *array;        /* NULL: it is in none */
+        HeapItem array_item; /* Array::tasks */
+        bool has_turn;       /* in that array */
 } TaskLinks;
 
 /* In one piece of memory with its payload and options: a million of them may be pending. */

@@ -15,6 +15,7 @@
 #include "base/event.h"
 #include "base/fault.h"
 #include "engine/barrier.h"
+#include "manager/arrays.h"
 #include "manager/keys.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
@@ -229,7 +230,9 @@ static uint32_t size_of(const StoredTask *s) {
         return s->payload.len + s->options.len;
 }
 
-static const uint64_t after_options = EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail);
+/* What may hold it as TASK_WAIT_AFTER: see tie(). */
+static const uint64_t after_options =
+        EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail) | EQ_BIT(Submit, array_limit);
 
 static void set_state(const Manager *m, TaskRecord *t, const EqSubmit *options, const StoredTask *s,
                       const StoredState *state) {
@@ -484,6 +487,13 @@ void restore_pack_end(const TaskRecord *t, EqBuffer *b) {
 
 /* ---- the end ---- */
 
+static int tie_one(Manager *m, TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        int e = array_add(t, &s);
+        return e < 0 ? e : deps_restore(m, t);
+}
+
 static int tie(Manager *m, QueueRecord *q) {
         uint64_t seq = 0;
         int e = 0;
@@ -493,7 +503,7 @@ static int tie(Manager *m, QueueRecord *q) {
                 if (t->end_note == TASK_NOTE_REPLACED)
                         (void)queue_cancel(q->queue, &t->task); /* pending, as all that is restored */
                 else if (t->task.wait & TASK_WAIT_AFTER)
-                        e = deps_restore(m, t);
+                        e = tie_one(m, t);
         }
         return e;
 }

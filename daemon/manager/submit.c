@@ -12,6 +12,7 @@
 #include "base/fault.h"
 #include "engine/barrier.h"
 #include "executor/ionice.h"
+#include "manager/arrays.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
 #include "manager/parts.h"
@@ -81,7 +82,7 @@ static int check_argv(const Admission *a, const EqSubmit *s) {
 static const uint64_t checked_options = EQ_BIT(Submit, cwd) | EQ_BIT(Submit, env) | EQ_BIT(Submit, label) |
                                         EQ_BIT(Submit, nice) | EQ_BIT(Submit, rlimits) | EQ_BIT(Submit, stdin_fd) |
                                         EQ_BIT(Submit, unique) | EQ_BIT(Submit, on_dup) | EQ_BIT(Submit, ionice) |
-                                        EQ_BIT(Submit, mime);
+                                        EQ_BIT(Submit, mime) | EQ_BIT(Submit, array) | EQ_BIT(Submit, array_limit);
 
 static int check_ionice(const Admission *a, EqBytes text) {
         uint32_t ioprio;
@@ -114,6 +115,8 @@ static int check_options(const Admission *a, const EqSubmit *s, int stdin_fd) {
         int e = EQ_HAS(s, Submit, ionice) ? check_ionice(a, s->ionice) : 0;
         if (e == 0 && EQ_HAS(s, Submit, mime))
                 e = check_mime(r, s->mime);
+        if (e == 0 && (s->present & (EQ_BIT(Submit, array) | EQ_BIT(Submit, array_limit))))
+                e = array_check(a->queue, a->caller->identity->uid, s, r);
         if (e < 0)
                 return e;
         if (EQ_HAS(s, Submit, stdin_fd) && s->stdin_fd) {
@@ -414,6 +417,8 @@ static int record_new(const Admission *a, const SubmitArgs *args, uint64_t now_u
         task_init(&t->task, 0, s->urgent ? TASK_LANE_URGENT : TASK_LANE_NORMAL, args->payload.len + args->options.len);
         set_times(a->manager, &t->task, s);
         int r = deps_add(a->manager, a->caller, t, s, a->refusal);
+        if (r >= 0 && array_add(t, s) < 0)
+                r = refuse(a->refusal, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
         if (r < 0) {
                 task_record_free(t);
                 return r;
@@ -458,6 +463,8 @@ void record_push(Manager *m, TaskRecord *t) {
         manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
         if (!never && !removed && window_keep(t))
                 return;
+        if (t->links && !never)
+                array_enter(t);
         queue_push(q->queue, &t->task);
         if (removed)
                 t->end_note = TASK_NOTE_REMOVED;

@@ -6,6 +6,7 @@
 
 #include "base/fault.h"
 #include "engine/barrier.h"
+#include "manager/arrays.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
 #include "manager/parts.h"
@@ -31,6 +32,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
         Manager *m = t->queue->manager;
         key_drop(t);
         deps_drop(t);
+        array_drop(t);
         followers_end(t);
         if (t->links)
                 list_remove(&t->links->doomed_link);
@@ -60,6 +62,9 @@ TaskLinks *task_links(TaskRecord *t) {
         for (size_t i = 0; i < ELEMENTSOF(lists); i++)
                 list_init(lists[i]);
         l->task = t;
+        l->array = NULL;
+        l->array_item = (HeapItem)HEAP_ITEM_NULL;
+        l->has_turn = false;
         t->links = l;
         return l;
 }
@@ -160,8 +165,10 @@ int manager_kill(Manager *m, TaskRecord *t, int signal) {
 
 int manager_hold(Manager *m, TaskRecord *t) {
         int r = queue_wait_set(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
-        if (r == 0)
+        if (r == 0) {
                 durable_put_state(t, NULL);
+                array_hold(t);
+        }
         return r;
 }
 
@@ -171,7 +178,11 @@ int manager_release(Manager *m, TaskRecord *t) {
         t->task.wait &= ~TASK_WAIT_HELD; /* as it will be: released it may start, and end, at once */
         durable_put_state(t, NULL);
         t->task.wait |= TASK_WAIT_HELD;
-        return queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        bool is_last = !(t->task.wait & TASK_WAIT_AFTER); /* of an array it has no turn, and is still there */
+        int r = queue_wait_clear(t->task.queue, &t->task, TASK_WAIT_HELD) == 0 ? 0 : 1;
+        if (!is_last)
+                (void)array_ask(t);
+        return r;
 }
 
 /* As when it was accepted: all that it costs, or nothing. */
@@ -192,10 +203,21 @@ static bool take_places_again(TaskRecord *t) {
         return false;
 }
 
+/* Into its array, too. */
+static bool take_all_again(TaskRecord *t) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        if (array_add(t, &s) < 0)
+                return false;
+        if (take_places_again(t))
+                return true;
+        array_drop(t);
+        return false;
+}
+
 int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         if (!task_record_finished(t) || t->has_fd || t->hollow || t->end_note == TASK_NOTE_DAMAGED ||
-            t->queue->removing || m->stopping || t->lost_in_history || !submit_fits_executor(t) ||
-            !take_places_again(t))
+            t->queue->removing || m->stopping || t->lost_in_history || !submit_fits_executor(t) || !take_all_again(t))
                 return 1;
         history_remove(m, t);
         key_revived(t);
@@ -205,11 +227,12 @@ int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         }
         t->end_reason = EQ_REASON_NONE;
         t->end_note = TASK_NOTE_NONE;
-        t->task.wait = 0;
+        t->task.wait &= TASK_WAIT_AFTER; /* of its array */
         t->task.due_usec = t->task.expire_usec = 0;
         m->n_pending++;
         durable_put_state(t, NULL);
         manager_event_task(m, EQ_EVENT_TASK_ACCEPTED, t); /* before it can be started */
+        array_enter(t);
         queue_push_again(t->queue->queue, &t->task);
         return 0;
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "engine/barrier.h"
 #include "engine/rate.h"
+#include "manager/arrays.h"
 #include "manager/durable.h"
 #include "manager/once.h"
 #include "manager/parts.h"
@@ -136,6 +137,16 @@ static void explain_persist(const QueueRecord *q, char *buf, size_t size) {
                  q->queue->name);
 }
 
+static void explain_array(const TaskRecord *t, char *buf, size_t size) {
+        size_t n_turns;
+        uint64_t limit;
+        if (array_waits(t, &n_turns, &limit))
+                snprintf(buf, size,
+                         "%zu task%s of its array %s, as many as its limit allows at once (--array ...%%%llu)", n_turns,
+                         n_turns == 1 ? "" : "s", n_turns == 1 ? "has its turn" : "have their turn",
+                         (unsigned long long)limit);
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
@@ -180,6 +191,9 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 snprintf(buf, size, "comes after %s, which is %s", other,
                          by ? eq_state_name(task_record_state(by)) : "not finished");
                 return;
+        case EQ_REASON_ARRAY:
+                explain_array(t, buf, size);
+                return;
         case EQ_REASON_AT:
                 snprintf(buf, size, "starts in %s", span);
                 return;
@@ -221,9 +235,12 @@ static eq_reason reason_of(const TaskRecord *t, const TaskRecord **ret_by) {
         const Task *by = NULL;
         eq_reason reason = shown_reason(t->queue, queue_reason(t->queue->queue, &t->task, &by));
         *ret_by = by ? task_record(by) : NULL;
-        if (reason == EQ_REASON_AFTER)
-                *ret_by = deps_first(t);
-        return reason;
+        size_t n_turns;
+        uint64_t limit;
+        if (reason != EQ_REASON_AFTER)
+                return reason;
+        *ret_by = deps_first(t);
+        return array_waits(t, &n_turns, &limit) ? EQ_REASON_ARRAY : reason; /* both are one to the engine */
 }
 
 static void explain_end(const TaskRecord *t, char *buf, size_t size) {
@@ -305,6 +322,10 @@ static void view_spec(const TaskRecord *t, EqTask *row) {
                 EQ_SET(row, Task, ionice, s.ionice);
         if (EQ_HAS(&s, Submit, unique))
                 EQ_SET(row, Task, unique, s.unique);
+        if (EQ_HAS(&s, Submit, array))
+                EQ_SET(row, Task, array, s.array);
+        if (EQ_HAS(&s, Submit, array_limit))
+                EQ_SET(row, Task, array_limit, s.array_limit);
         uint64_t timeout = EQ_HAS(&s, Submit, timeout_usec) ? s.timeout_usec : t->queue->attributes.timeout_usec;
         if (timeout != USEC_NEVER && timeout != 0)
                 EQ_SET(row, Task, timeout_usec, timeout);

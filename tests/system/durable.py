@@ -9,7 +9,7 @@ import shutil
 import signal
 
 from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, test
-from ends import crash, orderly
+from ends import array_keeps_its_limit, crash, orderly
 from workerkit import Worker, ended, submit, worker_queue
 
 
@@ -29,6 +29,11 @@ def what_was_accepted_is_there_after_kill_9_and_runs_in_order(eqd):
     eqd.ok("queue", "flush", "q")
     equal((eqd.dir / "work/order").read_text().split(), ["urgent", "0", "1", "2", "3", "4"])
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
+
+
+@test()
+def an_array_keeps_its_limit_over_kill_9(eqd):
+    array_keeps_its_limit(eqd, crash, orderly, crash)
 
 
 @test(config={"eqd.conf": "[Store]\nSegmentSize=1M\n"})

@@ -40,3 +40,19 @@ def restart(eqd):
         raise AssertionError(f"eqd gave nothing to hold\n{eqd.log_text()}")
     eqd.start(kept=kept)
     os.close(kept)
+
+
+def array_keeps_its_limit(eqd, *ends):
+    eqd.ok("queue", "create", "q", "max_active=20", "max_crashes=100")
+    ids = eqd.submit("-q", "q", "--array", "1-6%2", "--", "sleep", "1000").split()
+    going = [0, 1]
+    for end in ends:
+        for i in going:
+            eqd.until_state(ids[i], "RUNNING")
+        end(eqd)
+        for i in going:
+            eqd.until_state(ids[i], "RUNNING")
+        equal([task["id"] for task in eqd.ls("-s", "WAITING") if task["reason"] == "array"], ids[max(going) + 1:])
+        eqd.kill_task_now(ids[going[0]])
+        going = [going[1], going[1] + 1]
+    eqd.ok("queue", "rm", "--yes", "q")

@@ -680,6 +680,73 @@ def array_makes_a_task_per_number(eqd):
     equal(lines(eqd, "order"), ["1", "1", "5", "5", "9", "9"])
 
 
+# Each appends how many run, itself included, when it has begun; it ends when the test makes the file end-N.
+COUNTED = ("mkfifo work/end-$1; mkdir work/runs-$1; ls -d work/runs-* | wc -l >>work/counts; echo $1 >>work/order; "
+           "read line <work/end-$1; rmdir work/runs-$1; exit $((line))")
+
+
+def let_end(eqd, number, status=0):
+    (eqd.dir / f"work/end-{number}").write_text(f"{status}\n")
+
+
+@test()
+def an_array_with_a_limit_runs_so_many_at_once_and_in_order(eqd):
+    eqd.ok("queue", "create", "wide", "max_active=20")
+    ids = eqd.submit("-q", "wide", "--array", "1-8%2", "-c", COUNTED, "{}").split()
+    other = eqd.submit("-q", "wide", "--", "true")
+    eqd.ends_as(other, "DONE") # it passes those that wait
+    eventually(lambda: len(lines(eqd, "order")) == 2, "two have begun")
+    shown = eqd.show(ids[2])
+    equal((shown["state"], shown["reason"], shown["array_limit"]), ("WAITING", "array", 2))
+    contains(shown["detail"], "2 tasks of its array have their turn", "%2")
+    contains(eqd.ok("why", ids[7]), "2 tasks of its array have their turn")
+    equal([task.get("reason") for task in eqd.ls("-q", "wide", "-s", "WAITING")], ["array"] * 6)
+    eqd.ok("cancel", ids[3])
+    for n_ended, (number, status) in enumerate(((2, 1), (1, 0), (3, 0), (5, 3), (6, 0), (8, 0), (7, 0))):
+        eventually(lambda: len(lines(eqd, "order")) == min(2 + n_ended, 7), "the next one has begun")
+        let_end(eqd, number, status)
+        eqd.wait(ids[number - 1])
+    equal(lines(eqd, "order")[2:], ["3", "5", "6", "7", "8"])
+    equal(max(map(int, lines(eqd, "counts"))), 2)
+    equal([eqd.show(i)["state"] for i in ids],
+          ["DONE", "FAILED", "DONE", "CANCELED", "FAILED", "DONE", "DONE", "DONE"])
+    eqd.fails(2, "submit", "--array", "1-8%0", "--", "true", says="1-100%4")
+
+
+@test()
+def a_whole_array_with_a_limit_can_be_canceled(eqd):
+    eqd.ok("queue", "create", "wide", "max_active=20")
+    ids = eqd.submit("-q", "wide", "--array", "1-50%3", "--", "sleep", "1000").split()
+    for task in ids[:3]:
+        eqd.until_state(task, "RUNNING")
+    eqd.ok("cancel", *ids)
+    eqd.ctl("wait", *ids)
+    equal({task["state"] for task in eqd.ls()}, {"CANCELED"})
+    equal(sum("started_usec" in eqd.show(task) for task in ids[:6]), 3)
+
+
+@test()
+def an_array_of_thousands_is_one_over_all_of_its_messages(eqd):
+    n = 2500
+    eqd.ok("queue", "create", "wide", "max_active=20")
+    ids = eqd.submit("-q", "wide", "--array", f"1-{n}%1", "--hold", "--", "sleep", "1000").split()
+    equal(len(ids), n)
+    equal(len({eqd.show(ids[i])["array"] for i in (0, 999, 1000, 2000, n - 1)}), 1)
+    eqd.ok("release", ids[n - 1])
+    eqd.until_state(ids[n - 1], "RUNNING")
+    eqd.ok("release", ids[0], ids[1500])
+    equal([eqd.show(ids[i])["reason"] for i in (0, 1500, 1501)], ["array", "array", "held"])
+    eqd.ok("queue", "rm", "--yes", "wide")
+
+
+@test()
+def followed_tasks_of_an_array_keep_its_limit(eqd):
+    eqd.ok("queue", "create", "wide", "max_active=20")
+    r = eqd.ctl("run", "-n", "-q", "wide", "--array", "1-6%1", "-c",
+                "mkdir work/alone && echo {} && rmdir work/alone")
+    equal((r.rc, r.out.split()), (0, [f"{i}" for i in range(1, 7)]), r.err)
+
+
 @test()
 def each_makes_a_task_per_line_also_for_thousands(eqd):
     n = 2500

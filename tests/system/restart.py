@@ -8,7 +8,7 @@ import select
 import signal
 
 from eqdtest import contains, equal, eventually, main, test
-from ends import crash, restart
+from ends import array_keeps_its_limit, crash, restart
 from workerkit import Worker, ended, submit, worker_queue
 
 
@@ -30,6 +30,11 @@ def queued_tasks_and_their_order_survive(eqd):
     eqd.ok("queue", "flush", "q")
     equal((eqd.dir / "work/order").read_text().split(), ["urgent", "0", "1", "2", "3", "4"])
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
+
+
+@test(config=VOLATILE)
+def an_array_keeps_its_limit(eqd):
+    array_keeps_its_limit(eqd, restart, restart)
 
 
 def rate_survives(eqd):

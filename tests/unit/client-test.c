@@ -159,7 +159,7 @@ TEST(every_option_of_a_task_arrives) {
         task.argv = argv, task.env = env, task.rlimits = rlimits, task.cwd = "/tmp", task.label = "l";
         task.after_any = after, task.n_after_any = 2;
         task.delay_usec = 11, task.retries = 3, task.nice = -5, task.umask = 027, task.urgent = true,
-        task.ionice = "idle", task.mime = "text/plain";
+        task.ionice = "idle", task.mime = "text/plain", task.array = 7, task.array_limit = 2;
         ck_assert_int_eq(eq_submit_start(c, "q", &task, NULL, NULL), 0);
         ck_assert_int_eq(eq_client_flush(c), 0);
         fake_expect(&e, "submit", &m);
@@ -173,6 +173,7 @@ TEST(every_option_of_a_task_arrives) {
         ck_assert(eq_next_id(&s.after_any, &id) == 1 && id.id.queue == 5 && id.id.seq == 6);
         ck_assert(eq_bytes_eq(s.cwd, eq_str("/tmp")) && eq_bytes_eq(s.label, eq_str("l")));
         ck_assert(eq_bytes_eq(s.ionice, eq_str("idle")) && eq_bytes_eq(s.mime, eq_str("text/plain")));
+        ck_assert(s.array == 7 && s.array_limit == 2);
         ck_assert(s.delay_usec == 11 && s.retries == 3 && s.nice == -5 && s.umask == 027 && s.urgent);
         ck_assert(!EQ_HAS(&s, Submit, hold) && !EQ_HAS(&s, Submit, after_ok) && !EQ_HAS(&s, Submit, at_usec));
         eq_client_close(c);

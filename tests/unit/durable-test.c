@@ -839,6 +839,34 @@ TEST(of_a_change_that_was_not_written_nothing_is_told) {
         durable_done(&h);
 }
 
+/* The end of one is on the disk, the other on its way there, and the loop hears of the end alone. */
+TEST(who_comes_after_a_task_whose_end_is_just_written_starts) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        durable_begin(&h, NULL);
+        for (unsigned i = 0; i < 20; i++) {
+                StoreStats before, now;
+                EqSubmit s = { 0 };
+                TaskRecord *t = host_task(&h, "q", s);
+                until(&h, has_arrived, t->task.seq);
+                store_stats(durable_store(h.m), &before);
+                host_end(&h, t, TASK_OK);
+                uv_run(&h.loop, UV_RUN_NOWAIT); /* it is handed to the writer */
+                do
+                        store_stats(durable_store(h.m), &now);
+                while (now.n_commits == before.n_commits);
+                msgpack_packer pk = eq_packer(&b);
+                b.len = 0;
+                eq_pack_id(&pk, task_record_id(t));
+                EQ_SET(&s, Submit, after_ok, (EqArray) { .raw = eq_bytes(b.data, b.len), .n = 1 });
+                TaskRecord *next = host_task(&h, "q", s);
+                until(&h, has_arrived, next->task.seq);
+                ck_assert_state(next, RUNNING);
+                host_end(&h, next, TASK_OK);
+        }
+        eq_buffer_done(&b);
+        durable_done(&h);
+}
+
 RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_goes_into_the_reserve,
           test_with_little_space_tasks_and_queues_are_refused_with_a_time_to_try_again_and_ends_go_on,
           test_when_the_reserve_is_used_up_changes_are_refused_until_there_is_space,
@@ -862,4 +890,5 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_without_memory_too_nothing_is_told_before_it_is_on_the_disk,
           test_what_lives_in_memory_is_told_at_once_whatever_the_store_has_to_do,
           test_that_a_queue_leaves_the_disk_is_told_when_it_has, test_of_a_change_that_was_not_written_nothing_is_told,
-          test_a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue)
+          test_a_task_that_is_on_its_way_to_the_disk_is_counted_by_who_may_not_remove_its_queue,
+          test_who_comes_after_a_task_whose_end_is_just_written_starts)

@@ -6,20 +6,25 @@
 #include "eqctl/text.h"
 #include "test.h"
 
-static uint64_t first, last, step;
+static uint64_t first, last, step, limit;
 
 TEST(arrays_are_ranges_with_a_step) {
-        ck_assert_int_eq(array_parse("1-100", &first, &last, &step), 0);
+        ck_assert_int_eq(array_parse("1-100", &first, &last, &step, &limit), 0);
         ck_assert(first == 1 && last == 100 && step == 1);
-        ck_assert_int_eq(array_parse("0-10:5", &first, &last, &step), 0);
+        ck_assert_int_eq(array_parse("0-10:5", &first, &last, &step, &limit), 0);
         ck_assert(first == 0 && last == 10 && step == 5);
-        ck_assert_int_eq(array_parse("7", &first, &last, &step), 0);
-        ck_assert(first == 7 && last == 7);
-        static const char *const bad[] = { "",     "-",    "1-",
-                                           "a-b",  "5-1",  "1-5:0",
-                                           "1-5:", "1-5x", "1-99999999999999999999" };
+        ck_assert_int_eq(array_parse("7", &first, &last, &step, &limit), 0);
+        ck_assert(first == 7 && last == 7 && limit == 0);
+        ck_assert_int_eq(array_parse("1-100%4", &first, &last, &step, &limit), 0);
+        ck_assert(first == 1 && last == 100 && step == 1 && limit == 4);
+        ck_assert_int_eq(array_parse("0-10:5%200", &first, &last, &step, &limit), 0);
+        ck_assert(first == 0 && last == 10 && step == 5 && limit == 200);
+        static const char *const bad[] = {
+                "",     "-",     "1-",    "a-b",     "5-1",           "1-5:0", "1-5:", "1-5x", "1-99999999999999999999",
+                "1-5%", "1-5%0", "1-5%x", "1-5%2:2", "1-5%4294967296"
+        };
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-                ck_assert_msg(array_parse(bad[i], &first, &last, &step) == -EINVAL, "`%s`", bad[i]);
+                ck_assert_msg(array_parse(bad[i], &first, &last, &step, &limit) == -EINVAL, "`%s`", bad[i]);
 }
 
 TEST(dependencies_have_a_kind_each_and_ok_by_default) {
