@@ -6,8 +6,8 @@
  *         |  connection lost: 30 s of trying --> waiting again, or 75
  *         |  --timeout ------------------------> 75
  *
- * After a reconnect the output goes on by `logs` with follow; what was printed before is skipped by counting bytes. The
- * end of the output is waited for as well as the end of the task, but not for ever: a process that outlived its task
+ * After a reconnect the output goes on by `logs` with follow; what was printed before of the attempt that it tells of is
+ * skipped by counting bytes. The end of the output is waited for as well as the end of the task, but not for ever: a process that outlived its task
  * could hold the stream open. */
 
 #include "eqctl/follow.h"
@@ -218,14 +218,15 @@ static int print_chunk(int64_t stream, EqBytes bytes) {
         return write_all(stream == EQ_STREAM_STDERR ? STDERR_FILENO : STDOUT_FILENO, bytes.data, bytes.len);
 }
 
-int output_print(const void *params, size_t n_params, EqIdRef *ret_id, size_t *ret_n) {
+int output_print(const void *params, size_t n_params, EqIdRef *ret_id, uint64_t *ret_attempt, size_t *ret_n) {
         EqArray it;
         EqBytes bytes;
-        int64_t stream;
+        int64_t stream, attempt;
 
         if (eq_get_array(eq_bytes(params, n_params), &it) < 0 || eq_next_id(&it, ret_id) != 1 ||
             eq_next_i64(&it, &stream) != 1 || eq_next_bytes(&it, &bytes) != 1)
                 return -EBADMSG;
+        *ret_attempt = eq_next_i64(&it, &attempt) == 1 && attempt > 0 ? (uint64_t)attempt : 0;
         *ret_n = bytes.len;
         return print_chunk(stream, bytes);
 }
@@ -249,15 +250,24 @@ static void output_end(Follow *f, const void *params, size_t n_params) {
         f->early_ends[f->n_early_ends++] = id.id.seq;
 }
 
+/* Attempt 0 is that of an eqd that does not tell: it counts as one. */
+static void count_printed(Follow *f, uint64_t attempt, size_t n) {
+        if (attempt != f->attempt)
+                f->printed = 0;
+        f->attempt = attempt;
+        f->printed += n;
+}
+
 static void on_notify(eq_client *c, const char *method, const void *params, size_t n, void *userdata) {
         Follow *f = userdata;
+        uint64_t attempt = f->attempt;
         EqIdRef id;
         size_t n_bytes = 0;
 
         if (strcmp(method, "output") == 0) {
                 if (!f->output_failed)
-                        output_failed(f, output_print(params, n, &id, &n_bytes));
-                f->printed += n_bytes;
+                        output_failed(f, output_print(params, n, &id, &attempt, &n_bytes));
+                count_printed(f, attempt, n_bytes);
                 if (f->output_usec)
                         f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
         } else if (strcmp(method, "output_end") == 0)
@@ -320,6 +330,7 @@ static void on_logs(eq_call *call, int r, const eq_reply *reply, void *userdata)
 
         if (r < 0 || eq_decode_map(&eq_schema_LogsReply, reply_result(reply), &logs, &error) < 0)
                 return;
+        count_printed(l->f, logs.attempt, 0); /* of another one nothing was printed */
         uint64_t skip = l->f->printed > logs.dropped ? l->f->printed - logs.dropped : 0;
         while (eq_next_raw(&logs.chunks, &chunk) == 1) {
                 EqArray it;

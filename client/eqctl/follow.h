@@ -25,7 +25,8 @@ typedef struct Follow {
         uint64_t timeout_usec; /* EQ_TIMEOUT_NEVER: none */
         int status_fd;         /* -1: none */
         bool json;             /* statuses are what is printed */
-        uint64_t printed;      /* bytes of output so far */
+        uint64_t attempt;      /* that the last output was of; 0: none came */
+        uint64_t printed;      /* bytes of output of that so far */
         uint64_t output_usec;  /* monotonic; when waiting for the rest of the output ends; 0: not begun */
         uint64_t *early_ends;  /* SEQs of tasks whose output ended before follow_add() knew them; owned */
         size_t n_early_ends;
@@ -54,4 +55,4 @@ static inline int follow_wait_failure(int status) {
 /* What a task's end means as an exit status. */
 int task_exit_status(const EqTask *t);
 /* The parameters of a notification `output`: writes the bytes to standard output or error. 0 or -errno. */
-int output_print(const void *params, size_t n_params, EqIdRef *ret_id, size_t *ret_n);
+int output_print(const void *params, size_t n_params, EqIdRef *ret_id, uint64_t *ret_attempt, size_t *ret_n);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* logs: the output that eqd keeps of a task, and with --follow what comes, until the task has ended. raw keeps the two
+/* logs: the output that eqd keeps of an attempt of a task, and with --follow what comes, until it has ended. raw keeps the two
  * streams apart as standard output and standard error; json is a line {"stream", "text"} per chunk. */
 
 #include <errno.h>
@@ -82,6 +82,8 @@ static void print_kept(Log *l, const EqLogsReply *reply) {
         EqBytes raw, bytes;
         int64_t stream;
 
+        if (reply->gone)
+                ctl_note(l->ctl, "what attempt %" PRIu64 " may have written is gone", reply->attempt);
         if (reply->dropped > 0 && l->lines < 0)
                 ctl_note(l->ctl, "%" PRIu64 " bytes before this are gone", reply->dropped);
         while (eq_next_raw(&chunks, &raw) == 1 && take_chunk(raw, &stream, &bytes) == 0) {
@@ -166,9 +168,13 @@ int verb_logs(Ctl *ctl) {
         EqLogs rec = { 0 };
         EqArray ids;
 
+        int64_t attempt = 0;
+
         int status = ctl_ids(ctl, ctl->options.operands, 1, &raw, &ids);
         if (!status)
                 status = ctl_get_number(ctl, FLAG_log_lines, 0, INT64_MAX, &l.lines);
+        if (!status)
+                status = ctl_get_number(ctl, FLAG_log_attempt, 1, UINT16_MAX, &attempt);
         if (!status)
                 status = log_format(&l);
         if (!status)
@@ -177,6 +183,8 @@ int verb_logs(Ctl *ctl) {
                 return status;
         EQ_SET(&rec, Logs, id, (EqIdRef) { .text = eq_str(ctl->options.operands[0]) });
         EQ_SET(&rec, Logs, streams, l.streams);
+        if (attempt > 0)
+                EQ_SET(&rec, Logs, attempt, (uint64_t)attempt);
         if (ctl_has(ctl, FLAG_follow))
                 EQ_SET(&rec, Logs, follow, true);
         return run_logs(&l, &rec);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The tail of two streams, and the order in which they came.
+/* The tail of two streams, the order in which they came, and which attempt wrote what.
  *
  * Each stream has a ring with its last bytes. `order` is a third ring that holds the lengths of runs, a run being what
  * one stream wrote before the other one did, as variable-length numbers of `length * 2 + is_stderr`; the newest run is
@@ -7,8 +7,13 @@
  * so dropping old bytes does not touch them: a walk leaves out what a ring no longer has. Runs that are gone altogether
  * leave at the front.
  *
- *     order:   [out 5][err 2][out 9]... + last run        order_at[s]: where the first run of s starts
- *     rings[out]: ...........xxxxxxx                      n_total[s] - len .. n_total[s]: what is kept
+ *     order:   [out 5][err 2][begin][out 9]... + last run    order_at[s]: where the first run of s starts
+ *     rings[out]: ...........xxxxxxx                         n_total[s] - len .. n_total[s]: what is kept
+ *
+ * A run belongs to one attempt. Between the runs of two attempts stands a mark, in place of a run without length: 0 for the
+ * next attempt, 1 and a number where some in between wrote nothing. It is put with the first byte of an attempt, so that
+ * silent ones cost nothing. `first` and the marks number the runs. A mark at the front stays as long as the run after
+ * it does: what an attempt wrote that is gone altogether is then still known.
  *
  * A stream that floods cannot push out the other one's tail, and a trickle that alternates with a flood costs a few bytes
  * per run and not a block. */
@@ -63,7 +68,11 @@ static void ring_put(OutputRing *r, const char *data, size_t n) {
         r->len += (uint32_t)n;
 }
 
-/* ---- runs ---- */
+/* ---- the order ---- */
+
+static unsigned index_of(uint8_t stream) {
+        return stream - EQ_STREAM_STDOUT;
+}
 
 static size_t varint_put(char *buf, uint64_t v) {
         size_t n = 0;
@@ -73,8 +82,7 @@ static size_t varint_put(char *buf, uint64_t v) {
         return n;
 }
 
-/* Reads the run at offset `at` of the order; returns the offset of the next one. */
-static size_t run_get(const OutputRing *order, size_t at, uint8_t *ret_stream, uint64_t *ret_len) {
+static size_t varint_get(const OutputRing *order, size_t at, uint64_t *ret) {
         uint64_t v = 0;
         unsigned char c;
         unsigned shift = 0;
@@ -83,59 +91,112 @@ static size_t run_get(const OutputRing *order, size_t at, uint8_t *ret_stream, u
                 v |= (uint64_t)(c & 0x7f) << shift;
                 shift += 7;
         } while (c & 0x80);
-        *ret_stream = v & 1 ? EQ_STREAM_STDERR : EQ_STREAM_STDOUT;
-        *ret_len = v >> 1;
+        *ret = v;
         return at;
 }
 
-static uint64_t kept_from(const OutputLog *l, uint8_t stream) {
-        return l->n_total[stream] - l->rings[stream].len;
+/* A run, or a mark. */
+typedef struct Entry {
+        uint16_t n_begun; /* attempts that begin here; 0: it is a run */
+        uint8_t stream;
+        uint64_t len;
+} Entry;
+
+/* Reads the entry at offset `at` of the order; returns the offset of the next one. */
+static size_t entry_get(const OutputRing *order, size_t at, Entry *ret) {
+        uint64_t v, n = 1;
+        at = varint_get(order, at, &v);
+        if (v > 1) {
+                *ret = (Entry) { .stream = v & 1 ? EQ_STREAM_STDERR : EQ_STREAM_STDOUT, .len = v >> 1 };
+                return at;
+        }
+        if (v == 1)
+                at = varint_get(order, at, &n);
+        *ret = (Entry) { .n_begun = (uint16_t)n };
+        return at;
 }
 
-static void drop_before(OutputLog *l, uint8_t stream, uint64_t position) {
-        uint64_t from = kept_from(l, stream);
-        if (position <= from)
-                return;
-        ring_drop(&l->rings[stream], position - from);
-        l->n_dropped += position - from;
+static uint64_t kept_from(const OutputLog *l, unsigned i) {
+        return l->n_total[i] - l->rings[i].len;
+}
+
+/* The oldest run, which is not in the order, or no more. */
+static void forget_run(OutputLog *l, uint8_t stream, uint64_t len) {
+        unsigned i = index_of(stream);
+        uint64_t from = kept_from(l, i);
+        l->order_at[i] += len;
+        l->n_gone += len;
+        if (l->order_at[i] > from) /* not if it is its bytes that ran out of room */
+                ring_drop(&l->rings[i], l->order_at[i] - from);
 }
 
 static void order_pop(OutputLog *l) {
-        uint8_t stream;
-        uint64_t len;
-        size_t n = run_get(&l->order, 0, &stream, &len);
-        l->order_at[stream] += len;
+        Entry e;
+        size_t n = entry_get(&l->order, 0, &e);
         ring_drop(&l->order, n);
-        drop_before(l, stream, l->order_at[stream]); /* nothing, unless the order is what ran out of room */
+        if (e.n_begun > 0) {
+                l->first += e.n_begun;
+                l->n_gone = 0;
+        } else
+                forget_run(l, e.stream, e.len);
 }
 
 static void order_pop_dead(OutputLog *l) {
         while (l->order.len > 0) {
-                uint8_t stream;
-                uint64_t len;
-                (void)run_get(&l->order, 0, &stream, &len);
-                if (l->order_at[stream] + len > kept_from(l, stream))
+                Entry e;
+                size_t n = entry_get(&l->order, 0, &e);
+                bool marked = e.n_begun > 0;
+                if (marked && n == l->order.len)
+                        return; /* what comes after it is the newest run */
+                if (marked)
+                        (void)entry_get(&l->order, n, &e);
+                unsigned i = index_of(e.stream);
+                if (l->order_at[i] + e.len > kept_from(l, i))
                         return;
                 order_pop(l);
         }
 }
 
-/* The newest run is over: it goes into the order. */
-static int order_push(OutputLog *l) {
-        char buf[VARINT_MAX];
-        size_t n = varint_put(buf, l->last_len << 1 | (l->last_stream == EQ_STREAM_STDERR));
+/* Where it cannot grow the oldest entries make room. Without memory for any order it stays empty: the caller sees to that. */
+static int order_put(OutputLog *l, const char *entry, size_t n) {
         int r = ring_grow(&l->order, l->order.len + n, ORDER_MIN, ORDER_MAX);
 
         while (l->order.len > 0 && l->order.len + n > l->order.cap)
                 order_pop(l);
-        if (n <= l->order.cap)
-                ring_put(&l->order, buf, n);
-        else { /* no memory for any order: only the run that starts now is kept */
-                l->order_at[l->last_stream] += l->last_len;
-                drop_before(l, l->last_stream, l->order_at[l->last_stream]);
-        }
+        if (l->order.cap > 0)
+                ring_put(&l->order, entry, n);
+        return r;
+}
+
+/* The newest run is over: it goes into the order, or what comes now is all that is kept. */
+static int put_run(OutputLog *l) {
+        char buf[VARINT_MAX];
+        int r = order_put(l, buf, varint_put(buf, l->last_len << 1 | (l->last_stream == EQ_STREAM_STDERR)));
+
+        if (l->order.cap == 0)
+                forget_run(l, l->last_stream, l->last_len);
         l->last_len = 0;
         return r;
+}
+
+/* The same with the first byte of the newest attempt. */
+static int put_mark(OutputLog *l) {
+        char buf[1 + VARINT_MAX] = { 0 };
+        uint16_t n_begun = l->attempt - l->written;
+        size_t n = 1;
+        int run = l->last_len > 0 ? put_run(l) : 0;
+
+        if (n_begun > 1) {
+                buf[0] = 1;
+                n += varint_put(buf + 1, n_begun);
+        }
+        int r = order_put(l, buf, n);
+        if (l->order.cap == 0) {
+                l->first = l->attempt;
+                l->n_gone = 0;
+        }
+        l->written = l->attempt;
+        return r < 0 ? r : run;
 }
 
 /* ---- the log ---- */
@@ -151,15 +212,27 @@ void output_log_deinit(OutputLog *l) {
         output_log_init(l);
 }
 
+void output_log_begin(OutputLog *l, uint16_t attempt) {
+        bool silent = memcmp(l->begun_at, l->n_total, sizeof(l->begun_at)) == 0;
+        if (attempt < l->attempt || (attempt == l->attempt && !silent))
+                output_log_deinit(l);
+        if (l->attempt == 0)
+                l->first = l->written = attempt;
+        l->attempt = attempt;
+        memcpy(l->begun_at, l->n_total, sizeof(l->begun_at));
+}
+
 int output_log_append(OutputLog *l, uint8_t stream, const char *data, size_t n) {
-        OutputRing *ring = &l->rings[stream];
+        assert(stream == EQ_STREAM_STDOUT || stream == EQ_STREAM_STDERR);
+        OutputRing *ring = &l->rings[index_of(stream)];
         int r = 0;
 
-        assert(stream == EQ_STREAM_STDOUT || stream == EQ_STREAM_STDERR);
         if (n == 0)
                 return 0;
-        if (l->last_len > 0 && l->last_stream != stream)
-                r = order_push(l);
+        if (l->written != l->attempt)
+                r = put_mark(l);
+        else if (l->last_len > 0 && l->last_stream != stream)
+                r = put_run(l);
         l->last_stream = stream;
         l->last_len += n;
 
@@ -169,46 +242,88 @@ int output_log_append(OutputLog *l, uint8_t stream, const char *data, size_t n) 
         ring_drop(ring, old);
         if (keep)
                 ring_put(ring, data + n - keep, keep);
-        l->n_total[stream] += n;
-        l->n_dropped += old + (n - keep);
+        l->n_total[index_of(stream)] += n;
         if (old + (n - keep) > 0)
                 order_pop_dead(l);
         return grown < 0 ? grown : r;
 }
 
-typedef struct Walk {
-        const OutputLog *log;
-        unsigned mask;
-        void (*each)(void *userdata, uint8_t stream, const char *data, size_t n);
-        void *userdata;
-        uint64_t at[3]; /* by stream: where the next run starts */
-} Walk;
-
-static void walk_run(Walk *w, uint8_t stream, uint64_t len) {
-        const OutputRing *r = &w->log->rings[stream];
-        uint64_t end = w->at[stream] + len, start = MAX(w->at[stream], kept_from(w->log, stream));
-
-        w->at[stream] = end;
-        if (start >= end || !(w->mask & 1u << stream))
-                return;
-        size_t n = end - start, at = (r->head + (start - kept_from(w->log, stream))) % r->cap;
-        size_t first = MIN(n, r->cap - at);
-        w->each(w->userdata, stream, r->data + at, first);
-        if (n > first)
-                w->each(w->userdata, stream, r->data, n - first);
+void output_log_set_written(OutputLog *l, uint8_t stream, uint64_t n_total) {
+        unsigned i = index_of(stream);
+        uint64_t n = n_total > l->n_total[i] ? n_total - l->n_total[i] : 0;
+        l->n_total[i] += n;
+        l->order_at[i] += n;
+        l->n_gone += n;
 }
 
-void output_log_foreach(const OutputLog *l, unsigned mask,
-                        void (*each)(void *userdata, uint8_t stream, const char *data, size_t n), void *userdata) {
-        Walk w = { .log = l, .mask = mask, .each = each, .userdata = userdata };
+/* ---- looking at it ---- */
 
+typedef struct Walk {
+        const OutputLog *log;
+        size_t next; /* offset in the order; after it comes the newest run */
+        uint16_t attempt;
+        uint64_t at[OUTPUT_STREAMS]; /* where the next run starts */
+} Walk;
+
+typedef struct Run {
+        uint16_t attempt;
+        uint8_t stream;
+        uint64_t start, kept, end; /* what is kept of it: from `kept` on */
+} Run;
+
+static Walk walk_begin(const OutputLog *l) {
+        Walk w = { .log = l, .attempt = l->first };
         memcpy(w.at, l->order_at, sizeof(w.at));
-        for (size_t at = 0; at < l->order.len;) {
-                uint8_t stream;
-                uint64_t len;
-                at = run_get(&l->order, at, &stream, &len);
-                walk_run(&w, stream, len);
+        return w;
+}
+
+/* False: there are no more. */
+static bool walk_next(Walk *w, Run *ret) {
+        const OutputLog *l = w->log;
+        Entry e = { 0 };
+
+        while (w->next < l->order.len && e.len == 0) {
+                w->next = entry_get(&l->order, w->next, &e);
+                w->attempt += e.n_begun;
         }
-        if (l->last_len > 0)
-                walk_run(&w, l->last_stream, l->last_len);
+        if (e.len == 0) {
+                if (w->next > l->order.len || l->last_len == 0)
+                        return false;
+                w->next++;
+                e = (Entry) { .stream = l->last_stream, .len = l->last_len };
+        }
+        unsigned i = index_of(e.stream);
+        uint64_t start = w->at[i], end = w->at[i] += e.len;
+        *ret = (Run) { .attempt = w->attempt,
+                       .stream = e.stream,
+                       .start = start,
+                       .kept = MIN(MAX(start, kept_from(l, i)), end),
+                       .end = end };
+        return true;
+}
+
+uint64_t output_log_dropped(const OutputLog *l, uint16_t attempt) {
+        uint64_t n = attempt == l->first ? l->n_gone : 0;
+        Walk w = walk_begin(l);
+        Run run;
+        while (walk_next(&w, &run))
+                n += run.attempt == attempt ? run.kept - run.start : 0;
+        return n;
+}
+
+void output_log_foreach(const OutputLog *l, uint16_t attempt, unsigned mask,
+                        void (*each)(void *userdata, uint8_t stream, const char *data, size_t n), void *userdata) {
+        Walk w = walk_begin(l);
+        Run run;
+        while (walk_next(&w, &run)) {
+                if (run.attempt != attempt || run.kept == run.end || !(mask & 1u << run.stream))
+                        continue;
+                unsigned i = index_of(run.stream);
+                const OutputRing *r = &l->rings[i];
+                size_t n = run.end - run.kept, at = (r->head + (run.kept - kept_from(l, i))) % r->cap;
+                size_t first = MIN(n, r->cap - at);
+                each(userdata, run.stream, r->data + at, first);
+                if (n > first)
+                        each(userdata, run.stream, r->data, n - first);
+        }
 }

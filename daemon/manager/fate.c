@@ -110,8 +110,10 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
 
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         TaskFate fate = decide(m, t, result);
-        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN)
+        if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN) {
+                followers_end(t, FOLLOWERS_OF_ATTEMPT);
                 durable_put_stopped(t, &fate);
+        }
         return fate;
 }
 
@@ -150,12 +152,18 @@ void task_run_deinit(TaskRun *run) {
 }
 
 int run_begin(TaskRecord *t, uint64_t started_usec) {
-        if (t->run)
+        OutputLog log;
+        output_log_init(&log);
+        if (t->run) {
+                log = t->run->log; /* it goes on in it */
+                output_log_init(&t->run->log);
                 task_run_deinit(t->run);
-        else if (!(t->run = fault_malloc(sizeof(*t->run))))
+        } else if (!(t->run = fault_malloc(sizeof(*t->run))))
                 return -ENOMEM;
-        *t->run = (TaskRun) { .started_usec = started_usec, .exit = -1, .progress = -1, .mark = STORE_MARK_NONE };
-        output_log_init(&t->run->log);
+        *t->run = (TaskRun) {
+                .log = log, .started_usec = started_usec, .exit = -1, .progress = -1, .mark = STORE_MARK_NONE
+        };
+        output_log_begin(&t->run->log, t->task.attempt);
         return 0;
 }
 

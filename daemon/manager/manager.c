@@ -123,7 +123,7 @@ void record_settle(Manager *m, TaskRecord *t) {
         Queue *other;
         uint64_t id, seq;
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
-        followers_end(t);
+        followers_end(t, FOLLOWERS_OF_TASK);
         history_add(m, t);
         task_waits_settle(m, t);
         deps_settle(m, t);
@@ -230,7 +230,7 @@ static bool on_output(void *host, Task *task, uint8_t stream, const char *data, 
                 return false;
         LIST_FOREACH_SAFE (l, &links->followers) {
                 Follower *f = LIST_ENTRY(l, Follower, link);
-                if (f->output(f, stream, data, n) && f->must)
+                if (f->output(f, task->attempt, stream, data, n) && f->must)
                         clogged = true;
         }
         return clogged;

@@ -294,7 +294,8 @@ struct Follower {
         List link;        /* TaskLinks::followers */
         TaskRecord *task; /* NULL once it has ended */
         bool must;        /* the task's pipes are not read while it is clogged */
-        bool (*output)(Follower *f, uint8_t stream, const char *data, size_t n); /* true: clogged */
+        bool one_attempt; /* it ends with the attempt that runs, not with the task */
+        bool (*output)(Follower *f, uint16_t attempt, uint8_t stream, const char *data, size_t n); /* true: clogged */
         void (*end)(Follower *f); /* no more output; the follower is out of the list */
 };
 int manager_follow(Manager *m, TaskRecord *t, Follower *f); /* t has not finished. 0 or -ENOMEM */

@@ -43,11 +43,13 @@ TaskRecord *task_record_free(TaskRecord *t); /* out of every list and the index;
 TaskLinks *task_links(TaskRecord *t);        /* made if need be; NULL: no memory */
 void task_waits_settle(Manager *m, TaskRecord *t);
 void task_waits_fail(Manager *m); /* the store has failed: those that are lost */
-void followers_end(TaskRecord *t);
+/* Those of all its output, or only those that want one attempt, which has ended. */
+typedef enum FollowersOf { FOLLOWERS_OF_TASK, FOLLOWERS_OF_ATTEMPT } FollowersOf;
+void followers_end(TaskRecord *t, FollowersOf which);
 
 /* fate.c */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
-int run_begin(TaskRecord *t, uint64_t started_usec); /* a fresh TaskRun for an attempt. 0 or -ENOMEM */
+int run_begin(TaskRecord *t, uint64_t started_usec); /* a TaskRun for an attempt, fresh but for its log. 0 or -ENOMEM */
 int run_prepare(TaskRecord *t);                      /* the same, now, unless it began when it was to be cleared */
 void task_run_deinit(TaskRun *run);
 int run_keep_bytes(TaskRun *run, EqBytes result); /* a worker's result; copied. 0 or -ENOMEM */

@@ -89,7 +89,7 @@ typedef struct PoolRecord {
 
 /* The attempt that runs, or the last one: exists from the first start on. */
 typedef struct TaskRun {
-        OutputLog log;
+        OutputLog log;         /* of all attempts */
         uint64_t started_usec; /* wall clock */
         bool announced;        /* task.started was sent */
         pid_t pid;             /* 0: not known, or not running */

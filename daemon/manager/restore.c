@@ -334,8 +334,8 @@ static int restore_run(TaskRecord *t, const StoredEnd *end) {
         uint8_t stream;
         while (stored_output_next(&output, &stream, &data))
                 (void)output_log_append(&run->log, stream, data.data, data.len); /* without memory: shorter */
-        memcpy(run->log.n_total, end->n_total, sizeof(run->log.n_total));
-        run->log.n_dropped = end->n_dropped;
+        for (stream = EQ_STREAM_STDOUT; stream <= EQ_STREAM_STDERR; stream++)
+                output_log_set_written(&run->log, stream, end->n_total[stream]);
         run->announced = true;
         run->exit = end->exit;
         run->signal = end->signal;

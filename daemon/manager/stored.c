@@ -260,14 +260,14 @@ static void put_chunk(void *userdata, uint8_t stream, const char *data, size_t n
 static void put_output(const OutputLog *log, EqBuffer *b) {
         const unsigned both = 1U << EQ_STREAM_STDOUT | 1U << EQ_STREAM_STDERR;
         OutputSize size = { 0 };
-        for (int i = 0; i < 3; i++)
-                put_u64(b, log ? log->n_total[i] : 0);
-        put_u64(b, log ? log->n_dropped : 0);
+        for (uint8_t i = 0; i < 3; i++)
+                put_u64(b, log && i > 0 ? output_log_written(log, i) : 0);
+        put_u64(b, log ? output_log_dropped(log, log->attempt) : 0);
         if (log)
-                output_log_foreach(log, both, add_chunk_size, &size);
+                output_log_foreach(log, log->attempt, both, add_chunk_size, &size);
         put_u32(b, (uint32_t)size.n);
         if (log)
-                output_log_foreach(log, both, put_chunk, b);
+                output_log_foreach(log, log->attempt, both, put_chunk, b);
 }
 
 void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b) {

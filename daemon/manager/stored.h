@@ -44,8 +44,8 @@ typedef struct StoredEnd {
         EqBytes error;
         uint64_t worker;                /* 0: none */
         EqBytes result;                 /* of that worker */
-        uint64_t n_total[3], n_dropped; /* of its output, as in OutputLog */
-        EqBytes output;                 /* kept chunks: for stored_output_next() */
+        uint64_t n_total[3], n_dropped; /* of the output of its last attempt, by stream; of both what was not kept */
+        EqBytes output;                 /* kept chunks of that: for stored_output_next() */
 } StoredEnd;
 
 /* A queue. Its name, and the last SEQ it gave, the store knows by itself. */
@@ -57,7 +57,7 @@ typedef struct StoredQueue {
         EqArray set;     /* attributes that were set, as key=value strings */
 } StoredQueue;
 
-/* Append to b, whose `failed` tells when memory was out. log may be NULL. */
+/* Append to b, whose `failed` tells when memory was out. log may be NULL; of its attempts only the last is stored. */
 void stored_task_pack(const StoredTask *t, EqBuffer *b);
 void stored_state_pack(const StoredState *s, EqBuffer *b);
 void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b);

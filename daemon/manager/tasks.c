@@ -33,7 +33,7 @@ TaskRecord *task_record_free(TaskRecord *t) {
         key_drop(t);
         deps_drop(t);
         array_drop(t);
-        followers_end(t);
+        followers_end(t, FOLLOWERS_OF_TASK);
         if (t->links)
                 list_remove(&t->links->doomed_link);
         free(t->links);
@@ -433,9 +433,13 @@ void manager_follower_unclogged(Manager *m, Follower *f) {
         resume_output(m, f->task);
 }
 
-void followers_end(TaskRecord *t) {
-        for (List *l; t->links && (l = list_first(&t->links->followers));) {
+void followers_end(TaskRecord *t, FollowersOf which) {
+        if (!t->links)
+                return;
+        LIST_FOREACH_SAFE (l, &t->links->followers) {
                 Follower *f = LIST_ENTRY(l, Follower, link);
+                if (which == FOLLOWERS_OF_ATTEMPT && !f->one_attempt)
+                        continue;
                 list_remove(l);
                 f->task = NULL;
                 f->end(f);

@@ -282,8 +282,8 @@ static void view_run(const TaskRun *run, bool running, EqTask *row) {
         if (run->worker)
                 view_worker_run(run, row);
         else {
-                EQ_SET(row, Task, stdout_bytes, run->log.n_total[EQ_STREAM_STDOUT]);
-                EQ_SET(row, Task, stderr_bytes, run->log.n_total[EQ_STREAM_STDERR]);
+                EQ_SET(row, Task, stdout_bytes, output_log_written(&run->log, EQ_STREAM_STDOUT));
+                EQ_SET(row, Task, stderr_bytes, output_log_written(&run->log, EQ_STREAM_STDERR));
         }
         if (running) {
                 if (run->pid > 0)

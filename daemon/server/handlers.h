@@ -53,7 +53,10 @@ void handle_in_flight(void *host, const Request *rq, const void *params);
 /* handlers_stream.c */
 void handle_logs(void *host, const Request *rq, const void *params);
 void handle_subscribe(void *host, const Request *rq, const void *params);
-int stream_attach(Handlers *h, Session *s, TaskRecord *t, bool must); /* 0 or -ENOMEM */
+/* Of what is to come: all, and the task's pipes wait for this client; all that he keeps up with; likewise until the attempt
+ * that runs has ended. */
+typedef enum StreamMode { STREAM_MUST, STREAM_TASK, STREAM_ATTEMPT } StreamMode;
+int stream_attach(Handlers *h, Session *s, TaskRecord *t, StreamMode mode); /* 0 or -ENOMEM */
 void stream_session_closed(Handlers *h, Session *s);
 void stream_session_unclogged(Handlers *h, Session *s);
 /* handlers_worker.c */

@@ -43,15 +43,16 @@ static Subscription *subscription(Session *s) {
 
 /* ---- output ---- */
 
-static bool follower_output(Follower *f, uint8_t stream, const char *data, size_t n) {
+static bool follower_output(Follower *f, uint16_t attempt, uint8_t stream, const char *data, size_t n) {
         SessionFollower *sf = (SessionFollower *)f;
         NotifyWriter w;
         session_notify_begin(sf->session, "output", f->must, &w);
         if (!w.dropped) {
-                msgpack_pack_array(&w.packer, 3);
+                msgpack_pack_array(&w.packer, 4);
                 eq_pack_id(&w.packer, sf->id);
                 msgpack_pack_uint8(&w.packer, stream);
                 eq_pack_bin(&w.packer, eq_bytes(data, n));
+                msgpack_pack_uint16(&w.packer, attempt);
         }
         session_notify_end(sf->session, &w);
         return session_is_clogged(sf->session);
@@ -74,14 +75,17 @@ static void follower_end(Follower *f) {
         follower_free(sf);
 }
 
-int stream_attach(Handlers *h, Session *s, TaskRecord *t, bool must) {
+int stream_attach(Handlers *h, Session *s, TaskRecord *t, StreamMode mode) {
         Subscription *sub = subscription(s);
         SessionFollower *sf = fault_calloc(1, sizeof(*sf));
         if (!sub || !sf) {
                 free(sf);
                 return -ENOMEM;
         }
-        sf->follower = (Follower) { .must = must, .output = follower_output, .end = follower_end };
+        sf->follower = (Follower) { .must = mode == STREAM_MUST,
+                                    .one_attempt = mode == STREAM_ATTEMPT,
+                                    .output = follower_output,
+                                    .end = follower_end };
         sf->handlers = h;
         sf->session = s;
         sf->id = task_record_id(t);
@@ -109,12 +113,53 @@ static void add_chunk(void *userdata, uint8_t stream, const char *data, size_t n
         w->n++;
 }
 
+/* What is asked for. */
+typedef struct LogsPart {
+        const OutputLog *log; /* borrowed; NULL: nothing is known of the attempt */
+        uint16_t attempt;     /* 0: there was none yet */
+        StreamMode mode;
+        bool more; /* and it may still grow */
+} LogsPart;
+
+static void refuse_attempt(const Request *rq, const TaskRecord *t, uint64_t attempt, unsigned n_attempts) {
+        const char *queue = t->queue->queue->name;
+        unsigned long long seq = t->task.seq, k = attempt;
+        if (n_attempts == 0)
+                request_error_with(rq, EQ_E_STATE, &ERROR_FIELD("attempt"), "%s/%llu has had no attempt yet", queue,
+                                   seq);
+        else
+                request_error_with(rq, EQ_E_STATE, &ERROR_FIELD("attempt"),
+                                   "%s/%llu has had %u attempt%s; there is no attempt %llu", queue, seq, n_attempts,
+                                   n_attempts == 1 ? "" : "s", k);
+}
+
+/* 0, or -ERANGE: refused. */
+static int find_part(const Request *rq, const EqLogs *p, const TaskRecord *t, LogsPart *ret) {
+        const OutputLog *log = t->run ? &t->run->log : NULL;
+        uint16_t newest =
+                MAX(t->task.attempt, log ? log->attempt : 0); /* one that counts from zero again shows what was */
+        bool one = EQ_HAS(p, Logs, attempt);
+        uint64_t attempt = one ? p->attempt : newest;
+        if (one && (attempt == 0 || attempt > newest)) {
+                refuse_attempt(rq, t, attempt, newest);
+                return -ERANGE;
+        }
+        *ret = (LogsPart) {
+                .log = log && output_log_knows(log, attempt) ? log : NULL,
+                .attempt = (uint16_t)attempt,
+                .mode = one ? STREAM_ATTEMPT : STREAM_TASK,
+                .more = one ? attempt == newest && task_record_state(t) == EQ_STATE_RUNNING : !task_record_finished(t),
+        };
+        return 0;
+}
+
 void handle_logs(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         const EqLogs *p = params;
         Caller caller = session_caller(rq->session);
         TaskRecord *t;
         Refusal refusal;
+        LogsPart part;
         int r = manager_find_task(h->manager, &caller, &p->id, &t, &refusal);
         if (r != 0) {
                 if (r == MANAGER_E_READ)
@@ -123,23 +168,27 @@ void handle_logs(void *host, const Request *rq, const void *params) {
                         request_refused(rq, &refusal);
                 return;
         }
+        if (find_part(rq, p, t, &part) < 0)
+                return;
         ChunkWriter w = { .buffer = EQ_BUFFER_NULL };
         w.packer = eq_packer(&w.buffer);
         unsigned streams = EQ_HAS(p, Logs, streams) ? (unsigned)p->streams : 3;
         unsigned mask = (streams & 1 ? 1U << EQ_STREAM_STDOUT : 0) | (streams & 2 ? 1U << EQ_STREAM_STDERR : 0);
-        if (t->run)
-                output_log_foreach(&t->run->log, mask, add_chunk, &w);
+        if (part.log)
+                output_log_foreach(part.log, part.attempt, mask, add_chunk, &w);
         EqLogsReply reply = { 0 };
         EQ_SET(&reply, LogsReply, id, (EqIdRef) { .id = task_record_id(t) });
         EQ_SET(&reply, LogsReply, chunks, (EqArray) { .raw = eq_bytes(w.buffer.data, w.buffer.len), .n = w.n });
-        EQ_SET(&reply, LogsReply, dropped, t->run ? t->run->log.n_dropped : 0);
-        EQ_SET(&reply, LogsReply, more, !task_record_finished(t));
+        EQ_SET(&reply, LogsReply, dropped, part.log ? output_log_dropped(part.log, part.attempt) : 0);
+        EQ_SET(&reply, LogsReply, more, part.more);
+        EQ_SET(&reply, LogsReply, attempt, part.attempt);
+        EQ_SET(&reply, LogsReply, gone, !part.log && part.attempt > 0);
         if (w.buffer.failed)
                 request_error(rq, EQ_E_NO_MEMORY, "out of memory");
         else {
                 request_reply_record(rq, &eq_schema_LogsReply, &reply);
-                if (p->follow && !task_record_finished(t))
-                        (void)stream_attach(h, rq->session, t, false); /* without memory: the client sees `more` */
+                if (p->follow && part.more)
+                        (void)stream_attach(h, rq->session, t, part.mode); /* without memory: the client sees `more` */
         }
         eq_buffer_done(&w.buffer);
 }

@@ -196,7 +196,7 @@ static void submit_with_fd(Handlers *h, const Request *rq, const EqSubmit *s, Eq
         if (args.known)
                 hold_for_known(h, rq, s->queue);
         if (s->attach)
-                (void)stream_attach(h, session, t, true); /* without memory: the output stays in the log */
+                (void)stream_attach(h, session, t, STREAM_MUST); /* without memory: the output stays in the log */
 }
 
 static void submit_one(Handlers *h, const Request *rq, const EqSubmit *s, EqBytes params, BlockedSubmit *b) {

@@ -43,6 +43,23 @@ def a_command_is_submitted_waited_for_and_read(eqd):
 
 
 @test()
+def each_attempt_has_its_output(eqd):
+    with client(eqd) as c:
+        c.queue_create("q", set={"backoff": "1ms"})
+        task = c.submit("q", argv=["sh", "-c", "echo $EQD_ATTEMPT; [ $EQD_ATTEMPT = 3 ]"], retries=2)
+        equal(task.result(timeout=30)["attempt"], 3)
+        equal([task.output(attempt=k) for k in (1, 2, 3, None)], [b"1\n", b"2\n", b"3\n", b"3\n"])
+        e = raises(package.EqdError, lambda: task.output(attempt=4), "q/1 has had 3 attempts")
+        equal(e.details, {"field": "attempt"})
+
+        async def of_second():
+            async with package.aio.connect(str(eqd.socket)) as a:
+                return await a.logs(task.id, attempt=2)
+        reply = asyncio.run(of_second())
+        equal((reply["chunks"], reply["attempt"], reply["more"], reply["dropped"]), ([[1, b"2\n"]], 2, False, 0))
+
+
+@test()
 def ends_other_than_done_are_exceptions(eqd):
     with client(eqd) as c:
         c.queue_create("q")

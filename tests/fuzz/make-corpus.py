@@ -91,6 +91,7 @@ CALLS = {
     "submit-key": ["q", b"p", {"argv": ["true"], "unique": "k", "on_dup": "error"}],
     "submit-key-bad": ["q", b"p", {"argv": ["true"], "unique": "", "on_dup": "often"}],
     "submit_many-keys": ["q", [{"unique": "a", "payload": b"1"}, {"unique": "a"}, b"2"], {"common": {"on_dup": "skip"}}],
+    "logs-attempt": [ID, {"follow": True, "attempt": 65535}],
 }
 
 TASK = {"id": ID, "queue": "q", "state": "FAILED", "exit": 1, "argv": ["false"], "uid": 0, "detail": "exit status 1"}
@@ -98,7 +99,7 @@ TASK = {"id": ID, "queue": "q", "state": "FAILED", "exit": 1, "argv": ["false"],
 MESSAGES = {name: [0, i, name.split("-")[0], params] for i, (name, params) in enumerate(CALLS.items())}
 MESSAGES.update({
     "notify-cancel": [2, "$/cancel", [7]],
-    "notify-output": [2, "output", [ID, 1, b"some output\n"]],
+    "notify-output": [2, "output", [ID, 1, b"some output\n", 2]],
     "notify-event": [2, "event", [{"event": "task.finished", "id": ID, "state": "DONE"}]],
     "reply-id": [1, Raw(b"\xce\0\0\0\x07"), None, ID],
     "reply-list": [1, 8, None, [TASK, TASK]],

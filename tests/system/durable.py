@@ -203,6 +203,24 @@ def ends_results_and_logs_are_still_there(eqd):
 
 
 @test()
+def of_a_task_that_has_ended_the_output_of_the_last_attempt_is_still_there(eqd):
+    long = eqd.sh("head -c 100000 /dev/zero | tr '\\0' $EQD_ATTEMPT; [ $EQD_ATTEMPT = 2 ]", "-r", "1", "--backoff", "exp:1ms")
+    short = eqd.sh("echo $EQD_ATTEMPT; [ $EQD_ATTEMPT = 2 ]", "-r", "1", "--backoff", "exp:1ms")
+    eqd.wait(long, short)
+    equal(eqd.ctl("logs", "--attempt", "1", short)[1:], ("1\n", ""))
+    before = [eqd.ctl("logs", t)[1:] for t in (long, short)]
+    equal([len(before[0][0]), before[1]], [65536, ("2\n", "")])
+    crash(eqd)
+    after = [eqd.ctl("logs", t)[1:] for t in (long, short)]
+    equal(after == before, True, f"{[[len(text) for text in texts] for texts in after]} bytes")
+    equal(eqd.show(long)["stdout_bytes"], 100000)
+    equal(eqd.ctl("logs", "--attempt", "1", short)[1:], ("", "eqctl: what attempt 1 may have written is gone\n"))
+    eqd.ok("retry", short)
+    eqd.ends_as(short, "DEAD", attempt=3)
+    equal(eqd.ctl("logs", "--attempt", "2", short)[1:], ("2\n", ""))
+
+
+@test()
 def holds_delays_retries_and_dependencies_survive(eqd):
     eqd.ok("queue", "create", "q", "max_active=10", "retries=1", "backoff=1h", "backoff_max=1h")
     held = eqd.sh("echo held", "-q", "q", "--hold")

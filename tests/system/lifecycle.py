@@ -274,6 +274,83 @@ def the_last_64_KiB_of_a_stream_are_kept(eqd):
     equal(kept[-64:], "%063d\n" % 2999)
 
 
+def of_attempts(eqd, task, *ks):
+    """(out, err) of logs --attempt, for each."""
+    return [eqd.ctl("logs", "--attempt", k, task)[1:] for k in ks]
+
+
+@test()
+def each_attempt_of_a_retried_task_has_its_output(eqd):
+    task = eqd.sh("echo out$EQD_ATTEMPT; echo err$EQD_ATTEMPT >&2; [ $EQD_ATTEMPT = 4 ]", "-r", "3", "--backoff", "exp:1ms")
+    shown = eqd.ends_as(task, "DONE", attempt=4)
+    equal((shown["stdout_bytes"], shown["stderr_bytes"]), (5, 5), "of the last attempt")
+    equal(of_attempts(eqd, task, 1, 2, 3, 4), [(f"out{k}\n", f"err{k}\n") for k in (1, 2, 3, 4)])
+    equal(eqd.ctl("logs", task)[1:], ("out4\n", "err4\n"))
+    equal(eqd.ok("logs", "--attempt", "2", "--json", "--stderr", task), '{"stream":"stderr","text":"err2\\n"}')
+    equal(eqd.ctl("logs", "--attempt", "3", "-f", "-n", "1", "--stdout", task)[1:], ("out3\n", ""))
+    eqd.fails(1, "logs", "--attempt", "5", task, says=[f"{task} has had 4 attempts; there is no attempt 5"])
+    eqd.fails(2, "logs", "--attempt", "0", task, says="--attempt")
+    eqd.fails(2, "logs", "--attempt", "65536", task, says="--attempt")
+    once, never = eqd.submit("--", "true"), eqd.submit("--hold", "--", "true")
+    eqd.wait(once)
+    eqd.fails(1, "logs", "--attempt", "2", once, says=[f"{once} has had 1 attempt; there is no attempt 2"])
+    eqd.fails(1, "logs", "--attempt", "1", never, says=[f"{never} has had no attempt yet"])
+    equal(eqd.ctl("logs", never)[1:], ("", ""))
+    eqd.ok("retry", "--reset", task) # counts from 1 again: nothing of before
+    eqd.ends_as(task, "DONE", attempt=4)
+    equal(of_attempts(eqd, task, 1, 4), [("out1\n", "err1\n"), ("out4\n", "err4\n")])
+
+
+@test()
+def of_earlier_attempts_is_kept_what_the_last_one_leaves_free(eqd):
+    fill = "head -c $1 /dev/zero | tr '\\0' $EQD_ATTEMPT"
+    task = eqd.sh("case $EQD_ATTEMPT in 1) echo early; echo err >&2; exit 1;; 4) exit 0;; 5) set -- 65536;; *) set -- 40000;; esac;"
+                  f"{fill}; [ $EQD_ATTEMPT = 5 ]", "-r", "2", "--backoff", "exp:1ms")
+    eqd.ends_as(task, "DEAD", attempt=3, stdout_bytes=40000)
+    (one, said), (two, lost), (three, nothing) = of_attempts(eqd, task, 1, 2, 3)
+    equal((one, said.splitlines()[-1]), ("", "err"))
+    contains(said, "6 bytes before this are gone")
+    equal((two, three == "3" * 40000, nothing), ("2" * (65536 - 40000), True, ""))
+    contains(lost, f"{80000 - 65536} bytes before this are gone")
+    eqd.ok("retry", task)
+    eqd.ends_as(task, "DONE", attempt=4)
+    equal(of_attempts(eqd, task, 3, 4), [("3" * 40000, ""), ("", "")])
+    eqd.ok("retry", task)
+    eqd.ends_as(task, "DONE", attempt=5)
+    equal(eqd.ctl("logs", task)[1:] == ("5" * 65536, ""), True)
+    equal(of_attempts(eqd, task, 3)[0], ("", "eqctl: 40000 bytes before this are gone\n"))
+
+
+@test()
+def who_follows_an_attempt_is_done_when_it_has_ended(eqd):
+    gate, second = Gate(eqd), Gate(eqd, "second")
+    task = eqd.sh(f"echo first$EQD_ATTEMPT; if [ $EQD_ATTEMPT = 1 ]; then {gate.wait}; else {second.wait}; fi; echo second; "
+                  "[ $EQD_ATTEMPT = 2 ]", "-r", "1", "--backoff", "exp:1ms")
+    eqd.ok("wait", "--for", "running", task)
+    one, all_of_it = eqd.start_ctl("logs", "-f", "--attempt", "1", task), eqd.start_ctl("logs", "-f", task)
+    equal([p.stdout.readline() for p in (one, all_of_it)], [b"first1\n"] * 2)
+    gate.open()
+    equal(one.communicate(timeout=60)[0], b"second\n")
+    equal(one.returncode, 0)
+    equal([all_of_it.stdout.readline() for _ in range(2)], [b"second\n", b"first2\n"])
+    equal(eqd.ok("logs", "-f", "--attempt", "1", task), "first1\nsecond", "one that has ended, while another runs")
+    late = eqd.start_ctl("logs", "-f", task)
+    equal(late.stdout.readline(), b"first2\n", "the last attempt only")
+    second.open()
+    equal([p.communicate(timeout=60)[0] for p in (all_of_it, late)], [b"second\n"] * 2)
+
+
+@test()
+def run_prints_what_each_attempt_writes_once(eqd):
+    script = "echo o$EQD_ATTEMPT; [ $EQD_ATTEMPT = 3 ]"
+    equal(eqd.ctl("run", "-r", "2", "--backoff", "exp:1ms", "-c", script)[1:], ("o1\no2\no3\n", ""))
+    equal(eqd.ctl("submit", "-w", "-f", "-r", "2", "--backoff", "exp:1ms", "-c", script).out, "o1\no2\no3\n")
+    c = eqd.connect()
+    c.call("submit", "default", b"", argv=["sh", "-c", script], retries=2, backoff_usec=1000, attach=True)
+    notes = [c.note(lambda method, params: method == "output") for _ in range(3)]
+    equal([tuple(params[2:]) for params in notes], [(b"o1\n", 1), (b"o2\n", 2), (b"o3\n", 3)])
+
+
 @test()
 def run_passes_standard_input_and_binary_output(eqd):
     data = bytes(range(256)) * 2000

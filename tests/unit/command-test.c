@@ -232,7 +232,7 @@ static void append(void *userdata, uint8_t stream, const char *data, size_t n) {
 static const char *logged(void) {
         static char text[256];
         *text = '\0';
-        output_log_foreach(&rig.log, ~0u, append, text);
+        output_log_foreach(&rig.log, rig.log.attempt, ~0u, append, text);
         return text;
 }
 

@@ -606,7 +606,9 @@ TEST(a_lost_connection_is_taken_up_again) {
         fake_done(&e);
 }
 
-TEST(output_goes_on_after_a_reconnect_without_repeating_itself) {
+/* Output is printed, of the first attempts given; then the connection is lost, and logs answers with `text` of `attempt`. */
+static void goes_on(const char *const *before, unsigned n_before, unsigned attempt, uint64_t dropped, const char *text,
+                    const char *all) {
         EqTask end = ended(42, "DONE", 0);
         EqBuffer raw = EQ_BUFFER_NULL;
         msgpack_packer pk = eq_packer(&raw);
@@ -620,24 +622,39 @@ TEST(output_goes_on_after_a_reconnect_without_repeating_itself) {
         fake_accept(&e);
         fake_reply_id(&e, fake_expect(&e, "submit", NULL), 5, 42);
         fake_expect(&e, "wait", NULL);
-        fake_output(&e, 5, 42, 1, "one two ");
+        for (unsigned i = 0; i < n_before; i++)
+                fake_output_of(&e, 5, 42, i + 1, 1, before[i]);
         fake_hangup(&e);
         fake_accept(&e);
         fake_take_hello(&e);
         uint32_t wait = fake_expect(&e, "wait", NULL), msgid = fake_expect(&e, "logs", &m);
         msgpack_pack_array(&pk, 2);
         msgpack_pack_int(&pk, 1);
-        eq_pack_bin(&pk, eq_str("one two three "));
+        eq_pack_bin(&pk, eq_str(text));
         EQ_SET(&logs, LogsReply, chunks, (EqArray) { .raw = eq_bytes(raw.data, raw.len), .n = 1 });
         EQ_SET(&logs, LogsReply, more, true);
+        EQ_SET(&logs, LogsReply, attempt, attempt);
+        EQ_SET(&logs, LogsReply, dropped, dropped);
         fake_reply_record(&e, msgid, &eq_schema_LogsReply, &logs);
-        fake_output(&e, 5, 42, 1, "four");
+        fake_output_of(&e, 5, 42, attempt, 1, "four");
         fake_output_end(&e, 5, 42);
         fake_reply_list(&e, wait, &eq_schema_Task, &end, 1);
         ck_assert_int_eq(finish(&r), 0);
-        ck_assert_str_eq(r.stdout_text, "one two three four");
+        ck_assert_str_eq(r.stdout_text, all);
         eq_buffer_done(&raw);
         fake_done(&e);
+}
+
+TEST(output_goes_on_after_a_reconnect_without_repeating_itself) {
+        static const char *const one[] = { "one two " };
+        goes_on(one, 1, 1, 0, "one two three ", "one two three four");
+        goes_on(one, 1, 1, 4, "two three ", "one two three four");
+}
+
+TEST(output_goes_on_after_a_reconnect_in_the_attempt_that_runs_then) {
+        static const char *const two[] = { "a long first attempt ", "one two " };
+        goes_on(two, 2, 2, 0, "one two three ", "a long first attempt one two three four");
+        goes_on(two, 2, 3, 0, "all of the third ", "a long first attempt one two all of the third four");
 }
 
 TEST(status_fd_tells_what_an_exit_status_cannot) {
@@ -937,6 +954,41 @@ TEST(logs_follow_until_the_output_ends) {
         fake_done(&e);
 }
 
+static void ask_for_attempt(FakeEqd *e, Run *r, uint64_t dropped, bool gone) {
+        EqLogsReply logs = { 0 };
+        EqDecodeError error;
+        EqLogs asked = { 0 };
+        EqMessage m;
+
+        START(r, e, "logs", "--attempt", "2", "q/1");
+        fake_accept(e);
+        uint32_t msgid = fake_expect(e, "logs", &m);
+        ck_assert_int_eq(eq_decode_params(&eq_schema_Logs, m.params, &asked, &error), 0);
+        ck_assert(EQ_HAS(&asked, Logs, attempt));
+        ck_assert_uint_eq(asked.attempt, 2);
+        EQ_SET(&logs, LogsReply, attempt, 2);
+        EQ_SET(&logs, LogsReply, dropped, dropped);
+        EQ_SET(&logs, LogsReply, gone, gone);
+        fake_reply_record(e, msgid, &eq_schema_LogsReply, &logs);
+        ck_assert_int_eq(finish(r), 0);
+        ck_assert_str_eq(r->stdout_text, "");
+        fake_hangup(e);
+}
+
+TEST(logs_of_an_attempt_say_what_is_gone_of_it) {
+        FakeEqd e;
+        Run r;
+
+        fake_init(&e);
+        ask_for_attempt(&e, &r, 7, false);
+        expect_text(r.stderr_text, "7 bytes before this are gone");
+        ask_for_attempt(&e, &r, 0, true);
+        expect_text(r.stderr_text, "what attempt 2 may have written is gone");
+        ask_for_attempt(&e, &r, 0, false);
+        ck_assert_str_eq(r.stderr_text, "");
+        fake_done(&e);
+}
+
 TEST(logs_of_an_unknown_task_fail_at_once) {
         FakeEqd e;
         Run r;
@@ -1047,6 +1099,8 @@ RUN_TESTS("eqctl", 30, test_submit_prints_the_id_and_nothing_else, test_submit_t
           test_ls_goes_on_after_a_page_that_was_short_because_its_rows_are_long,
           test_queue_ls_pages_by_the_name_of_the_last_row, test_queue_ls_ends_when_pages_do_not_lead_on,
           test_why_is_a_sentence, test_logs_print_each_stream_where_it_belongs, test_logs_follow_until_the_output_ends,
+          test_logs_of_an_attempt_say_what_is_gone_of_it,
+          test_output_goes_on_after_a_reconnect_in_the_attempt_that_runs_then,
           test_logs_of_an_unknown_task_fail_at_once, test_without_eqd_it_is_69_and_says_how_to_start_it,
           test_events_end_after_the_number_asked_for, test_queue_show_is_key_value_lines,
           test_what_eqd_says_cannot_move_the_cursor)

@@ -189,15 +189,21 @@ static inline void fake_reply_list(FakeEqd *e, uint32_t msgid, const EqSchema *s
         fake_send(e, &b);
 }
 
-static inline void fake_output(FakeEqd *e, uint64_t queue, uint64_t seq, int stream, const char *text) {
+static inline void fake_output_of(FakeEqd *e, uint64_t queue, uint64_t seq, unsigned attempt, int stream,
+                                  const char *text) {
         EqBuffer b = EQ_BUFFER_NULL;
         msgpack_packer pk = eq_packer(&b);
         eq_pack_notify(&pk, "output");
-        msgpack_pack_array(&pk, 3);
+        msgpack_pack_array(&pk, 4);
         eq_pack_id(&pk, (eq_task_id) { queue, seq });
         msgpack_pack_int(&pk, stream);
         eq_pack_bin(&pk, eq_str(text));
+        msgpack_pack_unsigned_int(&pk, attempt);
         fake_send(e, &b);
+}
+
+static inline void fake_output(FakeEqd *e, uint64_t queue, uint64_t seq, int stream, const char *text) {
+        fake_output_of(e, queue, seq, 1, stream, text);
 }
 
 static inline void fake_output_end(FakeEqd *e, uint64_t queue, uint64_t seq) {

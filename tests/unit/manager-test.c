@@ -40,6 +40,35 @@ TEST(retries_wait_longer_each_time_and_end_dead) {
         host_done(&h);
 }
 
+TEST(the_output_of_all_attempts_is_kept_and_costs_its_user_nothing_more) {
+        Host h;
+        host_init(&h);
+        EqSubmit s = { 0 };
+        EQ_SET(&s, Submit, retries, 99);
+        EQ_SET(&s, Submit, backoff_usec, 0);
+        EQ_SET(&s, Submit, backoff_max_usec, 0);
+        TaskRecord *t = host_task(&h, "default", s);
+        static char piece[3000];
+        uint64_t used[_USER_RESOURCE_MAX];
+        memcpy(used, t->user->used, sizeof(used));
+        for (uint16_t k = 1; k <= 100; k++) {
+                memset(piece, k, sizeof(piece));
+                ck_assert_state(t, RUNNING);
+                ck_assert_uint_eq(t->run->log.attempt, k);
+                ck_assert_int_eq(output_log_append(&t->run->log, EQ_STREAM_STDOUT, piece, sizeof(piece)), 0);
+                ck_assert_uint_eq(output_log_kept(&t->run->log, EQ_STREAM_STDOUT), MIN(k * sizeof(piece), EQ_LOG_TAIL));
+                ck_assert_int_eq(memcmp(used, t->user->used, sizeof(used)), 0);
+                host_end(&h, t, k < 100 ? TASK_BAD : TASK_OK);
+                host_advance(&h, 1);
+        }
+        ck_assert_state(t, DONE);
+        ck_assert_uint_eq(output_log_dropped(&t->run->log, 100), 0);
+        ck_assert_uint_eq(output_log_dropped(&t->run->log, 79), 464); /* after it 21, which leave room for 2536 bytes */
+        ck_assert_uint_eq(output_log_dropped(&t->run->log, 78), 3000);
+        ck_assert(!output_log_knows(&t->run->log, 77));
+        host_done(&h);
+}
+
 TEST(a_task_that_runs_names_its_process_as_soon_as_that_is_known) {
         Host h;
         WhyView why;
@@ -785,6 +814,7 @@ TEST(a_task_that_cannot_be_started_keeps_its_place_and_is_tried_again) {
 
 RUN_TESTS("manager", 60, test_without_retries_a_failure_is_failed_and_a_time_out_is_timeout,
           test_retries_wait_longer_each_time_and_end_dead,
+          test_the_output_of_all_attempts_is_kept_and_costs_its_user_nothing_more,
           test_a_task_in_back_off_keeps_its_place_in_a_serial_queue_and_urgent_ones_pass,
           test_a_task_that_runs_names_its_process_as_soon_as_that_is_known,
           test_crashes_are_counted_apart_and_end_a_task_before_its_retries,

@@ -193,7 +193,7 @@ TEST(what_has_ended_can_be_looked_at_with_its_output) {
         ck_assert_int_eq(t->run->exit, 1);
         ck_assert_uint_eq(t->finished_usec, finished);
         ck_assert_uint_eq(output_log_kept(&t->run->log, EQ_STREAM_STDERR), 2);
-        ck_assert_uint_eq(t->run->log.n_total[EQ_STREAM_STDERR], 2);
+        ck_assert_uint_eq(output_log_written(&t->run->log, EQ_STREAM_STDERR), 2);
         ck_assert_state(task("q", 2), CANCELED);
         ck_assert_int_eq(task("q", 2)->end_note, TASK_NOTE_CANCELED);
         ck_assert_uint_eq(queue("q")->n_history, 2);

@@ -152,6 +152,9 @@ TEST(an_end_comes_back_as_it_was_with_its_output) {
         EqBuffer b = EQ_BUFFER_NULL;
         OutputLog log;
         output_log_init(&log);
+        output_log_begin(&log, 1);
+        ck_assert_int_eq(output_log_append(&log, EQ_STREAM_STDOUT, "of another attempt", 18), 0);
+        output_log_begin(&log, 2);
         ck_assert_int_eq(output_log_append(&log, EQ_STREAM_STDOUT, "one", 3), 0);
         ck_assert_int_eq(output_log_append(&log, EQ_STREAM_STDERR, "two", 3), 0);
         ck_assert_int_eq(output_log_append(&log, EQ_STREAM_STDOUT, "three", 5), 0);

@@ -42,8 +42,8 @@ export class Task {
     return result === 0 || (Boolean(options.running) && result === 1);
   }
 
-  async output(streams = STDOUT) {
-    const { chunks } = await this.#client.logs(this, { streams });
+  async output(streams = STDOUT, { attempt } = {}) {
+    const { chunks } = await this.#client.logs(this, { streams, attempt });
     return Buffer.concat(chunks.map(([, data]) => data));
   }
 }

@@ -51,8 +51,9 @@ export class Task {
   done(): Promise<boolean>;
   /** true: canceled; or, with `running`, being stopped. */
   cancel(options?: CancelOptions): Promise<boolean>;
-  /** What is kept of its output. 1: standard output (default), 2: standard error, 3: both as they came. */
-  output(streams?: 1 | 2 | 3): Promise<Buffer>;
+  /** What is kept of its output, of the last attempt or of that one. 1: standard output (default), 2: standard error, 3: both
+   * as they came. */
+  output(streams?: 1 | 2 | 3, options?: { attempt?: number }): Promise<Buffer>;
   follow(options?: FollowOptions): AsyncGenerator<Chunk, void, void>;
 }
 

@@ -27,6 +27,15 @@ test('a command is submitted, waited for and read', async () => {
   assert.equal((await client.show([task.id]))[0].state, 'DONE'); // by its name as well
 });
 
+test('each attempt has its output', async () => {
+  const q = await queue({ backoff: '1ms' });
+  const task = await client.submit(q, null, { argv: ['sh', '-c', 'echo $EQD_ATTEMPT; [ $EQD_ATTEMPT = 2 ]'], retries: 1 });
+  await task.result({ timeout: 30000 });
+  const of = async (attempt) => String(await task.output(1, { attempt }));
+  assert.deepEqual([await of(1), await of(2), await of()], ['1\n', '2\n', '2\n']);
+  await assert.rejects(of(3), /has had 2 attempts; there is no attempt 3/);
+});
+
 test('ends other than DONE reject', async () => {
   const q = await queue();
   const failed = await client.submit(q, null, { argv: ['sh', '-c', 'exit 3'] });

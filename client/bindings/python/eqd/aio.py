@@ -158,9 +158,10 @@ class AsyncTask(Generic[T]):
         result = (await self._client.cancel([self.id], running=running))[0]
         return result == 0 or (running and result == 1)
 
-    async def output(self, streams: int = shared.STDOUT) -> bytes:
-        """What is kept of its output."""
-        return shared.output_of(cast(Mapping[str, Any], await self._client.logs(self.id, streams=streams)), streams)
+    async def output(self, streams: int = shared.STDOUT, attempt: Optional[int] = None) -> bytes:
+        """What is kept of its output; of the last attempt, or of that one."""
+        reply = await self._client.logs(self.id, streams=streams, attempt=attempt)
+        return shared.output_of(cast(Mapping[str, Any], reply), streams)
 
     def follow(self, streams: int = 3) -> AsyncIterator[Tuple[int, bytes]]:
         """(stream, bytes) from what is kept on, until the task has ended."""

@@ -138,9 +138,11 @@ class Task(Generic[T]):
         result = self._client.cancel([self.id], running=running)[0]
         return result == 0 or (running and result == 1)
 
-    def output(self, streams: int = shared.STDOUT) -> bytes:
-        """What is kept of its output: 1 standard output, 2 standard error, 3 both as they came."""
-        return shared.output_of(cast(Mapping[str, Any], self._client.logs(self.id, streams=streams)), streams)
+    def output(self, streams: int = shared.STDOUT, attempt: Optional[int] = None) -> bytes:
+        """What is kept of its output: 1 standard output, 2 standard error, 3 both as they came; of the last attempt, or of
+        that one."""
+        reply = self._client.logs(self.id, streams=streams, attempt=attempt)
+        return shared.output_of(cast(Mapping[str, Any], reply), streams)
 
     def follow(self, streams: int = 3) -> Iterator[Tuple[int, bytes]]:
         """(stream, bytes) from what is kept on, until the task has ended."""
