@@ -27,7 +27,6 @@
 #include "base/fault.h"
 #include "base/util.h"
 #include "executor/command_request.h"
-#include "executor/endwatch.h"
 #include "executor/orphans.h"
 
 enum {
@@ -78,7 +77,6 @@ struct CommandExecutor {
         void *host;
         SpawnerLink *link;
         Orphans *orphans;
-        EndWatch *end_watch;
         uv_poll_t *link_poll; /* owned by the loop once closed */
         WatchPart *part;      /* the spawner, for the watch; the watch's. NULL: there is none */
         SpawnReady ready;
@@ -86,7 +84,7 @@ struct CommandExecutor {
         unsigned n_restarts;
         uint64_t restarted_usec;
         Run **runs; /* by slot index */
-        size_t n_runs, n_busy;
+        size_t n_runs;
         EqBuffer strings; /* of the request that is being built */
         char *read_buffer;
 };
@@ -333,8 +331,6 @@ int command_executor_signal(CommandExecutor *x, Task *t, int signal) {
 static void answer(Run *r, const TaskResult *result) {
         Task *t = r->task;
         (void)uv_timer_stop(&r->timer);
-        end_watch_ended(r->executor->end_watch);
-        r->executor->n_busy--;
         drain(r);
         r->task = NULL;
         if (r->reserved)
@@ -449,7 +445,6 @@ static void on_started(void *userdata, const SpawnStarted *m) {
         note_process(r);
         WATCH_SET(r->slot->watch->pid, (uint64_t)m->pid);
         x->hooks->running(x->host, r->task, m->pid, m->start_ticks);
-        end_watch_leave(x->end_watch);
         watch(r, EQ_STREAM_STDOUT);
         watch(r, EQ_STREAM_STDERR);
 }
@@ -679,15 +674,6 @@ static int send_request(CommandExecutor *x, Run *r) {
         return e;
 }
 
-/* The pipe that it closes last, if it closes them one after the other as exit(3) does. */
-static void watch_end(CommandExecutor *x, const Run *r) {
-        int fd = r->pipes[r->pipes[EQ_STREAM_STDERR] >= 0 ? EQ_STREAM_STDERR : EQ_STREAM_STDOUT];
-        if (x->n_busy == 1 && fd >= 0)
-                end_watch_started(x->end_watch, fd);
-        else
-                end_watch_leave(x->end_watch);
-}
-
 static int command_start(Executor *executor, Slot *slot, Task *t) {
         CommandExecutor *x = (CommandExecutor *)executor;
         Run *r = NULL;
@@ -725,8 +711,6 @@ static int command_start(Executor *executor, Slot *slot, Task *t) {
         }
         if (r->setup.timeout_usec != USEC_NEVER && r->setup.timeout_usec != 0)
                 set_timer(r, r->setup.timeout_usec);
-        x->n_busy++;
-        watch_end(x, r);
         return 0;
 }
 
@@ -749,7 +733,7 @@ int command_executor_new(uv_loop_t *loop, Engine *engine, const SpawnerConfig *c
         x->hooks = hooks;
         x->host = host;
         x->read_buffer = fault_malloc(READ_SIZE);
-        int r = x->read_buffer ? end_watch_new(loop, &x->end_watch) : -ENOMEM;
+        int r = x->read_buffer ? 0 : -ENOMEM;
         if (config)
                 x->part = watch_part_add(&engine->watch, "eqd-spawner", EQ_REASON_SPAWN_FAILED);
         if (r >= 0 && config)
@@ -781,7 +765,6 @@ CommandExecutor *command_executor_free(CommandExecutor *x) {
         for (size_t i = 0; i < x->n_runs; i++)
                 if (x->runs[i])
                         uv_close((uv_handle_t *)&x->runs[i]->timer, on_timer_closed);
-        x->end_watch = end_watch_free(x->end_watch);
         free(x->runs);
         eq_buffer_done(&x->strings);
         free(x->read_buffer);

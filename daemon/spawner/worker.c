@@ -40,12 +40,12 @@
 #include "base/fault.h"
 #include "base/list.h"
 #include "base/procfs.h"
-#include "base/spinner.h"
 #include "base/util.h"
 #include "spawner/cgroup.h"
 #include "spawner/child.h"
 #include "spawner/private.h"
 #include "spawner/request.h"
+#include "spawner/spinner.h"
 #include "spawner/stock.h"
 #include "spawner/tree.h"
 #include "spawner/wire.h"
@@ -654,8 +654,6 @@ static void dispatch(Worker *w, const struct epoll_event *e) {
                 break;
         }
 }
-
-#define SPIN_USEC UINT64_C(60)
 
 /* Events that came before the spinning was over, else 0. What they are does not matter: there is something to do. */
 static int spin(Worker *w, struct epoll_event *events) {

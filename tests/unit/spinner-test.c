@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-#include "base/spinner.h"
+#include "spawner/spinner.h"
 
 #include <sched.h>
 

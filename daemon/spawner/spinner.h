@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* When somebody looks for a message a moment before he sleeps. To wake a process up on an idle virtual CPU takes 40 to 70 us, and
- * between two commands that follow each other messages are about as far apart: when a command has ended, the START of the
- * next comes to the spawner's worker in 20 to 60 us, and when it has closed its output, its end comes to eqd. So he
- * spins, if
+/* When the worker looks for work a moment before it sleeps. When a command has ended the START of the next is 20 to 60 us away, and
+ * to wake a process up on an idle virtual CPU takes as long again. So it spins, if
  *
  *   - the command before ended at most SPIN_GAP_USEC ago: what happens now and then gains nothing that is worth it
- *   - he may run on more than one CPU: on a single one he would keep it from who sends the message; that is a miss
+ *   - it may run on more than one CPU: on a single one it would keep from eqd what eqd needs to send START; that
+ *     is a miss
  *   - it was worth it before: after n misses in a row, the next 2^n - 1 occasions are passed over, at most SPIN_SKIP_MAX
  *
- * It costs at most the bound of his spinning for a command, and where nothing comes that for SPIN_SKIP_MAX + 1 of them. No
+ * It costs at most SPIN_USEC of CPU time for a command, and where nothing comes SPIN_USEC for SPIN_SKIP_MAX + 1 of them. No
  * threads. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#define SPIN_USEC UINT64_C(60)
 #define SPIN_GAP_USEC UINT64_C(4000)
 enum { SPIN_SKIP_MAX = 63 };
 

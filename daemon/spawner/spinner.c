@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-#include "base/spinner.h"
+#include "spawner/spinner.h"
 
 #include <sched.h>
 
