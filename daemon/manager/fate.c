@@ -33,6 +33,8 @@ static uint64_t backoff_usec(Manager *m, const TaskRecord *t) {
         uint64_t longest =
                 EQ_HAS(&s, Submit, backoff_max_usec) ? s.backoff_max_usec : t->queue->attributes.backoff_max_usec;
         unsigned failures = n_failures(t), doublings = failures > 0 ? failures - 1 : 0;
+        if (first == 0) /* no wait stays none */
+                return 0;
         uint64_t wait = doublings < 40 && first <= (longest >> doublings) ? first << doublings : longest;
         wait = MIN(wait, longest);
         if (wait == USEC_NEVER)

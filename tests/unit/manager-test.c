@@ -45,8 +45,7 @@ TEST(the_output_of_all_attempts_is_kept_and_costs_its_user_nothing_more) {
         host_init(&h);
         EqSubmit s = { 0 };
         EQ_SET(&s, Submit, retries, 99);
-        EQ_SET(&s, Submit, backoff_usec, 0);
-        EQ_SET(&s, Submit, backoff_max_usec, 0);
+        EQ_SET(&s, Submit, backoff_usec, 0); /* the longest is not 0 */
         TaskRecord *t = host_task(&h, "default", s);
         static char piece[3000];
         uint64_t used[_USER_RESOURCE_MAX];
