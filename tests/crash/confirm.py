@@ -86,7 +86,7 @@ def what_was_confirmed_to_a_worker_never_runs_again_after_kill_9(eqd):
             life.leave()
         life.kill()
         eqd.connections = []
-        eqd.expect_end(20, -signal.SIGKILL)
+        eqd.expect_end(120, -signal.SIGKILL)
         eqd.forget()
         eqd.start()
         again = handed_out_again(eqd, eqd.queue("kept")["queued"])

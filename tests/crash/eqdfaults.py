@@ -139,7 +139,7 @@ def die(eqd, history, end):
     os.kill(eqd.pid, signal.SIGKILL)
     end()
     eqd.close_connections()
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(120, -signal.SIGKILL)
     eqd.forget()
     history.note_marks()
 

@@ -77,7 +77,7 @@ def kill_it(eqd, end):
     os.kill(eqd.pid, signal.SIGKILL)
     end()
     eqd.connections = []
-    eqd.expect_end(20, -signal.SIGKILL)
+    eqd.expect_end(120, -signal.SIGKILL)
     eqd.forget()
 
 

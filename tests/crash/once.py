@@ -82,7 +82,7 @@ def what_has_begun_never_starts_again_after_a_loss_of_power(eqd):
         worker(trace, life)
         os.kill(eqd.pid, signal.SIGKILL)
         eqd.connections = []
-        eqd.expect_end(20, -signal.SIGKILL)
+        eqd.expect_end(120, -signal.SIGKILL)
         eqd.forget()
         if life == 0:
             eqd.start(env=trace.env)

@@ -574,7 +574,7 @@ def lives(eqd, c, payload, **options):
         pass
     while True:
         try:
-            eqd.expect_end(20, -signal.SIGKILL)
+            eqd.expect_end(120, -signal.SIGKILL)
         except AssertionError:
             break # the task is no more
         n += 1
