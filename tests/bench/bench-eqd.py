@@ -476,58 +476,35 @@ def worker_confirmed(o):
         report(f"{name}-cpu", costs["eqd-confirmed"], "us/task", "no confirmation", costs["eqd"], f"CPU time of eqd; {where}")
 
 
-@bench
-def worker_latency(o):
-    """From submit to the worker, at 1000 submits a second. Both servers are up all the time and measured in turns of a second, four
-    a round, to and fro: the p99 of a turn is its tenth worst, which a tick of another program decides, the median of them is not."""
-    def measure(kind, socket):
-        p = subprocess.run([eqdtest.BUILD / "tests/bench/cycle", "latency", kind, socket, str(o.seconds), "-1"],
-                           stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-        return [float(x) for x in p.stdout.split()]
-    with contextlib.ExitStack() as stack:
-        eqd = stack.enter_context(Fresh(["w", "executor=worker"]))
-        sockets = {"eqd": eqd.socket}
-        if shutil.which("beanstalkd"):
-            sockets["beanstalkd"] = stack.enter_context(Beanstalkd()).place.socket
-        for kind, socket in sockets.items(): # the first thousand fills eqd's history, and touches the memory of both
-            measure(kind, socket)
-        values = {kind: [] for kind in sockets}
-        for i in range(4 * o.rounds):
-            for kind, socket in list(sockets.items())[::1 if i % 2 == 0 else -1]:
-                values[kind].append(measure(kind, socket))
-    for i, name in enumerate(("p50", "p90", "p99")):
-        turns = {kind: [v[i] for v in found] for kind, found in values.items()}
-        ranges = ", ".join(f"{kind} {min(v):.4g} to {max(v):.4g}" for kind, v in turns.items())
-        report(f"worker-latency-{name}", turns["eqd"], "us", "beanstalkd", turns.get("beanstalkd", ()),
-               f"submit to worker at 1000/s, unpinned, {len(CPUS)} CPUs; medians of {4 * o.rounds} turns: {ranges}")
-
-
 # ---- servers of others, each with the same generator; see peers/README.md ----
 
-def beside(o, name, load, title, *peers, mine="eqd-vol"):
-    """A cell of the kit: eqd and each of its peers in turn, to and fro. A line per peer."""
+WHERE = {"free": f"unpinned, {len(CPUS)} CPUs", "same": "all on one CPU", "cross": "server and generator on a CPU each"}
+
+
+def beside(o, name, load, title, *peers, mine="eqd-vol", placement="free", figures=None, turns=1):
+    """A cell of the kit: eqd and each of its peers in turn, to and fro, so often a round. A line per peer and figure, of which there are others
+    than the cell's own by (what follows the name, the figure, its unit)."""
     cell = next(c for c in kit.CELLS if (c.kind, c.title) == (load, title))
     rows = {row.name: row for row in kit.SERVERS}
     found = {row: [] for row in (mine, *peers) if kit.installed(rows[row].program)}
-    busy = collections.defaultdict(list)
     with kit.Place(tempfile.gettempdir(), nice=min(os.nice(0), 0)) as place:
         bench_of_kit = kit.Bench(o, place)
-        for i in range(o.rounds):
+        for i in range(o.rounds * turns):
             for row, values in list(found.items())[::1 if i % 2 == 0 else -1]:
-                with kit.Running(place, rows[row]) as server:
-                    figures = bench_of_kit.qload(server, f"{cell.load} -t {o.seconds}", "free",
-                                                 rows[row].many if cell.many else None)
-                values.append(figures[cell.figure])
-                busy[row].append(figures["client_cpu"])
+                with kit.Running(place, rows[row], placement) as server:
+                    values.append(bench_of_kit.qload(server, f"{cell.load} -t {o.seconds}", placement,
+                                                     rows[row].many if cell.many else None))
     for row in peers:
         if row not in found:
             print(f"# {rows[row].program} is not installed: {name} is not beside it")
             continue
-        shares = ", ".join(f"{statistics.median(busy[r]):.2f} with {rows[r].program}" for r in (mine, row))
-        ratios = [a / b for a, b in zip(found[mine], found[row])]
-        report(f"{name}-{rows[row].program}", found[mine], "tasks/s", rows[row].program, found[row],
-               f"{cell.load}; unpinned, {len(CPUS)} CPUs, CPU of the generator {shares}; "
-               f"by round {min(ratios):.2f} to {max(ratios):.2f}")
+        shares = ", ".join(f"{statistics.median(v['client_cpu'] for v in found[r]):.2f} with {rows[r].program}" for r in (mine, row))
+        for suffix, figure, unit in figures or (("", cell.figure, "tasks/s"),):
+            ours, theirs = ([v[figure] for v in found[r]] for r in (mine, row))
+            ratios = [a / b for a, b in zip(ours, theirs)]
+            report(f"{name}-{rows[row].program}{suffix}", ours, unit, rows[row].program, theirs,
+                   f"{cell.load}; {WHERE[placement]}, CPU of the generator {shares}; "
+                   f"by turn {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 @bench
@@ -552,6 +529,15 @@ def peer_submit_many(o):
 def peer_cycle(o):
     """submit -> worker -> answer, 4 producers and 4 workers, 100 in flight each."""
     beside(o, "cycle-4+4x100", "cycle", "4+4 d=100", "gm-mem", "bs-vol")
+
+
+@bench
+def worker_latency(o):
+    """From submit to a worker that waits in a thread of its own, at 1000 submits a second. Four turns a round: the p99 of a
+    turn is its tenth worst of a thousand, which a tick of another program decides, the median of them is not."""
+    for placement in WHERE if len(CPUS) > 1 else ("same",):
+        beside(o, f"worker-latency-{placement}", "latency", "1+1 at 1000/s", "bs-vol", placement=placement, turns=4,
+               figures=[(f"-{q}", f"delivery_{q}_us", "us") for q in ("p50", "p99")])
 
 
 # ---- plugins ----

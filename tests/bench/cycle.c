@@ -2,15 +2,13 @@
 /* Cycles through a queue server: submit, receive, complete; eqd or beanstalkd, the same loop for both. bench-eqd.py runs it.
  *
  *   cycle eqd|eqd-confirmed|beanstalkd SOCKET PRODUCERS WORKERS DEPTH SECONDS CPU
- *   cycle latency eqd|beanstalkd SOCKET SECONDS CPU
  *   cycle drain eqd|beanstalkd SOCKET WORKERS DEPTH TASKS
  *
  * DEPTH: requests that each producer has unanswered, tasks that each worker may have. Producers pause while more than BACKLOG
  * tasks wait, so that what is measured is cycles and not the filling of a queue. The queue of eqd is `w`. CPU pins; -1 does
  * not. Prints `N SECONDS MSEC`: completed tasks, the time that took, and the CPU time that this program used itself.
  *
- * latency: 1000 submits a second, one after the other, and a worker that waits. Prints `P50 P90 P99` in us: from the submit to the
- * arrival of the task at the worker. drain: so many tasks that wait already are received and completed; prints as the first. */
+ * drain: so many tasks that wait already are received and completed; prints as the first. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -28,7 +26,7 @@
 #include "proto/codec.h"
 #include "proto/scan.h"
 
-enum { PACE_NSEC = 1000000, MAX_CONNECTIONS = 64, BUFFER = 1 << 20, BACKLOG = 20000, PAYLOAD = 100 };
+enum { MAX_CONNECTIONS = 64, BUFFER = 1 << 20, BACKLOG = 20000, PAYLOAD = 100 };
 
 typedef struct Connection {
         int fd;
@@ -54,9 +52,6 @@ struct Cycle {
         size_t n_producers, n_connections, depth;
         uint64_t n_submitted, n_completed;
         EqBuffer request; /* of a submit */
-        uint64_t submitted_nsec;
-        uint64_t *latencies; /* latency: of each task that arrived; owned */
-        size_t n_latencies, cap_latencies;
 };
 
 /* ---- small things ---- */
@@ -97,11 +92,6 @@ static void pin(int cpu) {
 static void put(Connection *c, const void *data, size_t n) {
         if (eq_buffer_append(&c->out, data, n) < 0)
                 die("out of memory");
-}
-
-static void arrived(Cycle *y) {
-        if (y->n_latencies < y->cap_latencies)
-                y->latencies[y->n_latencies++] = now_nsec() - y->submitted_nsec;
 }
 
 /* ---- eqd ---- */
@@ -146,7 +136,6 @@ static size_t eqd_take(Cycle *y, Connection *c, const char *p, size_t n, int is_
             (m.type == EQ_MSG_RESPONSE && !eq_is_nil(m.error)))
                 unexpected(p, scan.pos);
         if (m.type == EQ_MSG_REQUEST) {
-                arrived(y);
                 msgpack_packer pk = eq_packer(&c->out);
                 eq_pack_response(&pk, m.msgid);
                 msgpack_pack_nil(&pk);
@@ -187,7 +176,6 @@ static size_t beanstalkd_take(Cycle *y, Connection *c, const char *p, size_t n, 
                 unexpected(p, n);
         if (n < line + size + 2)
                 return 0;
-        arrived(y);
         char text[80];
         int k = snprintf(text, sizeof(text), "delete %llu\r\nreserve\r\n", id);
         put(c, text, (size_t)k);
@@ -277,43 +265,7 @@ static void start(Cycle *y, const char *protocol, const char *path, int cpu) {
                 y->protocol->start_worker(y, &y->c[i]);
 }
 
-/* ---- latency ---- */
-
-static int by_size(const void *a, const void *b) {
-        uint64_t x = *(const uint64_t *)a, z = *(const uint64_t *)b;
-        return (x > z) - (x < z);
-}
-
-static void one_at_a_time(Cycle *y, uint64_t when) {
-        struct timespec t = { .tv_sec = (time_t)(when / 1000000000), .tv_nsec = (long)(when % 1000000000) };
-        (void)clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL); /* too late: it goes at once */
-        uint64_t n = y->n_completed;
-        y->submitted_nsec = now_nsec();
-        y->depth = 1;
-        fill(y, &y->c[0]);
-        y->depth = 0; /* no more in turn() */
-        while (y->n_completed == n || y->c[0].in_flight > 0)
-                turn(y);
-        flush(&y->c[1]); /* the worker's answer: it waits for the next task, and does not sit on this one until then */
-}
-
-static int latency(char **a) {
-        static Cycle y = { .n_producers = 1, .n_connections = 2, .depth = 1 };
-        y.cap_latencies = (size_t)(atof(a[2]) * 1e9 / PACE_NSEC) + 1;
-        y.latencies = calloc(y.cap_latencies, sizeof(*y.latencies));
-        if (!y.latencies)
-                die("calloc");
-        start(&y, a[0], a[1], atoi(a[3]));
-        uint64_t begin = now_nsec();
-        for (size_t i = 0; i < y.cap_latencies; i++)
-                one_at_a_time(&y, begin + i * PACE_NSEC);
-        qsort(y.latencies, y.n_latencies, sizeof(*y.latencies), by_size);
-        printf("%.1f %.1f %.1f\n", (double)y.latencies[y.n_latencies / 2] / 1e3,
-               (double)y.latencies[y.n_latencies * 90 / 100] / 1e3,
-               (double)y.latencies[y.n_latencies * 99 / 100] / 1e3);
-        free(y.latencies);
-        return 0;
-}
+/* ---- the measurements ---- */
 
 static void print_result(const Cycle *y, uint64_t begin) {
         printf("%" PRIu64 " %.6f %" PRIu64 "\n", y->n_completed, (double)(now_nsec() - begin) / 1e9, used_msec());
@@ -338,8 +290,6 @@ static int drain(char **a) {
 
 int main(int argc, char **argv) {
         static Cycle y;
-        if (argc == 6 && strcmp(argv[1], "latency") == 0)
-                return latency(argv + 2);
         if (argc == 7 && strcmp(argv[1], "drain") == 0)
                 return drain(argv + 2);
         if (argc != 8) {
