@@ -154,8 +154,9 @@ def holds_back(pid, number):
 def an_interrupt_of_the_terminal_leaves_the_line_to_eqctl(eqd):
     p = start(eqd, ssh(eqd), "run", "--", "sleep", "1000", start_new_session=True)
     task = "default/1"
-    eventually(lambda: holds_back(p.pid, signal.SIGINT), "eqctl to wait for the task") # before that ^C ends it, as it should
+    eventually(lambda: eqd.ctl("show", task).rc == 0, "the task")
     eqd.until_state(task, "RUNNING")
+    eventually(lambda: holds_back(p.pid, signal.SIGINT), "eqctl to wait for the task") # before that ^C ends it, as it should
     os.killpg(p.pid, signal.SIGINT)
     contains(p.stderr.readline().decode(), "eqctl cancel default/1")
     os.killpg(p.pid, signal.SIGINT)
