@@ -362,13 +362,18 @@ void keys_clear(QueueRecord *q) {
 
 /* ---- restart ---- */
 
+/* A task of a higher SEQ has its key. */
+static void note_replaced(TaskRecord *t) {
+        if (!task_record_finished(t) && t->task.attempt == 0)
+                t->end_note = TASK_NOTE_REPLACED; /* restore_done() cancels it */
+}
+
 /* e passes to a task of a higher SEQ. */
 static void lose(QueueRecord *q, KeyEntry *e) {
         TaskRecord *t = record_of(q, e);
         if (t) {
                 t->keyed = false;
-                if (task_is_pending(&t->task) && t->task.attempt == 0)
-                        t->end_note = TASK_NOTE_REPLACED; /* restore_done() cancels it */
+                note_replaced(t);
         }
         leave_window(q, e);
 }
@@ -392,6 +397,8 @@ int key_restore(TaskRecord *t, EqBytes key) {
         KeyEntry *e;
         int r = restore_entry(t->queue, t->task.seq, t->spec.identity->uid, key, &e);
         t->keyed = r == 0 && e;
+        if (r == 0 && !e && fits(key)) /* what was moved in the log comes after what replaced it */
+                note_replaced(t);
         return r;
 }
 
