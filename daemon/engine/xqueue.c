@@ -472,6 +472,7 @@ static int make_own(const WorkersParams *like, XOwn **ret) {
         WorkersParams params = *like;
         params.name = "queue";
         params.event = NULL; /* that is for those who want to know of like's workers */
+        params.count = NULL; /* so is this; and like may go before the thread does */
         XOwn *own = fault_calloc(1, sizeof(*own));
         if (!own)
                 return -ENOMEM;

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
@@ -702,6 +703,8 @@ TEST(without_memory_a_submit_is_refused) {
         BENCH("trial", NULL, 1);
         Task *t = submit(b, "wait");
         until_heard(b, "task 1\n");
+        while (WATCH_GET(b->pool->watch->threads.n_idle) == 0) /* it is made meanwhile, of memory */
+                sched_yield();
         const eq_plugin_task *by = &((PluginTask *)t->slot->executor_data)->view;
         make_pattern(payload, sizeof(payload), 'p');
         for (int nth = 1; nth <= 3; nth++) {
@@ -815,6 +818,7 @@ TEST(E2_the_thread_of_a_dedicated_queue_has_the_stack_and_nice_level_of_its_pool
         ck_assert_uint_lt(stack_kb, 2048);
         ck_assert_int_eq(nice, params.nice);
         ck_assert_ptr_null(((PluginPool *)b->pool->executor_data)->workers);
+        ck_assert_uint_eq(WATCH_GET(b->pool->watch->threads.n), 0);
 
         s.calls.dedicated = false; /* and now they are made */
         ck_assert_int_eq(plugin_executor_change_queue(b->x, b->queue, &s), 0);
