@@ -90,7 +90,7 @@ summed() {
     fi
 }
 
-echo 1..38
+echo 1..39
 claim "libeq-man: a good tree passes" libeq-man.py
 claim "libeq-man: a prototype that is not that of the header is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(long where);' goes.)\n"
 claim "libeq-man: a function without a paragraph is found" libeq-man.py man/libeq-way.3 "$(page 'int eq_go(int where);' '')\n"
@@ -152,6 +152,13 @@ summed "results: one failure fails" "1 passed, 1 failed" 1 "$ok" \
     '{"name": "eqd:unit / b", "result": "FAIL", "returncode": 1, "stdout": "why"}'
 summed "results: points of TAP count" "2 passed, 1 failed, 1 skipped" 1 \
     '{"name": "eqd:unit / t", "result": "FAIL", "returncode": 1, "stdout": "1..4\nok 1 - a\nnot ok 2 - b\nok 3 - c # SKIP not root\nok 4 - d\n"}'
+shown=$(grep -c 'ok . - ' "$dir/out")
+n=$((n + 1))
+if [ "$shown" = 1 ] && grep -q 'not ok 2 - b' "$dir/out"; then
+    report "results: of the points of a failed test those that failed are shown" 1
+else
+    report "results: of the points of a failed test those that failed are shown" "" "$shown are"
+fi
 summed "results: a program that dies after its last point failed" "1 passed, 1 failed" 1 \
     '{"name": "eqd:unit / t", "result": "ERROR", "returncode": 1, "stdout": "ok 1 - a\n1..1\n"}'
 summed "results: a time-out failed" "0 passed, 1 failed" 1 \

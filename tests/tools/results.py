@@ -15,6 +15,7 @@ from pathlib import Path
 
 PLAN = re.compile(r"^1\.\.(\d+)(?:\s*#\s*(SKIP.*))?\s*$", re.M)
 POINT = re.compile(r"^(not )?ok\b\s*(\d*)\s*-?\s*([^#\n]*?)\s*(?:#\s*(SKIP|TODO)\b\s*(.*))?$", re.M | re.I)
+GOOD_POINT = re.compile(r"^ok\b.*\n", re.M)
 GOOD = ("OK", "EXPECTEDFAIL", "SKIP")
 OUTPUT_LINES = 80
 
@@ -51,7 +52,7 @@ def add_tap(total, name, test, plan, output):
         else:
             total.passed += 1
     if n_failed or test["result"] not in GOOD:
-        total.fail(name, f"{test['result']}\n{output}", max(n_failed, 1))
+        total.fail(name, f"{test['result']}\n{GOOD_POINT.sub('', output)}", max(n_failed, 1))
 
 
 def add_test(total, build, test):
