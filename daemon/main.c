@@ -37,7 +37,7 @@ typedef struct Options {
 
 typedef struct Places {
         bool system;
-        char socket[PATH_MAX], state[PATH_MAX], config[PATH_MAX], spawner[PATH_MAX];
+        char socket[PATH_MAX], state[PATH_MAX], config[PATH_MAX], spawner[PATH_MAX], store_tool[PATH_MAX];
 } Places;
 
 typedef struct Daemon {
@@ -163,18 +163,19 @@ static int user_dir(const char *variable, const char *fallback, char *ret) {
         return -ENOENT;
 }
 
-/* eqd-spawner lies beside an uninstalled eqd (build/daemon/spawner/), else in the libexec directory. */
-static int find_spawner(char *ret) {
-        char self[PATH_MAX];
+/* It lies beside an uninstalled eqd (build/daemon/DIR/), else in the libexec directory. */
+static int find_program(const char *dir, const char *name, char *ret) {
+        char self[PATH_MAX], beside[PATH_MAX];
         ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
         if (n > 0) {
                 self[n] = '\0';
                 char *slash = strrchr(self, '/');
                 *slash = '\0';
-                if (put(ret, NULL, "%s/spawner/%s", self, "eqd-spawner") == 0 && access(ret, X_OK) == 0)
+                if (snprintf(beside, sizeof(beside), "%s/%s", dir, name) < (int)sizeof(beside) &&
+                    put(ret, NULL, "%s/%s", self, beside) == 0 && access(ret, X_OK) == 0)
                         return 0;
         }
-        return put(ret, EQD_LIBEXECDIR "/eqd-spawner", NULL, NULL, NULL);
+        return put(ret, NULL, "%s/%s", EQD_LIBEXECDIR, name);
 }
 
 static int user_places(const Options *o, Places *p) {
@@ -214,7 +215,9 @@ static int find_places(const Options *o, Places *p) {
                 r = user_places(o, p);
         if (r == -ENAMETOOLONG)
                 fprintf(stderr, "eqd: a path is too long\n");
-        return r < 0 ? r : find_spawner(p->spawner);
+        if (r >= 0)
+                r = find_program("spawner", "eqd-spawner", p->spawner);
+        return r < 0 ? r : find_program("storetool", "eqd-store", p->store_tool);
 }
 
 /* mkdir -p, 0700 for what is made. */
@@ -572,6 +575,7 @@ static int start(Daemon *d) {
                 return r;
         }
         d->handlers.manager = d->manager;
+        d->handlers.store_program = d->places.store_tool;
         raise_fd_limit();
         r = listen_on(d);
         if (r >= 0)
@@ -620,6 +624,7 @@ static void finish(Daemon *d) {
         d->pressure = pressure_watch_close(d->pressure);
         if (d->server)
                 d->server = server_free(d->server);
+        store_reads_close(&d->handlers.store_reads);
         if (d->manager && d->manager->keeping)
                 keep_queues(d->manager);
         if (d->manager && d->manager->stuck) {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <string.h>
@@ -88,24 +89,25 @@ static int take_rows(Ctl *ctl, EqBuffer *b, StoreRowFn fn, void *userdata) {
         return status;
 }
 
-static int read_rows(Ctl *ctl, int fd, StoreRowFn fn, void *userdata) {
-        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+/* To its end, or as far as it goes now if fd does not block. b: a row that is not whole yet. */
+static int read_rows(Ctl *ctl, int fd, EqBuffer *b, StoreRowFn fn, void *userdata) {
         for (int status = 0;;) {
-                if (eq_buffer_reserve(&b, READ_BYTES) < 0)
+                if (eq_buffer_reserve(b, READ_BYTES) < 0)
                         return ctl_no_memory(ctl);
-                ssize_t n = read(fd, b.data + b.len, READ_BYTES);
+                ssize_t n = read(fd, b->data + b->len, READ_BYTES);
                 if (n < 0 && errno == EINTR)
                         continue;
                 if (n <= 0)
                         return 0;
-                b.len += (size_t)n;
-                status = take_rows(ctl, &b, fn, userdata);
+                b->len += (size_t)n;
+                status = take_rows(ctl, b, fn, userdata);
                 if (status)
                         return status;
         }
 }
 
 int store_tool(Ctl *ctl, const char *verb, const char *dir, const char *const *args, StoreRowFn fn, void *userdata) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
         char path[PATH_MAX];
         const char *argv[ARGS_MAX + 5] = { find_tool(path) };
         size_t n = 1;
@@ -119,7 +121,7 @@ int store_tool(Ctl *ctl, const char *verb, const char *dir, const char *const *a
         int status = start(ctl, (char *const *)argv, &pid, &fd);
         if (status)
                 return status;
-        status = read_rows(ctl, fd, fn, userdata);
+        status = read_rows(ctl, fd, &b, fn, userdata);
         (void)close(fd); /* what it has not written goes nowhere: then it ends */
         while (waitpid(pid, &wstatus, 0) < 0 && errno == EINTR)
                 ;
@@ -129,4 +131,67 @@ int store_tool(Ctl *ctl, const char *verb, const char *dir, const char *const *a
                 return WEXITSTATUS(wstatus);
         ctl_error(ctl, "%s was ended by signal %d", argv[0], WTERMSIG(wstatus));
         return STATUS_UNREAD;
+}
+
+/* ---- by eqd ---- */
+
+typedef struct Answer {
+        bool done;
+        int r;
+        EqStoreReadReply reply;
+} Answer;
+
+static void on_answer(eq_call *call, int r, const eq_reply *reply, void *userdata) {
+        EqDecodeError error;
+        Answer *a = userdata;
+        a->done = true;
+        a->r = r;
+        if (r == 0 && eq_decode_map(&eq_schema_StoreReadReply, reply_result(reply), &a->reply, &error) < 0)
+                a->r = -EBADMSG;
+}
+
+/* Its write end is eqd's alone once the request is sent, unless libeq keeps one: so the end is the answer, and not that of the pipe. */
+static int ask_eqd(Ctl *ctl, const EqStoreRead *what, int out_fd, Answer *a) {
+        _cleanup_buffer_ EqBuffer params = EQ_BUFFER_NULL;
+        int r = ctl_params(EQ_METHOD_STORE_READ, what, &params);
+        return r < 0 ? r
+                     : eq_client_call_start(ctl->client, "store_read", params.data, params.len, &out_fd, 1, on_answer,
+                                            a, NULL);
+}
+
+/* Until eqd or the rows have something to say. */
+static int turn(Ctl *ctl, int fd) {
+        struct pollfd p[] = {
+                { .fd = fd, .events = POLLIN },
+                { .fd = eq_client_get_fd(ctl->client), .events = (short)eq_client_get_events(ctl->client) },
+        };
+        (void)poll(p, 2, -1); /* both are looked at without waiting, anyway */
+        return eq_client_dispatch(ctl->client, 0);
+}
+
+static int take_answer(Ctl *ctl, const Answer *a) {
+        int status = a->r < 0 ? ctl_fail(ctl, a->r) : (int)a->reply.status;
+        return a->r < 0 && status == EXIT_FAILURE ? STATUS_UNREAD : status;
+}
+
+int store_tool_by_eqd(Ctl *ctl, const EqStoreRead *what, StoreRowFn fn, void *userdata) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        Answer a = { 0 };
+        int fds[2], status = 0;
+        if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0) {
+                ctl_error(ctl, "cannot make a pipe: %m");
+                return STATUS_UNREAD;
+        }
+        int r = ask_eqd(ctl, what, fds[1], &a);
+        while (r >= 0 && !a.done && !status) {
+                r = turn(ctl, fds[0]);
+                status = read_rows(ctl, fds[0], &b, fn, userdata);
+        }
+        if (!status && a.done) /* what was written before the answer came */
+                status = read_rows(ctl, fds[0], &b, fn, userdata);
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        if (status)
+                return status;
+        return a.done ? take_answer(ctl, &a) : ctl_fail(ctl, r);
 }

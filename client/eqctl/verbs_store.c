@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* Verbs about the store of durable queues: check, dump, stat.
  *
- * They look at its files by eqd-store, which needs to read them, and does not disturb an eqd that uses them. What only that knows,
- * stat asks it: but no eqd is started by that, so it is looked first whether one has the store. */
+ * They look at its files by eqd-store, which needs to read them, and does not disturb an eqd that uses them; who may not read them has it
+ * run by that eqd. What only that knows, stat asks it: but no eqd is started by that, so it is looked first whether one has the store. */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,6 +130,43 @@ static void place_done(Place *p) {
         eq_reply_free(p->reply);
 }
 
+/* For a member of admin_group the files are not; then eqd has them read. */
+static bool can_read(const Place *p) {
+        char path[PATH_MAX + 8];
+        (void)snprintf(path, sizeof(path), "%s/store", p->dir);
+        return !p->asked || access(path, R_OK | X_OK) == 0;
+}
+
+static const char *add(const char *flag, const char *value, const char **args, size_t *n) {
+        args[(*n)++] = flag;
+        if (value)
+                args[(*n)++] = value;
+        return value;
+}
+
+/* check or dump, with the flags of the command line. The exit status. */
+static int look(Ctl *ctl, const char *verb, StoreRowFn fn, void *userdata) {
+        const char *args[6] = { NULL };
+        size_t n = 0;
+        EqStoreRead what = { 0 };
+        Place p = { 0 };
+        EQ_SET(&what, StoreRead, verb, eq_str(verb));
+        if (ctl_has(ctl, FLAG_store_queue))
+                EQ_SET(&what, StoreRead, queue, eq_str(add("--queue", ctl_get(ctl, FLAG_store_queue), args, &n)));
+        if (ctl_has(ctl, FLAG_segment))
+                EQ_SET(&what, StoreRead, segment, eq_str(add("--segment", ctl_get(ctl, FLAG_segment), args, &n)));
+        if (ctl_has(ctl, FLAG_store_payload)) {
+                EQ_SET(&what, StoreRead, payload, true);
+                (void)add("--payload", NULL, args, &n);
+        }
+        int status = find(ctl, false, &p);
+        if (!status)
+                status = can_read(&p) ? store_tool(ctl, verb, p.dir, args, fn, userdata)
+                                      : store_tool_by_eqd(ctl, &what, fn, userdata);
+        place_done(&p);
+        return status;
+}
+
 /* What was not good is told by itself; this is what it comes to. */
 static void say_sum(Ctl *ctl, const EqStoreStat *s) {
         if (s->findings + s->unread > 0)
@@ -211,16 +248,12 @@ static int on_check_row(Ctl *ctl, const EqSchema *schema, EqBytes row, void *use
 
 int verb_store_check(Ctl *ctl) {
         Check c = { .for_people = ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns) };
-        Place p = { 0 };
         int status = rows_begin(&c.rows, ctl, &finding_rows);
         if (status)
                 return status;
-        status = find(ctl, false, &p);
-        if (!status)
-                status = store_tool(ctl, "check", p.dir, (const char *[]) { NULL }, on_check_row, &c);
+        status = look(ctl, "check", on_check_row, &c);
         if (c.for_people)
                 ctl->headers = false; /* they were printed as they came */
-        place_done(&p);
         return rows_end(&c.rows, status);
 }
 
@@ -296,31 +329,15 @@ static int on_dump_row(Ctl *ctl, const EqSchema *schema, EqBytes row, void *user
 }
 
 int verb_store_dump(Ctl *ctl) {
-        const char *args[6] = { NULL };
-        size_t n = 0;
-        Place p = { 0 };
         Rows rows;
         if (ctl->format == FORMAT_WIDE || (ctl->format == FORMAT_TABLE && ctl_has(ctl, FLAG_columns)))
                 ctl->format = ctl_has(ctl, FLAG_columns) ? FORMAT_TSV : FORMAT_TABLE;
-        if (ctl_has(ctl, FLAG_store_queue)) {
-                args[n++] = "--queue";
-                args[n++] = ctl_get(ctl, FLAG_store_queue);
-        }
-        if (ctl_has(ctl, FLAG_segment)) {
-                args[n++] = "--segment";
-                args[n++] = ctl_get(ctl, FLAG_segment);
-        }
-        if (ctl_has(ctl, FLAG_store_payload))
-                args[n++] = "--payload";
         int status = rows_begin(&rows, ctl, &record_rows);
         if (status)
                 return status;
-        status = find(ctl, false, &p);
-        if (!status)
-                status = store_tool(ctl, "dump", p.dir, args, on_dump_row, &rows);
+        status = look(ctl, "dump", on_dump_row, &rows);
         if (ctl->format == FORMAT_TABLE)
                 ctl->headers = false;
-        place_done(&p);
         return rows_end(&rows, status);
 }
 

@@ -45,6 +45,7 @@ const RequestHandler handlers_table[_EQ_METHOD_MAX] = {
         [EQ_METHOD_RELOAD] = handle_reload,
         [EQ_METHOD_STAT] = handle_stat,
         [EQ_METHOD_STORE_STAT] = handle_store_stat,
+        [EQ_METHOD_STORE_READ] = handle_store_read,
         [EQ_METHOD_WORKER_SERVE] = handle_worker_serve,
         [EQ_METHOD_WORKER_CREDIT] = handle_worker_credit,
         [EQ_METHOD_WORKER_LEAVE] = handle_worker_leave,
@@ -88,6 +89,7 @@ void handlers_init(Handlers *h) {
         *h = (Handlers) { 0 };
         list_init(&h->subscriptions);
         list_init(&h->storing);
+        store_reads_init(&h->store_reads);
 }
 
 void handlers_durable(Handlers *h, uint64_t position) {

@@ -5,6 +5,7 @@
 
 #include "manager/manager.h"
 #include "server/server.h"
+#include "server/storeread.h"
 
 /* What handlers work on; `host` of every RequestHandler. */
 typedef struct Handlers {
@@ -13,12 +14,14 @@ typedef struct Handlers {
         List subscriptions; /* of Subscription::link */
         List storing;       /* of SessionWorker::storing_link */
         unsigned n_run_fds; /* payloads sent to workers as descriptors, not answered yet */
+        StoreReads store_reads;
+        const char *store_program; /* path of eqd-store; set before the server is there */
 } Handlers;
 
 extern const RequestHandler handlers_table[_EQ_METHOD_MAX];
 extern const ServerHooks handlers_server_hooks;
 
-void handlers_init(Handlers *h);                       /* then set manager and server */
+void handlers_init(Handlers *h);                       /* then set manager, server and store_program */
 void handlers_durable(Handlers *h, uint64_t position); /* server_durable(), and what follows from it here */
 void handlers_not_durable(Handlers *h);                /* likewise */
 /* ManagerHooks::event */
@@ -48,8 +51,10 @@ void handle_list(void *host, const Request *rq, const void *params);
 void handle_show(void *host, const Request *rq, const void *params);
 void handle_why(void *host, const Request *rq, const void *params);
 void handle_stat(void *host, const Request *rq, const void *params);
-void handle_store_stat(void *host, const Request *rq, const void *params);
 void handle_in_flight(void *host, const Request *rq, const void *params);
+/* handlers_store.c */
+void handle_store_stat(void *host, const Request *rq, const void *params);
+void handle_store_read(void *host, const Request *rq, const void *params);
 /* handlers_stream.c */
 void handle_logs(void *host, const Request *rq, const void *params);
 void handle_subscribe(void *host, const Request *rq, const void *params);

@@ -63,15 +63,6 @@ void handle_stat(void *host, const Request *rq, const void *params) {
         request_reply_record(rq, &eq_schema_Stat, &stat);
 }
 
-void handle_store_stat(void *host, const Request *rq, const void *params) {
-        Handlers *h = host;
-        StoreView v;
-        if (view_store(h->manager, &v) < 0)
-                request_error(rq, EQ_E_STATE, "this eqd keeps no durable queues");
-        else
-                request_reply_record(rq, &eq_schema_StoreStat, &v.row);
-}
-
 typedef struct FlightRows {
         EqBuffer buffer;
         msgpack_packer packer;

@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: MIT
 """eqctl store: what is in the files of durable queues, and what is wrong with them; offline and beside a running eqd."""
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 
-from eqdtest import contains, equal, eventually, main, test
+from eqdtest import RpcError, contains, equal, eventually, main, test
 from ends import crash
 
 LOG = "log-0000000000000001"
+OPERATORS = 1236
 
 
 def store(eqd):
@@ -226,6 +229,62 @@ def only_administrators_may_look(eqd):
     for verb in ("stat", "check", "dump"):
         eqd.fails(2, "store", verb, "--state", eqd.dir / "state", uid=1234, says="run this as root or as that user")
     eqd.ok("store", "check")
+
+
+@test(root=True, other_users=True, config={"eqd.conf": f"[Daemon]\nAdminGroup={OPERATORS}\n"})
+def members_of_admin_group_have_eqd_read_the_files(eqd):
+    some_tasks(eqd)
+    for args in (["check"], ["dump"], ["dump", "-q", "q", "--payload"], ["dump", "--segment", "1"]):
+        equal(rows(eqd, *args, uid=OPERATORS), rows(eqd, *args))
+    equal(len(rows(eqd, "dump", "-q", "q", uid=OPERATORS)) > 3, True)
+    r = eqd.ctl("store", "check", uid=OPERATORS)
+    equal((r.rc, r.out), (0, ""), r.err)
+    contains(r.err, "which an eqd is using", "0 findings, 0 notes")
+    eqd.fails(66, "store", "dump", "-q", "none", uid=OPERATORS, says="none")
+    eqd.fails(66, "store", "dump", "--segment", "77", uid=OPERATORS, says="77")
+    flip(store(eqd) / LOG, 30)
+    found = rows(eqd, "check", rc=1, uid=OPERATORS)
+    equal(found, rows(eqd, "check", rc=1))
+    contains([row["file"] for row in found], LOG)
+
+
+def pipe(files):
+    """A pipe to have the store read into, whose reading end is kept."""
+    read, write = os.pipe()
+    files += [os.fdopen(read, "rb"), os.fdopen(write, "wb")]
+    return write
+
+
+@test()
+def the_store_is_read_for_so_many_clients_and_until_they_go(eqd):
+    some_tasks(eqd)
+    c = eqd.connect()
+    c.call("submit_many", "q", [{"argv": ["true"], "payload": "x" * 60000, "hold": True}] * 10) # more than a pipe holds
+    with contextlib.ExitStack() as stack:
+        files = []
+        stack.callback(lambda: [f.close() for f in files])
+        for args, text in ((("check",), "descriptor"), (("stat",), "verb"), (("dump",), "queue"), (("dump",), "segment")):
+            bad = {"queue": {"queue": "a\0b"}, "segment": {"segment": "1\0"}}.get(text, {})
+            refused(c, text, *args, fds=() if text == "descriptor" else [pipe(files)], **bad)
+        readers = [eqd.connect() for _ in range(4)]
+        for reader in readers:
+            reader.send("store_read", "dump", payload=True, fds=[pipe(files)])
+            reader.call("ping")
+        refused(c, "4 clients", "check", fds=[pipe(files)])
+        readers[0].close()
+        eventually(lambda: not fails(c, "check", fds=[pipe(files)]), lambda: "the place of one who went is still taken")
+
+
+def fails(c, *args, **options):
+    try:
+        equal(c.call("store_read", *args, **options), {"status": 0})
+        return ""
+    except RpcError as e:
+        return e.text
+
+
+def refused(c, text, *args, **options):
+    contains(fails(c, *args, **options), text)
 
 
 @test(config={"eqd.conf": "[Store]\nSegmentSize=1M\n"})
