@@ -40,8 +40,8 @@ int barrier_reserve_again(Task *t); /* for queue_push_again(). 0, -ENOMEM, QUEUE
  * -ENOMEM. */
 int barriers_restore(Engine *e);
 Task *barrier_over(const Queue *q); /* a pending one that has a token in q; NULL: none. O(barriers) */
-Task *barrier_at(const Queue *q,
-                 uint64_t seq); /* whose place in q, away from home, has that number; NULL: none. O(barriers) */
+/* Whose place in q, away from home, has that number; NULL: none. O(barriers) */
+Task *barrier_at(const Queue *q, uint64_t seq);
 size_t barrier_n_others(const Engine *e, const Task *t); /* 0: t is none */
 /* The i-th of them; NULL: it is gone. */
 Queue *barrier_other(const Engine *e, const Task *t, size_t i, uint64_t *ret_id, uint64_t *ret_seq);

@@ -104,6 +104,17 @@ def many_tasks_take_few_messages(eqd):
 
 
 @test()
+def no_more_of_an_array_than_its_limit_have_their_turn(eqd):
+    with client(eqd) as c:
+        c.queue_create("q", set={"max_active": 4})
+        running = c.submit("q", argv=["sleep", "1000"], array=78, array_limit=1)
+        waits = c.submit("q", argv=["true"], array=78, array_limit=1)
+        equal((waits.why()["reason"], waits.show()["array_limit"]), ("array", 1))
+        running.cancel(running=True)
+        waits.result(timeout=30)
+
+
+@test()
 def queues_are_paused_drained_stopped_and_joined(eqd):
     with client(eqd) as c:
         c.queue_create("q")

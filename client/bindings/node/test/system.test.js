@@ -36,6 +36,15 @@ test('each attempt has its output', async () => {
   await assert.rejects(of(3), /has had 2 attempts; there is no attempt 3/);
 });
 
+test('no more of an array than its limit have their turn', async () => {
+  const q = await queue({ max_active: 4 });
+  const running = await client.submit(q, null, { argv: ['sleep', '1000'], array: 78, arrayLimit: 1 });
+  const waits = await client.submit(q, null, { argv: ['true'], array: 78, arrayLimit: 1 });
+  assert.deepEqual([(await waits.why()).reason, (await waits.show()).array_limit], ['array', 1]);
+  await running.cancel({ running: true });
+  await waits.result({ timeout: 30000 });
+});
+
 test('ends other than DONE reject', async () => {
   const q = await queue();
   const failed = await client.submit(q, null, { argv: ['sh', '-c', 'exit 3'] });
