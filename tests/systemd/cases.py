@@ -680,7 +680,7 @@ def a_start_may_take_as_long_as_its_store_needs():
     systemctl("stop", "eqd.service")
     files = len(list((STATE / "store").glob("log-*")))
     equal(files >= 4, True, f"{files} files")
-    with_unit_lines("TimeoutStartSec=2s\nEnvironment=EQD_FAULT=slow:1+\n")
+    with_unit_lines("TimeoutStartSec=3s\nEnvironment=EQD_FAULT=slow:1+\n")
     is_state("active")
     equal(json.loads(eqctl("queue", "show", "--json", "default"))["queued"], 9000)
     systemctl("stop", "eqd.service")
