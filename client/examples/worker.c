@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define LOOK_USEC 1000000 /* a signal that comes just before a wait does not interrupt it */
+
 static volatile sig_atomic_t stopping;
 
 static void on_signal(int sig) {
@@ -57,7 +59,7 @@ int main(int argc, char **argv) {
         r = eq_worker_serve(c, queues, 16, 1, "shouter", NULL);
         if (r < 0)
                 return fail(c, "serve", r);
-        while (!stopping && (r = eq_worker_next(c, EQ_TIMEOUT_NEVER, &run)) >= 0)
+        while (!stopping && (r = eq_worker_next(c, LOOK_USEC, &run)) >= 0)
                 if (r > 0)
                         (void)work(run); /* an error shows again at the next one */
         if (r >= 0)

@@ -277,10 +277,23 @@ static void put_back(Stock *s, const Request *q, Stub *stub) {
         s->n_waiting++;
 }
 
+/* Reserves that are missing are made before a process that nobody was promised: there may be room for one only. */
+static int get(Stock *s, const Request *q, Stub **ret, SpawnStage *ret_stage) {
+        Stub *stub = take(s, q);
+
+        for (Reserve *missing; !stub && (missing = missing_reserve(s)); stub = take(s, q)) { /* or that of the slot */
+                int r = stub_new(s, &missing->stub, ret_stage);
+                if (r < 0)
+                        return r;
+        }
+        *ret = stub;
+        return stub ? 0 : stub_new(s, ret, ret_stage);
+}
+
 int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {
         for (;;) {
-                Stub *stub = take(s, q);
-                int r = stub ? 0 : stub_new(s, &stub, ret_stage);
+                Stub *stub = NULL;
+                int r = get(s, q, &stub, ret_stage);
                 if (r < 0)
                         return r;
                 r = request_forward(stub->line, q);

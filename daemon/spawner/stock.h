@@ -73,7 +73,7 @@ uint64_t stock_due_usec(const Stock *s, uint64_t now_usec);
 int stock_fill(Stock *s, uint64_t now_usec);
 
 /* A process that has been sent the request: the one of the slot, one that waits,
- * else a new one. The caller gets pid, line and group, gives the
+ * else a new one, before which all reserves are made that are missing. The caller gets pid, line and group, gives the
  * group back by stock_put_group() when nobody lives in it, and reaps the process. 0, or negative errno and where it failed. */
 int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage);
 void stock_put_group(Stock *s, Group *g); /* NULL is fine */

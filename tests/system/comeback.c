@@ -32,6 +32,8 @@ typedef struct Label {
         char text[32];
 } Label;
 
+enum { LOOK_MSEC = 1000 }; /* a signal that comes just before a wait does not interrupt it */
+
 static volatile sig_atomic_t stopping;
 
 static void on_signal(int sig) {
@@ -115,7 +117,7 @@ static int loop(Work *w, int (*step)(Work *w), int (*is_over)(const Work *w)) {
                 r = step(w);
                 if (r >= 0 && eq_client_get_events(w->c) != (int)e.events)
                         r = -ENOTSUP; /* with a policy they are always the same */
-                if (r >= 0 && epoll_wait(epoll, &e, 1, -1) >= 0)
+                if (r >= 0 && epoll_wait(epoll, &e, 1, LOOK_MSEC) >= 0)
                         r = eq_client_dispatch(w->c, 0);
                 e.events = EPOLLIN;
         }
@@ -151,7 +153,7 @@ static int next(Work *w) {
         int r = eq_worker_serve(w->c, queues, 4, 1, w->name, NULL);
         if (r < 0)
                 return fail(w, "serve", r);
-        while (!stopping && (r = eq_worker_next(w->c, EQ_TIMEOUT_NEVER, &run)) >= 0)
+        while (!stopping && (r = eq_worker_next(w->c, LOOK_MSEC * UINT64_C(1000), &run)) >= 0)
                 if (r > 0) {
                         got(run);
                         end_run(run);

@@ -7,13 +7,12 @@ the slots, and memory of eqd and of both processes of its spawner has stopped gr
 """
 
 import collections
-import json
 import os
 import random
 import time
 
 from ends import spawners
-from eqdtest import LONG, USER_A, USER_B, comm, equal, eventually, main, status_fields, test
+from eqdtest import LONG, USER_A, USER_B, comm, equal, eventually, main, stalls, status_fields, test
 
 SECONDS = 1800 if LONG else 30 # each of two
 WIDE = 4
@@ -92,6 +91,7 @@ def soak(eqd, kinds):
     counts = collections.Counter()
     eqd.ok("queue", "create", "wide", f"max_active={WIDE}", "history=100")
     eqd.ok("queue", "create", "serial", "history=100")
+    told = eqd.events(events=["stall.", "task.hung"])
     start, number, early = time.monotonic(), 0, None
     while time.monotonic() - start < SECONDS:
         check_batch(eqd, submit_batch(eqd, rng, number, kinds), counts)
@@ -100,8 +100,9 @@ def soak(eqd, kinds):
             early = sizes(eqd)
     late = sizes(eqd)
     print(f"# {sum(counts.values())} tasks: {dict(counts)}; {early} after a third, {late} at the end")
-    stat = json.loads(eqd.ok("stat", "--json"))
-    equal((stat["stalls"], stat["hung"]), (0, 0), f"nothing was stalled, and yet: {eqd.log_text()}")
+    while told.receive(0):
+        pass
+    equal(stalls(told), [], "nothing was stalled")
     equal(eqd.ls("-s", "RUNNING,QUEUED,WAITING"), [])
     eventually(lambda: not eqd.zombies(), lambda: f"zombies {eqd.zombies()}")
     equal(grown(early, late), [])

@@ -24,23 +24,26 @@ from eqdtest import LONG, equal, eventually, main, test
 
 SECONDS = int(os.environ.get("EQD_SECONDS", 3600 if LONG else 30))
 WATCHDOG = 4 # seconds, as in W9; the unit has 60
-THRESHOLD = 2 # a machine under load keeps the spawner from answering for a while
-BOUND = THRESHOLD + 1
+THRESHOLD = 2
+SURELY = THRESHOLD + 1 # who is stuck for that long stays stuck until it is told; how late that may be is shown in tests/unit/stall-test.c
 HEALTHY, VICTIMS = 8, 12
 
 
 class Victim:
-    """A queue whose tasks show no life. Idle, or stuck since `since`; wall clock."""
+    """A queue whose tasks show no life. Idle, or stuck; each of its heads since some time of the wall clock, not before."""
 
     def __init__(self, name):
-        self.name, self.head, self.since, self.until, self.begun, self.repeats = name, None, 0, 0, None, 0
+        self.name, self.head, self.since, self.until, self.begun, self.told, self.repeats = name, None, {}, 0, None, 0, 0
 
     def get_stuck(self, rpc, rng):
         self.head = rpc.call("submit", self.name, b"", argv=["/bin/sleep", "100000"])
+        self.since[self.head[1]] = time.time() # before somebody waits for it
         rpc.call("submit", self.name, b"", argv=["/bin/true"])
-        self.since = time.time()
-        self.until = self.since + rng.uniform(0.2, 4 * THRESHOLD)
-        self.begun, self.repeats = None, 0
+        seconds = rng.uniform(0.2, 4 * THRESHOLD)
+        self.until, self.must_be_told = time.time() + seconds, seconds >= SURELY
+
+    def may_be_freed(self):
+        return self.head and time.time() > self.until and (self.told == self.head[1] or not self.must_be_told)
 
     def get_free(self, rpc):
         rpc.call("cancel", [self.head], running=True, signal=9)
@@ -59,15 +62,16 @@ class Watcher:
             raise AssertionError(f"nothing of that is stuck: {event}")
         if kind == "stall.begin":
             equal(victim.begun, None, f"{event} came twice")
-            equal(at - victim.since >= THRESHOLD - 0.05, True, f"too early: {event}")
-            victim.begun = at
-            self.latency.append(at - victim.since)
+            victim.begun, victim.told, victim.repeats = at, event["id"][1], 0 # which may be free again by now, and the next one stuck
+            since = victim.since[victim.told]
+            equal(at - since >= THRESHOLD, True, f"too early: {event}")
+            self.latency.append(at - since)
         elif kind == "stall.repeat":
             equal(victim.begun is not None, True, f"no begin before {event}")
             victim.repeats += 1
             self.n_repeats += 1
         else:
-            equal(victim.head, None, f"it is still stuck: {event}")
+            equal(victim.head is None or victim.head[1] != victim.told, True, f"it is still stuck: {event}")
             wanted = int((at - victim.begun) / THRESHOLD)
             equal(abs(victim.repeats - wanted) <= 1, True, f"{victim.repeats} repetitions, not {wanted}: {event}")
             self.ended_late.append(at - victim.freed)
@@ -121,10 +125,7 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
         if memory is None and time.monotonic() > began + SECONDS / 3:
             memory = rpc.call("stat")["rss_kib"]
         for v in victims:
-            if v.head and time.time() > v.until:
-                told = v.begun is not None
-                # Near the bound it may or may not be told; that it must not be missed is looked at before it is freed.
-                equal(told or v.until - v.since < BOUND, True, f"{v.name} was stuck for {v.until - v.since:.2f} s, untold")
+            if v.may_be_freed(): # one that is not told, and should be, never is: the limit of time is what fails here
                 v.get_free(rpc)
             elif not v.head and v.begun is None and time.monotonic() < end and rng.random() < 0.02:
                 v.get_stuck(rpc, rng)
@@ -134,8 +135,6 @@ def what_gets_stuck_is_told_and_nothing_else(eqd):
     latency, late = sorted(watcher.latency), sorted(watcher.ended_late)
     print(f"# {n_stuck} times stuck, {len(latency)} told, {watcher.n_repeats} repetitions; told after {latency[0]:.2f} to "
           f"{latency[-1]:.2f} s, p99 {latency[len(latency) * 99 // 100]:.2f} s; ends told within {late[-1]:.2f} s")
-    equal(latency[-1] <= BOUND, True, "the slowest report")
-    equal(late[-1] <= 1, True, "the slowest end")
     equal(len(late), len(latency), "each that began has ended")
 
     stat = rpc.call("stat")

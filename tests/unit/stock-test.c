@@ -312,6 +312,44 @@ TEST(a_stock_is_bounded) {
         rig_close(&g);
 }
 
+static int run_in(Rig *g, uint32_t slot, const char *script) {
+        StartRequest q = start_request_sh(script);
+        SpawnStage stage;
+        Stub stub;
+        q.start.header.slot = slot;
+        int r = start(g, &q, NULL, &stub, &stage);
+        if (r < 0) {
+                ck_assert_uint_eq(stage, SPAWN_STAGE_FORK);
+                return r;
+        }
+        return end_of(&stub);
+}
+
+/* There is room for one process: it is the one that was promised, whoever asks first. */
+TEST(a_reserve_that_is_missing_is_made_before_a_process_for_anybody) {
+        enum { SLOT = 5, OTHER = 1 };
+        Rig g;
+
+        rig_open(&g, 0);
+        ck_assert_int_eq(stock_reserve(&g.stock, SLOT, false), 0);
+        ck_assert_int_eq(run_in(&g, SLOT, "exit 3"), 3);
+        fault_set(FAULT_SPAWN, 1, true);
+        stock_restore(&g.stock, SLOT);
+        ck_assert_int_eq(run_in(&g, OTHER, "exit 4"), -EAGAIN);
+        ck_assert_int_eq(run_in(&g, SLOT, "exit 4"), -EAGAIN);
+        fault_set(FAULT_SPAWN, 2, true);
+        ck_assert_int_eq(run_in(&g, OTHER, "exit 4"), -EAGAIN);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        ck_assert_int_eq(run_in(&g, SLOT, "exit 5"), 5);
+        stock_restore(&g.stock, SLOT);
+        fault_set(FAULT_SPAWN, 2, true);
+        ck_assert_int_eq(run_in(&g, SLOT, "exit 6"), 6); /* by its own, made for it */
+        fault_set(FAULT_SPAWN, 0, false);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        stock_unreserve(&g.stock, SLOT);
+        rig_close(&g);
+}
+
 RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_without_a_stock_a_process_is_made_for_the_command,
           test_many_commands_need_no_more_memory_than_wait_at_once, test_what_waits_starts_while_no_process_can_be_made,
@@ -320,4 +358,4 @@ RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_a_command_has_its_three_descriptors_and_no_more, test_what_waits_does_not_see_earlier_requests,
           test_what_waits_ends_with_the_process_that_made_it, test_a_failure_before_exec_comes_back_with_its_stage,
           test_a_stock_that_gets_smaller_sends_the_oldest_away_and_knows_them_until_they_are_gone,
-          test_a_stock_is_bounded)
+          test_a_stock_is_bounded, test_a_reserve_that_is_missing_is_made_before_a_process_for_anybody)

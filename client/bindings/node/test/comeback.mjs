@@ -31,7 +31,7 @@ for (let part = 0; part < 3; part++) {
   await crashing;
 }
 assert.equal((await client.queueShow('w')).last_seq, 600); // none lost, none doubled
-assert.equal((await client.workerList()).length, 1);
+while ((await client.workerList()).length !== 1); // it comes back by itself, after pauses of its own
 assert.ok(seen.includes('reconnected'), `${new Set(seen)}`);
 stop.abort();
 await watching;
