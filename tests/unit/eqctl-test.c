@@ -333,9 +333,11 @@ static void run_task(FakeEqd *e, const EqTask *end) {
         msgid = fake_expect(e, "wait", NULL);
         fake_output(e, 5, 42, 1, "to stdout\n");
         fake_output(e, 5, 42, 2, "to stderr\n");
+        fake_gather(e); /* eqctl gives the rest two seconds */
         fake_reply_list(e, msgid, &eq_schema_Task, end, 1);
         fake_output(e, 5, 42, 1, "the rest");
         fake_output_end(e, 5, 42);
+        fake_say_gathered(e);
 }
 
 static void check_run(EqTask end, int status, const char *message) {
@@ -414,8 +416,9 @@ TEST(run_passes_its_standard_input_as_a_descriptor) {
         ck_assert_int_eq(read(e.passed[0], text, sizeof(text)), 2);
         ck_assert_str_eq(text, "hi");
         fake_reply_id(&e, msgid, 5, 42);
-        fake_reply_list(&e, fake_expect(&e, "wait", NULL), &eq_schema_Task, &end, 1);
+        msgid = fake_expect(&e, "wait", NULL);
         fake_output_end(&e, 5, 42);
+        fake_reply_list(&e, msgid, &eq_schema_Task, &end, 1);
         ck_assert_int_eq(finish(&r), 0);
         fake_done(&e);
 }
@@ -499,8 +502,8 @@ TEST(the_first_interrupt_gives_a_hint_and_the_second_cancels) {
         ck_assert(c.running && c.ids.n == 1);
         fake_reply_ints(&e, cancel, &(int) { 1 }, 1);
         EQ_SET(&end, Task, signal, 15);
-        fake_reply_list(&e, msgid, &eq_schema_Task, &end, 1);
         fake_output_end(&e, 5, 42);
+        fake_reply_list(&e, msgid, &eq_schema_Task, &end, 1);
         ck_assert_int_eq(finish(&r), 143);
         fake_done(&e);
 }

@@ -21,6 +21,8 @@ typedef struct FakeEqd {
         int listen_fd, fd; /* fd: the connection, -1 before fake_accept() */
         EqBuffer in;
         size_t taken; /* bytes of `in` that belong to the last request */
+        EqBuffer out; /* what is said while it gathers */
+        bool gathers;
         int passed[4];
         unsigned n_passed;
 } FakeEqd;
@@ -122,8 +124,21 @@ static inline void fake_write(FakeEqd *e, const void *data, size_t n) {
 
 static inline void fake_send(FakeEqd *e, EqBuffer *b) {
         ck_assert(!b->failed);
-        fake_write(e, b->data, b->len);
+        if (e->gathers)
+                ck_assert_int_eq(eq_buffer_append(&e->out, b->data, b->len), 0);
+        else
+                fake_write(e, b->data, b->len);
         eq_buffer_done(b);
+}
+
+/* What is said between these two arrives together: who waits a limited time for the rest of it has it. */
+static inline void fake_gather(FakeEqd *e) {
+        e->gathers = true;
+}
+
+static inline void fake_say_gathered(FakeEqd *e) {
+        e->gathers = false;
+        fake_send(e, &e->out);
 }
 
 static inline void fake_reply_nil(FakeEqd *e, uint32_t msgid) {
