@@ -427,10 +427,8 @@ static int decode_pairs(const EqSchema *schema, Cursor *c, void *rec, EqDecodeEr
 }
 
 static int check_required(const EqSchema *schema, const void *rec, EqDecodeError *error) {
-        for (unsigned i = 0; i < schema->n_positional; i++)
-                if (!(*(const uint64_t *)rec & UINT64_C(1) << i))
-                        return refuse(error, &schema->fields[i], "missing");
-        return 0;
+        uint64_t missing = ~*(const uint64_t *)rec & ((UINT64_C(1) << schema->n_positional) - 1);
+        return missing ? refuse(error, &schema->fields[__builtin_ctzll(missing)], "missing") : 0;
 }
 
 int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqBytes *ret_options, EqDecodeError *error) {
@@ -442,7 +440,7 @@ int eq_decode_params_split(const EqSchema *schema, EqBytes raw, void *ret, EqByt
         if (!take_kind(&c, KIND_ARRAY, &array))
                 return refuse(error, NULL, "expected an array of parameters");
         for (unsigned i = 0; i < array.n; i++) {
-                if (at_map(&c) && i == array.n - 1) {
+                if (i == array.n - 1 && at_map(&c)) {
                         *ret_options = cursor_rest(&c); /* who has bytes behind it is refused below */
                         int r = decode_pairs(schema, &c, ret, error);
                         if (r < 0)

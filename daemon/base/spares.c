@@ -8,19 +8,9 @@
 #include <stdlib.h>
 
 #include "base/fault.h"
+#include "base/util.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define IS_WATCHED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define IS_WATCHED 1
-#endif
-#endif
-#ifdef IS_WATCHED
-const size_t spares_bytes_max = 0;
-#else
-const size_t spares_bytes_max = SPARES_BYTES;
-#endif
+const size_t spares_bytes_max = IS_SANITIZED ? 0 : SPARES_BYTES;
 
 typedef struct Spare {
         struct Spare *next;

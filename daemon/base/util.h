@@ -24,6 +24,18 @@
                 value_;                                                                                                \
         })
 
+/* Does a sanitizer watch this build? */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define IS_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define IS_SANITIZED 1
+#endif
+#endif
+#ifndef IS_SANITIZED
+#define IS_SANITIZED 0
+#endif
+
 #define ELEMENTSOF(a) (sizeof(a) / sizeof((a)[0]))
 #undef MIN /* sys/param.h, which comes with uv.h, has the same */
 #undef MAX

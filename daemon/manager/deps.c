@@ -70,11 +70,7 @@ static int add_all(Manager *m, const Caller *caller, TaskRecord *t, EqArray ids,
 }
 
 int manager_look_for_named(Manager *m, const Caller *caller, const EqSubmit *s, Refusal *ret_refusal) {
-        static const uint64_t naming =
-                EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail);
         static const EqArray none;
-        if (!(s->present & naming))
-                return 0; /* as most */
         EqArray lists[] = { EQ_HAS(s, Submit, after_ok) ? s->after_ok : none,
                             EQ_HAS(s, Submit, after_any) ? s->after_any : none,
                             EQ_HAS(s, Submit, after_fail) ? s->after_fail : none };

@@ -213,6 +213,11 @@ typedef struct SubmitArgs {
         struct KeyEntry *key; /* keys.c: what is to be its key */
 } SubmitArgs;
 
+/* Does it come after tasks that it names? */
+static inline bool submit_names_tasks(const EqSubmit *s) {
+        return s->present & (EQ_BIT(Submit, after_ok) | EQ_BIT(Submit, after_any) | EQ_BIT(Submit, after_fail));
+}
+
 /* Are those there that the options of a submit name? MANAGER_E_READ: not yet. Else 0, whatever it says to them. */
 int manager_look_for_named(Manager *m, const Caller *caller, const EqSubmit *s, Refusal *ret_refusal);
 

@@ -209,13 +209,17 @@ static int check_other(const Admission *a, const QueueRecord *q) {
 
 /* The queues that it holds beside its own: to each it is a submit. */
 static int find_others(Admission *a, const SubmitArgs *args, size_t n) {
-        for (size_t i = 0; n > 1 && i < n; i++)
-                if (EQ_HAS(args[i].submit, Submit, also))
-                        return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also",
-                                            "not for several tasks at once; submit each alone");
+        size_t i = 0;
+        while (i < n && !EQ_HAS(args[i].submit, Submit, also))
+                i++;
+        if (i == n)
+                return 0; /* as most */
+        if (n > 1)
+                return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also",
+                                    "not for several tasks at once; submit each alone");
         EqArray names = args[0].submit->also;
         EqBytes name;
-        while (n == 1 && eq_next_bytes(&names, &name) > 0) {
+        while (eq_next_bytes(&names, &name) > 0) {
                 QueueRecord *q;
                 if (a->n_others + 1 == BARRIER_QUEUES_MAX)
                         return refuse_field(a->refusal, EQ_E_INVALID, -EINVAL, "also", "at most %d queues",

@@ -219,7 +219,7 @@ static bool waits_for_named(Handlers *h, const Request *rq, const SubmitArgs *ar
         uint64_t ticket = 0;
         for (size_t i = 0; i < n; i++) {
                 Refusal refusal;
-                if (i > 0 && args[i].submit == args[i - 1].submit)
+                if (!submit_names_tasks(args[i].submit) || (i > 0 && args[i].submit == args[i - 1].submit))
                         continue; /* what they share names the same */
                 if (manager_look_for_named(h->manager, &caller, args[i].submit, &refusal) == MANAGER_E_READ)
                         ticket = MAX(ticket, refusal.ticket);
@@ -230,8 +230,9 @@ static bool waits_for_named(Handlers *h, const Request *rq, const SubmitArgs *ar
 }
 
 void handle_submit(void *host, const Request *rq, const void *params) {
-        if (!waits_for_named(host, rq, &(SubmitArgs) { .submit = params }, 1))
-                submit_one(host, rq, params, rq->params, NULL);
+        if (submit_names_tasks(params) && waits_for_named(host, rq, &(SubmitArgs) { .submit = params }, 1))
+                return;
+        submit_one(host, rq, params, rq->params, NULL);
 }
 
 typedef struct Batch {

@@ -14,6 +14,7 @@
 
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/nowait.h"
 #include "base/util.h"
 #include "server/server.h"
 
@@ -199,7 +200,7 @@ static size_t until_next_fd(const Session *s, bool *ret_with_fd, size_t n) {
 }
 
 static ssize_t send_some(Session *s, const char *data, size_t n, bool with_fd) {
-        return with_fd ? send_with_fd(s, data, n) : send(s->fd, data, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+        return with_fd ? send_with_fd(s, data, n) : nowait_send(s->fd, data, n);
 }
 
 int output_send(Session *s) {

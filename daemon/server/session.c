@@ -24,6 +24,7 @@
 #include <sys/socket.h>
 
 #include "base/fault.h"
+#include "base/nowait.h"
 #include "base/util.h"
 #include "server/dispatch.h"
 #include "server/output.h"
@@ -295,7 +296,7 @@ static size_t read_once(Session *s) {
         struct msghdr m = {
                 .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
         };
-        ssize_t n = recvmsg(s->fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+        ssize_t n = nowait_receive(s->fd, &m);
         if (n < 0) {
                 int e = errno;
                 if (e != EAGAIN && e != EINTR) {

@@ -10,19 +10,19 @@ static unsigned n_sends, n_receives;
 static int sent_to[8]; /* the first ones, in order */
 static bool counting;  /* the server's turn, not a client's call */
 
-ssize_t __real_send(int fd, const void *data, size_t n, int flags);
-ssize_t __wrap_send(int fd, const void *data, size_t n, int flags);
-ssize_t __real_recvmsg(int fd, struct msghdr *m, int flags);
-ssize_t __wrap_recvmsg(int fd, struct msghdr *m, int flags);
+ssize_t __real_nowait_send(int fd, const void *data, size_t n);
+ssize_t __wrap_nowait_send(int fd, const void *data, size_t n);
+ssize_t __real_nowait_receive(int fd, struct msghdr *m);
+ssize_t __wrap_nowait_receive(int fd, struct msghdr *m);
 
 /* A client that shares the CPU: it runs as soon as the server has written to it. */
 static void (*on_sent)(void);
 
-ssize_t __wrap_send(int fd, const void *data, size_t n, int flags) {
+ssize_t __wrap_nowait_send(int fd, const void *data, size_t n) {
         if (counting && n_sends < ELEMENTSOF(sent_to))
                 sent_to[n_sends] = fd;
         n_sends += counting;
-        ssize_t sent = __real_send(fd, data, n, flags);
+        ssize_t sent = __real_nowait_send(fd, data, n);
         if (counting && on_sent) {
                 counting = false;
                 on_sent();
@@ -31,9 +31,9 @@ ssize_t __wrap_send(int fd, const void *data, size_t n, int flags) {
         return sent;
 }
 
-ssize_t __wrap_recvmsg(int fd, struct msghdr *m, int flags) {
+ssize_t __wrap_nowait_receive(int fd, struct msghdr *m) {
         n_receives += counting;
-        return __real_recvmsg(fd, m, flags);
+        return __real_nowait_receive(fd, m);
 }
 
 static TestHost h;
