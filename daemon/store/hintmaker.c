@@ -3,6 +3,10 @@
  * that were found without. Only headers are looked at; what is dead by now, and durably so, is left out. The newest segment
  * first: the oldest one is compacted soon.
  *
+ * The store thread says which one is next, and what lives in it; the rest is the reader thread's, a piece at a time. That has
+ * bodies to fetch first, so it may be behind: then the store thread reads one itself between batches, and no more than that one,
+ * the reader's and WAITING_MAX are without a hint, however fast the log grows. Only fetches without any pause hold all of it up.
+ *
  * Nothing depends on a hint. What goes wrong here leaves a segment without one. A segment with damage gets none, so that each
  * start finds the damage. */
 
@@ -13,65 +17,120 @@
 #include "base/util.h"
 #include "store/parts.h"
 
+enum {
+        STEP = 512 * 1024, /* bytes that a fetch waits for */
+        WAITING_MAX = 1,
+};
+
+/* ---- which ones: the store thread ---- */
+
 void hints_want(Store *s, uint64_t number) {
-        HintMaker *m = &s->hints;
-        if (m->n == m->cap) {
-                size_t cap = MAX(m->cap * 2, (size_t)16);
-                uint64_t *more = fault_realloc(m->numbers, cap * sizeof(*more));
+        HintsWanted *h = &s->hints;
+        if (h->n == h->cap) {
+                size_t cap = MAX(h->cap * 2, (size_t)16);
+                uint64_t *more = fault_realloc(h->numbers, cap * sizeof(*more));
                 if (!more)
                         return; /* a start reads that segment */
-                m->numbers = more;
-                m->cap = cap;
+                h->numbers = more;
+                h->cap = cap;
         }
-        m->numbers[m->n++] = number;
+        h->numbers[h->n++] = number;
 }
 
-static void leave(HintMaker *m) {
-        segment_close(&m->segment);
-        segment_window_done(&m->window);
-        hint_done(&m->hint);
-}
-
-void hints_deinit(HintMaker *m) {
-        leave(m);
-        free(m->numbers);
-        *m = (HintMaker) { .segment = SEGMENT_NULL };
+void hints_deinit(HintsWanted *h) {
+        free(h->numbers);
+        hint_maker_free(h->own);
+        *h = (HintsWanted) { 0 };
 }
 
 void hints_drop(Store *s, uint64_t number) {
-        HintMaker *m = &s->hints;
+        HintsWanted *h = &s->hints;
         size_t kept = 0;
-        if (m->segment.fd >= 0 && m->segment.number == number)
-                leave(m);
-        for (size_t i = 0; i < m->n; i++)
-                if (m->numbers[i] != number)
-                        m->numbers[kept++] = m->numbers[i];
-        m->n = kept;
+        if (h->own && h->own->number == number)
+                h->own = hint_maker_free(h->own);
+        for (size_t i = 0; i < h->n; i++)
+                if (h->numbers[i] != number)
+                        h->numbers[kept++] = h->numbers[i];
+        h->n = kept;
 }
 
 bool hints_are_wanted(Store *s) {
-        const HintMaker *m = &s->hints;
-        return (m->n > 0 || m->segment.fd >= 0) && s->own_health == STORE_GOOD && !s->index_broken &&
-               !reader_is_writing(s);
+        const HintsWanted *h = &s->hints;
+        if (s->own_health != STORE_GOOD || s->index_broken || (h->n == 0 && !h->own))
+                return false;
+        return !reader_has_hint(s) || (h->own ? !h->own->is_read : h->n > WAITING_MAX);
 }
 
-/* False: there is nothing to be made. */
-static bool begin(Store *s) {
-        HintMaker *m = &s->hints;
-        while (m->segment.fd < 0) {
-                if (m->n == 0)
-                        return false;
-                uint64_t number = m->numbers[--m->n];
-                bool moving = s->victim.fd >= 0 && s->victim.number == number; /* not all of its copies are synced */
-                if (!moving && segment_open(s->dir_fd, number, &m->segment) >= 0)
-                        m->at = SEGMENT_HEADER;
-        }
-        return true;
+/* NULL: out of memory. */
+static HintMaker *maker_new(const Store *s, uint64_t number) {
+        HintMaker *m = fault_calloc(1, sizeof(*m));
+        if (!m)
+                return NULL;
+        m->number = number;
+        m->segment = (Segment)SEGMENT_NULL;
+        if (live_map_copy(&s->index.live, (uint32_t)number, &m->live) < 0)
+                return hint_maker_free(m);
+        return m;
 }
 
-static int add(Store *s, const Record *r) {
-        HintMaker *m = &s->hints;
-        uint64_t ignored;
+/* NULL: not of that one. */
+static HintMaker *take_next(Store *s) {
+        uint64_t number = s->hints.numbers[--s->hints.n];
+        bool moving = s->victim.fd >= 0 && s->victim.number == number; /* not all of its copies are synced */
+        return moving ? NULL : maker_new(s, number);
+}
+
+void hints_step(Store *s, size_t budget) {
+        HintsWanted *h = &s->hints;
+        bool is_behind = reader_has_hint(s);
+        if (!h->own && h->n > (is_behind ? WAITING_MAX : 0))
+                h->own = take_next(s);
+        if (!h->own)
+                return;
+        if (!is_behind)
+                reader_make_hint(s, TAKE_PTR(h->own)); /* which goes on where this thread has ended */
+        else if (hint_maker_read(h->own, s->dir_fd, budget) < 0)
+                h->own = hint_maker_free(h->own);
+}
+
+static void finish(const Store *s, HintMaker *m) {
+        int e = m ? 0 : -ENOMEM;
+        while (e == 0)
+                e = hint_maker_step(m, s->dir_fd); /* if there is none in the end, a start reads the segment */
+        hint_maker_free(m);
+}
+
+void hints_finish(Store *s, uint64_t number) {
+        finish(s, TAKE_PTR(s->making));
+        finish(s, TAKE_PTR(s->hints.own));
+        if (s->index_broken)
+                return;
+        if (s->hints.n > 0) /* sealed a moment ago; the others, if there are any, are those that were found without */
+                finish(s, maker_new(s, s->hints.numbers[--s->hints.n]));
+        finish(s, maker_new(s, number));
+}
+
+/* ---- one of them: whose it is ---- */
+
+HintMaker *hint_maker_free(HintMaker *m) {
+        if (!m)
+                return NULL;
+        live_map_done(&m->live);
+        segment_close(&m->segment);
+        segment_window_done(&m->window);
+        hint_done(&m->hint);
+        free(m);
+        return NULL;
+}
+
+static int begin(HintMaker *m, int dir_fd) {
+        if (m->segment.fd >= 0)
+                return 0;
+        m->at = SEGMENT_HEADER;
+        return segment_open(dir_fd, m->number, &m->segment);
+}
+
+static int add(HintMaker *m, const Record *r) {
         StoreBytes begin = { NULL, 0 };
         if (r->kind == STORE_TASK) {
                 const char *p;
@@ -81,13 +140,11 @@ static int add(Store *s, const Record *r) {
                         return e;
                 begin.data = p + RECORD_HEADER;
         }
-        return hint_add(&m->hint, r, begin, m->at,
-                        index_is_live(&s->index, r, (uint32_t)m->segment.number, m->at, &ignored));
+        return hint_add(&m->hint, r, begin, m->at, live_map_get(&m->live, (uint32_t)m->number, m->at));
 }
 
-/* One record. 1: that was the seal. */
-static int step(Store *s) {
-        HintMaker *m = &s->hints;
+/* One record, or the seal. */
+static int step(HintMaker *m) {
         const char *p;
         Record r;
         int e = segment_window(&m->window, &m->segment, m->at, RECORD_HEADER, &p);
@@ -98,42 +155,33 @@ static int step(Store *s) {
                 return -EBADMSG;
         if (r.kind == STORE_SEAL) {
                 m->hint.end = m->at;
-                return 1;
+                m->is_read = true;
+                return 0;
         }
-        e = add(s, &r);
+        e = add(m, &r);
         m->at += (uint32_t)n;
         return e;
 }
 
-void hints_step(Store *s, size_t budget) {
-        HintMaker *m = &s->hints;
-        char *data;
-        size_t size;
-        if (!begin(s))
-                return;
-        uint32_t from = m->at;
-        int e = 0;
-        while (e == 0 && m->at - from < budget)
-                e = step(s);
-        if (e > 0 && hint_encode(&m->hint, &m->segment, &data, &size) >= 0)
-                reader_write_hint(s, m->segment.number, data, size);
-        if (e != 0)
-                leave(m);
-}
-
-void hints_finish(Store *s, uint64_t number) {
-        HintMaker *m = &s->hints;
+/* Has the segment gone meanwhile, the hint goes as well. */
+static int write_hint(const HintMaker *m, int dir_fd) {
         _cleanup_free_ char *data = NULL;
         size_t size;
-        int e = 0;
-        leave(m);
-        m->n = 0;
-        hints_want(s, number);
-        if (s->index_broken || !begin(s))
-                return;
-        while (e == 0)
-                e = step(s);
-        if (e > 0 && hint_encode(&m->hint, &m->segment, &data, &size) >= 0)
-                (void)hint_write(s->dir_fd, number, data, size); /* if not, a start reads the segment */
-        leave(m);
+        int e = hint_encode(&m->hint, &m->segment, &data, &size);
+        if (e >= 0)
+                e = hint_write(dir_fd, m->number, data, size);
+        return e < 0 ? e : 1;
+}
+
+int hint_maker_read(HintMaker *m, int dir_fd, size_t budget) {
+        int e = begin(m, dir_fd);
+        uint32_t from = m->at;
+        while (e == 0 && !m->is_read && m->at - from < budget)
+                e = step(m);
+        return e;
+}
+
+int hint_maker_step(HintMaker *m, int dir_fd) {
+        int e = hint_maker_read(m, dir_fd, STEP);
+        return e >= 0 && m->is_read ? write_hint(m, dir_fd) : e;
 }

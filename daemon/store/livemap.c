@@ -90,6 +90,23 @@ bool live_map_get(const LiveMap *m, uint32_t segment, uint32_t at) {
         return s && word_of(at) < s->n_words && s->words[word_of(at)] & bit_of(at);
 }
 
+int live_map_copy(const LiveMap *m, uint32_t segment, LiveMap *ret) {
+        const LiveSegment *from = find(m, segment);
+        LiveMap copy = { 0 };
+        LiveSegment *to;
+        int e = from && from->n_words > 0 ? add(&copy, segment, &to) : 0;
+        if (e >= 0 && copy.n > 0)
+                e = reach(to, from->n_words - 1);
+        if (e < 0) {
+                live_map_done(&copy);
+                return e;
+        }
+        if (copy.n > 0)
+                memcpy(to->words, from->words, from->n_words * sizeof(*to->words));
+        *ret = copy;
+        return 0;
+}
+
 void live_map_drop(LiveMap *m, uint32_t segment) {
         LiveSegment *s = find(m, segment);
         if (!s)

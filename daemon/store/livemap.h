@@ -22,5 +22,6 @@ typedef struct LiveMap {
 int live_map_set(LiveMap *m, uint32_t segment, uint32_t at); /* 0 or -ENOMEM */
 void live_map_unset(LiveMap *m, uint32_t segment, uint32_t at);
 bool live_map_get(const LiveMap *m, uint32_t segment, uint32_t at);
-void live_map_drop(LiveMap *m, uint32_t segment); /* it is gone */
+int live_map_copy(const LiveMap *m, uint32_t segment, LiveMap *ret); /* of that segment alone; 0 or -ENOMEM */
+void live_map_drop(LiveMap *m, uint32_t segment);                    /* it is gone */
 void live_map_done(LiveMap *m);

@@ -25,15 +25,22 @@ typedef struct Placed {
         uint32_t segment, at;
 } Placed;
 
-/* Makes a hint of one sealed segment after the other, a little at a time. */
+/* Makes the hint of one sealed segment, a little at a time. */
 typedef struct HintMaker {
-        uint64_t *numbers; /* of the segments that have none; owned; the last one is next */
-        size_t n, cap;
-        Segment segment; /* the present one */
+        uint64_t number;
+        LiveMap live;    /* of that segment, when all that was known was durable */
+        Segment segment; /* SEGMENT_NULL: not open yet */
         SegmentWindow window;
         uint32_t at;
+        bool is_read; /* to its seal */
         Hint hint;
 } HintMaker;
+
+typedef struct HintsWanted {
+        uint64_t *numbers; /* of the segments that have none; owned; the last one is next */
+        size_t n, cap;
+        HintMaker *own; /* owned: read by this thread, since the reader has one already. NULL: none */
+} HintsWanted;
 
 enum { DAMAGES_MAX = 32 }; /* not told yet; more at once are told by their files only */
 
@@ -90,9 +97,7 @@ struct Store {
         StoreFetch *wanted, **wanted_end; /* in order */
         StoreFetch *fetched, **fetched_end;
         bool reader_stop;
-        char *hint_data; /* to be written; owned; NULL: none */
-        size_t hint_size;
-        uint64_t hint_number;
+        HintMaker *making; /* owned; what is in it is the reader thread's. NULL: none */
 
         /* The store thread writes, under index_lock; it alone reads without. */
         pthread_mutex_t index_lock,
@@ -110,7 +115,7 @@ struct Store {
         SegmentWindow victim_window;
         Batch moving; /* n_moving copies of what lives in it, not placed yet */
         size_t n_moving;
-        HintMaker hints;
+        HintsWanted hints;
         uint64_t oldest; /* number of the oldest segment */
         uint64_t n_moved, moved_bytes;
         bool sealed; /* it ended in order */
@@ -139,13 +144,19 @@ int store_begin_segment(Store *s, uint64_t number); /* makes it the active one; 
 void store_set_sizes(Store *s);  /* the store thread's, or before it is started: what store_stats() tells of the log */
 void store_ring(const Store *s); /* the loop has something to look at */
 
-/* hintmaker.c; the store thread's */
+/* hintmaker.c; the store thread's, but for hint_maker_*() */
 void hints_want(Store *s, uint64_t number); /* it is sealed and has none */
 void hints_drop(Store *s, uint64_t number); /* that segment goes */
 bool hints_are_wanted(Store *s);
-void hints_step(Store *s, size_t budget);     /* looks at so many bytes; all that is in the index is durable */
-void hints_finish(Store *s, uint64_t number); /* writes that one now; the threads have ended */
-void hints_deinit(HintMaker *m);
+/* The next one goes to the reader thread; if that is behind, this thread looks at so many bytes. All that is in the index is durable. */
+void hints_step(Store *s, size_t budget);
+void hints_finish(Store *s, uint64_t number); /* that one now, and what was begun; the threads have ended */
+void hints_deinit(HintsWanted *h);
+/* Looks at so many bytes. 0, or negative errno: there will be none. */
+int hint_maker_read(HintMaker *m, int dir_fd, size_t budget);
+/* The same, and writes it at last. 0: there is more; 1: it is written; or negative errno, as above. */
+int hint_maker_step(HintMaker *m, int dir_fd);
+HintMaker *hint_maker_free(HintMaker *m); /* NULL is fine; returns NULL */
 
 /* reader.c */
 int reader_init(Store *s);
@@ -153,9 +164,9 @@ int reader_start(Store *s);
 void reader_stop(Store *s); /* repeatable */
 void reader_deinit(Store *s);
 void reader_call_done(Store *s); /* loop */
-bool reader_is_writing(Store *s);
-void reader_write_hint(Store *s, uint64_t number, char *data, size_t size); /* takes data over */
-int place_open(int dir_fd, Segment *segment, uint32_t number);              /* unless it is open */
+bool reader_has_hint(Store *s);
+void reader_make_hint(Store *s, HintMaker *m);                 /* takes it over; it has none */
+int place_open(int dir_fd, Segment *segment, uint32_t number); /* unless it is open */
 /* The record at `place`. want: kind (STATE and END are one here, as are QUEUE and GONE), queue and SEQ that it must be of: a
  * hint said so, but the log has the last word. *segment: the one that was read last, or SEGMENT_NULL; *buf of *cap bytes grows.
  * *ret points into it. 0; -EBADMSG: it is damaged, or another one; -ENOENT: its segment is gone; or negative errno. */

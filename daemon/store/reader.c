@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The reader thread: bodies that the loop wants, and hints that the store thread has made, since their sync must not delay a
- * batch.
+/* The reader thread: bodies that the loop wants, and hints between them, since no batch is to wait for these.
  *
  * Where a body is, the index knows, which is the store thread's: it is asked under index_lock. By the time the segment is
  * opened it may have been compacted away; then the index knows the new place. No segment is held open between two fetches,
@@ -269,31 +268,31 @@ void reader_call_done(Store *s) {
 
 /* ---- hints ---- */
 
-bool reader_is_writing(Store *s) {
+bool reader_has_hint(Store *s) {
         (void)pthread_mutex_lock(&s->reader_lock);
-        bool busy = s->hint_data != NULL;
+        bool has = s->making != NULL;
         (void)pthread_mutex_unlock(&s->reader_lock);
-        return busy;
+        return has;
 }
 
-void reader_write_hint(Store *s, uint64_t number, char *data, size_t size) {
+void reader_make_hint(Store *s, HintMaker *m) {
         (void)pthread_mutex_lock(&s->reader_lock);
-        s->hint_data = data; /* there was none: hints_are_wanted() */
-        s->hint_size = size;
-        s->hint_number = number;
+        s->making = m;
         (void)pthread_cond_signal(&s->reader_wake);
         (void)pthread_mutex_unlock(&s->reader_lock);
 }
 
-/* Has the segment gone meanwhile, the next start removes what is written here. */
-static void write_hint(Store *s) {
-        int e = hint_write(s->dir_fd, s->hint_number, s->hint_data, s->hint_size);
+/* A little of it. */
+static void make_hint(Store *s, HintMaker *m) {
+        int e = hint_maker_step(m, s->dir_fd);
+        if (e == 0)
+                return;
+        hint_maker_free(m);
         (void)pthread_mutex_lock(&s->reader_lock);
-        free(s->hint_data);
-        s->hint_data = NULL;
+        s->making = NULL;
         (void)pthread_mutex_unlock(&s->reader_lock);
         (void)pthread_mutex_lock(&s->lock);
-        s->stats.n_hints += e >= 0;
+        s->stats.n_hints += e > 0;
         (void)pthread_cond_signal(&s->wake); /* the next one can be made */
         (void)pthread_mutex_unlock(&s->lock);
 }
@@ -305,11 +304,11 @@ static void *reader_thread(void *userdata) {
         (void)pthread_setname_np(pthread_self(), "eqd/reader");
         (void)pthread_mutex_lock(&s->reader_lock);
         for (;;) {
-                StoreFetch *f = s->reader_stop ? NULL : take_first(&s->wanted, &s->wanted_end);
-                bool hint = !f && s->hint_data;
-                if (!f && !hint) {
-                        if (s->reader_stop)
-                                break;
+                if (s->reader_stop)
+                        break;
+                StoreFetch *f = take_first(&s->wanted, &s->wanted_end);
+                HintMaker *m = s->making;
+                if (!f && !m) {
                         (void)pthread_cond_wait(&s->reader_wake, &s->reader_lock);
                         continue;
                 }
@@ -317,7 +316,7 @@ static void *reader_thread(void *userdata) {
                 if (f)
                         store_fetch_now(s, f);
                 else
-                        write_hint(s);
+                        make_hint(s, m);
                 (void)pthread_mutex_lock(&s->reader_lock);
                 if (f)
                         put_last(&s->fetched_end, f);
@@ -367,6 +366,5 @@ void reader_stop(Store *s) {
 }
 
 void reader_deinit(Store *s) {
-        free(s->hint_data);
-        s->hint_data = NULL;
+        s->making = hint_maker_free(s->making);
 }

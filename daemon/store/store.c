@@ -194,7 +194,7 @@ int store_open(const StoreConfig *config, const StoreReader *reader, void *userd
                 return -ENOMEM;
         }
         s->dir_fd = s->event_fd = -1;
-        s->active = s->next = s->victim = s->hints.segment = (Segment)SEGMENT_NULL;
+        s->active = s->next = s->victim = (Segment)SEGMENT_NULL;
         s->segment_size = config->segment_size ? config->segment_size : DEFAULT_SEGMENT;
         s->low_water = config->low_water;
         s->look = true;

@@ -22,8 +22,8 @@
 #include "store/parts.h"
 
 enum {
-        /* Bytes that compaction and the making of hints look at between two batches. They keep up with a log that grows by as
-         * much as half of it; and the next batch may be waiting. */
+        /* Bytes that compaction looks at between two batches. They keep up with a log that grows by as much as half of it; and
+         * the next batch may be waiting. */
         IDLE_STEP = 512 * 1024,
         BATCH_STEP = 64 * 1024, /* at least, behind a batch */
         START_MIN = 32 * 1024,  /* of less the disk is told by the sync: a call more takes longer than it gains */

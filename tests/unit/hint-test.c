@@ -7,6 +7,7 @@
 
 #include "store-world.h"
 #include "store/crc32c.h"
+#include "store/parts.h"
 
 /* Bodies of one kind are large here, others of one byte. */
 static uint64_t read_at_opening(void) {
@@ -147,6 +148,64 @@ TEST(a_start_without_hints_makes_them_in_the_background) {
         wait_for_all_hints();
         restart();
         ck_assert_uint_ge(n_used(), 3);
+        end();
+}
+
+/* ---- the threads ---- */
+
+static uint64_t first_logs[2];
+static size_t n_first_logs;
+
+static void take_log(const char *path, const char *name) {
+        if (n_first_logs < 2 && segment_parse_name(name, &first_logs[n_first_logs]))
+                n_first_logs++;
+}
+
+static bool has_hint(uint64_t number) {
+        char path[128], name[SEGMENT_NAME_MAX];
+        hint_name(number, name);
+        snprintf(path, sizeof(path), "%s/%s", W.dir, name);
+        return access(path, F_OK) == 0;
+}
+
+TEST(the_store_thread_reads_one_for_a_reader_that_is_behind) {
+        static Store s; /* as its threads see it, of which there are none */
+        HintMaker present = { .segment = SEGMENT_NULL };
+        fill(3000);
+        W.store = store_close(W.store);
+        each_file(remove_hint);
+        each_file(take_log);
+        s.victim = (Segment)SEGMENT_NULL;
+        s.dir_fd = open(W.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ck_assert(s.dir_fd >= 0 && n_first_logs == 2 && reader_init(&s) == 0);
+
+        s.making = &present;
+        hints_want(&s, first_logs[0]);
+        ck_assert(!hints_are_wanted(&s)); /* one may wait */
+        hints_want(&s, first_logs[1]);
+        ck_assert(hints_are_wanted(&s));
+        hints_step(&s, 1);
+        ck_assert(s.hints.n == 1 && s.hints.own && s.hints.own->number == first_logs[1]);
+        unsigned n_steps = 0;
+        for (; !s.hints.own->is_read; n_steps++) {
+                ck_assert(hints_are_wanted(&s));
+                hints_step(&s, 4096);
+        }
+        ck_assert_uint_gt(n_steps, SEGMENT / 8192);
+        ck_assert(!hints_are_wanted(&s) && s.making == &present && !has_hint(first_logs[1]));
+
+        s.making = NULL;
+        ck_assert(hints_are_wanted(&s));
+        hints_step(&s, 1);
+        ck_assert(s.making && s.making->number == first_logs[1] && s.making->is_read && !s.hints.own);
+        ck_assert_int_eq(hint_maker_step(s.making, s.dir_fd), 1);
+        ck_assert(has_hint(first_logs[1]));
+        hints_deinit(&s.hints);
+        reader_deinit(&s);
+        close(s.dir_fd);
+        each_file(remove_hint); /* it says that nothing lives */
+        reopen();
+        compare();
         end();
 }
 
@@ -519,6 +578,7 @@ TEST(a_damaged_body_is_found_when_it_is_fetched_or_moved_and_told) {
 
 RUN_TESTS("hint", 120, test_a_start_with_hints_tells_what_one_without_tells,
           test_a_start_without_hints_makes_them_in_the_background,
+          test_the_store_thread_reads_one_for_a_reader_that_is_behind,
           test_a_start_reads_some_bytes_for_each_task_however_large_it_is,
           test_a_damaged_hint_is_ignored_wherever_the_damage_is, test_a_cut_an_empty_and_a_longer_hint_are_ignored,
           test_a_hint_of_another_segment_and_of_another_version_are_ignored, test_hints_go_with_their_segments,
