@@ -12,7 +12,7 @@
  * cannot look into it or trace it before.
  *
  * All of it may happen in the worker's memory (place.h): no malloc() here, and identities are changed by plain system
- * calls, because glibc's functions change that of each thread that they know of. */
+ * calls, because glibc's functions take a lock and go through all threads that they know of. */
 
 #include "spawner/child.h"
 

@@ -8,7 +8,7 @@
  * A place is what a child has for itself there: a stack, a thread pointer (errno, and whatever else the C library keeps per
  * thread), and room for its request. The first two are those of a thread of the worker that never runs again. So a child
  * must not use what is global in the C library: no memory of malloc(), whose lock would be held for ever if the child is
- * killed, and no set*id functions of glibc, which change every thread that they know of (child.c).
+ * killed, and no set*id functions of glibc, which take a lock and go through all threads (child.c).
  *
  * Who may look in: nobody, as the memory is not dumpable, and stays so when a child becomes somebody else, unless
  * fs.suid_dumpable is 1. There is no sharing then. Whoever may signal a child ends that child alone; only the kernel, when
