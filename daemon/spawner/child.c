@@ -9,17 +9,19 @@
  *      he may reach and nothing else, and a file system of his that hangs holds up this process only
  *
  * Whatever fails goes back as stage and errno. The process is not dumpable until exec, so the user whose uid it has
- * cannot look into it or trace it before. */
+ * cannot look into it or trace it before.
+ *
+ * All of it may happen in the worker's memory (place.h): no malloc() here, and identities are changed by plain system
+ * calls, because glibc's functions take a lock and go through all threads that they know of. */
 
 #include "spawner/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -42,6 +44,7 @@ enum {
 
 typedef struct ChildPlan {
         const ChildConfig *config;
+        ChildRoom *room;
         const SpawnStart *request; /* checked */
         const char *strings;
         const int *fds; /* in the order of the flags */
@@ -65,13 +68,27 @@ static const char *take_strings(const char *s, char **to, size_t n) {
         return s;
 }
 
-/* room: for VECTOR_INLINE pointers, enough for most. */
-static void split_strings(const ChildPlan *p, char **room, Strings *ret) {
+static char **map_vector(ChildRoom *room, size_t n) {
+        room->vector_size = n * sizeof(char *);
+        void *v = mmap(NULL, room->vector_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (v == MAP_FAILED)
+                fail(SPAWN_STAGE_EXEC, ENOMEM);
+        room->vector = v;
+        return v;
+}
+
+void child_room_clean(ChildRoom *room) {
+        request_free_copied(&room->request);
+        if (room->vector)
+                (void)munmap(room->vector, room->vector_size);
+        room->vector = NULL;
+}
+
+/* few: for VECTOR_INLINE pointers, enough for most. */
+static void split_strings(const ChildPlan *p, char **few, Strings *ret) {
         const SpawnStart *m = p->request;
         size_t n = (size_t)m->n_argv + m->n_env + 2;
-        char **v = n <= VECTOR_INLINE ? room : malloc(n * sizeof(char *));
-        if (!v)
-                fail(SPAWN_STAGE_EXEC, ENOMEM);
+        char **v = n <= VECTOR_INLINE ? few : map_vector(p->room, n);
         ret->argv = v;
         ret->env = v + m->n_argv + 1;
         ret->cwd = take_strings(take_strings(p->strings, ret->argv, m->n_argv), ret->env, m->n_env);
@@ -105,9 +122,11 @@ static void set_identity(const ChildPlan *p) {
         const SpawnStart *m = p->request;
 
         if (m->flags & SPAWN_SET_IDENTITY && p->config->any_identity) {
-                if (setgroups(m->n_groups, (const gid_t *)m->groups) < 0 || setresgid(m->gid, m->gid, m->gid) < 0 ||
-                    setresuid(m->uid, m->uid, m->uid) < 0)
+                if (syscall(SYS_setgroups, m->n_groups, m->groups) < 0 ||
+                    syscall(SYS_setresgid, m->gid, m->gid, m->gid) < 0 ||
+                    syscall(SYS_setresuid, m->uid, m->uid, m->uid) < 0)
                         fail(SPAWN_STAGE_IDENTITY, errno);
+                (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* fs.suid_dumpable may have made it 1 */
         }
         /* An exec as uid 0 gives back what is in the bounding set, unless nothing may be gained by exec. */
         if (!p->config->bounding_is_empty && getuid() == 0 && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -187,11 +206,11 @@ static int search_and_exec(const Strings *s) {
 }
 
 static _Noreturn void become(const ChildPlan *p) {
-        char *room[VECTOR_INLINE];
+        char *few[VECTOR_INLINE];
         Strings s;
         sigset_t none;
 
-        split_strings(p, room, &s);
+        split_strings(p, few, &s);
         umask((mode_t)p->request->umask);
         if (p->request->flags & SPAWN_SET_NICE && setpriority(PRIO_PROCESS, 0, p->request->nice) < 0)
                 fail(SPAWN_STAGE_NICE, errno);
@@ -222,28 +241,29 @@ static void drop_descriptors(const ChildConfig *c, int line) {
 }
 
 /* Writing to a page that is shared with the worker since the fork costs a fault; here it costs nobody any time. */
-static void warm(const ChildConfig *c) {
+static void warm(Inbox *inbox) {
         volatile char stack[WARM_STACK];
         for (size_t i = 0; i < sizeof(stack); i += PAGE)
                 stack[i] = 0;
         for (size_t i = 0; i < WARM_INBOX; i += PAGE)
-                ((volatile char *)c->inbox)[i] = 0;
+                ((volatile char *)inbox)[i] = 0;
 }
 
-_Noreturn void child_run(const ChildConfig *c, int line) {
-        Request q;
+_Noreturn void child_run(const ChildConfig *c, ChildRoom *room, int line) {
+        Request *q = &room->request;
 
         (void)prctl(PR_SET_NAME, "eqd-waiting", 0, 0, 0); /* until exec gives it another */
         drop_descriptors(c, line);
         follow_parent(c);
         (void)setsid(); /* a new process is no group leader: cannot fail */
-        warm(c);
-        int r = request_receive(LINE, c->inbox, true, &q);
-        if (r == 0 && q.message.n == 0)
+        warm(room->inbox);
+        int r = request_receive(LINE, room->inbox, true, q);
+        if (r == 0 && q->message.n == 0)
                 _exit(CHILD_EXIT);
         if (r == 0)
-                r = request_open(&q);
+                r = request_open(q);
         if (r < 0)
                 fail(SPAWN_STAGE_REQUEST, -r);
-        become(&(ChildPlan) { .config = c, .request = q.start, .strings = q.strings, .fds = q.message.fds });
+        become(&(ChildPlan) {
+                .config = c, .room = room, .request = q->start, .strings = q->strings, .fds = q->message.fds });
 }

@@ -5,7 +5,6 @@
 #include "spawner/request.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -96,6 +95,11 @@ Inbox *inbox_new(void) {
         return inbox;
 }
 
+void inbox_free(Inbox *inbox) {
+        if (inbox)
+                (void)munmap(inbox, sizeof(*inbox));
+}
+
 int request_receive(int line, Inbox *inbox, bool wait, Request *ret) {
         Request q = { .start = &inbox->start, .strings = inbox->strings };
         int r = fdpass_receive(line, inbox, sizeof(*inbox), wait, &q.message);
@@ -107,14 +111,19 @@ int request_receive(int line, Inbox *inbox, bool wait, Request *ret) {
         return 0;
 }
 
-/* Copied out of the memfd, which its sender could change while it is looked at. */
+/* Copied out of the memfd, which its sender could change while it is looked at. Not with malloc(): who calls this may share the
+ * worker's memory and be killed at any moment, see place.h. */
 static int copy_strings(Request *q) {
         size_t n = q->start->n_strings;
         if (request_check_counts(q->start) < 0 || q->message.n_fds == 0 || q->n_strings > 0)
                 return -EINVAL;
-        q->copied = fault_malloc(n ? n : 1);
-        if (!q->copied)
+        if (fault_hit(FAULT_ALLOC))
                 return -ENOMEM;
+        q->copied_size = n ? n : 1;
+        char *p = mmap(NULL, q->copied_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+                return -ENOMEM;
+        q->copied = p;
         if (pread(q->message.fds[q->message.n_fds - 1], q->copied, n, 0) != (ssize_t)n)
                 return -EINVAL;
         q->strings = q->copied;
@@ -138,8 +147,13 @@ int request_forward(int line, const Request *q) {
         return fdpass_send(line, &iov, 1, q->message.fds, q->message.n_fds);
 }
 
+void request_free_copied(Request *q) {
+        if (q->copied)
+                (void)munmap(q->copied, q->copied_size);
+        q->copied = NULL;
+}
+
 void request_close(Request *q) {
         fdpass_close(&q->message);
-        free(q->copied);
-        q->copied = NULL;
+        request_free_copied(q);
 }

@@ -25,11 +25,13 @@ typedef struct Request {
         const char *strings;
         size_t n_strings;
         FdpassMessage message;
-        char *copied; /* or the strings here, if they came in a memfd; owned */
+        char *copied; /* or the strings here, if they came in a memfd; a mapping, owned */
+        size_t copied_size;
 } Request;
 
 /* Memory for one, zero in every process that is forked later, or NULL: what stands in it is nobody else's business. */
 Inbox *inbox_new(void);
+void inbox_free(Inbox *inbox); /* NULL is fine */
 
 /* The next message. With `wait` it blocks. 0 or negative errno; message.n is 0 when the other end is closed. */
 int request_receive(int line, Inbox *inbox, bool wait, Request *ret);
@@ -37,7 +39,8 @@ int request_receive(int line, Inbox *inbox, bool wait, Request *ret);
 int request_open(Request *q);
 /* Sends it on as it came. 0 or negative errno, -EAGAIN: full. */
 int request_forward(int line, const Request *q);
-void request_close(Request *q); /* descriptors and memory; repeatable */
+void request_close(Request *q);       /* descriptors and memory; repeatable */
+void request_free_copied(Request *q); /* memory only; repeatable */
 
 /* strings: m->n_strings bytes that came inline or from a memfd. n_fds: descriptors that came along. 0, or -EINVAL. */
 int request_check_start(const SpawnStart *m, const char *strings, size_t n_strings, unsigned n_fds);

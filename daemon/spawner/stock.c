@@ -23,6 +23,7 @@
 
 void stock_init(Stock *s, const ChildConfig *child, int slots_fd, unsigned size) {
         *s = (Stock) { .child = child, .slots_fd = slots_fd, .size = MIN(size, (unsigned)STOCK_SIZE_MAX) };
+        places_init(&s->places);
         list_init(&s->waiting);
         list_init(&s->groups);
         list_init(&s->leaving);
@@ -66,31 +67,35 @@ void stock_put_group(Stock *s, Group *g) {
 
 /* ---- making one ---- */
 
-static pid_t clone_into(int cgroup) {
+/* Its pid, or negative errno. */
+static pid_t fork_child(const ChildConfig *child, int cgroup, int line) {
         struct clone_args args = { .exit_signal = SIGCHLD };
         if (cgroup >= 0) {
                 args.flags = CLONE_INTO_CGROUP;
                 args.cgroup = (uint64_t)cgroup;
         }
-        return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+        pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+        if (pid == 0)
+                child_run(child, &(ChildRoom) { .inbox = child->inbox }, line);
+        return pid < 0 ? -errno : pid;
 }
 
-static int fork_stub(Stock *s, Stub *stub) {
-        const ChildConfig *child = s->child; /* the child has no `s` */
+/* In the worker's memory, or where that cannot be in a copy of it. */
+static int make_child(Stock *s, Stub *stub, bool shared) {
+        int cgroup = stub->group ? stub->group->cgroup.dir : -1;
         int pair[2];
 
         if (fault_hit(FAULT_SPAWN))
                 return -EAGAIN;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
-        pid_t pid = clone_into(stub->group ? stub->group->cgroup.dir : -1);
-        if (pid == 0)
-                child_run(child, pair[1]);
-        int e = pid < 0 ? errno : 0;
+        pid_t pid = shared ? places_clone(&s->places, s->child, cgroup, pair[1]) : -EAGAIN;
+        if (pid == -EAGAIN)
+                pid = fork_child(s->child, cgroup, pair[1]);
         close_fd(pair[1]);
-        if (e) {
+        if (pid < 0) {
                 close_fd(pair[0]);
-                return -e;
+                return pid;
         }
         stub->pid = pid;
         stub->line = pair[0];
@@ -114,7 +119,8 @@ static void put_stub(Stock *s, Stub *stub) {
         list_append(&s->spare, &stub->link);
 }
 
-static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
+/* shared: for the next command, not for one that may never come: places are few. */
+static int stub_new(Stock *s, bool shared, Stub **ret, SpawnStage *ret_stage) {
         SpawnStage stage = SPAWN_STAGE_FORK;
         Stub *stub = get_stub(s);
         int r = stub ? 0 : -ENOMEM;
@@ -126,7 +132,7 @@ static int stub_new(Stock *s, Stub **ret, SpawnStage *ret_stage) {
                         stage = SPAWN_STAGE_CGROUP;
         }
         if (r >= 0) {
-                r = fork_stub(s, stub);
+                r = make_child(s, stub, shared);
                 if (r < 0 && stub->group && r != -EAGAIN && r != -ENOMEM) {
                         stage = SPAWN_STAGE_CGROUP;
                         stub->group->cgroup.killed = true; /* somebody took it away: make it again */
@@ -167,11 +173,11 @@ int stock_fill(Stock *s, uint64_t now_usec) {
         SpawnStage stage;
         Stub *stub;
 
-        int r = stub_new(s, &stub, &stage);
+        Reserve *missing = missing_reserve(s);
+        int r = stub_new(s, !missing, &stub, &stage);
         s->refused_usec = r < 0 ? now_usec : 0;
         if (r < 0)
                 return r;
-        Reserve *missing = missing_reserve(s);
         if (missing) {
                 missing->stub = stub;
                 return 0;
@@ -219,7 +225,7 @@ int stock_reserve(Stock *s, uint32_t slot, bool later) {
         Reserve *r = fault_calloc(1, sizeof(*r));
         if (!r)
                 return -ENOMEM;
-        int e = stub_new(s, &r->stub, &stage);
+        int e = stub_new(s, false, &r->stub, &stage);
         if (e < 0 && !later) {
                 free(r);
                 return e;
@@ -253,7 +259,7 @@ void stock_restore(Stock *s, uint32_t slot) {
         if (!r || !r->in_use)
                 return;
         r->in_use = false;
-        if (stub_new(s, &r->stub, &stage) < 0)
+        if (stub_new(s, false, &r->stub, &stage) < 0)
                 r->stub = NULL; /* stock_fill() makes it */
 }
 
@@ -282,12 +288,12 @@ static int get(Stock *s, const Request *q, Stub **ret, SpawnStage *ret_stage) {
         Stub *stub = take(s, q);
 
         for (Reserve *missing; !stub && (missing = missing_reserve(s)); stub = take(s, q)) { /* or that of the slot */
-                int r = stub_new(s, &missing->stub, ret_stage);
+                int r = stub_new(s, false, &missing->stub, ret_stage);
                 if (r < 0)
                         return r;
         }
         *ret = stub;
-        return stub ? 0 : stub_new(s, ret, ret_stage);
+        return stub ? 0 : stub_new(s, true, ret, ret_stage);
 }
 
 int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {

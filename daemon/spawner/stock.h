@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Processes forked ahead of time. A start takes a waiting one and gives it the request; the fork that makes up for it
+/* Processes made ahead of time. A start takes a waiting one and gives it the request; the fork that makes up for it
  * happens while the command runs. So a fork costs a start no time, and a command that finds one waiting starts even while
  * no process can be created.
  *
@@ -18,6 +18,7 @@
 #include "base/list.h"
 #include "spawner/cgroup.h"
 #include "spawner/child.h"
+#include "spawner/place.h"
 
 enum { STOCK_SIZE_MAX = 64 };
 
@@ -45,7 +46,8 @@ typedef struct Reserve {
 typedef struct Stock {
         const ChildConfig *child; /* borrowed */
         int slots_fd;             /* -1: no cgroups */
-        unsigned size;            /* how many are to wait */
+        Places places;
+        unsigned size; /* how many are to wait */
         unsigned n_waiting;
         unsigned n_groups;     /* made so far */
         uint64_t refused_usec; /* a fork was refused then; 0: the last one was not */
@@ -69,7 +71,7 @@ void stock_restore(Stock *s, uint32_t slot);   /* its command has ended */
 
 /* How long until stock_fill() has something to do: 0: now, UINT64_MAX: not before one is taken. */
 uint64_t stock_due_usec(const Stock *s, uint64_t now_usec);
-/* Forks one, first what is reserved. 0 or negative errno; then it is due again a little later. */
+/* Makes one, first what is reserved. 0 or negative errno; then it is due again a little later. */
 int stock_fill(Stock *s, uint64_t now_usec);
 
 /* A process that has been sent the request: the one of the slot, one that waits,

@@ -6,7 +6,7 @@
  *
  * The spawner is two processes of one program. The keeper holds the capabilities' source: it forks the worker, waits,
  * and when the worker dies it kills every process that is left below it (it is the subreaper) and forks the next one.
- * The worker does all that is said here. Both are single-threaded, about 1 MB, and never parse a client's bytes: strings
+ * The worker does all that is said here. Both work in one thread (others of the worker never run, see place.h), take about 1 MB, and never parse a client's bytes: strings
  * of a request go to execve() as they are.
  *
  * A slot is busy from START until ENDED. Requests for a slot carry the run number that START gave, so that a late signal

@@ -18,8 +18,9 @@ static inline void start_request_add(StartRequest *q, const char *s) {
         q->start.n_strings += (uint32_t)n;
 }
 
-/* argv, env: end with NULL. */
-static inline StartRequest start_request(const char *const *argv, const char *const *env, const char *cwd) {
+/* argv, env: end with NULL. out: standard output goes to that file, "": nowhere. */
+static inline StartRequest start_request_to(const char *const *argv, const char *const *env, const char *cwd,
+                                            const char *out) {
         StartRequest q = { .start = { .header = {
                                               .magic = SPAWN_MAGIC, .version = SPAWN_VERSION, .type = SPAWN_START } } };
         for (; *argv; argv++, q.start.n_argv++)
@@ -27,10 +28,14 @@ static inline StartRequest start_request(const char *const *argv, const char *co
         for (; *env; env++, q.start.n_env++)
                 start_request_add(&q, *env);
         start_request_add(&q, cwd);
-        start_request_add(&q, "");
+        start_request_add(&q, out);
         start_request_add(&q, "");
         q.start.umask = 022;
         return q;
+}
+
+static inline StartRequest start_request(const char *const *argv, const char *const *env, const char *cwd) {
+        return start_request_to(argv, env, cwd, "");
 }
 
 /* sh -c script */

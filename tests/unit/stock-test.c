@@ -3,11 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -350,6 +354,200 @@ TEST(a_reserve_that_is_missing_is_made_before_a_process_for_anybody) {
         rig_close(&g);
 }
 
+/* ---- the worker's memory ---- */
+
+static bool shares_memory(pid_t pid) {
+        long r = syscall(SYS_kcmp, getpid(), pid, KCMP_VM, 0, 0);
+        ck_assert_int_ge(r, 0);
+        return r == 0;
+}
+
+TEST(what_waits_shares_the_memory_of_who_made_it_where_it_may) {
+        Rig g;
+        rig_open(&g, 1);
+        fill(&g, 1);
+        ck_assert_int_eq(shares_memory(first_waiting(&g)->pid), g.stock.places.possible);
+        rig_close(&g);
+}
+
+TEST(what_waits_for_one_slot_only_has_a_copy) {
+        enum { SLOT = 5 };
+        Rig g;
+        rig_open(&g, 0);
+        ck_assert_int_eq(stock_reserve(&g.stock, SLOT, false), 0);
+        pid_t pid = LIST_ENTRY(g.stock.reserves.next, Reserve, link)->stub->pid;
+        ck_assert(!shares_memory(pid));
+        stock_unreserve(&g.stock, SLOT);
+        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        rig_close(&g);
+}
+
+TEST(where_no_thread_or_memory_is_for_a_place_a_copy_is_made) {
+        static const FaultSeam seams[] = { FAULT_THREAD, FAULT_ALLOC };
+        for (size_t i = 0; i < ELEMENTSOF(seams); i++) {
+                Rig g;
+                rig_open(&g, 1);
+                ck_assert_int_eq(run(&g, "exit 2"), 2); /* has what memory the stock needs */
+                g.stock.places = (Places) { .possible = g.stock.places.possible };
+                fault_set(seams[i], 1, true);
+                fill(&g, 1);
+                fault_set(seams[i], 0, false);
+                ck_assert_uint_eq(g.stock.places.n, 0);
+                ck_assert(!shares_memory(first_waiting(&g)->pid));
+                ck_assert_int_eq(run(&g, "exit 3"), 3);
+                rig_close(&g);
+        }
+}
+
+/* One has left when it executes something, and when it is killed before. */
+TEST(commands_one_after_the_other_use_few_places) {
+        Rig g;
+        rig_open(&g, 2);
+        fill(&g, 2);
+        unsigned n = g.stock.places.n;
+        ck_assert_uint_eq(n, g.stock.places.possible ? 2 : 0);
+        for (int i = 0; i < 20; i++) {
+                ck_assert_int_eq(run(&g, "exit 3"), 3);
+                fill(&g, 1);
+                pid_t victim = first_waiting(&g)->pid;
+                ck_assert_int_eq(kill(victim, SIGKILL), 0);
+                ck_assert_int_eq(waitpid(victim, NULL, 0), victim);
+                stock_forget(&g.stock, victim);
+                fill(&g, 1);
+        }
+        ck_assert_uint_eq(g.stock.places.n, n);
+        rig_close(&g);
+}
+
+/* Each has an errno of its own. */
+TEST(what_fails_in_a_child_changes_no_errno_of_the_worker) {
+        enum { MINE = 4242 };
+        static const char *const argv[] = { "/nowhere/command", NULL }, *const env[] = { NULL };
+        Rig g;
+        StartRequest q = start_request(argv, env, "/");
+        ChildError error;
+        SpawnStage stage;
+        Stub stub;
+
+        rig_open(&g, 1);
+        fill(&g, 1);
+        ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), 0);
+        errno = MINE;
+        ck_assert_int_eq(recv(stub.line, &error, sizeof(error), 0), (int)sizeof(error));
+        ck_assert_int_eq(errno, MINE);
+        ck_assert_int_eq(error.error, ENOENT);
+        ck_assert_int_eq(end_of(&stub), 127);
+        rig_close(&g);
+}
+
+static unsigned long memory_pages(void) {
+        unsigned long pages = 0;
+        FILE *f = fopen("/proc/self/statm", "re");
+        ck_assert_ptr_nonnull(f);
+        ck_assert_int_eq(fscanf(f, "%lu", &pages), 1);
+        (void)fclose(f);
+        return pages;
+}
+
+/* So many strings that they come in a memfd, and more of them than the child has room for on its stack. */
+static int run_large(Rig *g) {
+        enum { N = 100000 };
+        static char strings[2 * N + 64];
+        StartRequest q = start_request_sh("exit $(($# % 100))");
+        SpawnStage stage;
+        Stub stub;
+
+        /* -c SCRIPT, then the arguments; what follows them is the environment and the paths */
+        size_t head = strlen(q.strings) + 1;
+        head += strlen(q.strings + head) + 1;
+        head += strlen(q.strings + head) + 1;
+        size_t tail = q.start.n_strings - head;
+        memcpy(strings, q.strings, head);
+        for (size_t i = 0; i < N; i++)
+                memcpy(strings + head + 2 * i, "x", 2);
+        memcpy(strings + head + (size_t)2 * N, q.strings + head, tail);
+        q.start.n_strings = (uint32_t)(head + (size_t)2 * N + tail);
+        q.start.n_argv += N;
+        q.start.flags = SPAWN_HAS_STRINGS;
+        int memfd = memfd_create("strings", MFD_CLOEXEC);
+        ck_assert_int_ge(memfd, 0);
+        ck_assert_int_eq(write(memfd, strings, q.start.n_strings), (ssize_t)q.start.n_strings);
+        Request r = { .start = &q.start, .message = { .n = sizeof(q.start), .n_fds = 1, .fds = { memfd } } };
+        ck_assert_int_eq(stock_start(&g->stock, &r, &stub, &stage), 0);
+        close_fd(memfd);
+        return end_of(&stub);
+}
+
+TEST(memory_that_children_take_for_long_requests_is_given_back) {
+        Rig g;
+        rig_open(&g, 1);
+        fill(&g, 1);
+        ck_assert_int_eq(run_large(&g), 99); /* N - 1: the first is $0 */
+        fill(&g, 1);
+        unsigned long before = memory_pages();
+        for (int i = 0; i < 10; i++) {
+                ck_assert_int_eq(run_large(&g), 99);
+                fill(&g, 1);
+        }
+        ck_assert_uint_eq(memory_pages(), before);
+        rig_close(&g);
+}
+
+/* The real one, as /proc has it. */
+static uid_t uid_of(pid_t pid) {
+        char path[64], line[256];
+        unsigned uid = UINT32_MAX;
+        (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+        FILE *f = fopen(path, "re");
+        ck_assert_ptr_nonnull(f);
+        while (fgets(line, sizeof(line), f))
+                if (sscanf(line, "Uid: %u", &uid) == 1)
+                        break;
+        (void)fclose(f);
+        return uid;
+}
+
+/* Nobody else's file system holds up the worker, and who a child becomes can neither look into the memory nor harm it. */
+TEST(one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in) {
+        char dir[] = "/tmp/eqd-stock-XXXXXX", fifo[64], proc[64];
+        bool root = getuid() == 0;
+        SpawnStage stage;
+        struct stat st;
+        Stub stub;
+        Rig g;
+
+        ck_assert_ptr_nonnull(mkdtemp(dir));
+        ck_assert_int_eq(chmod(dir, 0755), 0);
+        (void)snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
+        ck_assert_int_eq(mkfifo(fifo, 0622), 0);
+        ck_assert_int_eq(chmod(fifo, 0622), 0);
+        ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), 0); /* as the keeper does */
+        rig_open(&g, 1);
+        g.child.any_identity = root;
+        fill(&g, 1);
+        static const char *const argv[] = { "/bin/true", NULL }, *const env[] = { NULL };
+        StartRequest q = start_request_to(argv, env, "/", fifo);
+        q.start.flags = SPAWN_SET_IDENTITY;
+        q.start.uid = root ? 65534 : getuid();
+        q.start.gid = root ? 65534 : getgid();
+        ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), 0);
+        while (uid_of(stub.pid) != q.start.uid)
+                (void)sched_yield();
+        fill(&g, 1);
+        ck_assert_int_eq(run(&g, "exit 3"), 3);
+        (void)snprintf(proc, sizeof(proc), "/proc/%d/status", (int)stub.pid);
+        ck_assert_int_eq(stat(proc, &st), 0);
+        ck_assert_uint_eq(st.st_uid, 0);
+        ck_assert_int_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1, 0);
+        ck_assert_uint_eq(uid_of(getpid()), root ? 0 : q.start.uid);
+        ck_assert_int_eq(kill(stub.pid, SIGKILL), 0);
+        ck_assert_int_eq(end_of(&stub), -1);
+        ck_assert_int_eq(run(&g, "exit 4"), 4);
+        ck_assert_int_eq(unlink(fifo), 0);
+        ck_assert_int_eq(rmdir(dir), 0);
+        rig_close(&g);
+}
+
 RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_without_a_stock_a_process_is_made_for_the_command,
           test_many_commands_need_no_more_memory_than_wait_at_once, test_what_waits_starts_while_no_process_can_be_made,
@@ -358,4 +556,9 @@ RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_a_command_has_its_three_descriptors_and_no_more, test_what_waits_does_not_see_earlier_requests,
           test_what_waits_ends_with_the_process_that_made_it, test_a_failure_before_exec_comes_back_with_its_stage,
           test_a_stock_that_gets_smaller_sends_the_oldest_away_and_knows_them_until_they_are_gone,
-          test_a_stock_is_bounded, test_a_reserve_that_is_missing_is_made_before_a_process_for_anybody)
+          test_a_stock_is_bounded, test_a_reserve_that_is_missing_is_made_before_a_process_for_anybody,
+          test_what_waits_shares_the_memory_of_who_made_it_where_it_may, test_what_waits_for_one_slot_only_has_a_copy,
+          test_where_no_thread_or_memory_is_for_a_place_a_copy_is_made,
+          test_commands_one_after_the_other_use_few_places, test_what_fails_in_a_child_changes_no_errno_of_the_worker,
+          test_memory_that_children_take_for_long_requests_is_given_back,
+          test_one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in)
