@@ -9,6 +9,7 @@ int program_start(const char *const argv[], int fd, int as, pid_t *ret) {
         posix_spawn_file_actions_t actions;
         posix_spawnattr_t attributes;
         sigset_t defaults, none;
+        pid_t pid;
         (void)sigemptyset(&none); /* these cannot fail */
         (void)sigemptyset(&defaults);
         (void)sigaddset(&defaults, SIGPIPE);
@@ -21,8 +22,11 @@ int program_start(const char *const argv[], int fd, int as, pid_t *ret) {
         (void)posix_spawnattr_setsigmask(&attributes, &none);
         r = posix_spawn_file_actions_adddup2(&actions, fd, as); /* clears close-on-exec also where fd is that number */
         if (r == 0)
-                r = posix_spawn(ret, argv[0], &actions, &attributes, (char *const *)argv, environ);
+                r = posix_spawn(&pid, argv[0], &actions, &attributes, (char *const *)argv, environ);
         (void)posix_spawnattr_destroy(&attributes);
         (void)posix_spawn_file_actions_destroy(&actions);
-        return -r;
+        if (r != 0)
+                return -r;
+        *ret = pid;
+        return 0;
 }
