@@ -167,11 +167,24 @@ static int take_answer(Ctl *ctl, const Answer *a) {
         return a->r < 0 && status == EXIT_FAILURE ? STATUS_UNREAD : status;
 }
 
+/* fds[0] is read without waiting; who writes may wait. */
+static int open_pipe(int fds[static 2]) {
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -1;
+        if (fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0)
+                return 0;
+        int error = errno;
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        errno = error;
+        return -1;
+}
+
 int store_tool_by_eqd(Ctl *ctl, const EqStoreRead *what, StoreRowFn fn, void *userdata) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
         Answer a = { 0 };
         int fds[2], status = 0;
-        if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0) {
+        if (open_pipe(fds) < 0) {
                 ctl_error(ctl, "cannot make a pipe: %m");
                 return STATUS_UNREAD;
         }
