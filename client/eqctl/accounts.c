@@ -8,7 +8,6 @@
 #include "eqctl/accounts.h"
 
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern char **environ;
+#include "eqctl/program.h"
 
 typedef struct Account {
         char name[ACCOUNT_NAME_SIZE];
@@ -61,19 +60,17 @@ static bool search(FILE *f, const char *key, Account *ret) {
         return found;
 }
 
+/* What it has to say against the name is not for people. */
 static pid_t getent(const char *database, const char *key, int out) {
-        char *argv[] = { (char *)"getent", (char *)database, (char *)key, NULL };
-        posix_spawn_file_actions_t actions;
+        const char *argv[] = { "getent", database, key, NULL };
         pid_t pid = -1;
+        int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 
-        if (posix_spawn_file_actions_init(&actions) != 0)
+        if (null < 0)
                 return -1;
-        if (posix_spawn_file_actions_adddup2(&actions, out, STDOUT_FILENO) != 0 ||
-            posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0) != 0 ||
-            posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ) != 0)
-                pid = -1;
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return pid;
+        int r = program_start(argv, (int[]) { -1, out, null }, &pid);
+        (void)close(null);
+        return r < 0 ? -1 : pid;
 }
 
 static bool ask(const char *database, const char *key, Account *ret) {

@@ -8,7 +8,10 @@
  *
  * After a reconnect the output goes on by `logs` with follow; what was printed before of the attempt that it tells of is
  * skipped by counting bytes. The end of the output is waited for as well as the end of the task, but not for ever: a process that outlived its task
- * could hold the stream open. */
+ * could hold the stream open.
+ *
+ * A time is over if it was before the last look at the connection. eqctl may be stopped (^Z) at any point, and what has come meanwhile
+ * counts, however late it is read. */
 
 #include "eqctl/follow.h"
 
@@ -30,6 +33,7 @@ typedef struct Loop {
         int signal_fd;
         size_t n_calls;         /* wait calls that are outstanding */
         int error;              /* -errno of a wait call that failed */
+        uint64_t look_usec;     /* monotonic; before the last look at the connection */
         uint64_t end_usec;      /* monotonic; when --timeout is over */
         uint64_t detach_usec;   /* when the time for a second ^C is over; 0: none came */
         bool canceled, is_back; /* the connection, and nothing was done about it */
@@ -423,7 +427,7 @@ static bool is_done(Loop *l) {
                 return true;
         if (!f->output_usec)
                 f->output_usec = monotonic_usec() + OUTPUT_GRACE_USEC;
-        return monotonic_usec() >= f->output_usec;
+        return l->look_usec >= f->output_usec;
 }
 
 static int result(const Follow *f) {
@@ -499,12 +503,10 @@ static void wait_for_something(Loop *l) {
         (void)ppoll(p, 2, deadline == UINT64_MAX ? NULL : &ts, NULL); /* both are looked at without waiting, anyway */
 }
 
-static int over(Loop *l) {
-        uint64_t now = monotonic_usec();
-
-        if (l->detach_usec && now >= l->detach_usec)
+static int over(const Loop *l) {
+        if (l->detach_usec && l->look_usec >= l->detach_usec)
                 return EXIT_SIGNAL + SIGINT;
-        if (now >= l->end_usec) {
+        if (l->look_usec >= l->end_usec) {
                 ctl_error(l->f->ctl, "not ended within the time-out");
                 return EXIT_TEMPORARY;
         }
@@ -526,6 +528,7 @@ static int go_on(Loop *l) {
 
 /* One turn. -1: go on; else the exit status. */
 static int turn(Loop *l) {
+        l->look_usec = monotonic_usec();
         int r = eq_client_dispatch(l->f->ctl->client, 0);
         if (l->f->reader_gone) { /* `run ... | head`: as a command that writes into such a pipe */
                 say_that_they_go_on(l->f);

@@ -10,12 +10,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "eqctl/program.h"
 
 static const char ALNUM[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
 
@@ -75,11 +76,9 @@ const char *host_program(void) {
         return program && *program ? program : "ssh";
 }
 
-static pid_t spawn(const Host *h, int fd, int *ret_error) {
+static int start(Host *h, int fd) {
         const char *argv[12];
         size_t n = 0;
-        posix_spawn_file_actions_t actions;
-        pid_t pid = 0;
 
         argv[n++] = host_program();
         argv[n++] = "-T";
@@ -96,28 +95,18 @@ static pid_t spawn(const Host *h, int fd, int *ret_error) {
         argv[n++] = "eqctl";
         argv[n++] = "stdio";
         argv[n] = NULL;
-        int r = posix_spawn_file_actions_init(&actions);
-        if (r == 0) {
-                r = posix_spawn_file_actions_adddup2(&actions, fd, STDIN_FILENO);
-                if (r == 0)
-                        r = posix_spawn_file_actions_adddup2(&actions, fd, STDOUT_FILENO);
-                if (r == 0)
-                        r = posix_spawnp(&pid, argv[0], &actions, NULL, (char *const *)argv, environ);
-                (void)posix_spawn_file_actions_destroy(&actions); /* cannot fail for what was made */
-        }
-        *ret_error = -r;
-        return r == 0 ? pid : 0;
+        return program_start(argv, (int[]) { fd, fd, -1 }, &h->pid);
 }
 
 int host_start(Host *h, bool ignore_int, int *ret_fd) {
         struct sigaction old, ignore = { .sa_handler = SIG_IGN };
-        int fds[2], r;
+        int fds[2];
 
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
                 return -errno;
         if (ignore_int)
                 (void)sigaction(SIGINT, &ignore, &old); /* cannot fail; what is ignored stays so over exec */
-        h->pid = spawn(h, fds[1], &r);
+        int r = start(h, fds[1]);
         if (ignore_int)
                 (void)sigaction(SIGINT, &old, NULL);
         (void)close(fds[1]); /* the program has its own */

@@ -95,6 +95,24 @@ void field_text(Ctl *ctl, const EqSchema *schema, const void *rec, int field, bo
         }
 }
 
+enum { HEAD_BYTES = 2048 };
+
+/* What bytes begin with, as far as a screen has room for it: a result of 64 KiB would be 256 KiB of escapes. */
+static void put_head(EqBytes s, EqBuffer *b) {
+        const char *p = s.data, *end = p + s.len;
+        size_t start = b->len;
+        uint32_t c;
+
+        while (p < end && b->len - start < HEAD_BYTES && !b->failed) {
+                const char *from = p;
+                (void)utf8_next(&p, end, &c); /* what is no character is one byte */
+                text_escaped(b, eq_bytes(from, (size_t)(p - from)));
+        }
+        if (p < end)
+                text_printf(b, "... (%zu of %zu bytes; --json has all)", (size_t)(p - (const char *)s.data),
+                            (size_t)s.len);
+}
+
 void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
 
@@ -102,7 +120,10 @@ void rows_print_fields(Ctl *ctl, const EqSchema *schema, const void *rec) {
                 if (!field_present(rec, i))
                         continue;
                 text_printf(&b, "%-15s ", schema->fields[i].name);
-                field_text(ctl, schema, rec, i, false, &b);
+                if (schema->fields[i].type == EQ_BIN && ctl->columns > 0)
+                        put_head(*(const EqBytes *)field_at(&schema->fields[i], rec), &b);
+                else
+                        field_text(ctl, schema, rec, i, false, &b);
                 text_cstr(&b, "\n");
         }
         (void)print_buffer(ctl, &b); /* a failed write shows at exit, too */

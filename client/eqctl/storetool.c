@@ -6,11 +6,11 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "eqctl/program.h"
 #include "proto/scan.h"
 
 enum { STATUS_UNREAD = 2, ARGS_MAX = 16, READ_BYTES = 64 * 1024, ROW_MAX = 64 << 20 };
@@ -28,27 +28,20 @@ static const char *find_tool(char buf[static PATH_MAX]) {
 }
 
 /* *ret_fd: what it writes. */
-static int start(Ctl *ctl, char *const *argv, pid_t *ret_pid, int *ret_fd) {
-        posix_spawn_file_actions_t actions;
+static int start(Ctl *ctl, const char *const argv[], pid_t *ret_pid, int *ret_fd) {
         int fds[2];
         if (pipe2(fds, O_CLOEXEC) < 0) {
                 ctl_error(ctl, "cannot make a pipe: %m");
                 return EXIT_FAILURE;
         }
-        int r = posix_spawn_file_actions_init(&actions);
-        if (r == 0) {
-                r = posix_spawn_file_actions_adddup2(&actions, fds[1], STDOUT_FILENO);
-                if (r == 0)
-                        r = posix_spawn(ret_pid, argv[0], &actions, NULL, argv, environ);
-                (void)posix_spawn_file_actions_destroy(&actions); /* cannot fail for what was made */
-        }
+        int r = program_start(argv, (int[]) { -1, fds[1], -1 }, ret_pid);
         (void)close(fds[1]); /* Linux frees the number whatever it returns; here and below */
         if (r == 0) {
                 *ret_fd = fds[0];
                 return 0;
         }
         (void)close(fds[0]);
-        ctl_error(ctl, "cannot run %s: %s; it comes with eqd: install that", argv[0], strerror(r));
+        ctl_error(ctl, "cannot run %s: %s; it comes with eqd: install that", argv[0], strerror(-r));
         return EXIT_FAILURE;
 }
 
@@ -118,7 +111,7 @@ int store_tool(Ctl *ctl, const char *verb, const char *dir, const char *const *a
         argv[n++] = "--";
         argv[n++] = verb;
         argv[n++] = dir;
-        int status = start(ctl, (char *const *)argv, &pid, &fd);
+        int status = start(ctl, argv, &pid, &fd);
         if (status)
                 return status;
         status = read_rows(ctl, fd, &b, fn, userdata);
@@ -174,11 +167,24 @@ static int take_answer(Ctl *ctl, const Answer *a) {
         return a->r < 0 && status == EXIT_FAILURE ? STATUS_UNREAD : status;
 }
 
+/* fds[0] is read without waiting; who writes may wait. */
+static int open_pipe(int fds[static 2]) {
+        if (pipe2(fds, O_CLOEXEC) < 0)
+                return -1;
+        if (fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0)
+                return 0;
+        int error = errno;
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        errno = error;
+        return -1;
+}
+
 int store_tool_by_eqd(Ctl *ctl, const EqStoreRead *what, StoreRowFn fn, void *userdata) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
         Answer a = { 0 };
         int fds[2], status = 0;
-        if (pipe2(fds, O_CLOEXEC) < 0 || fcntl(fds[0], F_SETFL, O_NONBLOCK) < 0) {
+        if (open_pipe(fds) < 0) {
                 ctl_error(ctl, "cannot make a pipe: %m");
                 return STATUS_UNREAD;
         }

@@ -6,18 +6,12 @@
 #include <ctype.h>
 #include <eq.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-
-#define LOOK_USEC 1000000 /* a signal that comes just before a wait does not interrupt it */
-
-static volatile sig_atomic_t stopping;
-
-static void on_signal(int sig) {
-        (void)sig;
-        stopping = 1;
-}
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 static int fail(const eq_client *c, const char *what, int r) {
         const char *text = strerror(-r);
@@ -40,15 +34,48 @@ static int work(eq_run *run) {
         return eq_run_complete(run, result, n);
 }
 
+/* Signals that end it are blocked and come as input: one that came just before a wait ends that, too. Or -errno. */
+static int open_signals(void) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        int fd = sigprocmask(SIG_BLOCK, &set, NULL) < 0 ? -1 : signalfd(-1, &set, SFD_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+/* 1: one of those signals has come; 0: something of eqd has, or may have. */
+static int wait_for(const eq_client *c, int signals, int timeout_msec) {
+        struct pollfd p[] = {
+                { .fd = eq_client_get_fd(c), .events = (short)eq_client_get_events(c) },
+                { .fd = signals, .events = POLLIN },
+        };
+
+        return poll(p, 2, timeout_msec) < 0 ? (errno == EINTR ? 0 : -errno) : p[1].revents != 0;
+}
+
+/* Until a signal comes: 0, or -errno. */
+static int serve(eq_client *c, int signals) {
+        eq_run *run;
+        int r = 0, stop = 0;
+
+        while (stop == 0 && (r = eq_worker_next(c, 0, &run)) >= 0) {
+                if (r > 0)
+                        (void)work(run);                     /* an error shows again at the next one */
+                stop = wait_for(c, signals, r > 0 ? 0 : -1); /* behind one more may be there already */
+        }
+        return r < 0 ? r : stop < 0 ? stop : 0;
+}
+
 int main(int argc, char **argv) {
         __attribute__((cleanup(eq_client_closep))) eq_client *c = NULL;
         const char *queues[] = { argc > 1 ? argv[1] : "shout", NULL };
         eq_reconnect policy = EQ_RECONNECT_INIT;
-        const struct sigaction sa = { .sa_handler = on_signal }; /* interrupts the wait */
-        eq_run *run;
+        int signals = open_signals();
 
-        (void)sigaction(SIGTERM, &sa, NULL);
-        (void)sigaction(SIGINT, &sa, NULL);
+        if (signals < 0)
+                return fail(NULL, "signals", signals);
         int r = eq_client_open(&c, NULL);
         if (r < 0)
                 return fail(NULL, "connect", r);
@@ -59,10 +86,9 @@ int main(int argc, char **argv) {
         r = eq_worker_serve(c, queues, 16, 1, "shouter", NULL);
         if (r < 0)
                 return fail(c, "serve", r);
-        while (!stopping && (r = eq_worker_next(c, LOOK_USEC, &run)) >= 0)
-                if (r > 0)
-                        (void)work(run); /* an error shows again at the next one */
-        if (r >= 0)
+        r = serve(c, signals);
+        if (r == 0)
                 r = eq_worker_leave(c, EQ_TIMEOUT_NEVER);
+        (void)close(signals);
         return r < 0 ? fail(c, "worker", r) : 0;
 }

@@ -11,7 +11,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +20,8 @@
 #include "base/fault.h"
 #include "base/fdpass.h"
 #include "base/log.h"
+#include "base/program.h"
 #include "base/util.h"
-
-extern char **environ;
 
 enum { LINE_BUFFER = 1 << 20, DISPATCH_MAX = 256, RESERVE_MSEC = 1000 };
 
@@ -40,33 +38,24 @@ struct SpawnerLink {
         uint32_t epoch;
 };
 
-/* posix_spawn() does not copy eqd's memory however large it is. */
 static int spawn(SpawnerLink *l, int line) {
-        static char allow_root[] = "--allow-root", cgroup[] = "--cgroup", stock[] = "--stock";
-        char number[16], *argv[8];
+        const char *argv[8];
+        char stock[16];
         size_t n = 0;
-        posix_spawn_file_actions_t actions;
 
         argv[n++] = l->program;
         if (l->allow_root)
-                argv[n++] = allow_root;
+                argv[n++] = "--allow-root";
         if (l->cgroup) {
-                argv[n++] = cgroup;
+                argv[n++] = "--cgroup";
                 argv[n++] = l->cgroup;
         }
         l->stock = l->wanted_stock;
-        (void)snprintf(number, sizeof(number), "%u", l->stock); /* fits */
+        (void)snprintf(stock, sizeof(stock), "%u", l->stock); /* fits */
+        argv[n++] = "--stock";
         argv[n++] = stock;
-        argv[n++] = number;
         argv[n] = NULL;
-        int r = posix_spawn_file_actions_init(&actions);
-        if (r != 0)
-                return -r;
-        r = posix_spawn_file_actions_adddup2(&actions, line, SPAWN_FD); /* also clears close-on-exec if line is 3 */
-        if (r == 0)
-                r = posix_spawn(&l->pid, l->program, &actions, NULL, argv, environ);
-        posix_spawn_file_actions_destroy(&actions);
-        return -r;
+        return program_start(argv, line, SPAWN_FD, &l->pid);
 }
 
 static void set_buffers(int fd) {

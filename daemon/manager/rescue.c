@@ -89,6 +89,13 @@ int rescue_refuse(Refusal *r, const QueueRecord *q, const QueueAttributes *a, in
                         commands ? (int)SPAWN_RESERVES_MAX : (int)PLUGIN_RESERVES_MAX);
         if (a->executor == QUEUE_EXECUTOR_WORKER)
                 return refuse_field(r, EQ_E_NO_MEMORY, error, "rescuer", "eqd has no memory for one; try again later");
+        if (error == -ETIMEDOUT) /* nothing but the spawner is waited for */
+                return refuse_field(
+                        r, EQ_E_TIMED_OUT, error, "rescuer",
+                        "the process that is to wait for queue %s was not made within a second: the machine has too "
+                        "much to do, or eqd-spawner stands still, which the journal tells; try again, or set "
+                        "rescuer=no",
+                        q->queue->name);
         return refuse_field(r, EQ_E_NO_MEMORY, error, "rescuer",
                             "the %s that is to wait for queue %s cannot be made: %s; try again when eqd can create "
                             "%s (TasksMax= of its unit, memory), or set rescuer=no",

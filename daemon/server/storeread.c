@@ -6,12 +6,12 @@
 
 #include <errno.h>
 #include <signal.h>
-#include <spawn.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/program.h"
 #include "base/util.h"
 
 #ifndef P_PIDFD
@@ -30,31 +30,6 @@ struct StoreRead {
 void store_reads_init(StoreReads *rs) {
         list_init(&rs->all);
         rs->n = 0;
-}
-
-/* Signals that eqd ignores or blocks are not the program's: a reader that goes away ends it. */
-static int spawn(const char *const argv[], int out_fd, pid_t *ret) {
-        posix_spawn_file_actions_t actions;
-        posix_spawnattr_t attributes;
-        sigset_t defaults, none;
-        (void)sigemptyset(&none); /* these cannot fail */
-        (void)sigemptyset(&defaults);
-        (void)sigaddset(&defaults, SIGPIPE);
-        int r = posix_spawn_file_actions_init(&actions);
-        if (r != 0)
-                return -r;
-        (void)posix_spawnattr_init(&attributes); /* nor these */
-        (void)posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-        (void)posix_spawnattr_setsigdefault(&attributes, &defaults);
-        (void)posix_spawnattr_setsigmask(&attributes, &none);
-        r = posix_spawn_file_actions_adddup2(&actions, out_fd, STDOUT_FILENO);
-        if (r == 0)
-                r = fault_hit(FAULT_SPAWN)
-                            ? EAGAIN
-                            : posix_spawn(ret, argv[0], &actions, &attributes, (char *const *)argv, environ);
-        (void)posix_spawnattr_destroy(&attributes);
-        (void)posix_spawn_file_actions_destroy(&actions);
-        return -r;
 }
 
 static int open_pidfd(pid_t pid) {
@@ -99,7 +74,7 @@ int store_read_new(StoreReads *rs, uv_loop_t *loop, const char *const argv[], in
         _cleanup_free_ StoreRead *r = fault_calloc(1, sizeof(*r));
         if (!r)
                 return -ENOMEM;
-        int e = spawn(argv, out_fd, &pid);
+        int e = fault_hit(FAULT_SPAWN) ? -EAGAIN : program_start(argv, out_fd, STDOUT_FILENO, &pid);
         if (e < 0)
                 return e;
         _cleanup_close_ int fd = open_pidfd(pid);

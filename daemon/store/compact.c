@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
 #include "store/parts.h"
@@ -21,6 +22,7 @@ enum {
         SPARE_SEGMENTS = 3,
         LATER = 1,
         OVER = 2, /* the segment is read to its end */
+        PATIENCE_SEC = 60,
 };
 
 bool store_may_compact(const Store *s) {
@@ -87,6 +89,15 @@ static int finish(Store *s) {
 
 /* ---- damage in the victim ---- */
 
+/* What cannot be read may be readable in a moment, when the device answers again. It is lost if that lasts; until then it is asked for
+ * again with each step, and the segment stays. */
+static bool is_unread_for_good(Store *s) {
+        uint64_t now = clock_monotonic(&clock_system);
+        if (s->unread_usec == 0)
+                s->unread_usec = now;
+        return now - s->unread_usec >= PATIENCE_SEC * USEC_PER_SEC;
+}
+
 /* Durably, before the segment goes, and told. 0 or LATER. Repeatable, for what comes behind it may have to wait for space. */
 static int keep(Store *s, uint32_t at, const char *data, size_t n) {
         StoreDamage d;
@@ -111,8 +122,14 @@ static int move_twin(Store *s, const Record *was, uint32_t at, uint64_t last_seq
         uint32_t n = (uint32_t)record_size(was->body.len);
         const char *data;
         Record r;
-        if (at < SEGMENT_HEADER + n || segment_window(&s->victim_window, &s->victim, at - n, n, &data) < 0 ||
-            record_read(data, n, s->victim.salt, &r) != (long)n || r.kind != was->kind || r.queue != was->queue)
+        if (at < SEGMENT_HEADER + n)
+                return 0;
+        int e = segment_window(&s->victim_window, &s->victim, at - n, n, &data);
+        if (e == -ENOMEM)
+                return e;
+        if (e < 0)
+                return is_unread_for_good(s) ? 0 : LATER;
+        if (record_read(data, n, s->victim.salt, &r) != (long)n || r.kind != was->kind || r.queue != was->queue)
                 return 0;
         return move(s, &r, last_seq);
 }
@@ -142,9 +159,12 @@ static int lose_span(Store *s, uint32_t at, uint32_t *ret_end) {
         size_t cap = 0;
         const Segment *v = &s->victim;
         Record r;
+        bool has_gaps;
         uint32_t end = at + 8;
-        if (segment_read_all(v, &data, &cap) < 0)
+        if (segment_read_all(v, &data, &cap, &has_gaps) < 0 || (has_gaps && !is_unread_for_good(s)))
                 return LATER;
+        if (record_read(data + at, v->size - at, v->salt, &r) > 0)
+                return LATER; /* it can be read now */
         while (end + RECORD_MIN <= v->size && record_read(data + end, v->size - end, v->salt, &r) <= 0)
                 end += 8;
         if (end + RECORD_MIN > v->size)
@@ -198,6 +218,10 @@ static int move_next(Store *s, uint32_t *at) {
         int e = read_next(s, *at, &r, &n, &data);
         if (e == -ENOMEM)
                 return e;
+        if (e < 0 && !is_unread_for_good(s))
+                return LATER;
+        if (n > 0)
+                s->unread_usec = 0;
         if (n > 0 && r.kind == STORE_SEAL)
                 return OVER;
         uint32_t end = *at + (uint32_t)record_size(r.body.len);
@@ -222,7 +246,7 @@ int store_compact(Store *s, size_t budget) {
                         return 0;
                 }
                 if (e < 0)
-                        return store_is_short(e) ? LATER : e;
+                        return store_is_short(e) || (e == -EIO && !is_unread_for_good(s)) ? LATER : e;
                 s->victim_at = SEGMENT_HEADER;
                 hints_drop(s, s->oldest);
         }

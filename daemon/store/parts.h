@@ -109,9 +109,10 @@ struct Store {
         bool is_low;
         bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
         Segment active, next, victim;
-        uint32_t at;        /* in active */
-        uint32_t synced;    /* up to there active is on the disk */
-        uint32_t victim_at; /* how far it has been moved */
+        uint32_t at;          /* in active */
+        uint32_t synced;      /* up to there active is on the disk */
+        uint32_t victim_at;   /* how far it has been moved */
+        uint64_t unread_usec; /* monotonic; since then what comes next of it cannot be read; 0: it can */
         SegmentWindow victim_window;
         Batch moving; /* n_moving copies of what lives in it, not placed yet */
         size_t n_moving;
@@ -181,7 +182,8 @@ void damage_note(Store *s, uint64_t segment, const StoreDamage *d, bool kept);
 
 /* compact.c */
 bool store_may_compact(const Store *s);
-/* Looks at so many bytes of the oldest segment, and moves what lives of them. 0; 1: there is no space or memory for it now; or negative errno. */
+/* Looks at so many bytes of the oldest segment, and moves what lives of them. 0; 1: there is no space or memory for it now, or it cannot be read
+ * now; or negative errno. */
 int store_compact(Store *s, size_t budget);
 
 /* replay.c */

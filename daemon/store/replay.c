@@ -114,7 +114,7 @@ int replay_read(Replay *p, const Segment *s, Image *ret) {
         int e = segment_open(p->store->dir_fd, s->number, &open);
         *ret = (Image) { .segment = s };
         if (e >= 0)
-                e = segment_read_all(&open, &p->image, &p->image_cap);
+                e = segment_read_all(&open, &p->image, &p->image_cap, NULL);
         ret->data = p->image;
         if (e >= 0)
                 p->store->stats.open_bytes += s->size;

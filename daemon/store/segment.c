@@ -352,18 +352,23 @@ int segment_read(const Segment *s, uint32_t at, void *data, size_t n) {
         return 0;
 }
 
-/* Block by block, since one of them is bad. */
-static void read_what_is_good(const Segment *s, uint32_t at, char *data, size_t n) {
+/* Block by block, since one of them is bad. True: none is any more. */
+static bool read_what_is_good(const Segment *s, uint32_t at, char *data, size_t n) {
         enum { BLOCK = 4096 };
+        bool all = true;
         for (size_t done = 0; done < n; done += BLOCK) {
                 size_t k = MIN(n - done, (size_t)BLOCK);
-                if (segment_read(s, at + (uint32_t)done, data + done, k) < 0)
+                if (segment_read(s, at + (uint32_t)done, data + done, k) < 0) {
                         memset(data + done, 0xff, k);
+                        all = false;
+                }
         }
+        return all;
 }
 
-int segment_read_all(const Segment *s, char **buf, size_t *cap) {
+int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_gaps) {
         enum { PIECE = 1 << 20 };
+        bool has_gaps = false;
         char *data = s->size > *cap ? fault_malloc(s->size) : *buf;
         if (!data)
                 return -ENOMEM;
@@ -375,8 +380,10 @@ int segment_read_all(const Segment *s, char **buf, size_t *cap) {
         for (size_t at = 0; at < s->size; at += PIECE) {
                 size_t n = MIN(s->size - at, (size_t)PIECE);
                 if (segment_read(s, (uint32_t)at, data + at, n) < 0)
-                        read_what_is_good(s, (uint32_t)at, data + at, n);
+                        has_gaps |= !read_what_is_good(s, (uint32_t)at, data + at, n);
         }
+        if (ret_has_gaps)
+                *ret_has_gaps = has_gaps;
         return 0;
 }
 

@@ -72,8 +72,9 @@ int segment_sync_dir(int dir_fd);
 
 /* Reading goes by pread, never by a mapping: a bad sector is an error of one call there, and a signal here. Any thread. */
 int segment_read(const Segment *s, uint32_t at, void *data, size_t n);
-/* The whole file. *buf of *cap bytes grows; for free(). What cannot be read is filled with bytes that are no record. */
-int segment_read_all(const Segment *s, char **buf, size_t *cap);
+/* The whole file. *buf of *cap bytes grows; for free(). What cannot be read is filled with bytes that are no record; whether there is any
+ * of that, *ret_has_gaps says, which may be NULL. */
+int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_gaps);
 
 /* Reads it from front to back, a piece at a time. */
 typedef struct SegmentWindow {

@@ -12,8 +12,8 @@ from ends import crash
 from workerkit import ended, submit, worker_queue
 
 
-def start(eqd, name, *args):
-    return subprocess.Popen([BUILD / "client" / f"example-{name}", *args], env=eqd.environment(EQD_SOCKET=str(eqd.socket)), stdout=subprocess.PIPE,
+def start(eqd, name, *args, **env):
+    return subprocess.Popen([BUILD / "client" / f"example-{name}", *args], env=eqd.environment(EQD_SOCKET=str(eqd.socket), **env), stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
 
 
@@ -128,6 +128,21 @@ def workers_serve_again_after_a_restart(eqd):
         finally:
             p.terminate()
             p.communicate(timeout=60)
+
+
+@test()
+def a_worker_is_stopped_by_a_signal_that_comes_just_before_it_waits(eqd):
+    """latesignal.so stands before libc: SIGTERM comes when the wait has been decided on, and has not begun. A worker that looks from time to
+    time would not be sent one."""
+    if os.environ.get("SANITIZE", "none") != "none":
+        raise Skip("a sanitizer has to be the first library of a process")
+    worker_queue(eqd, "shout")
+    p = start(eqd, "worker", LD_PRELOAD=str(BUILD / "tests/system/latesignal.so"))
+    try:
+        out, err = p.communicate(timeout=60)
+        equal((p.returncode, out, err), (0, "", "SIGTERM comes\n"))
+    finally:
+        p.kill()
 
 
 main()

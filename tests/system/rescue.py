@@ -85,6 +85,18 @@ def S11_a_queue_whose_reserve_cannot_be_made_does_not_exist(eqd):
     eqd.ok("queue", "create", "a")
 
 
+@test(config={"eqd.conf": NONE_WAIT})
+def a_spawner_that_does_not_answer_is_what_the_refusal_says_and_it_can_be_tried_again(eqd):
+    spawner = worker(eqd)
+    os.kill(spawner, signal.SIGSTOP)
+    eqd.fails(75, "queue", "create", "a", "rescuer=yes", says=["rescuer: ", "queue a was not made within a second", "eqd-spawner stands still"])
+    os.kill(spawner, signal.SIGCONT)
+    eqd.ok("queue", "create", "a", "rescuer=yes")
+    eventually(lambda: len(waiting(eqd)) == 1, "one waits, and not the one that was not there in time")
+    eqd.ok("queue", "rm", "a")
+    eventually(lambda: not waiting(eqd), "it goes with the queue")
+
+
 @test(env={"EQD_FAULT": "spawn:2+"}, config={"eqd.conf": NONE_WAIT})
 def queues_can_share_a_rescuer_and_it_goes_with_the_last_of_them(eqd):
     eqd.ok("queue", "create", "a", "rescuer=shared")

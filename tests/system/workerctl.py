@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """eqctl worker: any command as a worker."""
 
+import base64
 import json
 import os
 import signal
@@ -83,6 +84,46 @@ def the_exit_status_of_the_command_is_that_of_the_task(eqd):
     equal(eqd.show("w/2")["result"], "half\n")
     r = eqd.ctl("run", "-q", "w", "--payload", "echo $EQD_TASK $EQD_QUEUE $EQD_ATTEMPT")
     equal(r.out, "w/5 w 1\n")
+    w.terminate()
+
+
+def on_a_terminal(eqd, *args):
+    """What eqctl prints on one."""
+    reader, terminal = os.openpty()
+    with subprocess.Popen([eqd.eqctl, "--socket", eqd.socket, *args], stdin=subprocess.DEVNULL, stdout=terminal,
+                          env=eqd.environment()) as p:
+        os.close(terminal)
+        out = b""
+        try:
+            while data := os.read(reader, 65536):
+                out += data
+        except OSError: # of a terminal that nobody has any more
+            pass
+        os.close(reader)
+        equal(p.wait(60), 0)
+    return out.decode().replace("\r\n", "\n")
+
+
+@test()
+def show_has_the_beginning_of_a_large_result_on_a_terminal_and_all_of_it_elsewhere(eqd):
+    worker_queue(eqd)
+    w = Ctl(eqd, "--", "cat")
+    data = bytes(range(256)) * 256
+    c = eqd.connect()
+    tasks = [submit(c, payload) for payload in (data, "ü".encode() * 1200, "ü".encode() * 1000)]
+    for task in tasks:
+        ended(c, task)
+    line = lambda text: next(line for line in text.splitlines() if line.startswith("result ")).split(None, 1)[1]
+    shown = line(on_a_terminal(eqd, "show", "w/1"))
+    whole = line(eqd.ok("show", "w/1"))
+    head, told = shown.split("... ")
+    equal((whole.startswith(head), len(head) // 100), (True, 20))
+    n = int(told.split(" of 65536 bytes; --json has all)")[0].removeprefix("("))
+    equal(head.encode().decode("unicode_escape").encode("latin-1"), data[:n])
+    equal(whole.encode().decode("unicode_escape").encode("latin-1"), data)
+    equal(eqd.show("w/1")["result"], {"bytes": base64.b64encode(data).decode()})
+    equal(line(on_a_terminal(eqd, "show", "w/2")), "ü" * 1024 + "... (2048 of 2400 bytes; --json has all)")
+    equal(line(on_a_terminal(eqd, "show", "w/3")), "ü" * 1000)
     w.terminate()
 
 

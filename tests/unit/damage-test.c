@@ -4,9 +4,13 @@
  *
  * Three states of the same life: closed in order; killed; killed, and the machine was started again. EQD_SEED chooses other lives
  * and bits, EQD_LONG=1 tries ten times as many. */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "base/util.h"
 #include "store/hint.h"
 #include "store/marks.h"
+#include "store/parts.h"
 #include "store/torn.h"
 
 #include "store-world.h"
@@ -668,9 +672,231 @@ TEST(damage_is_told_once_however_often_somebody_comes_to_it) {
         done();
 }
 
+/* ---- what cannot be read for a moment ---- */
+
+/* The seam of reading as it is for the store's own thread, which compacts; and the clock as it sees it. */
+static struct {
+        bool open;     /* reads that open a segment may fail; else those of what is in it */
+        uint64_t mask; /* of each segment those whose bit is set; of more than 64 the last one counts */
+        unsigned late; /* with that one the clock goes on by more than a minute; 0: with none */
+        uint64_t oldest;
+        unsigned n; /* these two are that thread's: of that segment so many were read */
+        atomic_long n_failed, late_sec;
+} bad;
+
+static bool is_store_thread(void) {
+        char name[16];
+        return pthread_getname_np(pthread_self(), name, sizeof(name)) == 0 && strcmp(name, "eqd/store") == 0;
+}
+
+int __real_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret);
+int __wrap_clock_gettime(clockid_t id, struct timespec *ret) {
+        int r = __real_clock_gettime(id, ret);
+        if (r == 0 && is_store_thread())
+                ret->tv_sec += atomic_load(&bad.late_sec);
+        return r;
+}
+
+bool __real_fault_hit_slow(FaultSeam seam);
+bool __wrap_fault_hit_slow(FaultSeam seam);
+bool __wrap_fault_hit_slow(FaultSeam seam) {
+        if (seam != FAULT_READ || !is_store_thread())
+                return __real_fault_hit_slow(seam);
+        (void)atomic_load(&bad.n_failed); /* the rest was set before */
+        if ((W.store->victim.fd < 0) != bad.open)
+                return false;
+        if (bad.oldest != W.store->oldest)
+                bad.n = 0;
+        bad.oldest = W.store->oldest;
+        if (bad.n == bad.late && bad.late > 0)
+                atomic_fetch_add(&bad.late_sec, 61);
+        unsigned bit = MIN(bad.n, 63U);
+        bad.n++;
+        if (!(bad.mask >> bit & 1))
+                return false;
+        atomic_fetch_add(&bad.n_failed, 1);
+        return true;
+}
+
+/* A fifth of the tasks stays; the queue is written again. */
+static void fill_a_little(unsigned n) {
+        ck_assert_uint_lt(W.want[0].last_seq + n, SEQS);
+        for (unsigned i = 0; i < n; i++) {
+                ck_assert_int_eq(put_task(0), 0);
+                if (W.want[0].last_seq % 5 != 0)
+                        forget(0, W.want[0].last_seq);
+        }
+        put_queue(0, 'b');
+        ck_assert_int_eq(commit(), STORE_GOOD);
+}
+
+static void begin_bad(bool open, uint64_t mask, unsigned late) {
+        begin(SEGMENT);
+        bad.open = open;
+        bad.mask = mask;
+        bad.late = late;
+        bad.oldest = 0;
+        atomic_store(&bad.n_failed, 0);
+        fault_set(FAULT_READ, 1 << 30, false);
+        put_queue(0, 'a');
+}
+
+/* A life in which some of the first reads of each segment fail. */
+static void live_with_bad_reads(bool open, uint64_t mask, unsigned late) {
+        StoreStats stats;
+        StoreDamage d;
+        begin_bad(open, mask, late);
+        for (int i = 0; i < 250; i++)
+                fill_a_little(10);
+        ck_assert(!store_next_damage(W.store, &d));
+        store_stats(W.store, &stats);
+        ck_assert_uint_gt(stats.oldest, 2); /* it has compacted */
+        ck_assert_int_gt(atomic_load(&bad.n_failed), 0);
+        fault_set(FAULT_READ, 0, false);
+        compare_reopened();
+        ck_assert_uint_eq(W.n_damaged, 0);
+        end();
+}
+
+TEST(what_cannot_be_read_for_a_moment_is_not_damaged) {
+        for (uint64_t mask = 1; mask < 128; mask += 2) /* it reads once, if that is well */
+                live_with_bad_reads(false, mask, 0);
+}
+
+TEST(a_segment_that_cannot_be_opened_for_a_moment_is_no_failure_of_the_store) {
+        live_with_bad_reads(true, 7, 0);
+}
+
+/* It fails for the last time when the minute is over; then all is read. */
+TEST(what_can_be_read_after_more_than_a_minute_is_not_damaged) {
+        live_with_bad_reads(false, 15, 2);
+}
+
+static bool is_compacted_until(uint64_t number) {
+        StoreStats stats;
+        store_stats(W.store, &stats);
+        return stats.oldest > number;
+}
+
+/* Into segment 1. */
+static void write_over(uint32_t at, const void *data, size_t n) {
+        char name[SEGMENT_NAME_MAX], path[256];
+        segment_name(1, name);
+        snprintf(path, sizeof(path), "%s/%s", W.dir, name);
+        int fd = open(path, O_WRONLY | O_CLOEXEC);
+        ck_assert(fd >= 0 && pwrite(fd, data, n, at) == (ssize_t)n);
+        close(fd);
+}
+
+static void fill_first_segment(void) {
+        StoreStats stats;
+        do {
+                fill_a_little(10);
+                store_stats(W.store, &stats);
+        } while (stats.newest == 1);
+}
+
+/* The header of the task in segment 1. */
+static void damage_header(uint64_t seq) {
+        static const char zeros[RECORD_HEADER];
+        SegmentWindow w = SEGMENT_WINDOW_NULL;
+        Segment s;
+        const char *data;
+        Record r = { 0 };
+        uint32_t at = SEGMENT_HEADER;
+        int dir_fd = open(W.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        ck_assert(dir_fd >= 0 && segment_open(dir_fd, 1, &s) == 0);
+        for (;; at += (uint32_t)record_size(r.body.len)) {
+                ck_assert_int_eq(segment_window(&w, &s, at, MIN(s.size - at, (uint32_t)BODY * 2), &data), 0);
+                ck_assert_int_gt(record_read(data, MIN(s.size - at, (uint32_t)BODY * 2), s.salt, &r), 0);
+                if (r.kind == STORE_TASK && r.seq == seq)
+                        break;
+        }
+        segment_window_done(&w);
+        segment_close(&s);
+        close(dir_fd);
+        write_over(at, zeros, sizeof(zeros));
+}
+
+TEST(of_what_is_behind_a_damaged_header_nothing_is_lost_that_cannot_be_read_for_a_moment) {
+        StoreDamage d;
+        begin_bad(false, 6, 0); /* the second and third: when the next record is looked for */
+        fill_first_segment();
+        damage_header(5);
+        while (!is_compacted_until(1))
+                fill_a_little(10);
+        ck_assert(store_next_damage(W.store, &d));
+        ck_assert_uint_lt(d.n_bytes, 2 * BODY);
+        ck_assert(!store_next_damage(W.store, &d));
+        ck_assert_int_ge(atomic_load(&bad.n_failed), 2);
+        fault_set(FAULT_READ, 0, false);
+        memset(&W.want[0].tasks[5], 0, sizeof(W.want[0].tasks[5]));
+        compare_reopened();
+        end();
+}
+
+/* Four records are read one by one, header and body, since a read of more fails; of the last one, which is damaged, also those of the
+ * one before it, which is the same. */
+TEST(a_queue_whose_other_record_cannot_be_read_for_a_moment_is_there) {
+        StoreDamage d;
+        uint32_t n = (uint32_t)record_size(4);
+        begin_bad(false, 1 << 17 | 0x15555, 0);
+        put_queue(1, 'a');
+        fill_first_segment();
+        write_over(SEGMENT_HEADER + 3 * n + RECORD_HEADER, "!", 1);
+        while (!is_compacted_until(1))
+                fill_a_little(10);
+        ck_assert(store_next_damage(W.store, &d));
+        ck_assert_uint_eq(d.at, SEGMENT_HEADER + 3 * n);
+        ck_assert(!store_next_damage(W.store, &d));
+        ck_assert_int_ge(atomic_load(&bad.n_failed), 10);
+        fault_set(FAULT_READ, 0, false);
+        compare_reopened();
+        end();
+}
+
+/* Some more commits; was damage of the first segment told? */
+static bool is_first_told(void) {
+        char first[SEGMENT_NAME_MAX], path[256];
+        StoreDamage d;
+        bool told = false;
+        segment_name(1, first);
+        fill_a_little(10);
+        while (store_next_damage(W.store, &d)) {
+                snprintf(path, sizeof(path), "%s/%s", W.dir, d.kept);
+                ck_assert_int_eq(access(path, F_OK), 0);
+                told = told || strcmp(d.file, first) == 0;
+        }
+        return told;
+}
+
+TEST(what_cannot_be_read_for_a_minute_is_damaged_and_told_before_its_segment_goes) {
+        begin_bad(false, UINT64_MAX, 0);
+        while (atomic_load(&bad.n_failed) < 50)
+                ck_assert(!is_first_told());
+        ck_assert(!is_compacted_until(1));
+        atomic_fetch_add(&bad.late_sec, 61);
+        while (!is_first_told())
+                ;
+        fault_set(FAULT_READ, 0, false);
+        W.store = store_close(W.store);
+        reopen();
+        uint64_t last = W.want[0].last_seq / 5 * 5;
+        ck_assert(W.got[0].there && W.got[0].definition == 'b');
+        ck_assert(last > 0 && is_same(&W.got[0].tasks[last], &W.want[0].tasks[last]));
+        end();
+}
+
 RUN_TESTS("damage", 120, test_a_bit_anywhere_of_a_store_that_was_closed, test_a_bit_anywhere_of_a_store_that_was_killed,
           test_a_bit_anywhere_of_a_store_that_lost_its_power, test_bytes_of_the_headers,
           test_each_byte_of_the_end_of_a_log_that_was_killed, test_a_record_without_a_header_costs_only_itself,
           test_a_bit_of_the_record_of_a_queue_costs_nothing,
           test_damage_that_comes_later_is_found_before_its_segment_goes, test_a_header_that_is_gone_costs_nothing,
-          test_damage_is_told_once_however_often_somebody_comes_to_it)
+          test_damage_is_told_once_however_often_somebody_comes_to_it,
+          test_what_cannot_be_read_for_a_moment_is_not_damaged,
+          test_a_segment_that_cannot_be_opened_for_a_moment_is_no_failure_of_the_store,
+          test_what_can_be_read_after_more_than_a_minute_is_not_damaged,
+          test_of_what_is_behind_a_damaged_header_nothing_is_lost_that_cannot_be_read_for_a_moment,
+          test_a_queue_whose_other_record_cannot_be_read_for_a_moment_is_there,
+          test_what_cannot_be_read_for_a_minute_is_damaged_and_told_before_its_segment_goes)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "eqctl/follow.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include "fake-eqd.h"
@@ -123,7 +125,81 @@ TEST(an_eqd_that_refuses_to_wait_is_125_whatever_it_says) {
                 refuses_to_wait(i);
 }
 
+/* ---- eqctl is stopped ---- */
+
+/* In the child, whose clock shows three seconds more after it. */
+static bool
+        is_stopped; /* it is to be, or was: right after a look at the connection that found nothing, while it waits for output */
+static const Follow *following;
+static uint64_t stopped_usec;
+
+int __real_follow_run(Follow *f);
+int __wrap_follow_run(Follow *f);
+int __real_eq_client_dispatch(eq_client *c, uint64_t timeout_usec);
+int __wrap_eq_client_dispatch(eq_client *c, uint64_t timeout_usec);
+uint64_t __real_monotonic_usec(void);
+uint64_t __wrap_monotonic_usec(void);
+
+int __wrap_follow_run(Follow *f) {
+        following = f;
+        return __real_follow_run(f);
+}
+
+int __wrap_eq_client_dispatch(eq_client *c, uint64_t timeout_usec) {
+        int r = __real_eq_client_dispatch(c, timeout_usec);
+        if (r != 0 || !is_stopped || stopped_usec || !following || !following->output_usec)
+                return r;
+        (void)raise(SIGSTOP);
+        stopped_usec = 3000000;
+        return r;
+}
+
+uint64_t __wrap_monotonic_usec(void) {
+        return is_stopped ? 1000000 + stopped_usec : __real_monotonic_usec();
+}
+
+static void ended_well(FakeEqd *e, uint32_t msgid) {
+        EqTask t = { 0 };
+        EQ_SET(&t, Task, id, ((EqIdRef) { .id = { 5, 1 } }));
+        EQ_SET(&t, Task, queue, eq_str("default"));
+        EQ_SET(&t, Task, state, eq_str("DONE"));
+        EQ_SET(&t, Task, exit, 0);
+        fake_reply_list(e, msgid, &eq_schema_Task, &t, 1);
+}
+
+/* Standard output is the pipe, from here on and in the child. */
+static int take_stdout(void) {
+        int fds[2];
+        ck_assert_int_eq(pipe2(fds, O_CLOEXEC), 0);
+        ck_assert_int_eq(dup2(fds[1], STDOUT_FILENO), STDOUT_FILENO);
+        close(fds[1]);
+        return fds[0];
+}
+
+TEST(output_that_came_while_it_was_stopped_is_printed_however_late_that_is) {
+        int status, saved = dup(STDOUT_FILENO), out = take_stdout();
+        char text[32] = "";
+        FakeEqd e;
+        fake_init(&e);
+        is_stopped = true;
+        pid_t pid = begin(&e, followers[2].argc, followers[2].words);
+        ended_well(&e, until_it_waits(&e, 2));
+        ck_assert_int_eq(waitpid(pid, &status, WUNTRACED), pid);
+        ck_assert(WIFSTOPPED(status));
+        fake_output(&e, 5, 1, EQ_STREAM_STDOUT, "the rest\n");
+        fake_output_end(&e, 5, 1);
+        ck_assert_int_eq(kill(pid, SIGCONT), 0);
+        ck_assert_int_eq(end(pid), 0);
+        ck_assert_int_eq(dup2(saved, STDOUT_FILENO), STDOUT_FILENO);
+        close(saved);
+        ck_assert_int_eq(read(out, text, sizeof(text) - 1), 9);
+        ck_assert_str_eq(text, "the rest\n");
+        close(out);
+        fake_done(&e);
+}
+
 RUN_TESTS("follow", 10, test_the_exit_status_of_a_task_is_passed_on_unchanged, test_a_signal_is_128_and_its_number,
           test_a_timeout_is_124_however_it_ended, test_what_never_ran_is_125,
           test_failures_of_eqctl_are_125_but_for_usage_and_unknown_names, test_an_eqd_that_does_not_come_back_is_75,
-          test_an_eqd_that_refuses_to_wait_is_125_whatever_it_says)
+          test_an_eqd_that_refuses_to_wait_is_125_whatever_it_says,
+          test_output_that_came_while_it_was_stopped_is_printed_however_late_that_is)

@@ -276,7 +276,7 @@ static uint32_t end_of(uint64_t number, bool *ret_sealed) {
         char *data = NULL;
         size_t cap = 0;
         int dir_fd = open(W.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        ck_assert(dir_fd >= 0 && segment_open(dir_fd, number, &s) == 0 && segment_read_all(&s, &data, &cap) == 0);
+        ck_assert(dir_fd >= 0 && segment_open(dir_fd, number, &s) == 0 && segment_read_all(&s, &data, &cap, NULL) == 0);
         uint32_t at = SEGMENT_HEADER;
         Record r = { 0 };
         for (long n; (n = record_read(data + at, s.size - at, s.salt, &r)) > 0 && r.kind != STORE_SEAL;)
