@@ -177,6 +177,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         self._away = False  # as last told
         self._connecting = asyncio.Lock()
         self._channel: Optional[Channel] = None
+        self._left: Set[Channel] = set()  # to an eqd that stops, for the answers that are on their way
         self._closed = False
 
     async def __aenter__(self) -> "AsyncClient":
@@ -191,8 +192,16 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         """Ends the connection. Submitted tasks go on."""
         self._closed = True
         channel, self._channel = self._channel, None
-        if channel:
-            await channel.close()
+        for each in [*self._left, *([channel] if channel else [])]:
+            await each.close()
+        self._left.clear()
+
+    def _leave(self, channel: Channel) -> None:
+        """What comes next is for the next eqd: on this connection it may be read by nobody."""
+        if self._channel is channel:
+            self._channel = None
+            self._left.add(channel)
+            channel.ended.add_done_callback(lambda _: self._left.discard(channel))
 
     async def connect(self) -> None:
         """Connects now, if it is not connected. OSError: eqd is not there, or not permitted."""
@@ -232,7 +241,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         params, repeatable = prepare(policy, method, params)
         tries: Optional[Tries] = None
         while True:
-            sent = False
+            sent, channel = False, None
             try:
                 channel = await self._connected()
                 sent = not channel.lost
@@ -242,6 +251,8 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
             except Exception as e:
                 if self._closed or not may_try_again(e, repeatable, sent):
                     raise
+                if channel and not channel.lost:
+                    self._leave(channel)
                 tries = await self._pause(policy, tries, e)
 
     def _tell(self, policy: Reconnect, away: bool) -> None:
