@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import importlib
 import os
 import signal
@@ -15,7 +16,7 @@ from . import aio, stacks, tasks
 from ._api import ExistsError
 from .errors import EqdException
 from .pool import Pool
-from .worker import Worker
+from .worker import RECONNECT, Worker
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -52,7 +53,7 @@ async def serve(args: argparse.Namespace) -> None:
     worker = Worker({queue: pool for queue in queues}, args.parallel, name=args.name, path=args.socket)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-    await worker.run()
+    await worker.run(dataclasses.replace(RECONNECT, on_change=pool.on_change))
     pool.executor.shutdown()
 
 

@@ -13,7 +13,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, List,
 
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire
-from .errors import ConnectionLost, EqdException, RequestTimeout
+from .errors import ConnectionLost, EqdException, RequestTimeout, TaskError
 from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, wire_id, wire_params, with_ids
 
@@ -118,7 +118,8 @@ class Channel:
                 error, result = await handler(request)
             except Exception as e:  # whatever it is, eqd gets an answer
                 error = [_api.InternalError.code, f"{type(e).__name__}: {e}"]
-        self.writer.write(self.core.response(request.msgid, error, result))
+        if not self.lost:
+            self.writer.write(self.core.response(request.msgid, error, result))
 
 
 class AsyncTask(Generic[T]):
@@ -144,6 +145,22 @@ class AsyncTask(Generic[T]):
     async def result(self, timeout: Optional[Duration] = None) -> T:
         """Waits for the end; TaskFailed and the like if it is not DONE."""
         return self._decode(shared.outcome(cast(Mapping[str, Any], await self.wait(timeout))))
+
+    async def exception(self, timeout: Optional[Duration] = None) -> Optional[TaskError]:
+        """Waits for the end. What result() would raise for it, None if it ended as DONE."""
+        return shared.exception_of(cast(Mapping[str, Any], await self.wait(timeout)))
+
+    async def done(self) -> bool:
+        """Has it ended?"""
+        return (await self.show())["state"] in _api.FINISHED
+
+    async def running(self) -> bool:
+        """Is it at work now?"""
+        return (await self.show())["state"] == "RUNNING"
+
+    async def cancelled(self) -> bool:
+        """Has it ended as CANCELED?"""
+        return (await self.show())["state"] == "CANCELED"
 
     async def show(self) -> _api.TaskRecord:
         """The task as it is now."""
