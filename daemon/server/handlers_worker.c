@@ -124,21 +124,20 @@ static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const c
         session_notify_end(sw->session, &w);
 }
 
-static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text) {
+static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
         NotifyWriter w;
         session_notify_begin(s, "run_refused", false, &w);
         if (!w.dropped) {
                 msgpack_pack_array(&w.packer, 2);
                 msgpack_pack_uint32(&w.packer, msgid);
-                msgpack_pack_array(&w.packer, 2);
-                msgpack_pack_int(&w.packer, code);
-                eq_pack_cstr(&w.packer, text);
+                eq_pack_error_value(&w.packer, code, text, details);
         }
         session_notify_end(s, &w);
 }
 
-static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
-        send_refused(((SessionWorker *)client)->session, msgid, code, text);
+static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text,
+                           const EqErrorDetails *details) {
+        send_refused(((SessionWorker *)client)->session, msgid, code, text, details);
 }
 
 static const WorkerClientOps client_ops = {
@@ -427,7 +426,7 @@ void worker_session_response(Handlers *h, Session *s, const EqMessage *m) {
         SessionWorker *sw = s->worker;
         LeaseName lease;
         if (!sw) {
-                send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection");
+                send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection", NULL);
                 return;
         }
         const uint64_t *written = h->server->written;

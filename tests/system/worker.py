@@ -560,8 +560,8 @@ def a_canceled_task_is_taken_away_after_its_grace_and_the_late_answer_refused(eq
         w.nothing_comes() # it is still busy with what it lost
         equal(w.row()["in_flight"], 1)
         w.done(run, b"late")
-        msgid, code, text = w.refused()
-        equal((msgid, code), (run.msgid, NO_LEASE))
+        msgid, code, text, details = w.refused()
+        equal((msgid, code, details), (run.msgid, NO_LEASE, {"id": task, "attempt": run.attempt}))
         contains(text, "too late")
         equal("result" in c.call("show", [task])[0], False)
         run = w.next()
@@ -787,18 +787,21 @@ def bad_answers_get_their_error_and_the_connection_survives(eqd):
     c = worker_queue(eqd, "w", "max_active=100")
     w = Worker(eqd, "w", credit=100)
     w.respond(77, None, b"to a request never sent")
-    equal(w.refused()[:2], (77, NO_LEASE))
+    msgid, code, _, details = w.refused()
+    equal((msgid, code, details), (77, NO_LEASE, {}), "nothing is known of what it answers")
     w.respond(0xffffffff, "never", None)
     equal(w.refused()[:2], (0xffffffff, NO_LEASE))
-    for error, result, code in ((None, 5, INVALID), (None, [1, 2], INVALID), (None, True, INVALID),
-                                (None, {"nothing": "known"}, INVALID), (None, {"exit": -1}, INVALID),
-                                (None, {"exit": 256}, INVALID), (None, {"result": b"x" * (RESULT_MAX + 1)}, INVALID),
-                                (None, b"x" * (RESULT_MAX + 1), TOO_LARGE), (7, None, INVALID), ([], None, INVALID),
-                                ({"text": 5}, None, INVALID)):
+    large, limit = b"x" * (RESULT_MAX + 1), {"field": "result", "limit": RESULT_MAX}
+    for error, result, code, details in (
+            (None, 5, INVALID, {}), (None, [1, 2], INVALID, {}), (None, True, INVALID, {}), (None, {"nothing": "known"}, INVALID, {}),
+            (None, {"exit": -1}, INVALID, {"field": "exit"}), (None, {"exit": 256}, INVALID, {"field": "exit", "limit": 255}),
+            (None, {"result": large}, TOO_LARGE, limit), (None, large, TOO_LARGE, limit), (7, None, INVALID, {}),
+            ([], None, INVALID, {}), ({"text": 5}, None, INVALID, {"field": "text"})):
         task = submit(c, b"")
         run = w.next()
         w.respond(run.msgid, error, result)
-        equal(w.refused()[:2], (run.msgid, code), repr((error, result))[:80])
+        msgid, *refused = w.refused()
+        equal((msgid, refused[0], refused[2]), (run.msgid, code, {"method": "run", **details}), repr((error, result))[:80])
         shown = ended(c, task)
         equal(shown["state"], "FAILED", "its worker thinks that it has answered")
         contains(shown["error"], "worker's")
@@ -813,7 +816,9 @@ def bad_answers_get_their_error_and_the_connection_survives(eqd):
     task = submit(c, b"")
     run = w.next()
     w.done(run, {"attempt": 9, "result": b"of another attempt"})
-    equal(w.refused()[:2], (run.msgid, NO_LEASE), "a wrong token")
+    msgid, code, text, details = w.refused()
+    equal((msgid, code, details), (run.msgid, NO_LEASE, {"id": task, "attempt": 9}), "a wrong token")
+    contains(text, "attempt 9", "attempt 1")
     again = w.next()
     equal((again.id, again.attempt), (task, 2))
     w.done(again, {"attempt": 2, "result": b"right"})

@@ -47,9 +47,9 @@ class Worker:
         self.respond(run.msgid, error, None)
 
     def refused(self):
-        """The next run_refused: (msgid, code, text)."""
+        """The next run_refused: (msgid, code, text, details)."""
         msgid, error = self.rpc.note(lambda method, params: method == "run_refused")
-        return msgid, error[0], error[1]
+        return msgid, error[0], error[1], error[2] if len(error) > 2 else {}
 
     def canceled(self):
         """The next run_cancel: (id, attempt, reason, grace_usec)."""
