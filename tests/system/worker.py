@@ -17,6 +17,8 @@ import msgpack_mini
 from workerkit import DENIED, INVALID, NO_LEASE, NO_WORKER, RESULT_MAX, STATE, TOO_LARGE
 from workerkit import Worker, either, ended, state, submit, worker_queue
 
+OTHER_GROUP = 61003
+
 
 # ---- ordinary use ----
 
@@ -942,6 +944,21 @@ def serving_is_for_administrators_and_those_who_are_named(eqd):
     submit(c, b"2", "a")
     w.nothing_comes()
     equal(serves(USER_B, "a").next().payload, b"2")
+
+
+@test(root=True, other_users=True)
+def serving_may_be_for_a_group(eqd):
+    c = worker_queue(eqd, "w", f"allow_serve=@{USER_A},@{OTHER_GROUP}")
+    for uid, groups, may in ((USER_A, (), True), (USER_B, (), False), (USER_B, (OTHER_GROUP,), True), (USER_B, (USER_B, 7), False)):
+        try:
+            w = Worker(eqd, "w", uid=uid, groups=groups)
+            equal(may, True, (uid, groups))
+            task = submit(c, b"")
+            w.done(w.next())
+            equal(ended(c, task)["state"], "DONE")
+            w.vanish()
+        except RpcError as e:
+            equal((may, e.code), (False, DENIED), (uid, groups))
 
 
 @test(root=True, other_users=True)

@@ -16,8 +16,8 @@ Run = collections.namedtuple("Run", "msgid id queue attempt payload options")
 class Worker:
     """A connection that serves queues, by hand: the test decides what it answers and when."""
 
-    def __init__(self, eqd, *queues, uid=None, **options):
-        self.eqd, self.rpc = eqd, eqd.connect(uid)
+    def __init__(self, eqd, *queues, uid=None, groups=(), **options):
+        self.eqd, self.rpc = eqd, eqd.connect(uid, groups)
         if uid is not None:
             options["handed_on"] = True # connected by a child that has ended
         self.number = self.rpc.call("worker_serve", list(queues), **options)["worker"]
