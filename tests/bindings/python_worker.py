@@ -110,10 +110,17 @@ def exceptions_fail_the_attempt_and_final_the_task(eqd):
             contains(("FAILED", "DEAD"), record["state"])
         record = await (await client.submit("big", b"")).wait()
         contains(record["error"], "65536")
+        for i, kind in enumerate(("int", "dict", "list")):
+            record = await (await client.submit("odd", b"%d" % i, retries=1)).wait()
+            contains(record["error"], f"returned {kind}; a result is bytes")
+            equal(record["attempt"], 1)
 
     async def big(run):
         return bytes(package.RESULT_MAX + 1)
-    with_worker(eqd, {"w": fail, "big": big}, use)
+
+    async def odd(run):
+        return (5, {"attempt": 7}, [1])[int(run.payload)]
+    with_worker(eqd, {"w": fail, "big": big, "odd": odd}, use)
 
 
 @test()
@@ -357,6 +364,19 @@ def inline_runs_at_once_and_without_an_eqd(place):
               (True, False, False, False, b"", [], "DONE"))
         equal((task.exception(), type(work_tasks.leave.delay().exception())), (None, package.TaskFailed))
     equal(work_tasks.add(2)["sum"], 3)
+
+
+@test(eqd=False)
+def without_an_eqd_a_worker_says_where_it_looked(place):
+    nowhere = str(place.dir / "nowhere")
+    command = [sys.executable, "-m", "eqd", "worker", "work_tasks", "-S", nowhere]
+    env = place.environment(PYTHONPATH=os.environ["PYTHONPATH"] + f":{HERE}")
+    r = subprocess.run([*command, "--create"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    equal(r.returncode, 1)
+    contains(r.stderr, nowhere, "systemctl start eqd", "EQD_SOCKET")
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as worker: # waits for it
+        contains(read_until(worker.stderr, "trying again"), nowhere)
+        drain(worker)
 
 
 @test(eqd=False)

@@ -54,6 +54,9 @@ export class Run {
   /** It went well. result: bytes or text for whoever waits. */
   complete(result = null) {
     const bytes = typeof result === 'string' ? Buffer.from(result) : result;
+    if (bytes != null && !(bytes instanceof Uint8Array)) {
+      throw new TypeError(`a result of type ${typeof result}; eqd takes bytes, text or null`);
+    }
     if (bytes && bytes.length > LIMITS.RESULT_MAX) {
       throw new RangeError(`a result of ${bytes.length} bytes; eqd takes ${LIMITS.RESULT_MAX}`);
     }

@@ -117,6 +117,17 @@ test('a result that is too large is an error, and the run can still be ended', a
   await serving;
 });
 
+test('a result that is neither bytes nor text is an error that says so', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  const results = [5, { attempt: 7 }, [1], true];
+  const serving = w.serve((run) => results[Number(run.payload)]);
+  const records = await Promise.all((await client.map(q, ['0', '1', '2', '3'])).map((task) => task.wait()));
+  for (const record of records) assert.match(record.error, /a result of type (number|object|boolean); eqd takes bytes/);
+  await w.close();
+  await serving;
+});
+
 test('a canceled task aborts its signal', async () => {
   const q = await queue();
   const w = await worker(q);

@@ -38,7 +38,11 @@ class Channel:
 
     @classmethod
     async def open(cls, path: str) -> "Channel":
-        return cls(*await asyncio.open_unix_connection(path))
+        try:
+            return cls(*await asyncio.open_unix_connection(path))
+        except OSError as e:
+            e.filename = e.filename or path  # so that it says what is not there
+            raise
 
     async def close(self) -> None:
         """Ends the connection and what it was doing."""

@@ -37,8 +37,10 @@ class Channel:
         try:
             self.sock.settimeout(timeout)
             self.sock.connect(path)
-        except BaseException:
+        except BaseException as e:
             self.sock.close()
+            if isinstance(e, OSError):
+                e.filename = e.filename or path  # so that it says what is not there
             raise
 
     def close(self) -> None:
