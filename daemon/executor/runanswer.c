@@ -93,7 +93,13 @@ static void take_result(RunAnswer *a, EqBytes result, uint16_t attempt) {
 }
 
 void run_answer_parse(EqBytes error, EqBytes result, uint16_t attempt, RunAnswer *ret) {
-        *ret = (RunAnswer) { .verdict = TASK_OK, .exit = -1 };
+        ret->verdict = TASK_OK; /* one by one: most of it is text that is seldom needed */
+        ret->refused = EQ_E_NONE;
+        ret->final = false;
+        ret->exit = -1;
+        ret->result = ret->text = eq_bytes(NULL, 0);
+        ret->why[0] = '\0';
+        ret->details.present = 0;
         if (eq_is_nil(error))
                 take_result(ret, result, attempt);
         else
