@@ -709,6 +709,8 @@ def touch_shows_progress_and_needs_the_lease(eqd):
             raise AssertionError(f"{bad} was taken")
         except RpcError as e:
             equal(e.code, code, str(bad))
+            if code == NO_LEASE: # ids are sent as numbers, whatever was asked for
+                equal(e.details, {"attempt": bad[1]} if isinstance(bad[0], str) else {"id": bad[0], "attempt": bad[1]})
     try:
         Worker(eqd, "w").rpc.call("worker_touch", task, 1)
         raise AssertionError("another worker's touch was taken")
