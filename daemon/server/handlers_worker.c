@@ -407,8 +407,8 @@ void handle_worker_kick(void *host, const Request *rq, const void *params) {
         if (!w || !is_visible(rq->session, w)) {
                 EqErrorDetails details = { 0 };
                 EQ_SET(&details, ErrorDetails, worker, p->worker);
-                request_error_with(rq, EQ_E_NO_WORKER, &details, "no worker %llu%s", (unsigned long long)p->worker,
-                                   rq->session->admin ? "" : " of yours");
+                request_error_with(rq, EQ_E_NO_WORKER, &details, "no worker %llu%s; eqctl worker ls lists them",
+                                   (unsigned long long)p->worker, rq->session->admin ? "" : " of yours");
                 return;
         }
         SessionWorker *sw = w->client;
