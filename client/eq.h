@@ -205,6 +205,12 @@ int eq_submit_start(eq_client *c, const char *queue, const eq_task *task, eq_sub
 /* The same as a future, see eq_call_wait(); eq_submit_wait() is that with the id. */
 int eq_submit_future(eq_client *c, const char *queue, const eq_task *task, eq_call **ret_call);
 int eq_submit_wait(eq_call *call, uint64_t timeout_usec, eq_task_id *ret_id);
+/* The same for batches, tasks with keys included: fn gets r and, if that is 0, the ids of all n, valid until it returns. */
+typedef void (*eq_submitv_fn)(eq_client *c, int r, const eq_task_id *ids, size_t n, void *userdata);
+int eq_submitv_start(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_submitv_fn fn, void *userdata);
+int eq_submitv_future(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_call **ret_call);
+/* ret_ids has room for n, as many as were submitted. */
+int eq_submitv_wait(eq_call *call, uint64_t timeout_usec, eq_task_id *ret_ids, size_t n);
 
 /* 0: canceled, 1: it runs, and was asked to stop if `running`; -1: too late or unknown; in *ret_result. */
 int eq_cancel(eq_client *c, eq_task_id id, bool running, int *ret_result);

@@ -105,8 +105,10 @@ void eq_pack_params(msgpack_packer *pk, const EqSchema *schema, const void *rec)
 void eq_pack_request(msgpack_packer *pk, uint32_t msgid, const char *method); /* params follow */
 void eq_pack_notify(msgpack_packer *pk, const char *method);                  /* params follow */
 void eq_pack_response(msgpack_packer *pk, uint32_t msgid);                    /* result follows */
-/* Complete. Of details (NULL: none) goes what eqd.def has for that code, unless it is no text, or too long for one. */
-void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details);
+/* [code, text, {details}]. Of details (NULL: none) goes what eqd.def has for that code, unless it is no text, or too long for one. */
+void eq_pack_error_value(msgpack_packer *pk, eq_error code, const char *text, const EqErrorDetails *details);
+void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text,
+                   const EqErrorDetails *details); /* the response, complete */
 
 /* [1, msgid, nil, [queue, seq]] in one piece: the answer to submit, the hottest message there is. Appends at most
  * EQ_ID_RESPONSE_MAX bytes to a buffer that has the room. */

@@ -150,17 +150,21 @@ static uint64_t details_of(eq_error code, const EqErrorDetails *details) {
         return wanted;
 }
 
-void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
+void eq_pack_error_value(msgpack_packer *pk, eq_error code, const char *text, const EqErrorDetails *details) {
         uint64_t wanted = details_of(code, details);
 
-        msgpack_pack_array(pk, 4);
-        msgpack_pack_int(pk, EQ_MSG_RESPONSE);
-        msgpack_pack_uint32(pk, msgid);
         msgpack_pack_array(pk, wanted ? 3 : 2);
         msgpack_pack_int(pk, (int)code);
         eq_pack_cstr(pk, text);
         if (wanted)
                 pack_fields(pk, &eq_schema_ErrorDetails, details, wanted);
+}
+
+void eq_pack_error(msgpack_packer *pk, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
+        msgpack_pack_array(pk, 4);
+        msgpack_pack_int(pk, EQ_MSG_RESPONSE);
+        msgpack_pack_uint32(pk, msgid);
+        eq_pack_error_value(pk, code, text, details);
         msgpack_pack_nil(pk);
 }
 

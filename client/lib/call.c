@@ -40,6 +40,8 @@ struct eq_call {
         uint64_t end;      /* of the request, in the stream of the connection */
         eq_reply_fn fn;
         eq_submit_fn submit_fn;
+        eq_submitv_fn submitv_fn;
+        size_t n_tasks; /* of submitv_fn */
         void *userdata;
         eq_client *future_of; /* its answer is kept; NULL: it is not */
         eq_call *prev, *next; /* eq_client::answered, once it has one */
@@ -129,7 +131,9 @@ static void call_finish(eq_client *c, eq_call *call, int r, const eq_reply *repl
                 if (r == 0)
                         id = ref.id;
                 call->submit_fn(c, r, id, call->userdata);
-        } else if (call->fn)
+        } else if (call->submitv_fn)
+                client_submitv_answered(c, call->n_tasks, r, reply, call->submitv_fn, call->userdata);
+        else if (call->fn)
                 call->fn(call, r, reply, call->userdata);
         call_release(c, call);
 }
@@ -217,6 +221,11 @@ int client_begin(eq_client *c, const char *method, const int *fds, unsigned n_fd
 
 int client_begin_submit(eq_client *c, const int *fds, unsigned n_fds, eq_submit_fn fn, void *userdata, eq_call **ret) {
         return call_begin(c, "submit", fds, n_fds, &(eq_call) { .submit_fn = fn, .userdata = userdata }, ret);
+}
+
+int client_begin_submitv(eq_client *c, size_t n, eq_submitv_fn fn, void *userdata, eq_call **ret) {
+        const eq_call call = { .submitv_fn = fn, .n_tasks = n, .userdata = userdata };
+        return call_begin(c, "submit_many", NULL, 0, &call, ret);
 }
 
 int call_begin_link(eq_client *c, const char *method, eq_reply_fn fn, void *userdata, eq_call **ret) {
@@ -314,6 +323,7 @@ void eq_call_forget(eq_call *call) {
         call->forgotten = true;
         call->fn = NULL;
         call->submit_fn = NULL;
+        call->submitv_fn = NULL;
 }
 
 /* ---- answers ---- */

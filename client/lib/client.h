@@ -12,6 +12,9 @@
 int client_begin(eq_client *c, const char *method, const int *fds, unsigned n_fds, eq_reply_fn fn, void *userdata,
                  eq_call **ret);
 int client_begin_submit(eq_client *c, const int *fds, unsigned n_fds, eq_submit_fn fn, void *userdata, eq_call **ret);
+int client_begin_submitv(eq_client *c, size_t n, eq_submitv_fn fn, void *userdata, eq_call **ret);
+/* The answer to such a one. */
+void client_submitv_answered(eq_client *c, size_t n, int r, const eq_reply *reply, eq_submitv_fn fn, void *userdata);
 msgpack_packer client_packer(eq_client *c);
 /* Does eqd take payloads of n bytes as a descriptor, and is it worth one? The first large one makes it ask. */
 bool client_wants_payload_fd(eq_client *c, size_t n);

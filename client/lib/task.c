@@ -245,29 +245,76 @@ static int pack_tasks(eq_client *c, const eq_task *tasks, size_t n) {
         return 0;
 }
 
-static int submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_reply **ret_reply,
-                   EqSubmitManyReply *ret) {
-        ClientSync sync = { 0 };
-        EqDecodeError error;
-        eq_call *call;
-
+/* Begins and ends it, for either kind of callback, or for none. */
+static int begin_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_reply_fn fn,
+                         eq_submitv_fn submitv_fn, void *userdata, eq_call **ret) {
         if (n == 0 || n > EQ_BATCH_MAX)
                 return -EINVAL;
-        int r = client_begin(c, "submit_many", NULL, 0, client_sync_done, &sync, &call);
+        int r = submitv_fn ? client_begin_submitv(c, n, submitv_fn, userdata, ret)
+                           : client_begin(c, "submit_many", NULL, 0, fn, userdata, ret);
         if (r < 0)
                 return r;
         msgpack_packer pk = client_packer(c);
         msgpack_pack_array(&pk, 2);
         eq_pack_cstr(&pk, queue);
-        r = client_end(c, call, pack_tasks(c, tasks, n));
-        if (r == 0)
-                r = client_wait(c, call, &sync, client_timeout(c), ret_reply);
+        return client_end(c, *ret, pack_tasks(c, tasks, n));
+}
+
+static int batch_from_reply(const eq_reply *reply, size_t n, EqSubmitManyReply *ret) {
+        EqDecodeError error;
         *ret = (EqSubmitManyReply) { 0 };
-        if (r == 0)
-                r = eq_decode_map(&eq_schema_SubmitManyReply, client_result(*ret_reply), ret, &error);
-        if (r == 0 && (!EQ_HAS(ret, SubmitManyReply, first) || ret->n != n))
-                r = -EBADMSG;
+        int r = eq_decode_map(&eq_schema_SubmitManyReply, client_result(reply), ret, &error);
+        bool is_whole = r == 0 && EQ_HAS(ret, SubmitManyReply, first) && ret->n == n &&
+                        (!EQ_HAS(ret, SubmitManyReply, ids) || ret->ids.n == n);
+        return is_whole ? 0 : -EBADMSG;
+}
+
+static int ids_from_reply(const eq_reply *reply, size_t n, eq_task_id *ret_ids) {
+        EqSubmitManyReply m;
+        EqIdRef id;
+        int r = batch_from_reply(reply, n, &m);
+        for (size_t i = 0; r == 0 && ret_ids && i < n; i++) {
+                ret_ids[i] = (eq_task_id) { .queue = m.first.id.queue, .seq = m.first.id.seq + i };
+                if (EQ_HAS(&m, SubmitManyReply, ids) && eq_next_id(&m.ids, &id) == 1)
+                        ret_ids[i] = id.id;
+        }
         return r;
+}
+
+static int submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_reply **ret_reply) {
+        ClientSync sync = { 0 };
+        eq_call *call;
+        int r = begin_submitv(c, queue, tasks, n, client_sync_done, NULL, &sync, &call);
+        return r < 0 ? r : client_wait(c, call, &sync, client_timeout(c), ret_reply);
+}
+
+int eq_submitv_start(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_submitv_fn fn,
+                     void *userdata) {
+        eq_call *call;
+        return begin_submitv(c, queue, tasks, n, NULL, fn, userdata, &call);
+}
+
+void client_submitv_answered(eq_client *c, size_t n, int r, const eq_reply *reply, eq_submitv_fn fn, void *userdata) {
+        eq_task_id ids[EQ_BATCH_MAX];
+        if (r == 0)
+                r = ids_from_reply(reply, n, ids);
+        fn(c, r, r == 0 ? ids : NULL, r == 0 ? n : 0, userdata);
+}
+
+int eq_submitv_future(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_call **ret_call) {
+        eq_call *call;
+        int r = begin_submitv(c, queue, tasks, n, NULL, NULL, NULL, &call);
+        if (r < 0)
+                return r;
+        client_make_future(c, call);
+        *ret_call = call;
+        return 0;
+}
+
+int eq_submitv_wait(eq_call *call, uint64_t timeout_usec, eq_task_id *ret_ids, size_t n) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        int r = eq_call_wait(call, timeout_usec, &reply);
+        return r < 0 ? r : ids_from_reply(reply, n, ret_ids);
 }
 
 /* Of the caller's eq_task, which may be a shorter one. */
@@ -298,7 +345,9 @@ int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, 
 
         if (any_has_key(tasks, n))
                 return -EINVAL;
-        int r = submitv(c, queue, tasks, n, &reply, &m);
+        int r = submitv(c, queue, tasks, n, &reply);
+        if (r == 0)
+                r = batch_from_reply(reply, n, &m);
         if (r == 0 && !is_in_order(&m))
                 r = -EBADMSG;
         if (r == 0 && ret_first)
@@ -308,18 +357,8 @@ int eq_submitv(eq_client *c, const char *queue, const eq_task *tasks, size_t n, 
 
 int eq_submitv_ids(eq_client *c, const char *queue, const eq_task *tasks, size_t n, eq_task_id *ret_ids) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
-        EqSubmitManyReply m;
-        EqIdRef id;
-
-        int r = submitv(c, queue, tasks, n, &reply, &m);
-        if (r == 0 && EQ_HAS(&m, SubmitManyReply, ids) && m.ids.n != n)
-                r = -EBADMSG;
-        for (size_t i = 0; r == 0 && i < n; i++) {
-                ret_ids[i] = (eq_task_id) { .queue = m.first.id.queue, .seq = m.first.id.seq + i };
-                if (EQ_HAS(&m, SubmitManyReply, ids) && eq_next_id(&m.ids, &id) == 1)
-                        ret_ids[i] = id.id;
-        }
-        return r;
+        int r = submitv(c, queue, tasks, n, &reply);
+        return r < 0 ? r : ids_from_reply(reply, n, ret_ids);
 }
 
 /* ---- the others ---- */

@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define SAYS(a, member, ...) EQ_SET(&(a)->details, ErrorDetails, member, __VA_ARGS__)
+
 static void refuse(RunAnswer *a, eq_error code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static void refuse(RunAnswer *a, eq_error code, const char *format, ...) {
@@ -22,13 +24,24 @@ static void refuse(RunAnswer *a, eq_error code, const char *format, ...) {
         a->refused = code;
         a->result = eq_bytes(NULL, 0);
         a->text = eq_str(a->why);
+        SAYS(a, method, eq_str("run"));
+}
+
+static void refuse_record(RunAnswer *a, const EqDecodeError *error) {
+        const EqField *f = error->field;
+        bool too_large = f && error->beyond && eq_bytes_eq(eq_bytes(f->name, f->name_len), eq_str("result"));
+        refuse(a, too_large ? EQ_E_TOO_LARGE : EQ_E_INVALID, "the worker's answer is no RunAnswer: %s", error->text);
+        if (f)
+                SAYS(a, field, eq_bytes(f->name, f->name_len));
+        if (f && error->beyond)
+                SAYS(a, limit, f->max);
 }
 
 static void take_record(RunAnswer *a, EqBytes raw, uint16_t attempt, bool bad) {
         EqRunAnswer rec = { 0 };
         EqDecodeError error;
         if (eq_decode_map(&eq_schema_RunAnswer, raw, &rec, &error) < 0) {
-                refuse(a, EQ_E_INVALID, "the worker's answer is no RunAnswer: %s", error.text);
+                refuse_record(a, &error);
                 return;
         }
         if (rec.present == 0 && raw.len > 1) {
@@ -38,6 +51,7 @@ static void take_record(RunAnswer *a, EqBytes raw, uint16_t attempt, bool bad) {
         if (EQ_HAS(&rec, RunAnswer, attempt) && rec.attempt != attempt) {
                 refuse(a, EQ_E_NO_LEASE, "the worker answered for attempt %llu; it was given attempt %u",
                        (unsigned long long)rec.attempt, (unsigned)attempt);
+                SAYS(a, attempt, rec.attempt);
                 a->verdict = TASK_LOST;
                 return;
         }
@@ -69,14 +83,23 @@ static void take_result(RunAnswer *a, EqBytes result, uint16_t attempt) {
                 take_record(a, result, attempt, false);
         else if (eq_get_bytes(result, &a->result) < 0)
                 refuse(a, EQ_E_INVALID, "the worker's result is neither nil, nor bytes, nor a RunAnswer");
-        else if (a->result.len > EQ_RESULT_MAX)
+        else if (a->result.len > EQ_RESULT_MAX) {
                 refuse(a, EQ_E_TOO_LARGE,
                        "the worker's result has %u bytes, more than %d; let it store the result elsewhere",
                        (unsigned)a->result.len, EQ_RESULT_MAX);
+                SAYS(a, field, eq_str("result"));
+                SAYS(a, limit, EQ_RESULT_MAX);
+        }
 }
 
 void run_answer_parse(EqBytes error, EqBytes result, uint16_t attempt, RunAnswer *ret) {
-        *ret = (RunAnswer) { .verdict = TASK_OK, .exit = -1 };
+        ret->verdict = TASK_OK; /* one by one: most of it is text that is seldom needed */
+        ret->refused = EQ_E_NONE;
+        ret->final = false;
+        ret->exit = -1;
+        ret->result = ret->text = eq_bytes(NULL, 0);
+        ret->why[0] = '\0';
+        ret->details.present = 0;
         if (eq_is_nil(error))
                 take_result(ret, result, attempt);
         else

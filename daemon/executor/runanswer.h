@@ -13,6 +13,7 @@ typedef struct RunAnswer {
         int exit;             /* -1: none */
         EqBytes result, text; /* slices of the response, or of `why` */
         char why[200];
+        EqErrorDetails details; /* with `refused`: what is wrong, for programs */
 } RunAnswer;
 
 /* error, result: encoded values. attempt: of the request. */

@@ -401,10 +401,15 @@ static TaskVerdict judge(const Lease *l, TaskVerdict answered) {
         return l->stage == LEASE_TIMED_OUT ? TASK_TIMED_OUT : answered;
 }
 
-static void count_answer(RemoteWorker *w, uint32_t msgid, const RunAnswer *a) {
+static void refuse_answer(const RemoteWorker *w, uint32_t msgid, const Lease *l, RunAnswer *a) {
+        EQ_SET(&a->details, ErrorDetails, id, (EqIdRef) { .id = l->id }); /* goes along where the table has it */
+        w->ops->refused(w->client, msgid, a->refused, a->why, &a->details);
+}
+
+static void count_answer(RemoteWorker *w, uint32_t msgid, const Lease *l, RunAnswer *a) {
         if (a->refused) {
                 w->n_refused++;
-                w->ops->refused(w->client, msgid, a->refused, a->why);
+                refuse_answer(w, msgid, l, a);
         }
         *(a->verdict == TASK_OK ? &w->n_done : &w->n_failed) += 1;
         if (a->verdict == TASK_RETURNED)
@@ -415,12 +420,16 @@ static void refuse_late(RemoteWorker *w, uint32_t msgid, const LeasePlace *p) {
         if (!p) {
                 w->n_refused++;
                 w->ops->refused(w->client, msgid, EQ_E_NO_LEASE,
-                                "no request of that msgid waits for an answer on this connection");
+                                "no request of that msgid waits for an answer on this connection", NULL);
                 return;
         }
+        EqErrorDetails details = { 0 };
+        EQ_SET(&details, ErrorDetails, id, (EqIdRef) { .id = p->lease->id });
+        EQ_SET(&details, ErrorDetails, attempt, p->lease->attempt);
         w->n_late++;
         w->ops->refused(w->client, msgid, EQ_E_NO_LEASE,
-                        "the answer came too late: the lease was revoked when the task was canceled or timed out");
+                        "the answer came too late: the lease was revoked when the task was canceled or timed out",
+                        &details);
 }
 
 bool remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqBytes result, LeaseName *ret) {
@@ -437,7 +446,7 @@ bool remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqByte
         }
         RunAnswer a;
         run_answer_parse(error, result, l->attempt, &a);
-        count_answer(w, msgid, &a);
+        count_answer(w, msgid, l, &a);
         Task *t = l->task;
         LeaseName name = { .id = l->id, .attempt = l->attempt };
         TaskVerdict verdict = judge(l, a.verdict);

@@ -10,6 +10,7 @@
 #include "base/heap.h"
 #include "engine/engine.h"
 #include "executor/taskspec.h"
+#include "proto/codec.h"
 
 typedef struct Lease Lease;
 typedef struct RemoteWorker RemoteWorker;
@@ -45,7 +46,8 @@ typedef enum WorkerSent {
 typedef struct WorkerClientOps {
         int (*run)(void *client, uint32_t msgid, const WorkerOrder *order); /* WorkerSent, or -ENOMEM: not sent */
         void (*cancel)(void *client, eq_task_id id, uint16_t attempt, const char *reason, uint64_t grace_usec);
-        void (*refused)(void *client, uint32_t msgid, eq_error code, const char *text); /* an answer */
+        void (*refused)(void *client, uint32_t msgid, eq_error code, const char *text,
+                        const EqErrorDetails *details); /* an answer */
 } WorkerClientOps;
 
 typedef struct WorkerHooks {

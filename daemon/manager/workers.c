@@ -180,7 +180,8 @@ void workers_recheck(Manager *m, QueueRecord *q) {
 static int refuse_touch(Refusal *r, const char *name, const EqWorkerTouch *args) {
         int e = refuse(r, EQ_E_NO_LEASE, -ESTALE, "this connection does not hold %s under attempt %llu; drop that work",
                        name, (unsigned long long)args->attempt);
-        REFUSAL_SAYS(r, id, args->id);
+        if (args->id.text.len == 0) /* what a text stands for would tell who may not look that there is such a task */
+                REFUSAL_SAYS(r, id, args->id);
         REFUSAL_SAYS(r, attempt, args->attempt);
         return e;
 }

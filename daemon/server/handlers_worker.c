@@ -124,21 +124,20 @@ static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const c
         session_notify_end(sw->session, &w);
 }
 
-static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text) {
+static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
         NotifyWriter w;
         session_notify_begin(s, "run_refused", false, &w);
         if (!w.dropped) {
                 msgpack_pack_array(&w.packer, 2);
                 msgpack_pack_uint32(&w.packer, msgid);
-                msgpack_pack_array(&w.packer, 2);
-                msgpack_pack_int(&w.packer, code);
-                eq_pack_cstr(&w.packer, text);
+                eq_pack_error_value(&w.packer, code, text, details);
         }
         session_notify_end(s, &w);
 }
 
-static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
-        send_refused(((SessionWorker *)client)->session, msgid, code, text);
+static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text,
+                           const EqErrorDetails *details) {
+        send_refused(((SessionWorker *)client)->session, msgid, code, text, details);
 }
 
 static const WorkerClientOps client_ops = {
@@ -408,8 +407,8 @@ void handle_worker_kick(void *host, const Request *rq, const void *params) {
         if (!w || !is_visible(rq->session, w)) {
                 EqErrorDetails details = { 0 };
                 EQ_SET(&details, ErrorDetails, worker, p->worker);
-                request_error_with(rq, EQ_E_NO_WORKER, &details, "no worker %llu%s", (unsigned long long)p->worker,
-                                   rq->session->admin ? "" : " of yours");
+                request_error_with(rq, EQ_E_NO_WORKER, &details, "no worker %llu%s; eqctl worker ls lists them",
+                                   (unsigned long long)p->worker, rq->session->admin ? "" : " of yours");
                 return;
         }
         SessionWorker *sw = w->client;
@@ -427,7 +426,7 @@ void worker_session_response(Handlers *h, Session *s, const EqMessage *m) {
         SessionWorker *sw = s->worker;
         LeaseName lease;
         if (!sw) {
-                send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection");
+                send_refused(s, m->msgid, EQ_E_NO_LEASE, "eqd asked nothing of this connection", NULL);
                 return;
         }
         const uint64_t *written = h->server->written;

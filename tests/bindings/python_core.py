@@ -318,6 +318,31 @@ class ReconnectTest(unittest.TestCase):
         with FakeEqd(refuse(21), answer(None)) as fake, eqd.connect(fake.path, reconnect=eqd.Reconnect(**QUICK)) as c:
             c.queue_pause("q")
 
+    def test_asyncio_leaves_an_eqd_that_stops_and_takes_what_it_still_answers(self):
+        """It reads no more on that connection: a second request there was lost when it ended."""
+        paused = threading.Event()
+
+        def stop(sock):
+            wait, pause = read(sock, 2)
+            sock.sendall(pack([1, pause[1], [21, "no"], None]))
+            threading.Thread(target=answer_late, args=(sock.dup(), wait)).start()
+
+        def answer_late(sock, wait):
+            with sock:
+                paused.wait(20)
+                sock.sendall(pack([1, wait[1], None, [{"state": "DONE"}]]))
+                sock.recv(1)
+
+        async def work(path):
+            async with eqd.aio.connect(path, reconnect=eqd.Reconnect(**QUICK)) as c:
+                waiting = asyncio.ensure_future(c.wait(["q/1"]))
+                await asyncio.sleep(0)
+                await c.queue_pause("q")
+                paused.set()
+                return await waiting
+        with FakeEqd(stop, answer(None)) as fake:
+            self.assertEqual(asyncio.run(work(fake.path)), [{"state": "DONE"}])
+
     def test_an_eqd_that_does_not_come_back_is_given_up(self):
         with FakeEqd(hang_up) as fake:
             with eqd.connect(fake.path, reconnect=eqd.Reconnect(give_up=0.05, **QUICK)) as c:

@@ -66,11 +66,14 @@ def ends_other_than_done_are_exceptions(eqd):
         failed = c.submit("q", argv=["sh", "-c", "exit 3"])
         e = raises(package.TaskFailed, failed.result, "q/1: FAILED", "exit status 3")
         equal(e.record["exit"], 3)
+        equal((type(failed.exception()), failed.done(), failed.cancelled()), (package.TaskFailed, True, False))
+        equal(c.submit("q", argv=["true"]).exception(), None)
         raises(package.TaskTimeout, c.submit("q", argv=["sleep", "60"], timeout=0.05, grace=0.1).result, "TIMEOUT")
         held = c.submit("q", argv=["true"], hold=True)
         equal((held.why()["reason"], held.done()), ("held", False))
         raises(package.TimedOutError, lambda: held.wait(timeout=0.01))
         equal((held.cancel(), held.cancel()), (True, False))
+        equal((held.cancelled(), held.running(), type(held.exception())), (True, False, package.TaskCanceled))
         raises(package.TaskCanceled, held.result, "CANCELED")
 
 
@@ -274,10 +277,13 @@ def asyncio_has_many_requests_outstanding(eqd):
             equal(waiting.done(), False) # it holds up nobody
             follow = first.follow()
             equal(await follow.__anext__(), (1, b"hello\n"))
+            equal((await first.running(), await first.done(), await first.cancelled()), (True, False, False))
             equal(await first.cancel(running=True), True)
             async for _ in follow:
                 pass
             equal((await waiting)["state"], "CANCELED")
+            equal((await first.running(), await first.done(), await first.cancelled()), (False, True, True))
+            equal((type(await first.exception()), await tasks[0].exception()), (package.TaskCanceled, None))
             try:
                 await first
                 raise AssertionError("a canceled task has no result")

@@ -4,6 +4,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -109,10 +110,17 @@ def exceptions_fail_the_attempt_and_final_the_task(eqd):
             contains(("FAILED", "DEAD"), record["state"])
         record = await (await client.submit("big", b"")).wait()
         contains(record["error"], "65536")
+        for i, kind in enumerate(("int", "dict", "list")):
+            record = await (await client.submit("odd", b"%d" % i, retries=1)).wait()
+            contains(record["error"], f"returned {kind}; a result is bytes")
+            equal(record["attempt"], 1)
 
     async def big(run):
         return bytes(package.RESULT_MAX + 1)
-    with_worker(eqd, {"w": fail, "big": big}, use)
+
+    async def odd(run):
+        return (5, {"attempt": 7}, [1])[int(run.payload)]
+    with_worker(eqd, {"w": fail, "big": big, "odd": odd}, use)
 
 
 @test()
@@ -212,6 +220,7 @@ def serves_tasks(eqd, *args):
         equal((value["sum"], value["pid"] == worker.pid), (7, "--threads" in args))
         equal(work_tasks.later.delay({"a": [b"x", None]}).result(timeout=60), {"a": [b"x", None]})
         raises(package.TaskFailed, lambda: work_tasks.fail.delay().result(timeout=60), "ValueError: no such luck")
+        raises(package.TaskFailed, lambda: work_tasks.leave.delay().result(timeout=60), "SystemExit: 3")
         raises(TypeError, work_tasks.add.delay)
         raises(package.TaskFailed, lambda: client.submit("sums", b"\xc1").result(timeout=60), "no call of a task")
         if "--threads" not in args:
@@ -236,6 +245,44 @@ def a_worker_of_processes_serves_and_drains(eqd):
 @test()
 def a_worker_of_threads_serves_and_drains(eqd):
     serves_tasks(eqd, "--threads")
+
+
+def goes_on_under_its_lease(eqd, *args):
+    """Python cannot stop a function: an answer before it ends would have eqd begin the next task of a serial queue beside it."""
+    with working(eqd, *args) as (worker, _):
+        held, fifo = begin_held(eqd, "fifo")
+        equal(held.cancel(running=True), True)
+        equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2) # so that the worker has heard of it
+        equal((held.running(), held.done()), (True, False))
+        let_go(fifo, "nevertheless")
+        equal(held.result(timeout=60), "nevertheless")
+        drain(worker)
+
+
+@test()
+def a_canceled_call_of_a_process_goes_on_under_its_lease(eqd):
+    goes_on_under_its_lease(eqd)
+
+
+@test()
+def a_canceled_call_of_a_thread_goes_on_under_its_lease(eqd):
+    goes_on_under_its_lease(eqd, "--threads")
+
+
+@test()
+def a_call_ends_with_its_lease_when_the_connection_is_lost(eqd):
+    with working(eqd) as (worker, client):
+        held, fifo = begin_held(eqd, "fifo")
+        processes = [os.pidfd_open(pid) for pid in where_the_work_is(worker, threads=False)]
+        client.worker_kick(client.worker_list()[0]["worker"])
+        with open(fifo + ".begun") as f: # the worker serves again, and has it again
+            f.read()
+        for process in processes:
+            select.select([process], [], [])
+            os.close(process)
+        let_go(fifo, "again")
+        equal((held.result(timeout=60), held.show()["attempt"]), ("again", 2))
+        drain(worker)
 
 
 def children_of(pid):
@@ -313,7 +360,23 @@ def inline_runs_at_once_and_without_an_eqd(place):
         equal(work_tasks.later.delay((1, 2)).result(), [1, 2]) # what MessagePack makes of it
         raises(package.TaskFailed, work_tasks.fail.delay().result, "sums/3: FAILED", "no such luck")
         raises(TypeError, lambda: work_tasks.later.delay(object()))
+        equal((task.done(), task.running(), task.cancelled(), task.cancel(), task.output(), list(task.follow()), task.why()["state"]),
+              (True, False, False, False, b"", [], "DONE"))
+        equal((task.exception(), type(work_tasks.leave.delay().exception())), (None, package.TaskFailed))
     equal(work_tasks.add(2)["sum"], 3)
+
+
+@test(eqd=False)
+def without_an_eqd_a_worker_says_where_it_looked(place):
+    nowhere = str(place.dir / "nowhere")
+    command = [sys.executable, "-m", "eqd", "worker", "work_tasks", "-S", nowhere]
+    env = place.environment(PYTHONPATH=os.environ["PYTHONPATH"] + f":{HERE}")
+    r = subprocess.run([*command, "--create"], env=env, capture_output=True, text=True, timeout=60, check=False)
+    equal(r.returncode, 1)
+    contains(r.stderr, nowhere, "systemctl start eqd", "EQD_SOCKET")
+    with subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True) as worker: # waits for it
+        contains(read_until(worker.stderr, "trying again"), nowhere)
+        drain(worker)
 
 
 @test(eqd=False)

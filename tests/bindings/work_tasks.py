@@ -2,6 +2,7 @@
 """Functions that the tests have run by workers."""
 
 import os
+import sys
 
 import eqd
 
@@ -24,6 +25,11 @@ async def later(value):
 @eqd.task(queue="sums")
 def die():
     os.kill(os.getpid(), 9)
+
+
+@eqd.task(queue="sums")
+def leave():
+    sys.exit(3)
 
 
 @eqd.task(queue="sums")

@@ -167,14 +167,14 @@ def marked(directory):
     return found
 
 
-def in_child(uid, work):
+def in_child(uid, work, groups=()):
     """Runs work() in a child that has become uid; returns (exit status, what it returned as bytes)."""
     read_end, write_end = os.pipe()
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            become(uid)
+            become(uid, groups)
             os.write(write_end, work() or b"")
             status = 0
         except BaseException:
@@ -220,16 +220,16 @@ class Rpc:
 
     chunk = 262144 # bytes read at once
 
-    def __init__(self, path, uid=None):
+    def __init__(self, path, uid=None, groups=()):
         self.buf = bytearray()
         self.replies = {}
         self.notes = collections.deque()
         self.requests = collections.deque() # of eqd to this client: (msgid, method, params)
         self.next_id = 0
-        self.sock = self.connect(str(path), uid)
+        self.sock = self.connect(str(path), uid, groups)
 
     @staticmethod
-    def connect(path, uid):
+    def connect(path, uid, groups=()):
         if uid is None or uid == os.geteuid():
             s = socket.socket(socket.AF_UNIX)
             s.connect(path)
@@ -241,7 +241,7 @@ class Rpc:
             s.connect(path) # the peer's credentials are those of this moment
             socket.send_fds(theirs, [b"x"], [s.fileno()])
         with ours, theirs:
-            status, text = in_child(uid, work)
+            status, text = in_child(uid, work, groups)
             if status:
                 raise PermissionError(text.decode())
             return socket.socket(fileno=socket.recv_fds(ours, 1, 1)[1][0])
@@ -638,8 +638,8 @@ class Eqd(Place):
 
     # -- connections and events --
 
-    def connect(self, uid=None):
-        c = Rpc(self.socket, uid)
+    def connect(self, uid=None, groups=()):
+        c = Rpc(self.socket, uid, groups)
         self.connections.append(c)
         return c
 

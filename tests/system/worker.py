@@ -17,6 +17,8 @@ import msgpack_mini
 from workerkit import DENIED, INVALID, NO_LEASE, NO_WORKER, RESULT_MAX, STATE, TOO_LARGE
 from workerkit import Worker, either, ended, state, submit, worker_queue
 
+OTHER_GROUP = 61003
+
 
 # ---- ordinary use ----
 
@@ -560,8 +562,8 @@ def a_canceled_task_is_taken_away_after_its_grace_and_the_late_answer_refused(eq
         w.nothing_comes() # it is still busy with what it lost
         equal(w.row()["in_flight"], 1)
         w.done(run, b"late")
-        msgid, code, text = w.refused()
-        equal((msgid, code), (run.msgid, NO_LEASE))
+        msgid, code, text, details = w.refused()
+        equal((msgid, code, details), (run.msgid, NO_LEASE, {"id": task, "attempt": run.attempt}))
         contains(text, "too late")
         equal("result" in c.call("show", [task])[0], False)
         run = w.next()
@@ -707,6 +709,8 @@ def touch_shows_progress_and_needs_the_lease(eqd):
             raise AssertionError(f"{bad} was taken")
         except RpcError as e:
             equal(e.code, code, str(bad))
+            if code == NO_LEASE: # ids are sent as numbers, whatever was asked for
+                equal(e.details, {"attempt": bad[1]} if isinstance(bad[0], str) else {"id": bad[0], "attempt": bad[1]})
     try:
         Worker(eqd, "w").rpc.call("worker_touch", task, 1)
         raise AssertionError("another worker's touch was taken")
@@ -787,18 +791,21 @@ def bad_answers_get_their_error_and_the_connection_survives(eqd):
     c = worker_queue(eqd, "w", "max_active=100")
     w = Worker(eqd, "w", credit=100)
     w.respond(77, None, b"to a request never sent")
-    equal(w.refused()[:2], (77, NO_LEASE))
+    msgid, code, _, details = w.refused()
+    equal((msgid, code, details), (77, NO_LEASE, {}), "nothing is known of what it answers")
     w.respond(0xffffffff, "never", None)
     equal(w.refused()[:2], (0xffffffff, NO_LEASE))
-    for error, result, code in ((None, 5, INVALID), (None, [1, 2], INVALID), (None, True, INVALID),
-                                (None, {"nothing": "known"}, INVALID), (None, {"exit": -1}, INVALID),
-                                (None, {"exit": 256}, INVALID), (None, {"result": b"x" * (RESULT_MAX + 1)}, INVALID),
-                                (None, b"x" * (RESULT_MAX + 1), TOO_LARGE), (7, None, INVALID), ([], None, INVALID),
-                                ({"text": 5}, None, INVALID)):
+    large, limit = b"x" * (RESULT_MAX + 1), {"field": "result", "limit": RESULT_MAX}
+    for error, result, code, details in (
+            (None, 5, INVALID, {}), (None, [1, 2], INVALID, {}), (None, True, INVALID, {}), (None, {"nothing": "known"}, INVALID, {}),
+            (None, {"exit": -1}, INVALID, {"field": "exit"}), (None, {"exit": 256}, INVALID, {"field": "exit", "limit": 255}),
+            (None, {"result": large}, TOO_LARGE, limit), (None, large, TOO_LARGE, limit), (7, None, INVALID, {}),
+            ([], None, INVALID, {}), ({"text": 5}, None, INVALID, {"field": "text"})):
         task = submit(c, b"")
         run = w.next()
         w.respond(run.msgid, error, result)
-        equal(w.refused()[:2], (run.msgid, code), repr((error, result))[:80])
+        msgid, *refused = w.refused()
+        equal((msgid, refused[0], refused[2]), (run.msgid, code, {"method": "run", **details}), repr((error, result))[:80])
         shown = ended(c, task)
         equal(shown["state"], "FAILED", "its worker thinks that it has answered")
         contains(shown["error"], "worker's")
@@ -813,7 +820,9 @@ def bad_answers_get_their_error_and_the_connection_survives(eqd):
     task = submit(c, b"")
     run = w.next()
     w.done(run, {"attempt": 9, "result": b"of another attempt"})
-    equal(w.refused()[:2], (run.msgid, NO_LEASE), "a wrong token")
+    msgid, code, text, details = w.refused()
+    equal((msgid, code, details), (run.msgid, NO_LEASE, {"id": task, "attempt": 9}), "a wrong token")
+    contains(text, "attempt 9", "attempt 1")
     again = w.next()
     equal((again.id, again.attempt), (task, 2))
     w.done(again, {"attempt": 2, "result": b"right"})
@@ -937,6 +946,21 @@ def serving_is_for_administrators_and_those_who_are_named(eqd):
     submit(c, b"2", "a")
     w.nothing_comes()
     equal(serves(USER_B, "a").next().payload, b"2")
+
+
+@test(root=True, other_users=True)
+def serving_may_be_for_a_group(eqd):
+    c = worker_queue(eqd, "w", f"allow_serve=@{USER_A},@{OTHER_GROUP}")
+    for uid, groups, may in ((USER_A, (), True), (USER_B, (), False), (USER_B, (OTHER_GROUP,), True), (USER_B, (USER_B, 7), False)):
+        try:
+            w = Worker(eqd, "w", uid=uid, groups=groups)
+            equal(may, True, (uid, groups))
+            task = submit(c, b"")
+            w.done(w.next())
+            equal(ended(c, task)["state"], "DONE")
+            w.vanish()
+        except RpcError as e:
+            equal((may, e.code), (False, DENIED), (uid, groups))
 
 
 @test(root=True, other_users=True)

@@ -471,7 +471,7 @@ def worker_verbs_say_what_is_wrong(eqd):
     eqd.fails(66, "worker", "run", "-q", "nosuch", "--", "cat", says="no queue nosuch")
     eqd.fails(1, "worker", "run", "-q", "default", "--", "cat", says="executor=worker")
     eqd.fails(2, "worker", "run", "-q", "w", "-j", "0", "--", "cat", says="jobs")
-    eqd.fails(66, "worker", "kick", "99", says="no worker 99")
+    eqd.fails(66, "worker", "kick", "99", says="no worker 99; eqctl worker ls lists them")
     eqd.fails(2, "worker", "kick", "x", says="no number")
     eqd.fails(2, "submit", "-q", "w", "--payload", "x", "--", "cat", says="payload")
     eqd.fails(2, "submit", "-q", "w", "--payload", "x", "-C", "/", says="cwd")

@@ -16,8 +16,8 @@ Run = collections.namedtuple("Run", "msgid id queue attempt payload options")
 class Worker:
     """A connection that serves queues, by hand: the test decides what it answers and when."""
 
-    def __init__(self, eqd, *queues, uid=None, **options):
-        self.eqd, self.rpc = eqd, eqd.connect(uid)
+    def __init__(self, eqd, *queues, uid=None, groups=(), **options):
+        self.eqd, self.rpc = eqd, eqd.connect(uid, groups)
         if uid is not None:
             options["handed_on"] = True # connected by a child that has ended
         self.number = self.rpc.call("worker_serve", list(queues), **options)["worker"]
@@ -47,9 +47,9 @@ class Worker:
         self.respond(run.msgid, error, None)
 
     def refused(self):
-        """The next run_refused: (msgid, code, text)."""
+        """The next run_refused: (msgid, code, text, details)."""
         msgid, error = self.rpc.note(lambda method, params: method == "run_refused")
-        return msgid, error[0], error[1]
+        return msgid, error[0], error[1], error[2] if len(error) > 2 else {}
 
     def canceled(self):
         """The next run_cancel: (id, attempt, reason, grace_usec)."""

@@ -943,6 +943,106 @@ TEST(a_submit_may_be_a_future_as_well) {
         fake_done(&e);
 }
 
+typedef struct Batches {
+        int r[3];
+        size_t n_ids;
+        eq_task_id last; /* of the ids that came last */
+        unsigned n;
+} Batches;
+
+static void on_batch(eq_client *c, int r, const eq_task_id *ids, size_t n, void *userdata) {
+        Batches *b = userdata;
+        b->r[b->n++] = r;
+        b->n_ids = n;
+        if (n > 0)
+                b->last = ids[n - 1];
+        else
+                ck_assert_ptr_null(ids);
+}
+
+static uint32_t expect_batch(FakeEqd *e) {
+        EqMessage m;
+        return fake_expect(e, "submit_many", &m);
+}
+
+static void reply_batch(FakeEqd *e, uint32_t msgid, uint64_t n, bool with_ids) {
+        EqSubmitManyReply reply = { 0 };
+        EQ_SET(&reply, SubmitManyReply, first, (EqIdRef) { .id = { 4, 100 } });
+        EQ_SET(&reply, SubmitManyReply, n, n);
+        if (with_ids)
+                EQ_SET(&reply, SubmitManyReply, ids,
+                       (EqArray) { .raw = eq_bytes("\x92\x04\x64\x92\x04\x05", 6), .n = 2 });
+        fake_reply_record(e, msgid, &eq_schema_SubmitManyReply, &reply);
+}
+
+TEST(batches_are_pipelined_as_well) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task tasks[2] = { EQ_TASK_INIT, EQ_TASK_INIT };
+        Batches b = { 0 };
+        uint32_t msgids[3];
+
+        tasks[0].unique = "k";
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(eq_submitv_start(c, "q", tasks, 2, on_batch, &b), 0);
+        ck_assert_int_eq(eq_submitv_start(c, "q", tasks, 0, on_batch, &b), -EINVAL);
+        ck_assert_int_eq(eq_submitv_start(c, "q", tasks, EQ_BATCH_MAX + 1, on_batch, &b), -EINVAL);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        for (int i = 0; i < 3; i++)
+                msgids[i] = expect_batch(&e);
+        reply_batch(&e, msgids[2], 2, true);
+        while (b.n < 1)
+                ck_assert_int_ge(eq_client_dispatch(c, 1000000), 0);
+        ck_assert_int_eq(b.r[0], 0);
+        ck_assert_uint_eq(b.n_ids, 2);
+        ck_assert_uint_eq(b.last.seq, 5);
+        fake_reply_error(&e, msgids[0], EQ_E_FULL, "no room");
+        while (b.n < 2)
+                ck_assert_int_ge(eq_client_dispatch(c, 1000000), 0);
+        ck_assert_int_eq(b.r[1], -EREMOTEIO);
+        ck_assert_uint_eq(b.n_ids, 0);
+        reply_batch(&e, msgids[1], 3, false); /* of two */
+        while (b.n < 3)
+                ck_assert_int_ge(eq_client_dispatch(c, 1000000), 0);
+        ck_assert_int_eq(b.r[2], -EBADMSG);
+        ck_assert_int_eq(eq_submitv_start(c, "q", tasks, 2, NULL, NULL), 0); /* nobody wants to know */
+        b.n = 0;
+        ck_assert_int_eq(eq_submitv_start(c, "q", tasks, 2, on_batch, &b), 0);
+        eq_client_close(c);
+        ck_assert_uint_eq(b.n, 1);
+        ck_assert_int_eq(b.r[0], -ECANCELED);
+        fake_done(&e);
+}
+
+TEST(a_batch_may_be_a_future_as_well) {
+        FakeEqd e;
+        eq_client *c = connect_fake(&e);
+        eq_task tasks[2] = { EQ_TASK_INIT, EQ_TASK_INIT };
+        eq_task_id ids[2] = { 0 };
+        eq_call *calls[3];
+        uint32_t msgids[3];
+
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(eq_submitv_future(c, "q", tasks, 2, &calls[i]), 0);
+        ck_assert_int_eq(eq_submitv_future(c, "q", tasks, 0, &calls[0]), -EINVAL);
+        ck_assert_int_eq(eq_client_flush(c), 0);
+        for (int i = 0; i < 3; i++)
+                msgids[i] = expect_batch(&e);
+        ck_assert_int_eq(eq_submitv_wait(calls[0], 1000, ids, 2), -ETIMEDOUT); /* and is still there */
+        reply_batch(&e, msgids[1], 2, false);
+        reply_batch(&e, msgids[0], 2, true);
+        fake_reply_error(&e, msgids[2], EQ_E_FULL, "no room");
+        ck_assert_int_eq(eq_submitv_wait(calls[2], EQ_TIMEOUT_NEVER, ids, 2), -EREMOTEIO);
+        ck_assert_uint_eq(ids[0].seq, 0); /* written on success only */
+        ck_assert_int_eq(eq_submitv_wait(calls[0], EQ_TIMEOUT_NEVER, ids, 2), 0);
+        ck_assert_uint_eq(ids[1].seq, 5);
+        ck_assert_int_eq(eq_submitv_wait(calls[1], EQ_TIMEOUT_NEVER, ids, 2), 0);
+        ck_assert_uint_eq(ids[0].queue, 4);
+        ck_assert_uint_eq(ids[1].seq, 101);
+        eq_client_close(c);
+        fake_done(&e);
+}
+
 /* Payloads that would be descriptors are bytes, without a question whether eqd takes some. */
 TEST(a_connection_of_somebody_else_passes_no_descriptors_and_does_not_come_back) {
         static const char payload[EQ_PAYLOAD_FD_MIN + 1];
@@ -986,7 +1086,8 @@ TEST(a_connection_of_somebody_else_passes_no_descriptors_and_does_not_come_back)
 }
 
 RUN_TESTS("client", 20, test_a_connection_of_somebody_else_passes_no_descriptors_and_does_not_come_back,
-          test_a_submit_may_be_a_future_as_well,
+          test_a_submit_may_be_a_future_as_well, test_batches_are_pipelined_as_well,
+          test_a_batch_may_be_a_future_as_well,
           test_an_error_says_to_programs_what_they_need_and_forgets_it_with_the_next,
           test_any_of_many_calls_is_waited_for_in_any_order_and_keeps_its_answer,
           test_futures_end_with_the_connection_or_the_client_and_those_with_callbacks_are_none,

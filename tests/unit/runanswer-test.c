@@ -67,6 +67,8 @@ TEST(another_attempts_answer_is_none_to_this) {
                                      "attempt\x08\xa6result\xa1r"));
         ck_assert_int_eq(a.verdict, TASK_LOST);
         ck_assert_int_eq(a.refused, EQ_E_NO_LEASE);
+        ck_assert(EQ_HAS(&a.details, ErrorDetails, attempt));
+        ck_assert_uint_eq(a.details.attempt, 8);
         ck_assert_uint_eq(a.result.len, 0);
         a = parse(RAW("\x81\xa7"
                       "attempt\x06"),

@@ -28,7 +28,8 @@ typedef struct Client {
         size_t n_sent, n_cancels, n_refused;
         char reason[16]; /* of the last cancel */
         eq_error refused;
-        int result; /* of run; 0: sent */
+        uint64_t refused_seq; /* 0: of no task */
+        int result;           /* of run; 0: sent */
 } Client;
 
 typedef struct Bench {
@@ -91,10 +92,12 @@ static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const c
         (void)snprintf(c->reason, sizeof(c->reason), "%s", reason);
 }
 
-static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
+static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text,
+                           const EqErrorDetails *details) {
         Client *c = client;
         c->n_refused++;
         c->refused = code;
+        c->refused_seq = details && EQ_HAS(details, ErrorDetails, id) ? details->id.id.seq : 0;
 }
 
 static const WorkerClientOps client_ops = { .run = client_run, .cancel = client_cancel, .refused = client_refused };
@@ -456,10 +459,12 @@ TEST(a_cancel_gives_notice_then_revokes_and_the_credit_stays_used) {
         ck_assert_uint_eq(c->n_sent, 1);
         answer_well(c, 0);
         ck_assert_int_eq(c->refused, EQ_E_NO_LEASE);
+        ck_assert_uint_eq(c->refused_seq, 1);
         ck_assert_uint_eq(c->worker->n_late, 1);
         ck_assert_uint_eq(c->n_sent, 2);
         answer_well(c, 0); /* once more */
         ck_assert_uint_eq(c->n_refused, 2);
+        ck_assert_uint_eq(c->refused_seq, 0);
         ck_assert_uint_eq(c->worker->n_refused, 1);
         answer_well(c, 1);
         ck_assert_str_eq(b->rig->ends, "1:1: 1:1CANCELED 1:2DONE");

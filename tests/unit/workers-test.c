@@ -23,7 +23,8 @@ static int client_run(void *client, uint32_t msgid, const WorkerOrder *o) {
 }
 static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const char *reason, uint64_t grace_usec) {
 }
-static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text) {
+static void client_refused(void *client, uint32_t msgid, eq_error code, const char *text,
+                           const EqErrorDetails *details) {
 }
 static const WorkerClientOps client_ops = { .run = client_run, .cancel = client_cancel, .refused = client_refused };
 

@@ -70,6 +70,7 @@ function notesOf(channel) {
 export class Client {
   #channel = null;
   #closed = false;
+  #left = new Set(); // connections to an eqd that stops, for the answers that are on their way
   #away = false; // as last told
 
   constructor({ path, timeoutMs = DEFAULT_TIMEOUT_MS, reconnect } = {}) {
@@ -87,7 +88,16 @@ export class Client {
   async close() {
     this.#closed = true;
     const channel = await this.#channel?.catch(() => null);
-    await channel?.close();
+    await Promise.all([channel, ...this.#left].map((c) => c?.close()));
+  }
+
+  /** What comes next is for the next eqd: on this connection it may be read by nobody. */
+  async #leave(channel) {
+    const at = this.#channel;
+    if ((await at?.catch(() => null)) !== channel || this.#channel !== at) return;
+    this.#channel = null;
+    this.#left.add(channel);
+    channel.ended.then(() => this.#left.delete(channel));
   }
 
   async #connected() {
@@ -122,15 +132,16 @@ export class Client {
     const [sending, repeatable] = prepare(this.policy, name, params);
     let tries = null;
     for (;;) {
-      let sent = false;
+      let sent = false, channel;
       try {
-        const channel = await this.#connected();
+        channel = await this.#connected();
         sent = !channel.lost;
         const answer = await channel.exchange(name, sending, options);
         this.#tell(false);
         return answer;
       } catch (e) {
         if (this.#closed || !mayTryAgain(e, repeatable, sent)) throw e;
+        if (channel && !channel.lost) await this.#leave(channel);
         this.#tell(true);
         tries ??= new Tries(this.policy);
         await tries.pause(e, options.signal);

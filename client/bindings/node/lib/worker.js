@@ -34,10 +34,6 @@ export class Run {
     this.timeoutUsec = options.timeout_usec;
     this.ended = false;
     if (confirm) this.confirmed = new Promise((resolve) => { this.#confirm = resolve; });
-    channel.ended.then((lost) => {
-      this.#abort.abort(lost);
-      this.confirm(false);
-    });
   }
 
   /** Aborted when the task is canceled, out of time, or no longer this worker's; `signal.reason` says which. */
@@ -46,6 +42,8 @@ export class Run {
   confirm(kept) { this.#confirm?.(kept); }
 
   cancel(reason) { this.#abort.abort(new DOMException(reason, 'AbortError')); }
+
+  lose(lost) { this.#abort.abort(lost); }
 
   #answer(error, result) {
     if (this.ended) throw new Error(`${this.id} has been ended already`);
@@ -56,6 +54,9 @@ export class Run {
   /** It went well. result: bytes or text for whoever waits. */
   complete(result = null) {
     const bytes = typeof result === 'string' ? Buffer.from(result) : result;
+    if (bytes != null && !(bytes instanceof Uint8Array)) {
+      throw new TypeError(`a result of type ${typeof result}; eqd takes bytes, text or null`);
+    }
     if (bytes && bytes.length > LIMITS.RESULT_MAX) {
       throw new RangeError(`a result of ${bytes.length} bytes; eqd takes ${LIMITS.RESULT_MAX}`);
     }
@@ -121,8 +122,7 @@ export class Worker {
     this.channel.keepAlive = true;
     this.channel.handlers.set('run', (params, msgid) => this.#take(params, msgid));
     this.channel.onNotification = (method, params) => this.#notice(method, params);
-    this.#unconfirmed.clear(); // told by their connection
-    this.channel.ended.then(() => this.#wake());
+    this.channel.ended.then((lost) => this.#lose(lost));
     try {
       const options = { credit: this.credit, parallel: this.concurrency, name: this.name, rescue: this.rescue, confirm: this.confirm };
       const reply = await this.channel.exchange('worker_serve', [this.queues, options], { timeout: SERVE_TIMEOUT_MS });
@@ -132,6 +132,13 @@ export class Worker {
       throw e;
     }
     return this;
+  }
+
+  /** Once for a connection and not by each run: what waits for its end lives until then. */
+  #lose(lost) {
+    for (const run of this.#runs.values()) run.lose(lost);
+    for (const key of this.#unconfirmed.keys()) this.#confirm(key, false);
+    this.#wake();
   }
 
   #notice(method, [first, attempt, reason] = []) {

@@ -177,14 +177,20 @@ test('with a policy what cannot be repeated is not', async () => {
   });
 });
 
-test('with a policy what an eqd that stops refuses is for the next one', async () => {
+test('with a policy what an eqd that stops refuses is for the next one, and what it still answers is taken', async () => {
+  // It reads no more on that connection: a second request there was lost when it ended.
+  let refused;
   const refuse = async (socket, incoming) => {
+    const wait = await next(incoming);
     send(socket, [1, (await next(incoming))[1], [21, 'eqd is stopping'], null]);
-    socket.end();
+    refused = () => send(socket, [1, wait[1], null, [{ state: 'DONE' }]]);
   };
   await withFake([refuse, answer(null)], async (path) => {
     const client = await connect({ path, reconnect: QUICK });
+    const waiting = client.wait(['q/1']);
     await client.queuePause('q');
+    refused();
+    assert.deepEqual(await waiting, [{ state: 'DONE' }]);
     await client.close();
   });
 });

@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import test, { after } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { LIMITS, connect, errors, worker } from 'eqd';
 import { plainText } from '../lib/worker.js';
 
@@ -67,6 +69,28 @@ test('runs tell when their answers are kept', async () => {
   await client.cancel([task.id]);
 });
 
+test('a run is kept no longer than it takes', async () => {
+  // Each waited for the end of the connection: a worker grew by every payload that it had ever had.
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc');
+  const q = await queue({ max_active: 4 });
+  const w = await worker(q, { concurrency: 4, confirm: true });
+  const runs = [];
+  const kept = [];
+  const serving = w.serve((run) => {
+    runs.push(new WeakRef(run));
+    kept.push(run.confirmed);
+  });
+  const tasks = await client.map(q, Array.from({ length: 100 }, (_, i) => String(i)));
+  await tasks.at(-1).wait();
+  await Promise.all(kept);
+  collect();
+  const left = runs.filter((run) => run.deref()).length;
+  assert.ok(left <= 4, `${left} of ${runs.length} are still there`); // the loop has the last one in its hands
+  await w.close();
+  await serving;
+});
+
 test('what a handler throws fails the attempt, and what it ends itself stays', async () => {
   const q = await queue();
   const w = await worker(q);
@@ -89,6 +113,17 @@ test('a result that is too large is an error, and the run can still be ended', a
   const w = await worker(q);
   const serving = w.serve((run) => run.complete(new Uint8Array(LIMITS.RESULT_MAX + 1)));
   assert.match((await (await client.submit(q)).wait()).error, /eqd takes 65536/);
+  await w.close();
+  await serving;
+});
+
+test('a result that is neither bytes nor text is an error that says so', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  const results = [5, { attempt: 7 }, [1], true];
+  const serving = w.serve((run) => results[Number(run.payload)]);
+  const records = await Promise.all((await client.map(q, ['0', '1', '2', '3'])).map((task) => task.wait()));
+  for (const record of records) assert.match(record.error, /a result of type (number|object|boolean); eqd takes bytes/);
   await w.close();
   await serving;
 });

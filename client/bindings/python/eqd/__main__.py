@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import importlib
 import os
 import signal
@@ -13,9 +14,10 @@ from typing import Optional, Sequence
 
 from . import aio, stacks, tasks
 from ._api import ExistsError
+from .core import default_path
 from .errors import EqdException
 from .pool import Pool
-from .worker import Worker
+from .worker import RECONNECT, Worker
 
 
 def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
@@ -36,6 +38,11 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     return args
 
 
+def say(text: str) -> None:
+    """A line on standard error."""
+    print(f"eqd: {text}", file=sys.stderr, flush=True)
+
+
 async def serve(args: argparse.Namespace) -> None:
     """Serves until SIGTERM or SIGINT."""
     queues = args.queue or sorted({f.queue for f in tasks.registry.values()})
@@ -48,11 +55,15 @@ async def serve(args: argparse.Namespace) -> None:
                     await client.queue_create(queue, set={"executor": "worker"})
                 except ExistsError:
                     pass
+    def on_change(what: str) -> None:
+        pool.on_change(what)
+        say("connected to eqd" if what == "back" else f"no connection to eqd at {worker.path}; trying again")
+
     pool = Pool(args.module, args.parallel, args.threads)
     worker = Worker({queue: pool for queue in queues}, args.parallel, name=args.name, path=args.socket)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-    await worker.run()
+    await worker.run(dataclasses.replace(RECONNECT, on_change=on_change))
     pool.executor.shutdown()
 
 
@@ -65,7 +76,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         importlib.import_module(args.module)
         asyncio.run(serve(args))
     except (EqdException, OSError, ImportError) as e:
-        print(f"eqd: {e}", file=sys.stderr)
+        absent = isinstance(e, OSError) and e.filename == default_path(args.socket)
+        say(f"{e}; start it with `systemctl start eqd`, or name another socket with -S or EQD_SOCKET" if absent else str(e))
         return 1
     return 0
 

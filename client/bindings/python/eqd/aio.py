@@ -13,7 +13,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, List,
 
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire
-from .errors import ConnectionLost, EqdException, RequestTimeout
+from .errors import ConnectionLost, EqdException, RequestTimeout, TaskError
 from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, wire_id, wire_params, with_ids
 
@@ -38,7 +38,11 @@ class Channel:
 
     @classmethod
     async def open(cls, path: str) -> "Channel":
-        return cls(*await asyncio.open_unix_connection(path))
+        try:
+            return cls(*await asyncio.open_unix_connection(path))
+        except OSError as e:
+            e.filename = e.filename or path  # so that it says what is not there
+            raise
 
     async def close(self) -> None:
         """Ends the connection and what it was doing."""
@@ -118,7 +122,8 @@ class Channel:
                 error, result = await handler(request)
             except Exception as e:  # whatever it is, eqd gets an answer
                 error = [_api.InternalError.code, f"{type(e).__name__}: {e}"]
-        self.writer.write(self.core.response(request.msgid, error, result))
+        if not self.lost:
+            self.writer.write(self.core.response(request.msgid, error, result))
 
 
 class AsyncTask(Generic[T]):
@@ -144,6 +149,22 @@ class AsyncTask(Generic[T]):
     async def result(self, timeout: Optional[Duration] = None) -> T:
         """Waits for the end; TaskFailed and the like if it is not DONE."""
         return self._decode(shared.outcome(cast(Mapping[str, Any], await self.wait(timeout))))
+
+    async def exception(self, timeout: Optional[Duration] = None) -> Optional[TaskError]:
+        """Waits for the end. What result() would raise for it, None if it ended as DONE."""
+        return shared.exception_of(cast(Mapping[str, Any], await self.wait(timeout)))
+
+    async def done(self) -> bool:
+        """Has it ended?"""
+        return (await self.show())["state"] in _api.FINISHED
+
+    async def running(self) -> bool:
+        """Is it at work now?"""
+        return (await self.show())["state"] == "RUNNING"
+
+    async def cancelled(self) -> bool:
+        """Has it ended as CANCELED?"""
+        return (await self.show())["state"] == "CANCELED"
 
     async def show(self) -> _api.TaskRecord:
         """The task as it is now."""
@@ -177,6 +198,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         self._away = False  # as last told
         self._connecting = asyncio.Lock()
         self._channel: Optional[Channel] = None
+        self._left: Set[Channel] = set()  # to an eqd that stops, for the answers that are on their way
         self._closed = False
 
     async def __aenter__(self) -> "AsyncClient":
@@ -191,8 +213,16 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         """Ends the connection. Submitted tasks go on."""
         self._closed = True
         channel, self._channel = self._channel, None
-        if channel:
-            await channel.close()
+        for each in [*self._left, *([channel] if channel else [])]:
+            await each.close()
+        self._left.clear()
+
+    def _leave(self, channel: Channel) -> None:
+        """What comes next is for the next eqd: on this connection it may be read by nobody."""
+        if self._channel is channel:
+            self._channel = None
+            self._left.add(channel)
+            channel.ended.add_done_callback(lambda _: self._left.discard(channel))
 
     async def connect(self) -> None:
         """Connects now, if it is not connected. OSError: eqd is not there, or not permitted."""
@@ -232,7 +262,7 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
         params, repeatable = prepare(policy, method, params)
         tries: Optional[Tries] = None
         while True:
-            sent = False
+            sent, channel = False, None
             try:
                 channel = await self._connected()
                 sent = not channel.lost
@@ -242,6 +272,8 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
             except Exception as e:
                 if self._closed or not may_try_again(e, repeatable, sent):
                     raise
+                if channel and not channel.lost:
+                    self._leave(channel)
                 tries = await self._pause(policy, tries, e)
 
     def _tell(self, policy: Reconnect, away: bool) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Callable, Deque, Dict, Generic, Iterator, List, Mapping,
 
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Notification, Request, Response, default_path, error_from_wire
-from .errors import ConnectionLost, ProtocolViolation, RequestTimeout
+from .errors import ConnectionLost, ProtocolViolation, RequestTimeout, TaskError
 from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, duration_usec, wire_id, wire_params, with_ids
 
@@ -37,8 +37,10 @@ class Channel:
         try:
             self.sock.settimeout(timeout)
             self.sock.connect(path)
-        except BaseException:
+        except BaseException as e:
             self.sock.close()
+            if isinstance(e, OSError):
+                e.filename = e.filename or path  # so that it says what is not there
             raise
 
     def close(self) -> None:
@@ -129,9 +131,21 @@ class Task(Generic[T]):
         """Why it is where it is."""
         return self._client.why([self.id])[0]
 
+    def exception(self, timeout: Optional[Duration] = None) -> Optional[TaskError]:
+        """Waits for the end. What result() would raise for it, None if it ended as DONE."""
+        return shared.exception_of(cast(Mapping[str, Any], self.wait(timeout)))
+
     def done(self) -> bool:
         """Has it ended?"""
         return self.show()["state"] in _api.FINISHED
+
+    def running(self) -> bool:
+        """Is it at work now?"""
+        return self.show()["state"] == "RUNNING"
+
+    def cancelled(self) -> bool:
+        """Has it ended as CANCELED?"""
+        return self.show()["state"] == "CANCELED"
 
     def cancel(self, running: bool = False) -> bool:
         """True: it is canceled; or, with `running`, being stopped."""

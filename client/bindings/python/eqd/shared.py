@@ -28,10 +28,17 @@ def ids_of(reply: Mapping[str, Any]) -> List[TaskId]:
     return [TaskId(*i) for i in reply.get("ids") or ((first[0], first[1] + i) for i in range(reply["n"]))]
 
 
+def exception_of(record: Mapping[str, Any]) -> Optional[TaskError]:
+    """The TaskError for a task that ended, None for one that did as DONE."""
+    state = str(record.get("state"))
+    return None if state == "DONE" else TASK_ERRORS.get(state, TaskError)(record)
+
+
 def outcome(record: Mapping[str, Any]) -> Any:
     """The record of a task that ended as DONE; raises a TaskError for another."""
-    if record.get("state") != "DONE":
-        raise TASK_ERRORS.get(str(record.get("state")), TaskError)(record)
+    error = exception_of(record)
+    if error:
+        raise error
     return record
 
 

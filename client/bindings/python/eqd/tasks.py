@@ -17,12 +17,12 @@ import inspect
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Generic, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, cast
+from typing import Any, Callable, Dict, Generic, Iterator, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, cast
 
 import msgpack
 
+from . import shared
 from .client import Client, Task, connect
-from .errors import TaskFailed
 from .values import TaskId
 from .worker import plain_text
 
@@ -112,10 +112,17 @@ class InlineTask(Task[R]):
     def show(self) -> Any:
         return self._record
 
-    def result(self, timeout: Any = None) -> R:
-        if self._record["state"] != "DONE":
-            raise TaskFailed(self._record)
-        return self._decode(self._record)
+    def why(self) -> Any:
+        return {name: self._record[name] for name in ("id", "queue", "state")}
+
+    def cancel(self, running: bool = False) -> bool:
+        return False
+
+    def output(self, streams: int = shared.STDOUT, attempt: Optional[int] = None) -> bytes:
+        return b""
+
+    def follow(self, streams: int = 3) -> Iterator[Tuple[int, bytes]]:
+        return iter(())
 
 
 def task(queue: str, **options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
@@ -139,5 +146,5 @@ def execute(payload: bytes) -> Tuple[bool, Any, bool]:
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
         return True, msgpack.packb(result, use_bin_type=True), False
-    except Exception as e:
+    except (Exception, SystemExit, asyncio.CancelledError) as e:  # sys.exit() ends the call, not the worker
         return False, plain_text(f"{type(e).__name__}: {e}"), False

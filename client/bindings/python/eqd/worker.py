@@ -184,6 +184,8 @@ class Worker:
     @staticmethod
     def _checked(result: Result) -> Optional[bytes]:
         data = result.encode() if isinstance(result, str) else result
+        if data is not None and not isinstance(data, (bytes, bytearray, memoryview)):
+            raise Final(f"its handler returned {type(result).__name__}; a result is bytes, text or None")
         if data is not None and len(data) > _api.RESULT_MAX:
             raise Final(f"a result of {len(data)} bytes; eqd takes {_api.RESULT_MAX}")
         return data
