@@ -659,6 +659,33 @@ TEST(a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks) {
         }
 }
 
+static bool has_expired(const Host *host, uint64_t seq) {
+        const TaskRecord *t = task_of_q(host, seq);
+        return t->task.state == EQ_STATE_EXPIRED && !t->unsettled;
+}
+
+/* As it was accepted, and as it was changed since. */
+TEST(a_task_that_was_not_started_in_time_expires_after_a_restart_too) {
+        EqSubmit expires = { 0 };
+        durable_begin(&h, NULL);
+        EQ_SET(&expires, Submit, hold, true);
+        EQ_SET(&expires, Submit, expire_usec, 60 * USEC_PER_SEC);
+        (void)host_task(&h, "q", expires);
+        until(&h, has_arrived, 1);
+        EQ_SET(&expires, Submit, delay_usec, 1000 * USEC_PER_SEC);
+        TaskRecord *t = host_task(&h, "q", expires);
+        until(&h, has_arrived, 2);
+        ck_assert_int_eq(manager_release(h.m, t), 0);
+        durable_restart(&h); /* with the wall clock back at its start */
+        host_advance(&h, 59 * USEC_PER_SEC);
+        for (uint64_t seq = 1; seq <= 2; seq++)
+                ck_assert_state(task_of_q(&h, seq), WAITING);
+        host_advance(&h, USEC_PER_SEC);
+        for (uint64_t seq = 1; seq <= 2; seq++)
+                until(&h, has_expired, seq);
+        durable_done(&h);
+}
+
 static void on_removal_uncalled(RemoveWaiter *w) {
         ck_abort_msg("its task runs");
 }
@@ -884,6 +911,7 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
           test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
           test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits,
+          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too,
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_what_is_changed_of_a_queue_while_it_is_removed_is_there_when_a_crash_brings_it_back,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
