@@ -23,8 +23,9 @@
 
 /* ---- what is kept aside ---- */
 
-/* Durably, before anything goes: else nothing is opened, and the bytes are where they were. */
-static int keep_damaged(Replay *p, uint64_t segment, uint32_t at, const char *data, uint32_t n) {
+/* Durably, before anything goes: else nothing is opened, and the bytes are where they were. Of n_bytes that are no good n are there
+ * to be kept; none of those that cannot be read or are gone. */
+static int keep_damaged(Replay *p, uint64_t segment, uint32_t at, const char *data, uint32_t n, uint32_t n_bytes) {
         StoreDamage d;
         if (p->quiet)
                 return 0;
@@ -38,6 +39,8 @@ static int keep_damaged(Replay *p, uint64_t segment, uint32_t at, const char *da
                 return e;
         }
         p->n_damaged++;
+        if (n == 0)
+                d.n_bytes = n_bytes;
         if (damage_is_news(p->store, segment, at, true) && p->reader->damaged)
                 p->reader->damaged(p->userdata, d.file, d.at, d.n_bytes, d.kept);
         return 0;
@@ -46,7 +49,7 @@ static int keep_damaged(Replay *p, uint64_t segment, uint32_t at, const char *da
 static int keep_header(Replay *p, const Segment *s) {
         char header[SEGMENT_HEADER];
         int e = segment_read(s, 0, header, sizeof(header));
-        return e < 0 ? e : keep_damaged(p, s->number, 0, header, sizeof(header));
+        return e < 0 ? e : keep_damaged(p, s->number, 0, header, sizeof(header), sizeof(header));
 }
 
 /* ---- the files ---- */
@@ -208,7 +211,7 @@ static int end_group(Replay *p, const Segment *s, RecordFunc func) {
 /* A part of the segment that a walk leaves out. */
 static int pass_damage(Replay *p, const Image *i, uint32_t at, const Bad *b, RecordFunc func, bool *half) {
         Record trace;
-        int e = keep_damaged(p, i->segment->number, at, i->data + at, b->end - at);
+        int e = keep_damaged(p, i->segment->number, at, i->data + at, b->end - at, b->end - at);
         *half = *half && (b->size == 0 || (b->was.flags & RECORD_INSIDE));
         if (e < 0 || *half)
                 return e;
@@ -219,21 +222,24 @@ static int pass_damage(Replay *p, const Image *i, uint32_t at, const Bad *b, Rec
         return e >= 0 && !goes_on ? end_group(p, i->segment, func) : e;
 }
 
-/* Calls func for each record of the segment. tail: what is torn there is no damage, and of a group there all is there or nothing.
- * A group does not reach over the end of a segment: in others its members were complete when the segment was left. */
-int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, bool *ret_sealed) {
+/* A group does not reach over the end of a segment: in others than the last its members were complete when the segment was left. */
+int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, uint32_t *ret_cut) {
         const Segment *s = i->segment;
-        *ret_sealed = false;
+        *ret_cut = 0;
         uint32_t at = SEGMENT_HEADER;
         int e = 0;
         bool half = false; /* a part of the group was not there */
-        while (e >= 0) {
+        for (bool was_bad = false; e >= 0;) {
                 Record r;
                 Bad bad;
                 long n = record_read(i->data + at, s->size - at, s->salt, &r);
-                *ret_sealed = n > 0 && r.kind == STORE_SEAL;
-                if (*ret_sealed || (n <= 0 && !replay_look_at_bad(i, at, &bad)))
+                if (n > 0 && r.kind == STORE_SEAL)
                         break;
+                if (n <= 0 && !replay_look_at_bad(i, at, &bad)) {
+                        *ret_cut = was_bad ? 0 : at;
+                        break;
+                }
+                was_bad = n <= 0;
                 if (n > 0) {
                         half = half && (r.flags & RECORD_INSIDE);
                         if (!half)
@@ -255,9 +261,9 @@ int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, bo
 
 /* The same without a word about damage. */
 static int walk_quietly(Replay *p, const Image *i, RecordFunc func) {
-        bool sealed;
+        uint32_t cut;
         p->quiet = true;
-        int e = replay_walk(p, i, NULL, func, &sealed);
+        int e = replay_walk(p, i, NULL, func, &cut);
         p->quiet = false;
         return e;
 }
@@ -288,7 +294,7 @@ static int read_at(Replay *p, const IndexPlace *place, const Record *want, char 
         if (e != -EBADMSG && e != -EIO)
                 return e;
         (void)record_was(*buf, e == -EIO ? 0 : place->size, p->latest.salt, ret);
-        e = keep_damaged(p, place->segment, place->at, *buf, e == -EIO ? 0 : place->size);
+        e = keep_damaged(p, place->segment, place->at, *buf, e == -EIO ? 0 : place->size, place->size);
         return e < 0 ? e : 1;
 }
 
@@ -336,19 +342,27 @@ static void keep_made(Replay *p, const Segment *s, const Hint *made, SegmentHint
                 p->n_kept++;
 }
 
+/* What was there is lost. The active one, which goes on in the place of its seal, is written there again. */
+static int tell_cut(Replay *p, const Segment *s, uint32_t at) {
+        bool is_active = s->number == p->store->active.number;
+        return at == 0 || is_active ? 0 : keep_damaged(p, s->number, at, "", 0, s->size - at);
+}
+
 static int read_whole(Replay *p, const Segment *s, SegmentHint *ret) {
         Image image = { 0 };
-        bool sealed = false;
+        uint32_t cut = 0;
         unsigned before = p->n_damaged;
         _cleanup_(hint_done) Hint made = HINT_NULL;
         int e = replay_read(p, s, &image);
         p->making = p->reader->brief && p->n_kept < HINTS_KEPT ? &made : NULL;
         if (e >= 0)
-                e = replay_walk(p, &image, NULL, apply, &sealed);
+                e = replay_walk(p, &image, NULL, apply, &cut);
         if (e >= 0 && p->making)
                 keep_made(p, s, &made, ret);
         p->making = NULL;
-        if (e >= 0 && sealed && p->n_damaged == before)
+        if (e >= 0)
+                e = tell_cut(p, s, cut);
+        if (e >= 0 && cut == 0 && p->n_damaged == before)
                 hints_want(p->store, s->number);
         return e;
 }

@@ -67,8 +67,9 @@ bool replay_trace_of(const Record *was, Record *ret);
 typedef int (*RecordFunc)(Replay *p, const Segment *s, const Record *r, uint32_t at);
 
 /* Calls func for each record of the segment. tail: what is torn there is no damage, and of a group there all is there or nothing; NULL:
- * it is not the last segment, or was put in order. */
-int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, bool *ret_sealed);
+ * it is not the last segment, or was put in order. *ret_cut: where it ends without a seal, and without damage in the place of one; 0: it
+ * does not. */
+int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, uint32_t *ret_cut);
 
 int replay_add(Replay *p, uint64_t number); /* that segment to the list, at its end */
 int replay_read(Replay *p, const Segment *s, Image *ret);

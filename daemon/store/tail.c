@@ -80,12 +80,12 @@ Tail replay_survey(const SegmentBoot *boot, const Image *i) {
 
 static int heal(Replay *p, const Image *i, const Tail *tail) {
         Store *s = p->store;
-        bool sealed;
+        uint32_t cut;
         uint64_t number = i->segment->number;
         int e = segment_prepare(s->dir_fd, number, i->segment->size, &s->boot, &s->active);
         s->at = SEGMENT_HEADER;
         if (e >= 0)
-                e = replay_walk(p, i, tail, copy_record, &sealed);
+                e = replay_walk(p, i, tail, copy_record, &cut);
         if (e >= 0)
                 e = store_put_seal(s);
         if (e >= 0)

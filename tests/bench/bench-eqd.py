@@ -619,8 +619,12 @@ def memory_per_task(o):
     report("memory-after-drain", after, "MiB", placement="more than before them, when workers have done them all")
 
 
+def bytes_read(eqd):
+    return int(Path(f"/proc/{eqd.pid}/io").read_text().split()[1])
+
+
 def kill_and_start(eqd):
-    """kill -9, and the next one; (seconds to READY=1, CPU seconds until then, bytes that it read)."""
+    """kill -9, and the next one; (seconds to READY=1, CPU seconds until then)."""
     eqd.close_connections()
     os.kill(eqd.pid, signal.SIGKILL)
     eqd.expect_end(20, -signal.SIGKILL)
@@ -630,30 +634,32 @@ def kill_and_start(eqd):
     begin = time.monotonic()
     eqd.start()
     seconds = time.monotonic() - begin
-    read = int(Path(f"/proc/{eqd.pid}/io").read_text().split()[1])
-    return seconds, cpu_seconds(eqd.pid), read
+    return seconds, cpu_seconds(eqd.pid)
 
 
 @bench
 def durable_depth(o):
     """A durable queue of a million tasks, of ten with EQD_LONG=1: what a submit costs at its end, memory, and a start after kill -9."""
     n, part = 10_000_000 if eqdtest.LONG else 1_000_000, 200_000
-    first, last, memory, starts, costs, after, resident = [], [], [], [], [], [], []
+    first, last, memory, starts, costs, after, resident = [], [], [], [], [], [], [] # first, last: (us of the loop, us of all threads, rate)
     for _ in range(o.rounds):
         with Fresh(["w", "executor=worker", "max_bytes=100G", "max_tasks=100000000", "durable=yes"]) as eqd:
             eqd.ok("queue", "pause", "w")
             before = stat(eqd, "rss_kib")
             for tasks, rates in ((part, first), (n - 2 * part, []), (part, last)):
-                cpu = loop_seconds(eqd.pid)
-                loadgen("payloads", eqd.socket, "w", 4, 8, 100, tasks, 600, -1, 100)
-                rates.append((loop_seconds(eqd.pid) - cpu) * 1e6 / tasks)
+                loop, cpu = loop_seconds(eqd.pid), cpu_seconds(eqd.pid)
+                rate_ = rate("payloads", eqd.socket, "w", 4, 8, 100, tasks, 600, -1, 100)
+                rates.append(((loop_seconds(eqd.pid) - loop) * 1e6 / tasks, (cpu_seconds(eqd.pid) - cpu) * 1e6 / tasks, rate_))
             resident.append(stat(eqd, "rss_kib") / 1e6 * 1024)
             memory.append((stat(eqd, "rss_kib") - before) * 1024 / n)
-            seconds, cpu, _ = kill_and_start(eqd)
+            seconds, cpu = kill_and_start(eqd)
             starts.append(seconds)
             costs.append(cpu)
             after.append((stat(eqd, "rss_kib") - before) * 1024 / n)
-    report("durable-submit-deep-cpu", last, "us/task", "the first", first, f"CPU time of the loop; the last {part} of {n}")
+    for i, (name, unit, what) in enumerate((("-cpu", "us/task", "CPU time of the loop"), ("-cpu-all", "us/task", "CPU time of all threads"),
+                                            ("", "tasks/s", "accepted"))):
+        report(f"durable-submit-deep{name}", [v[i] for v in last], unit, "the first", [v[i] for v in first],
+               f"{what}; the last {part} of {n}")
     report("durable-memory", resident, "MB", placement=f"resident in all, {n} tasks with 100 bytes each")
     report("durable-memory-per-task", memory, "bytes", placement=f"resident, {n} tasks with 100 bytes each")
     report("durable-memory-per-task-after-start", after, "bytes", placement="the same after kill -9 and a start")
@@ -661,21 +667,40 @@ def durable_depth(o):
     report("durable-start-cpu", costs, "s", placement="CPU time until then")
 
 
+def settled_reads(eqd):
+    """Bytes that it has read when all sealed files have their hints, and the front of its queues is in memory."""
+    count = lambda pattern: len(list((eqd.dir / "state/store").glob(pattern)))
+    eqdtest.eventually(lambda: count("log-*") - count("hint-*") <= 1, "each file but the one that is written to has its hint")
+    read, before = bytes_read(eqd), -1
+    while read != before:
+        time.sleep(0.2)
+        read, before = bytes_read(eqd), read
+    return read
+
+
+def large_start(n):
+    """(bytes that a start reads of n tasks with 64 KiB, as kill -9 has left them; when the log is in order; seconds of the latter)"""
+    with Fresh(["w", "executor=worker", "max_bytes=100G", "durable=yes"]) as eqd:
+        eqd.ok("queue", "pause", "w")
+        loadgen("payloads", eqd.socket, "w", 1, 16, 65536, n, 600, -1, 1)
+        kill_and_start(eqd)
+        first = settled_reads(eqd)
+        seconds, _ = kill_and_start(eqd)
+        return first, settled_reads(eqd), seconds
+
+
 @bench
 def durable_start_large(o):
-    """What a start reads of 20,000 tasks with 64 KiB each."""
-    n, reads, starts = 20_000, [], []
-    for _ in range(o.rounds):
-        with Fresh(["w", "executor=worker", "max_bytes=100G", "durable=yes"]) as eqd:
-            eqd.ok("queue", "pause", "w")
-            loadgen("payloads", eqd.socket, "w", 1, 16, 65536, n, 600, -1, 1)
-            kill_and_start(eqd) # seals what the first one was killed in, and makes its hint
-            eqd.ok("queue", "show", "w")
-            seconds, _, read = kill_and_start(eqd)
-            reads.append(read / n)
-            starts.append(seconds)
-    report("durable-start-large-reads", reads, "bytes/task", placement="all reads of the process until READY=1 and a little after")
-    report("durable-start-large", starts, "s", placement=f"kill -9 to READY=1, {n} tasks with 64 KiB")
+    """What a start reads of 20,000 tasks with 64 KiB each: for each, beside what it reads of 1,000, and in all."""
+    few, n = 1000, 20_000
+    small = [large_start(few) for _ in range(o.rounds)]
+    large = [large_start(n) for _ in range(o.rounds)]
+    report("durable-start-large-reads", [(b[1] - a[1]) / (n - few) for a, b in zip(small, large)], "bytes/task",
+           placement=f"what more is read of {n} than of {few}, all of it")
+    report("durable-start-large-reads-in-all", [v[1] / 1e6 for v in large], "MB", placement="with what runs, and the front of the queue")
+    report("durable-start-large-reads-after-kill", [v[0] / 1e6 for v in large], "MB",
+           placement="the same where the last file, of 64 MiB, has no hint: kill -9 in the middle of submits")
+    report("durable-start-large", [v[2] for v in large], "s", placement=f"kill -9 to READY=1, {n} tasks with 64 KiB")
 
 
 @bench

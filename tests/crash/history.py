@@ -27,6 +27,7 @@ class History:
         self.ran_file.touch()
         self.looked_at = set()                # of `ended`, what an eqd after that one was asked about
         self.read, self.counts, self.firsts = 0, collections.Counter(), [] # firsts: names in the order of their first runs
+        self.attempts = {} # the last one of each name
         for name, options in zip(QUEUES, ([], ["max_active=4"])):
             eqd.ok("queue", "create", name, "history=1000000", "max_crashes=1000", *options)
         self.queues = QUEUES
@@ -88,10 +89,14 @@ class History:
         """When everything has run."""
         with open(self.ran_file) as f:
             f.seek(self.read)
-            names = [line.split()[0] for line in f]
+            runs = [line.split() for line in f]
             self.read = f.tell()
+        names = [name for name, _ in runs]
         self.firsts += [name for name in dict.fromkeys(names) if name not in self.counts]
         self.counts.update(names)
+        for name, attempt in runs: # no two runs have the same: by it a late answer is told from that of the next one
+            equal(int(attempt) > self.attempts.get(name, 0), True, f"attempt {attempt} of {name} after {self.attempts.get(name)}")
+            self.attempts[name] = int(attempt)
         equal(sorted(self.accepted - self.counts.keys()), [], "accepted and lost")
         repeated = {name for name in names if self.counts[name] > 1}
         equal(sorted(repeated & self.ended.keys()), [], "told as ended and run again")

@@ -116,6 +116,19 @@ def what_a_crash_ended_is_the_newest_of_its_history(eqd):
 
 
 @test()
+def history_is_in_the_order_of_the_ends_after_kill_9_too(eqd):
+    eqd.ok("queue", "create", "q", "history=3")
+    first, second = (eqd.submit("-q", "q", "--hold", "--", "true") for _ in range(2))
+    for task in (eqd.submit("-q", "q", "--", "true"), first, second):
+        eqd.ctl("release", task)
+        eqd.ends_as(task, "DONE")
+    crash(eqd)
+    eqd.ends_as(eqd.submit("-q", "q", "--", "true"), "DONE")
+    eqd.fails(66, "show", "q/3", says="history is gone")
+    equal([eqd.show(task)["state"] for task in (first, second, "q/4")], ["DONE"] * 3)
+
+
+@test()
 def at_most_once_ends_what_a_worker_had(eqd):
     c = worker_queue(eqd, "w", "max_active=2", "at_most_once=yes", "retries=3")
     task, kicked, waits = (submit(c, b"x", "w") for _ in range(3))
@@ -186,6 +199,21 @@ def a_task_that_was_running_at_too_many_crashes_is_dead(eqd):
     equal(eqd.show(good)["state"], "DONE")
 
 
+@test(config={"queues.d/f.queue": "[Queue]\nMaxCrashes=1\n"})
+def what_is_too_many_the_file_of_a_queue_says_unless_it_was_set(eqd):
+    poison = eqd.submit("-q", "f", "--", "sleep", "1000")
+    eqd.until_state(poison, "RUNNING")
+    crash(eqd)
+    equal(eqd.show(poison)["state"], "DEAD")
+    eqd.ok("queue", "set", "f", "max_crashes=2")
+    poison = eqd.submit("-q", "f", "--", "sleep", "1000")
+    for _ in range(2):
+        eqd.until_state(poison, "RUNNING")
+        crash(eqd)
+    shown = eqd.show(poison)
+    equal((shown["state"], shown["crashes"]), ("DEAD", 2))
+
+
 @test()
 def ends_results_and_logs_are_still_there(eqd):
     bad = eqd.sh("echo out; echo err >&2; exit 3")
@@ -240,6 +268,95 @@ def holds_delays_retries_and_dependencies_survive(eqd):
     eqd.ends_as(after, "DONE")
     for task in (later, failed, released):
         eqd.ok("cancel", task)
+
+
+# Of a queue: counted since eqd was started, or of a moment, and what the store took for it. Of a task that was tried and waits: what was
+# of that try.
+OF_A_QUEUE = {"accepted", "done", "failed", "refused", "cpu_usec", "oldest_usec", "store_bytes", "store_segments", "commit_p50_usec",
+              "commit_p99_usec", "detail"}
+OF_A_TRY = {"started_usec", "exit", "signal", "utime_usec", "stime_usec", "maxrss_kib", "stdout_bytes", "stderr_bytes"}
+
+
+def all_that_is_shown(eqd, ids):
+    """By queue and task; and the times to come of tasks, which are kept by the wall clock and may be told some microseconds off."""
+    c, told, due = eqd.connect(), {}, {}
+    for q in c.call("queue_list"):
+        told[q["name"]] = {k: v for k, v in c.call("queue_show", q["name"]).items() if k not in OF_A_QUEUE}
+    for task, row in zip(ids, c.call("show", ids)):
+        hidden = OF_A_TRY if row["state"] == "WAITING" else set()
+        due[task] = row.pop("eligible_usec", 0)
+        if due[task]:
+            row.pop("detail") # how long it is until then
+        told[task] = {k: v for k, v in row.items() if k not in hidden}
+    told["order"] = [t["id"] for t in c.call("list", limit=1000)]
+    return told, due
+
+
+@test()
+def all_that_is_shown_of_queues_and_tasks_is_the_same_after_kill_9(eqd):
+    """Each kind of wait, of option and of end, some of them changed since they were accepted; twice, so also what the first start wrote."""
+    eqd.ok("queue", "create", "q", "max_active=4", "retries=1", "backoff=1h", "backoff_max=1h", "description=a b", "rate=100/s")
+    eqd.ok("queue", "create", "ends", "max_crashes=1")
+    eqd.ok("queue", "create", "paused")
+    eqd.ok("queue", "pause", "paused")
+    eqd.ok("queue", "pause", "paused") # pauses count
+    c = worker_queue(eqd, "w", "retries=2", "backoff=0")
+    poison, leased = eqd.submit("-q", "ends", "--", "sleep", "1000"), submit(c, b"x", "w")
+    eqd.until_state(poison, "RUNNING")
+    Worker(eqd, "w", credit=1).next()
+    crash(eqd) # a crash and a lost lease, which are kept with the ends that come of it
+    equal(eqd.show(poison)["state"], "DEAD")
+    w = Worker(eqd, "w", credit=1)
+    w.done(w.next(), b"result")
+    ended(eqd.connect(), leased)
+    w.vanish()
+    held = eqd.submit("-q", "q", "--hold", "-J", "a label", "--nice", "5", "-t", "5s", "--grace", "3s", "-r", "7", "--backoff",
+                      "exp:3s:9s", "--unique", "key", "--expire", "2h", "--payload", "input", "--mime", "text/plain", "--", "cat", "a b")
+    ids = [poison, "w/1", held]
+    for options in (["--after", held], ["--after", f"any:{held}", "--expire", "1h"], ["--in", "1h"], ["--at", "now+2h", "--urgent"], []):
+        ids.append(eqd.submit("-q", "q", *options, "--", "false"))
+    eqd.until_state(ids[-1], "WAITING")
+    canceled, released, changed = (eqd.submit("-q", "q", "--hold", "--in", "1h", "--", "true") for _ in range(3))
+    eqd.ok("cancel", canceled)
+    eqd.ok("release", released)
+    eqd.ok("release", changed)
+    eqd.ok("hold", changed)
+    ids += [canceled, released, changed, eqd.sh("echo out; echo err >&2; exit 3", "-q", "ends")]
+    ids += [eqd.submit("-q", "paused", *options, "--", "true") for options in ([], ["--urgent"], ["--hold", "--urgent"], [])]
+    ids += eqd.submit("-q", "paused", "--array", "1-3%2", "--", "echo", "{}").split()
+    ids.append(eqd.submit("-q", "paused,q", "--hold", "--", "true"))
+    eqd.wait(ids[11])
+    before, due = all_that_is_shown(eqd, ids)
+    equal((before[poison]["crashes"], before["w/1"]["attempt"]), (1, 2))
+    for end in (crash, crash, orderly):
+        end(eqd)
+        after, due_then = all_that_is_shown(eqd, ids)
+        for what, row in before.items():
+            equal(after.get(what), row, what)
+        equal(after.keys(), before.keys())
+        for task, usec in due.items():
+            equal(abs(due_then[task] - usec) <= 1000, True, f"{task}: {due_then[task]}, not {usec}")
+    eqd.ok("retry", "w/1")
+    w = Worker(eqd, "w", credit=1)
+    w.fail(w.next())
+    w.done(w.next()) # of three attempts one was lost, and used up no retry
+    equal(ended(eqd.connect(), "w/1")["attempt"], 4)
+    eqd.ok("cancel", *[t["id"] for t in eqd.ls("-s", "WAITING,QUEUED")])
+
+
+@test(config={"queues.d/f.queue": "[Queue]\nMaxActive=2\n"})
+def what_was_set_of_a_queue_of_a_file_outlives_kill_9_until_the_file_changes(eqd):
+    def is_set(origin, value):
+        shown = eqd.queue("f")
+        equal(shown["origin"], origin)
+        contains(shown["set"], f"max_active={value}")
+    eqd.ok("queue", "set", "f", "max_active=5")
+    for end in (crash, orderly, crash):
+        end(eqd)
+        is_set("file+override", 5)
+    (eqd.dir / "config/queues.d/f.queue").write_text("[Queue]\nMaxActive=3\n")
+    crash(eqd)
+    is_set("file", 3)
 
 
 @test()

@@ -221,6 +221,17 @@ def a_damaged_mark_of_a_task_that_is_to_run_once_counts_if_it_may_be_its(eqd):
 
 
 @test()
+def a_damaged_mark_brings_no_other_task_nearer_to_its_end(eqd):
+    eqd.ok("queue", "create", "q", "max_crashes=1")
+    task = eqd.sh("echo $EQD_ATTEMPT; [ -e work/over ] || exec sleep 1000", "-q", "q")
+    equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"1\n")
+    (eqd.dir / "work/over").touch()
+    damage_mark(eqd, 8 * 16 + 1, 8 * 24 + 3) # its attempt, and the sum
+    eqd.ends_as(task, "DONE", attempt=1)
+    eqd.has_logged("of the file running is damaged: a run that was cut short may not be counted")
+
+
+@test()
 def one_wrong_bit_of_a_mark_costs_nothing(eqd):
     eqd.ok("queue", "create", "q", "at_most_once=yes")
     task = eqd.sh("echo ready; exec sleep 1000", "-q", "q")

@@ -485,26 +485,33 @@ static void answer_keys(FakeEqd *e) {
         ck_assert_int_eq(eq_next_raw(&many.tasks, &raw), 1);
         ck_assert_int_eq(eq_decode_map(&eq_schema_Submit, raw, &task, &error), 0);
         ck_assert(eq_bytes_eq(task.on_dup, eq_str("replace")));
+        ck_assert_int_eq(eq_next_raw(&many.tasks, &raw), 1);
+        ck_assert_int_eq(eq_decode_map(&eq_schema_Submit, raw, &task, &error), 0);
+        ck_assert(eq_bytes_eq(task.on_dup, eq_str("error")));
         EQ_SET(&reply, SubmitManyReply, first, (EqIdRef) { .id = { 4, 9 } });
-        EQ_SET(&reply, SubmitManyReply, n, 2);
-        EQ_SET(&reply, SubmitManyReply, ids, (EqArray) { .raw = eq_bytes("\x92\x04\x09\x92\x04\x05", 6), .n = 2 });
+        EQ_SET(&reply, SubmitManyReply, n, 3);
+        EQ_SET(&reply, SubmitManyReply, ids,
+               (EqArray) { .raw = eq_bytes("\x92\x04\x09\x92\x04\x05\x92\x04\x0a", 9), .n = 3 });
         fake_reply_record(e, msgid, &eq_schema_SubmitManyReply, &reply);
 }
 
 TEST(batches_with_keys_return_every_id) {
         FakeEqd e;
         eq_client *c = connect_fake(&e);
-        eq_task tasks[2] = { EQ_TASK_INIT, EQ_TASK_INIT };
-        eq_task_id ids[2];
+        eq_task tasks[3] = { EQ_TASK_INIT, EQ_TASK_INIT, EQ_TASK_INIT };
+        eq_task_id ids[3];
         Script s;
 
         tasks[0].unique = "k";
         tasks[1].unique = "other";
         tasks[1].on_dup = EQ_DUP_REPLACE;
+        tasks[2].unique = "third";
+        tasks[2].on_dup = EQ_DUP_ERROR;
         script_start(&s, &e, answer_keys);
-        ck_assert_int_eq(eq_submitv_ids(c, "q", tasks, 2, ids), 0);
+        ck_assert_int_eq(eq_submitv_ids(c, "q", tasks, 3, ids), 0);
         ck_assert_uint_eq(ids[0].seq, 9);
         ck_assert_uint_eq(ids[1].seq, 5);
+        ck_assert_uint_eq(ids[2].seq, 10);
         script_join(&s);
         ck_assert_int_eq(eq_submitv(c, "q", tasks, 2, ids), -EINVAL);
         eq_client_close(c);

@@ -498,6 +498,55 @@ TEST(each_byte_of_the_end_of_a_log_that_was_killed) {
         }
 }
 
+/* ---- what is gone ---- */
+
+/* Zeros from a record in its middle on, as if that had never been written. Returns where. */
+static uint32_t cut_off(const File *f) {
+        char path[256];
+        Record r;
+        uint32_t at = SEGMENT_HEADER;
+        while (at < f->len / 2)
+                at += (uint32_t)record_read(f->data + at, f->size - at, salt_of(f), &r);
+        snprintf(path, sizeof(path), "%s/%s", W.dir, f->name);
+        ck_assert(truncate(path, at) == 0 && truncate(path, (off_t)f->size) == 0);
+        return at;
+}
+
+static const File *oldest_log(void) {
+        const File *oldest = NULL;
+        uint64_t number;
+        for (size_t i = 0; i < base.n; i++)
+                if (segment_parse_name(base.files[i].name, &number) &&
+                    (!oldest || strcmp(base.files[i].name, oldest->name) < 0))
+                        oldest = &base.files[i];
+        return oldest;
+}
+
+/* At a start, whatever its hint says; compaction has nothing to add. */
+TEST(what_the_end_of_a_sealed_segment_has_lost_is_told) {
+        make_base(CLOSED);
+        const File *f = oldest_log();
+        for (int i = 0; i < 4; i++) {
+                write_base();
+                uint32_t at = cut_off(f);
+                if (i % 2 == 0)
+                        each_file(remove_hint);
+                W.brief = i < 2;
+                reopen();
+                ck_assert_uint_eq(W.n_damaged, 1);
+                ck_assert_str_eq(W.damaged, f->name);
+                ck_assert_uint_eq(W.damaged_at, at);
+                ck_assert_uint_eq(W.damaged_bytes, f->size - at);
+                compact_away(&(Hit) { .file = f });
+                was_told_once(&(Hit) { .file = f });
+                W.store = store_close(W.store);
+                reopen();
+                ck_assert_uint_eq(W.n_damaged, 0);
+                W.store = store_close(W.store);
+        }
+        done();
+}
+
 /* ---- one after the other ---- */
 
 /* The first record of this kind behind *at that still says something, or of which nobody knows whether it does. */
@@ -537,6 +586,31 @@ TEST(a_bit_of_the_record_of_a_queue_costs_nothing) {
         ck_assert_uint_ge(n_hits[RECORD], 20);
         ck_assert_uint_eq(n_lost, 0);
         done();
+}
+
+/* The only one there is of it, which the hint of its segment names: the body, with the name in it, is in the log. */
+TEST(the_record_of_a_queue_behind_a_hint_costs_nothing_either) {
+        char log[256], hint[256], c;
+        begin(SEGMENT);
+        put_queue(0, 'x');
+        for (StoreStats stats = { 0 }; stats.newest < 3; store_stats(W.store, &stats)) {
+                ck_assert_int_eq(put_group(0, 20), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+        W.store = store_close(W.store); /* makes all hints */
+        snprintf(log, sizeof(log), "%s/log-%016x", W.dir, 1);
+        snprintf(hint, sizeof(hint), "%s/hint-%016x", W.dir, 1);
+        ck_assert_int_eq(access(hint, F_OK), 0);
+        int fd = open(log, O_RDWR | O_CLOEXEC);
+        off_t at = SEGMENT_HEADER + (off_t)record_size(4) + RECORD_HEADER; /* of the second of the two */
+        ck_assert(fd >= 0 && pread(fd, &c, 1, at) == 1 && c == 2);
+        ck_assert_int_eq(pwrite(fd, &(char) { 3 }, 1, at), 1);
+        close(fd);
+        reopen();
+        ck_assert_uint_eq(W.n_damaged, 1);
+        ck_assert_uint_eq(W.damaged_at, SEGMENT_HEADER + record_size(4));
+        compare();
+        end();
 }
 
 /* Damaged when it has been looked at: compaction is the last one that can tell. */
@@ -890,8 +964,9 @@ TEST(what_cannot_be_read_for_a_minute_is_damaged_and_told_before_its_segment_goe
 
 RUN_TESTS("damage", 120, test_a_bit_anywhere_of_a_store_that_was_closed, test_a_bit_anywhere_of_a_store_that_was_killed,
           test_a_bit_anywhere_of_a_store_that_lost_its_power, test_bytes_of_the_headers,
-          test_each_byte_of_the_end_of_a_log_that_was_killed, test_a_record_without_a_header_costs_only_itself,
-          test_a_bit_of_the_record_of_a_queue_costs_nothing,
+          test_each_byte_of_the_end_of_a_log_that_was_killed, test_what_the_end_of_a_sealed_segment_has_lost_is_told,
+          test_a_record_without_a_header_costs_only_itself, test_a_bit_of_the_record_of_a_queue_costs_nothing,
+          test_the_record_of_a_queue_behind_a_hint_costs_nothing_either,
           test_damage_that_comes_later_is_found_before_its_segment_goes, test_a_header_that_is_gone_costs_nothing,
           test_damage_is_told_once_however_often_somebody_comes_to_it,
           test_what_cannot_be_read_for_a_moment_is_not_damaged,

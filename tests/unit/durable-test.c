@@ -173,23 +173,27 @@ static bool is_there(const Host *host, uint64_t seq) {
         return task_of_q(host, seq) != NULL;
 }
 
-/* A stop in order whose last words the disk does not take. What is not written must not look as if it had been: the marks stay. */
+/* A stop in order whose last words the disk does not take. What is not written must not look as if it had been: the marks stay. With
+ * at_most_once a STATE says the same. */
 TEST(a_stop_clears_no_mark_of_what_it_could_not_write) {
         static const char *const no_twice[] = { "at_most_once=yes", NULL };
-        for (int ended = 0; ended < 2; ended++) {
-                durable_begin(&h, no_twice);
+        for (int i = 0; i < 4; i++) {
+                bool is_once = i / 2, has_ended = i % 2;
+                durable_begin(&h, is_once ? no_twice : NULL);
                 TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
                 until(&h, is_running, 0);
                 fault_set(FAULT_WRITE, 1, true);
-                if (ended)
+                if (has_ended)
                         host_end(&h, t, TASK_OK);
                 host_done(&h);
                 fault_set(FAULT_WRITE, 0, false);
                 host_init_from(&h, NULL, store_dir, -1);
                 until(&h, is_there, 1);
                 t = task_of_q(&h, 1);
-                ck_assert_int_eq(t->task.state, EQ_STATE_FAILED);
-                ck_assert_int_eq(t->end_reason, EQ_REASON_LOST);
+                ck_assert_int_eq(t->task.state, is_once ? EQ_STATE_FAILED : EQ_STATE_RUNNING);
+                ck_assert_int_eq(t->end_reason, is_once ? EQ_REASON_LOST : EQ_REASON_NONE);
+                ck_assert_uint_eq(t->task.attempt, is_once ? 1 : 2);
+                ck_assert_uint_eq(t->crashes, 1);
                 durable_done(&h);
         }
 }
@@ -439,15 +443,15 @@ static const char *const once[] = { "at_most_once=yes", "max_active=4", NULL };
 static uint32_t loss_dir_number;
 static char loss_dir[80];
 
-static int copy_but_marks(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+static int copy_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
         char to[256], buf[65536];
-        const char *name = path + strlen(store_dir);
-        snprintf(to, sizeof(to), "%s%s", loss_dir, name);
+        snprintf(to, sizeof(to), "%s%s", loss_dir, path + (ftw->level > 0 ? ftw->base - 1 : (int)strlen(path)));
         if (type == FTW_D)
                 return mkdir(to, 0700);
-        if (strcmp(name, "/running") == 0)
+        FILE *in = fopen(path, "re");
+        if (!in && errno == ENOENT) /* a hint that has got its name meanwhile */
                 return 0;
-        FILE *in = fopen(path, "re"), *out = fopen(to, "wxe");
+        FILE *out = fopen(to, "wxe");
         ck_assert(in && out);
         for (size_t n; (n = fread(buf, 1, sizeof(buf), in)) > 0;)
                 ck_assert_uint_eq(fwrite(buf, 1, n, out), n);
@@ -455,16 +459,27 @@ static int copy_but_marks(const char *path, const struct stat *st, int type, str
         return 0;
 }
 
+static void copy_store(const char *from) {
+        snprintf(loss_dir, sizeof(loss_dir), "%s-%u", store_dir, ++loss_dir_number);
+        ck_assert_int_eq(nftw(from, copy_one, 8, FTW_PHYS), 0);
+}
+
+static void remove_copy(const char *dir) {
+        ck_assert_int_eq(nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 /* Another manager begins with what a loss of power leaves: what was synced, and nothing of what was only mapped. */
 static void lose_power(Host *after) {
-        snprintf(loss_dir, sizeof(loss_dir), "%s-%u", store_dir, ++loss_dir_number);
-        ck_assert_int_eq(nftw(store_dir, copy_but_marks, 8, FTW_PHYS), 0);
+        char running[96];
+        copy_store(store_dir);
+        snprintf(running, sizeof(running), "%s/running", loss_dir);
+        ck_assert_int_eq(unlink(running), 0);
         host_init_from(after, NULL, loss_dir, -1);
 }
 
 static void lost_power_done(Host *after) {
         host_done(after);
-        ck_assert_int_eq(nftw(loss_dir, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+        remove_copy(loss_dir);
 }
 
 /* The first turn in which it is there as pending is the one in which its start is appended. */
@@ -657,6 +672,110 @@ TEST(a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks) {
                 ck_assert_str_eq(queue_state_name(durable_q(&h)->queue), "stopped");
                 durable_done(&h);
         }
+}
+
+/* ---- marks of runs that were cut short ---- */
+
+/* Another manager begins with what kill -9 leaves: what was written, and what was mapped. */
+static void kill_it(Host *after, const char *dir) {
+        copy_store(dir);
+        host_init_from(after, NULL, loss_dir, -1);
+}
+
+/* So often, and it runs again. */
+static void check_crashes(Host *after, unsigned n) {
+        const TaskRecord *t = task_of_q(after, 1);
+        host_advance(after, USEC_PER_SEC);
+        until(after, is_running, 0);
+        ck_assert_uint_eq(t->task.attempt, n + 1);
+        ck_assert_uint_eq(t->crashes, n);
+}
+
+static const char *const retries[] = { "retries=9", "backoff=0", NULL };
+
+/* STATE is on the disk, and the mark that it has made needless is still there. */
+TEST(a_run_that_is_written_down_is_not_counted_by_its_mark_again) {
+        Host after;
+        durable_begin(&h, retries);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        pool_block(h.m->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        host_end(&h, t, TASK_CRASHED);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0); /* and nobody has heard of it yet */
+        kill_it(&after, store_dir);
+        check_crashes(&after, 1);
+        lost_power_done(&after);
+        durable_done(&h);
+}
+
+/* STATE is not, and what is durable comes before it. */
+TEST(a_mark_stays_until_what_came_of_its_run_is_on_the_disk) {
+        Host after;
+        EqSubmit held = { 0 };
+        EQ_SET(&held, Submit, hold, true);
+        durable_begin(&h, retries);
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        pool_block(h.m->pool, EQ_REASON_SPAWN_FAILED, USEC_NEVER);
+        (void)host_task(&h, "q", held);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0); /* told with the failure at the earliest */
+        host_end(&h, t, TASK_CRASHED);
+        fault_set(FAULT_WRITE, 1, true);
+        until(&h, has_failed, 0);
+        fault_set(FAULT_WRITE, 0, false);
+        kill_it(&after, store_dir);
+        check_crashes(&after, 1);
+        lost_power_done(&after);
+        durable_done(&h);
+}
+
+/* An eqd that was killed before it had written down what it found, and had begun the next run, has no less to tell. */
+TEST(marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk) {
+        Host second, third;
+        char first_copy[sizeof(loss_dir)];
+        durable_begin(&h, retries);
+        (void)host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        kill_it(&second, store_dir);
+        strcpy(first_copy, loss_dir);
+        fault_set(FAULT_WRITE, 1, true);
+        until(&second, has_failed, 0);
+        fault_set(FAULT_WRITE, 0, false);
+        kill_it(&third, first_copy);
+        check_crashes(&third, 2);
+        lost_power_done(&third);
+        host_done(&second);
+        remove_copy(first_copy);
+        durable_done(&h);
+}
+
+/* ---- times ---- */
+
+static bool has_expired(const Host *host, uint64_t seq) {
+        const TaskRecord *t = task_of_q(host, seq);
+        return t->task.state == EQ_STATE_EXPIRED && !t->unsettled;
+}
+
+/* As it was accepted, and as it was changed since. */
+TEST(a_task_that_was_not_started_in_time_expires_after_a_restart_too) {
+        EqSubmit expires = { 0 };
+        durable_begin(&h, NULL);
+        EQ_SET(&expires, Submit, hold, true);
+        EQ_SET(&expires, Submit, expire_usec, 60 * USEC_PER_SEC);
+        (void)host_task(&h, "q", expires);
+        until(&h, has_arrived, 1);
+        EQ_SET(&expires, Submit, delay_usec, 1000 * USEC_PER_SEC);
+        TaskRecord *t = host_task(&h, "q", expires);
+        until(&h, has_arrived, 2);
+        ck_assert_int_eq(manager_release(h.m, t), 0);
+        durable_restart(&h); /* with the wall clock back at its start */
+        host_advance(&h, 59 * USEC_PER_SEC);
+        for (uint64_t seq = 1; seq <= 2; seq++)
+                ck_assert_state(task_of_q(&h, seq), WAITING);
+        host_advance(&h, USEC_PER_SEC);
+        for (uint64_t seq = 1; seq <= 2; seq++)
+                until(&h, has_expired, seq);
+        durable_done(&h);
 }
 
 static void on_removal_uncalled(RemoveWaiter *w) {
@@ -884,6 +1003,10 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_what_of_at_most_once_still_runs_when_eqd_has_ended_does_not_run_again,
           test_a_start_that_came_to_nothing_leaves_no_mark, test_a_start_that_cannot_be_written_is_none,
           test_a_start_that_waits_can_be_canceled, test_without_a_free_mark_only_at_most_once_waits,
+          test_a_run_that_is_written_down_is_not_counted_by_its_mark_again,
+          test_a_mark_stays_until_what_came_of_its_run_is_on_the_disk,
+          test_marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk,
+          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too,
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_what_is_changed_of_a_queue_while_it_is_removed_is_there_when_a_crash_brings_it_back,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,

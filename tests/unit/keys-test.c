@@ -336,6 +336,12 @@ static void durable_end(uint64_t seq) {
         until_state(seq, EQ_STATE_DONE);
 }
 
+static uint64_t n_stored(void) {
+        StoreStats stats;
+        store_stats(durable_store(h.m), &stats);
+        return stats.n_tasks;
+}
+
 TEST(a_store_keeps_keys_longer_than_the_tasks) {
         durable_begin(&h, unique);
         const char *keys[] = { "a", "b", "c" };
@@ -356,6 +362,7 @@ TEST(a_store_keeps_keys_longer_than_the_tasks) {
         ck_assert_uint_eq(one(anna(&h), "q", "a", "replace", true, NULL), 4);
         until_state(4, EQ_STATE_WAITING);
         durable_restart(&h);
+        ck_assert_uint_eq(n_stored(), 3); /* the one whose key it has is gone for good */
         ck_assert_uint_eq(one(anna(&h), "q", "a", NULL, true, NULL), 4);
         host_advance(&h, 3601 * USEC_PER_SEC);
         durable_restart(

@@ -413,6 +413,37 @@ TEST(with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it
         end();
 }
 
+/* The log and all that is still to go of it, by so much and so many segments above what lives. */
+static bool is_compacted(unsigned percent, unsigned segments) {
+        StoreStats stats;
+        store_stats(W.store, &stats);
+        return stats.bytes <= stats.live_bytes + stats.live_bytes * percent / 100 + segments * SEGMENT;
+}
+
+/* By itself, without a batch. */
+TEST(with_little_space_the_log_is_kept_smaller) {
+        begin(SEGMENT);
+        put_queue(0, 'x');
+        for (int i = 0; i < 3900; i++) {
+                ck_assert_int_eq(put_task(0), 0);
+                if (i >= 1900)
+                        forget(0, W.want[0].last_seq);
+                if (i % 20 == 0)
+                        ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        while (!is_compacted(20, 3))
+                (void)sched_yield();
+        ck_assert(!is_compacted(5, 2));
+        fault_set(FAULT_LOW, 1, true);
+        store_set_low_water(W.store, 1 << 20);
+        while (!is_compacted(5, 2)) /* the limit of time is what fails here */
+                (void)sched_yield();
+        fault_set(FAULT_LOW, 0, false);
+        compare_reopened();
+        end();
+}
+
 TEST(the_first_task_after_an_idle_time_is_not_taken_below_the_mark) {
         StoreStats stats = { 0 };
         begin(0);
@@ -747,6 +778,7 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_each_failing_write_and_sync_loses_nothing_that_was_promised,
           test_without_space_tasks_are_refused_what_is_in_hand_goes_on_and_it_recovers,
           test_with_little_space_tasks_are_refused_all_else_goes_on_in_new_segments_and_it_recovers,
+          test_with_little_space_the_log_is_kept_smaller,
           test_the_first_task_after_an_idle_time_is_not_taken_below_the_mark,
           test_an_idle_store_without_space_frees_all_that_is_dead_at_once, test_what_is_little_space_can_be_set,
           test_little_space_is_so_until_there_is_an_eighth_more_and_a_tenth_of_the_whole_at_most,

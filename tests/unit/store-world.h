@@ -42,7 +42,7 @@ typedef struct World {
         Store *store;
         ModelQueue want[QUEUES], got[QUEUES]; /* got: what the store told when it was opened */
         unsigned n_damaged, n_running, n_brief, n_noticed;
-        uint64_t damaged_at;                                       /* the last one */
+        uint64_t damaged_at, damaged_bytes;                        /* the last one */
         char damaged[SEGMENT_NAME_MAX], noticed[SEGMENT_NAME_MAX]; /* the last one */
         bool brief;                                                /* what tasks begin with is mostly enough */
         bool keep_marks;
@@ -106,6 +106,7 @@ static inline int on_done(void *userdata) {
 static inline void on_damaged(void *userdata, const char *file, uint64_t at, uint64_t n, const char *kept) {
         W.n_damaged++;
         W.damaged_at = at;
+        W.damaged_bytes = n;
         snprintf(W.damaged, sizeof(W.damaged), "%s", file);
 }
 
