@@ -775,7 +775,9 @@ int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t bloc
 }
 
 int manager_still_full(SpaceWaiter *w, Refusal *ret_refusal) {
-        int e = refuse(ret_refusal, EQ_E_FULL, -ENOSPC, "queue stayed full for the whole wait; try again later");
+        int e = refuse(ret_refusal, EQ_E_FULL, -ENOSPC,
+                       "queue %s stayed full for the whole wait; try again later, or raise max_tasks or max_bytes",
+                       w->queue->queue->name);
         say_full(w->queue, 1, true, ret_refusal);
         return e;
 }

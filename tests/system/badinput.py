@@ -47,8 +47,11 @@ def an_unknown_queue_is_66_and_says_how_to_make_it(eqd):
 
 @test()
 def an_unknown_id_is_66(eqd):
+    eqd.ok("queue", "create", "q", "history=1")
+    eqd.wait(*eqd.submit("-q", "q", "--array", "1-2", "--", "true").split())
     for verb in ("show", "why", "logs", "wait", "cancel", "kill", "hold", "release", "retry"):
-        eqd.fails(66, verb, "default/12345")
+        eqd.fails(66, verb, "default/12345", says=["no task default/12345", "eqctl ls -A lists"])
+        eqd.fails(66, verb, "q/1", says=["no task q/1", "history= and history_age= of the queue keep more"])
         eqd.fails(66, verb, "nosuch/1", says="nosuch")
     refused(eqd, NO_TASK, "show", ["default/99"])
 
@@ -151,14 +154,17 @@ def unknown_verbs_and_flags_are_usage_errors(eqd):
 def a_command_that_cannot_be_started_says_why(eqd):
     (eqd.dir / "work/plain").write_text("#!/no/such/interpreter\n")
     (eqd.dir / "work/dir").mkdir()
-    for args, rc, says in ((["--", "/nonexistent/x"], 127, "No such file"),
-                           (["--", eqd.dir / "work/dir"], 126, "ermission"),
-                           (["--", eqd.dir / "work/plain"], 126, "ermission"),
-                           (["-C", "/nonexistent", "--", "true"], None, "/nonexistent"),
-                           (["--stdout", "/nonexistent/out", "--", "true"], None, "/nonexistent/out")):
-        r = eqd.ctl("run", *args)
-        equal(r.rc == rc if rc else r.rc != 0, True, f"{args}: {r}")
-        contains(r.err, says)
+    long = "/nonexistent/" + 100 * "x"
+    for args, rc, says in ((["--", "/nonexistent/x"], 127, ["No such file", "there is no such file"]),
+                           (["--", "eqd-nonexistent"], 127, ["No such file", "PATH of the task"]),
+                           (["--", eqd.dir / "work/dir"], 126, ["ermission", "make it executable"]),
+                           (["--", eqd.dir / "work/plain"], 126, ["ermission", "make it executable"]),
+                           (["-C", "/nonexistent", "--", "true"], 125, ["/nonexistent: No such", "make it, or submit from another"]),
+                           (["-C", eqd.dir / "work/plain", "--", "true"], 125, ["Not a directory", "submit from another"]),
+                           (["-C", long, "--", "true"], 125, [long[:60], "...: No such file", "submit from another"]),
+                           (["--stdout", "/nonexistent/out", "--", "true"], 125, ["/nonexistent/out", "make its directory"]),
+                           (["--stderr", eqd.dir / "work/dir", "--", "true"], 125, ["work/dir", "let the user of the task write it"])):
+        eqd.fails(rc, "run", *args, says=says)
     works(eqd)
 
 

@@ -149,6 +149,18 @@ def root_is_told_of_an_eqd_of_his_own(place):
 
 
 @test()
+def a_time_out_of_0_is_none_whatever_the_queue_says(eqd):
+    os.mkfifo(eqd.dir / "work/gate")
+    eqd.ok("queue", "create", "q", "timeout=1s", "max_active=2")
+    without = eqd.sh("read -r go <work/gate", "-q", "q", "-t", "0")
+    eqd.until_state(without, "RUNNING")
+    eqd.ends_as(eqd.submit("-q", "q", "--", "sleep", "1000"), "TIMEOUT") # which began later
+    equal(eqd.show(without)["state"], "RUNNING")
+    (eqd.dir / "work/gate").write_text("go\n")
+    eqd.ends_as(without, "DONE")
+
+
+@test()
 def time_out_kills_the_whole_tree_after_grace(eqd):
     task = eqd.sh("trap '' TERM; sh -c \"trap '' TERM; echo \\$\\$ >work/child; sleep 1000\" & echo $$ >work/leader; "
                   "wait; wait", "-t", "3s", "--grace", "200ms") # until then both ignore the signal
@@ -1003,8 +1015,8 @@ def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
 @test()
 def a_blocking_submit_gives_up_in_time(eqd):
     full_queue(eqd, "on_full=block", "block_timeout=100ms")
-    eqd.fails(75, "submit", "-q", "c", "--", "true", says="full")
-    eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--", "true", says="full")
+    eqd.fails(75, "submit", "-q", "c", "--", "true", says="queue c stayed full for the whole wait; try again later, or raise max_tasks")
+    eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--", "true", says="queue c stayed full")
 
 
 @test()
