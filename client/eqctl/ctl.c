@@ -311,7 +311,8 @@ static int denied(const Ctl *ctl, int error) {
                           "`usermod -aG %s USER`, which counts from your next login on",
                           ctl->socket, strerror(error), group, group);
         else
-                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(error));
+                ctl_error(ctl, "not permitted to use %s: %s. Name another socket with -S or EQD_SOCKET", ctl->socket,
+                          strerror(error));
         return EXIT_NO_PERMISSION;
 }
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Who a task runs as, and who may see what. Needs root, who alone can become several users."""
 
+import grp
 import os
 import shutil
 import subprocess
@@ -233,6 +234,16 @@ def identity_own_refuses_others_from_the_next_reload_on(eqd):
     eqd.ok("reload")
     eqd.fails(77, "submit", "--", "true", uid=USER_A, says="cannot run commands as uid")
     eqd.submit("--", "true")
+
+
+@test(root=True, other_users=True)
+def who_may_not_open_the_socket_is_told_how_to_come_to_it(eqd):
+    eqd.socket.chmod(0o600)
+    eqd.fails(77, "ping", uid=USER_A, says=["not permitted to use", "ermission denied", "-S or EQD_SOCKET"])
+    os.chown(eqd.socket, 0, grp.getgrnam("daemon").gr_gid)
+    eqd.socket.chmod(0o660)
+    eqd.fails(77, "ping", uid=USER_A, says=["members of group daemon", "usermod -aG daemon USER", "next login"])
+    eqd.ok("ping", uid=USER_A, groups=[grp.getgrnam("daemon").gr_gid])
 
 
 @test(root=True, other_users=True)
