@@ -76,10 +76,17 @@ int follow_options(Follow *f) {
         return status;
 }
 
+/* With retries it is DEAD after that. */
+static bool timed_out(const EqTask *t) {
+        eq_state s = eq_state_find(t->state);
+
+        return s == EQ_STATE_TIMEOUT || (s == EQ_STATE_DEAD && eq_reason_find(t->reason) == EQ_REASON_TIMEOUT);
+}
+
 int task_exit_status(const EqTask *t) {
         eq_state s = eq_state_find(t->state);
 
-        if (s == EQ_STATE_TIMEOUT)
+        if (timed_out(t))
                 return EXIT_TIMED_OUT;
         if (s == EQ_STATE_EXPIRED || (s == EQ_STATE_CANCELED && !t->started_usec))
                 return EXIT_NOT_RUN;
@@ -174,7 +181,7 @@ static void task_ended(Follow *f, const EqTask *t) {
                 output_failed(f, print_chunk(EQ_STREAM_STDOUT, t->result));
         if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
-        else if (eq_state_find(t->state) == EQ_STATE_TIMEOUT || (t->signal && t->detail.len > 0))
+        else if (timed_out(t) || (t->signal && t->detail.len > 0))
                 say_cut_short(f, task->id, t);
         write_status(f, t);
 }

@@ -95,6 +95,21 @@ def time_out_is_124_and_state_TIMEOUT(eqd):
 
 
 @test()
+def time_out_of_the_last_attempt_is_124_as_well_however_the_command_took_it(eqd):
+    again = ["-t", "300ms", "-r", "1", "--backoff", "exp:1ms:1ms"]
+    hangs = eqd.submit(*again, "--", "sleep", "1000")
+    obeys = eqd.sh("trap 'exit 0' TERM; while :; do sleep 0.01; done", *again)
+    for _ in range(2):
+        for task in (hangs, obeys):
+            equal(eqd.ctl("wait", task)[::2], (124, f"eqctl: {task} is DEAD: ran longer than its timeout\n"))
+            eqd.ends_as(task, "DEAD", attempt=2, reason="timeout")
+        crash(eqd) # and the next eqd knows
+    fails = eqd.sh("[ $EQD_ATTEMPT = 2 ] && exit 7; exec sleep 1000", *again)
+    equal(eqd.ctl("wait", fails).rc, 7) # an earlier one does not count
+    eqd.ends_as(fails, "DEAD", attempt=2, reason=None)
+
+
+@test()
 def an_end_by_a_signal_is_said_and_one_by_KILL_hints_at_memory(eqd):
     r = eqd.ctl("run", "-c", "kill -TERM $$")
     equal((r.rc, r.err), (143, "eqctl: default/1 is FAILED: ended by signal 15 (Terminated)\n"))
@@ -658,6 +673,7 @@ def urgent_tasks_pass_one_that_backs_off(eqd):
 def a_task_whose_retries_are_used_up_is_DEAD(eqd):
     task = eqd.sh("exit 6", "-r", "2", "--backoff", "exp:1ms:1ms")
     eqd.ends_as(task, "DEAD", exit=6, attempt=3)
+    equal(eqd.ok("why", task), f"{task} is DEAD: exit status 6")
     equal(eqd.ctl("wait", task).rc, 6)
 
 
@@ -666,6 +682,7 @@ def a_task_that_crashes_max_crashes_times_is_DEAD(eqd):
     eqd.ok("queue", "create", "c", "max_crashes=2")
     task = eqd.sh("kill -SEGV $$", "-q", "c", "-r", "20", "--backoff", "exp:1ms:1ms")
     eqd.ends_as(task, "DEAD", crashes=2, attempt=2, signal=11)
+    contains(eqd.ok("why", task), "it has crashed 2 times (max_crashes)")
 
 
 # ---- waiting ----
