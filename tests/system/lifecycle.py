@@ -580,6 +580,16 @@ def cancel_of_a_running_task_terminates_its_tree(eqd):
 
 
 @test()
+def that_a_task_was_canceled_is_said_also_when_its_command_ends_with_0(eqd):
+    p = eqd.start_ctl("run", "-n", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    equal(p.stdout.readline(), b"ready\n")
+    eqd.ok("cancel", "default/1")
+    said = p.communicate(timeout=60)[1].decode()
+    equal(p.returncode, 0)
+    contains(said, "eqctl: default/1 is CANCELED: canceled on request\n") # the shell may say something, too
+
+
+@test()
 def cancel_kills_what_ignores_it_after_grace(eqd):
     task = eqd.sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")
     equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
