@@ -177,7 +177,9 @@ def an_argv_without_a_program_is_refused(eqd):
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], env=["NOVALUE"], says="env")
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], nice=99, says="nice")
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], umask=0o7777, says="umask")
-    refused(eqd, INVALID, "submit", "default", b"", argv=["true"], rlimits=["nofiles=1"], says="nofiles")
+    for limit, says in (("nofiles=1", ['"nofiles=1"', "nofile nproc"]), ("nofile=x", ['"nofile=x"', "a number"]),
+                        ("nofile=9:8", ['"nofile=9:8"', "not above the hard one"]), ("nofile=2:9", "nofile: at least 3")):
+        refused(eqd, INVALID, "submit", "default", b"", argv=["true"], rlimits=[limit], says=says)
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], stdin_fd=True, says="descriptor")
 
 
