@@ -1028,6 +1028,18 @@ def capacity_in_bytes_counts_payloads(eqd):
 
 
 @test()
+def what_never_fits_is_refused_for_good_and_drops_nothing(eqd):
+    for on_full in ("reject", "block", "drop-oldest"):
+        eqd.ok("queue", "create", on_full, "max_bytes=20K", "max_tasks=4", f"on_full={on_full}", "block_timeout=50s")
+        eqd.ok("queue", "pause", on_full)
+        first = eqd.submit("-q", on_full, "--", "true")
+        eqd.fails(2, "submit", "-q", on_full, "--payload", "-", "--", "cat", input="x" * 30000,
+                  says=[f"queue {on_full} holds at most 4 tasks and 20480 bytes", "raise max_tasks or max_bytes"])
+        eqd.fails(2, "submit", "-q", on_full, "--array", "1-5", "--", "true", says="submit fewer at once, or raise")
+        equal(eqd.show(first)["state"], "QUEUED")
+
+
+@test()
 def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
     tasks = full_queue(eqd, "on_full=block", "block_timeout=50s")
     with eqd.connect() as c:
