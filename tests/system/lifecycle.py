@@ -96,15 +96,15 @@ def time_out_is_124_and_state_TIMEOUT(eqd):
 
 @test()
 def time_out_of_the_last_attempt_is_124_as_well_however_the_command_took_it(eqd):
-    again = ["-t", "300ms", "-r", "1", "--backoff", "exp:1ms:1ms"]
-    hangs = eqd.submit(*again, "--", "sleep", "1000")
-    obeys = eqd.sh("trap 'exit 0' TERM; while :; do sleep 0.01; done", *again)
+    again = ["-r", "1", "--backoff", "exp:1ms:1ms"]
+    hangs = eqd.submit("-t", "300ms", *again, "--", "sleep", "1000")
+    obeys = eqd.sh("trap 'exit 0' TERM; while :; do sleep 0.01; done", "-t", "300ms", *again)
     for _ in range(2):
         for task in (hangs, obeys):
             equal(eqd.ctl("wait", task)[::2], (124, f"eqctl: {task} is DEAD: ran longer than its timeout\n"))
             eqd.ends_as(task, "DEAD", attempt=2, reason="timeout")
         crash(eqd) # and the next eqd knows
-    fails = eqd.sh("[ $EQD_ATTEMPT = 2 ] && exit 7; exec sleep 1000", *again)
+    fails = eqd.sh("[ $EQD_ATTEMPT = 2 ] && exit 7; exec sleep 1000", "-t", "3s", *again) # the second one needs that on no machine
     equal(eqd.ctl("wait", fails).rc, 7) # an earlier one does not count
     eqd.ends_as(fails, "DEAD", attempt=2, reason=None)
 
