@@ -566,7 +566,10 @@ static int start(Daemon *d) {
                 .config = config,
                 .leftovers = leftovers_end(store),
         };
-        r = manager_new(&mc, &manager_hooks, d, &d->manager);
+        if (!config->daemon.setuid_programs)
+                r = privilege_forbid_gains(); /* before the spawner is there: it inherits this, and so do commands */
+        if (r >= 0)
+                r = manager_new(&mc, &manager_hooks, d, &d->manager);
         if (r < 0) {
                 (void)snprintf(error, sizeof(error), "spawner %s: %s", d->places.spawner, strerror(-r));
                 cannot_start(error);

@@ -25,6 +25,10 @@ static int drop_sets(void) {
         return syscall(SYS_capset, &header, none) < 0 ? -errno : 0;
 }
 
+int privilege_forbid_gains(void) {
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
 int privilege_drop(void) {
         for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
                 (void)prctl(PR_CAPBSET_DROP, cap, 0, 0,
@@ -33,9 +37,7 @@ int privilege_drop(void) {
         int r = drop_sets();
         if (r < 0)
                 return r;
-        if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
-                return -errno;
-        return 0;
+        return privilege_forbid_gains();
 }
 
 /* Our own cgroup in the unified hierarchy, as a directory. */

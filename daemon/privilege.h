@@ -10,6 +10,10 @@
  * an unprivileged process give up, it does not have. 0 or negative errno. */
 int privilege_drop(void);
 
+/* From now on no exec of this process, and of those that it starts, gains anything: set-user-ID and the like are without effect.
+ * There is no way back. 0 or negative errno. */
+int privilege_forbid_gains(void);
+
 /* The cgroup directory below which slots may be made: `wanted` (a directory), NULL or "auto" (our own, if it is delegated to
  * us), "off" (none). False: none; a wanted directory that does not serve is logged. Moves eqd into a subgroup `daemon` of a
  * delegated one, so that processes are in leaves only. */

@@ -268,7 +268,8 @@ static int init_socket(Ctl *ctl) {
                 path = SYSTEM_SOCKET;
         else if (!path && ctl_has(ctl, FLAG_user_instance)) {
                 if (!dir || !*dir) {
-                        ctl_error(ctl, "--user: XDG_RUNTIME_DIR is not set, so there is no user instance");
+                        ctl_error(ctl, "--user: XDG_RUNTIME_DIR is not set, so there is no user instance; name its "
+                                       "socket with -S");
                         return EXIT_NO_DAEMON;
                 }
                 (void)snprintf(buf, sizeof(buf), "%s/eqd/eqd.sock", dir); /* too long: refused below or by connect */
@@ -276,7 +277,9 @@ static int init_socket(Ctl *ctl) {
         }
         if (eq_client_default_path(path, ctl->socket, sizeof(ctl->socket)) == 0)
                 return 0;
-        ctl_error(ctl, "the path of the socket is longer than 107 bytes");
+        ctl_error(ctl,
+                  "the path of the socket is longer than 107 bytes; use a shorter one: ./NAME in its directory, or a "
+                  "symbolic link to that");
         return EXIT_USAGE;
 }
 
@@ -311,7 +314,8 @@ static int denied(const Ctl *ctl, int error) {
                           "`usermod -aG %s USER`, which counts from your next login on",
                           ctl->socket, strerror(error), group, group);
         else
-                ctl_error(ctl, "not permitted to use %s: %s", ctl->socket, strerror(error));
+                ctl_error(ctl, "not permitted to use %s: %s. Name another socket with -S or EQD_SOCKET", ctl->socket,
+                          strerror(error));
         return EXIT_NO_PERMISSION;
 }
 

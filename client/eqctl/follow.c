@@ -80,10 +80,17 @@ int follow_options(Follow *f) {
         return status;
 }
 
+/* With retries it is DEAD after that. */
+static bool timed_out(const EqTask *t) {
+        eq_state s = eq_state_find(t->state);
+
+        return s == EQ_STATE_TIMEOUT || (s == EQ_STATE_DEAD && eq_reason_find(t->reason) == EQ_REASON_TIMEOUT);
+}
+
 int task_exit_status(const EqTask *t) {
         eq_state s = eq_state_find(t->state);
 
-        if (s == EQ_STATE_TIMEOUT)
+        if (timed_out(t))
                 return EXIT_TIMED_OUT;
         if (s == EQ_STATE_EXPIRED || (s == EQ_STATE_CANCELED && !t->started_usec))
                 return EXIT_NOT_RUN;
@@ -106,7 +113,7 @@ static void say_not_run(const Follow *f, const char *id, const EqTask *t) {
         ctl_error(f->ctl, "%s did not run to its end: %s", id, text_end(&b));
 }
 
-/* As a shell says `Killed`: the exit status alone may be a program's own. */
+/* As a shell says `Killed`: the exit status alone may be a program's own, and of one that cleans up on SIGTERM it is often 0. */
 static void say_cut_short(const Follow *f, const char *id, const EqTask *t) {
         _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
 
@@ -178,7 +185,7 @@ static void task_ended(Follow *f, const EqTask *t) {
                 output_failed(f, print_chunk(EQ_STREAM_STDOUT, t->result));
         if (t->error.len > 0 || (task->status == EXIT_NOT_RUN && !EQ_HAS(t, Task, exit)))
                 say_not_run(f, task->id, t);
-        else if (eq_state_find(t->state) == EQ_STATE_TIMEOUT || (t->signal && t->detail.len > 0))
+        else if (timed_out(t) || eq_state_find(t->state) == EQ_STATE_CANCELED || (t->signal && t->detail.len > 0))
                 say_cut_short(f, task->id, t);
         write_status(f, t);
 }

@@ -195,6 +195,10 @@ static int parse_long(Parser *p, const char *word) {
         int f = flag_find_long(flag_scope(p->o), word, n);
 
         if (f < 0 && p->o->verb == _VERB_INVALID) {
+                if (strcmp(word, "version") == 0) { /* as most programs take it: the verb */
+                        p->o->verb = VERB_version;
+                        return 0;
+                }
                 p->o->verb = VERB_ls;
                 f = flag_find_long(VERB_ls, word, n);
         }

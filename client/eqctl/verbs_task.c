@@ -505,8 +505,9 @@ static void bulk_worse(Bulk *b, int status) {
                 b->status = status;
 }
 
-/* -1 says "too late or unknown": which of them? The state, or _EQ_STATE_INVALID for an unknown one. */
-static eq_state look_up(Ctl *ctl, const char *text) {
+/* -1 says "too late or unknown": which of them? The state; of an unknown one eqd says more, and the exit status is
+ * returned. */
+static int look_up(Ctl *ctl, const char *text, eq_state *ret_state) {
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
         _cleanup_reply_ eq_reply *reply = NULL;
         EqDecodeError error;
@@ -515,28 +516,31 @@ static eq_state look_up(Ctl *ctl, const char *text) {
         EqArray ids;
         EqBytes row;
 
-        if (ctl_ids(ctl, &text, 1, &raw, &ids))
-                return _EQ_STATE_INVALID;
+        int status = ctl_ids(ctl, &text, 1, &raw, &ids);
+        if (status)
+                return status;
         EQ_SET(&rec, Tasks, ids, ids);
-        if (ctl_try(ctl, EQ_METHOD_SHOW, &rec, &reply) < 0)
-                return _EQ_STATE_INVALID;
+        status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
+        if (status)
+                return status;
         EqArray rows = reply_rows(reply);
         if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
-                return _EQ_STATE_INVALID;
-        return eq_state_find(t.state);
+                return ctl_fail(ctl, -EBADMSG);
+        *ret_state = eq_state_find(t.state);
+        return 0;
 }
 
 static void report_late(Ctl *ctl, Bulk *b, const char *text) {
-        eq_state s = look_up(ctl, text);
+        eq_state s;
+        int status = look_up(ctl, text, &s);
 
-        if (s == EQ_STATE_CANCELED && b->words->canceled_is_fine)
+        if (status)
+                bulk_worse(b, status);
+        else if (s == EQ_STATE_CANCELED && b->words->canceled_is_fine)
                 ctl_note(ctl, "%s: canceled with another that it came after", text);
-        else if (s != _EQ_STATE_INVALID) {
+        else {
                 ctl_error(ctl, "%s: too late, it is %s", text, eq_state_name(s));
                 bulk_worse(b, EXIT_FAILURE);
-        } else {
-                ctl_error(ctl, "%s: no such task", text);
-                bulk_worse(b, EXIT_NOT_FOUND);
         }
 }
 

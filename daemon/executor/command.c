@@ -39,6 +39,7 @@ enum {
         START_AGAIN_USEC = 20000, /* the line was full when starting */
         KILLED_MSEC = 5000,       /* who is still there so long after SIGKILL hangs in the kernel */
         RESTARTS_MAX = 5,
+        PATH_SHOWN = 80, /* bytes of a path in an error text */
 };
 
 typedef struct Run Run;
@@ -338,17 +339,32 @@ static void answer(Run *r, const TaskResult *result) {
         engine_task_ended(r->executor->engine, t, result);
 }
 
-static const char *const stage_texts[] = {
-        [SPAWN_STAGE_REQUEST] = "the request was refused",
-        [SPAWN_STAGE_FORK] = "no process could be created",
-        [SPAWN_STAGE_CGROUP] = "its cgroup could not be used",
-        [SPAWN_STAGE_IDENTITY] = "its user and groups could not be taken on",
-        [SPAWN_STAGE_NICE] = "its nice level could not be set",
-        [SPAWN_STAGE_IOPRIO] = "its class of disk accesses (ionice) could not be set",
-        [SPAWN_STAGE_LIMITS] = "a resource limit could not be set",
-        [SPAWN_STAGE_CWD] = "its working directory could not be entered",
-        [SPAWN_STAGE_STDOUT] = "the file for standard output could not be opened",
-        [SPAWN_STAGE_STDERR] = "the file for standard error could not be opened",
+/* What could not be done, and what to do about it: when there is no such file, and else. */
+typedef struct StageText {
+        const char *what, *if_missing, *otherwise;
+} StageText;
+
+static const StageText stage_texts[] = {
+        [SPAWN_STAGE_REQUEST] = { .what = "the request was refused" },
+        [SPAWN_STAGE_FORK] = { .what = "no process could be created" },
+        [SPAWN_STAGE_CGROUP] = { .what = "its cgroup could not be used",
+                                 .otherwise = "let eqd make cgroups below its own, or start it with --cgroup off" },
+        [SPAWN_STAGE_IDENTITY] = { .what = "its user and groups could not be taken on" },
+        [SPAWN_STAGE_NICE] = { .what = "its nice level could not be set",
+                               .otherwise = "ask for none below that of eqd, or let LimitNICE= of its unit allow it" },
+        [SPAWN_STAGE_IOPRIO] = { .what = "its class of disk accesses (ionice) could not be set",
+                                 .otherwise = "ask for another one; eqd has no right to this one" },
+        [SPAWN_STAGE_LIMITS] = { .what = "a resource limit could not be set",
+                                 .otherwise = "ask for no more than eqd has itself, or raise that" },
+        [SPAWN_STAGE_CWD] = { .what = "its working directory could not be entered",
+                              .if_missing = "make it, or submit from another",
+                              .otherwise = "let the user of the task enter it, or submit from another" },
+        [SPAWN_STAGE_STDOUT] = { .what = "the file for standard output could not be opened",
+                                 .if_missing = "make its directory",
+                                 .otherwise = "let the user of the task write it" },
+        [SPAWN_STAGE_STDERR] = { .what = "the file for standard error could not be opened",
+                                 .if_missing = "make its directory",
+                                 .otherwise = "let the user of the task write it" },
 };
 
 static void explain_exec(const EqSubmit *s, int error, CommandResult *c) {
@@ -384,9 +400,13 @@ static void explain_failure(const Run *r, const SpawnEnded *m, CommandResult *c)
                        : m->stage == SPAWN_STAGE_STDOUT ? s.stdout_path
                        : m->stage == SPAWN_STAGE_STDERR ? s.stderr_path
                                                         : (EqBytes) { 0 };
-        snprintf(c->error, sizeof(c->error), "not started: %s%s%.*s: %s",
-                 m->stage < ELEMENTSOF(stage_texts) && stage_texts[m->stage] ? stage_texts[m->stage] : "?",
-                 what.len ? ": " : "", (int)MIN(what.len, 60u), what.len ? what.data : "", strerror(m->error));
+        StageText t = m->stage < ELEMENTSOF(stage_texts) ? stage_texts[m->stage] : (StageText) { 0 };
+        bool missing = m->error == ENOENT || m->error == ENOTDIR;
+        const char *advice = missing && t.if_missing ? t.if_missing : t.otherwise;
+        snprintf(c->error, sizeof(c->error), "not started: %s%s%.*s%s: %s%s%s", t.what ? t.what : "?",
+                 what.len ? ": " : "", (int)MIN(what.len, (uint32_t)PATH_SHOWN), what.len ? what.data : "",
+                 what.len > (uint32_t)PATH_SHOWN ? "..." : "", strerror(m->error), advice ? "; " : "",
+                 advice ? advice : "");
 }
 
 static TaskVerdict judge(const Run *r, const SpawnEnded *m) {

@@ -19,7 +19,7 @@ typedef struct CommandResult {
         int signal; /* 0: none */
         bool core;
         uint64_t utime_usec, stime_usec, maxrss_kib;
-        char error[192]; /* why it could not be started, for people; empty if it was started */
+        char error[256]; /* why it could not be started and what to do, for people; empty if it was started */
 } CommandResult;
 
 /* Exit statuses of commands that could not be started, as shells have them. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/util.h"
 #include "executor/command.h"
@@ -84,8 +85,10 @@ int limit_parse(EqBytes text, SpawnRlimit *ret, char *error, size_t size) {
         *ret = (SpawnRlimit) { .resource = (uint32_t)resource };
         if (parse_value(soft, &ret->soft) == 0 && parse_value(hard, &ret->hard) == 0 && ret->soft <= ret->hard)
                 return 0;
-        snprintf(error, size,
-                 "a limit is a number with K, M, G or T, or unlimited; the soft one is not above the hard one");
+        snprintf(
+                error, size,
+                "\"%.*s\": a limit is a number with K, M, G or T, or unlimited; the soft one is not above the hard one",
+                (int)MIN(text.len, 32u), eq_text_valid(text) ? text.data : "");
         return -EINVAL;
 }
 
@@ -96,8 +99,14 @@ int command_rlimits_check(EqArray rlimits, char *ret_error, size_t size) {
                 snprintf(ret_error, size, "at most %d limits", SPAWN_RLIMITS_MAX);
                 return -EINVAL;
         }
-        while (eq_next_bytes(&rlimits, &text) > 0)
+        while (eq_next_bytes(&rlimits, &text) > 0) {
                 if (limit_parse(text, &limit, ret_error, size) < 0)
                         return -EINVAL;
+                if (limit.resource == RLIMIT_NOFILE && limit.soft <= STDERR_FILENO) {
+                        snprintf(ret_error, size, "nofile: at least %d, for standard input, output and error",
+                                 STDERR_FILENO + 1);
+                        return -EINVAL;
+                }
+        }
         return 0;
 }

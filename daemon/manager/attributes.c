@@ -36,6 +36,7 @@ static const Param daemon_rows[] = {
 #include "manager/daemon.def"
 };
 #undef SETTING
+_Static_assert(ELEMENTSOF(daemon_rows) <= 64, "a reload has a bit for each");
 
 const ParamTable queue_attributes_table = { queue_rows, ELEMENTSOF(queue_rows) };
 const ParamTable pool_attributes_table = { pool_rows, ELEMENTSOF(pool_rows) };

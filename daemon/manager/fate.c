@@ -103,8 +103,11 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         keep_reason(t, result);
         if (t->retries == 0 || result->final)
                 return (TaskFate) { .event = result->verdict == TASK_TIMED_OUT ? TASK_EV_TIME_OUT : TASK_EV_FAIL };
-        if (n_failures(t) > t->retries || t->crashes >= t->queue->attributes.max_crashes)
+        if (n_failures(t) > t->retries || t->crashes >= t->queue->attributes.max_crashes) {
+                if (result->verdict == TASK_TIMED_OUT)
+                        t->end_reason = EQ_REASON_TIMEOUT; /* which DEAD alone does not tell */
                 return (TaskFate) { .event = TASK_EV_GIVE_UP };
+        }
         t->end_reason = EQ_REASON_NONE;
         manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
         return retry(m, t);

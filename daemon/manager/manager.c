@@ -512,8 +512,39 @@ bool manager_is_admin(const Manager *m, const Identity *id) {
         return id->uid == 0 || id->uid == geteuid() || (group != PARAM_NO_ID && identity_in_group(id, group));
 }
 
+static bool same_value(const Param *p, const DaemonSettings *a, const DaemonSettings *b) {
+        char first[PARAM_PRINT_MAX], second[PARAM_PRINT_MAX];
+        param_print(p, a, first);
+        param_print(p, b, second);
+        return strcmp(first, second) == 0;
+}
+
+/* What takes effect at a start only stays as it is, and is shown so. *ret_waits: bits of the rows that the files have changed. */
+static int keep_until_restart(const Config *now, Config *next, uint64_t *ret_waits) {
+        const ParamTable *t = &daemon_settings_table;
+        uint64_t waits = 0;
+        for (size_t i = 0; i < t->n; i++) {
+                const Param *p = &t->rows[i];
+                if (p->settable || same_value(p, &now->daemon, &next->daemon))
+                        continue;
+                if (param_copy(p, &next->daemon, &now->daemon) < 0)
+                        return -ENOMEM;
+                waits |= UINT64_C(1) << i;
+        }
+        *ret_waits = waits;
+        return 0;
+}
+
+static void tell_what_waits(uint64_t waits) {
+        for (size_t i = 0; i < daemon_settings_table.n; i++) {
+                const Param *p = &daemon_settings_table.rows[i];
+                if (waits & UINT64_C(1) << i)
+                        log_event(SETTING_WAITS, (.setting = p->name), p->name, p->section);
+        }
+}
+
 /* What a reload makes of durable queues is to be kept, as every change of them. */
-static int reload(Manager *m, Refusal *ret) {
+static int reload(Manager *m, uint64_t *ret_waits, Refusal *ret) {
         char error[sizeof(ret->text)];
         Config *config;
         int r = durable_may_change(m, NULL, ret);
@@ -522,6 +553,10 @@ static int reload(Manager *m, Refusal *ret) {
         r = config_load(m->config_dir, m->config->system, &config, error, sizeof(error));
         if (r < 0)
                 return refuse(ret, EQ_E_CONFIG, r, "%s", error);
+        if (keep_until_restart(m->config, config, ret_waits) < 0) {
+                config_free(config);
+                return refuse(ret, EQ_E_NO_MEMORY, -ENOMEM, "out of memory");
+        }
         r = queues_apply_config(m, config, ret);
         if (r < 0 && config != m->config)
                 config_free(config);
@@ -529,12 +564,14 @@ static int reload(Manager *m, Refusal *ret) {
 }
 
 int manager_reload(Manager *m, Refusal *ret) {
-        int r = reload(m, ret);
+        uint64_t waits = 0;
+        int r = reload(m, &waits, ret);
         if (r < 0) {
                 log_event(CONFIG_REFUSED, (.error = ret->text), ret->text);
                 return r;
         }
         log_event(CONFIG_RELOADED, (0));
+        tell_what_waits(waits);
         manager_event_daemon(m, EQ_EVENT_CONFIG_RELOADED, NULL);
         return 0;
 }

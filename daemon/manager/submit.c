@@ -310,11 +310,26 @@ static uint64_t room_in_usec(QueueRecord *q, uint64_t n) {
         return known ? MIN(MAX(spent * n / n_ended, 1), LONGEST_USEC) : 0;
 }
 
-static void say_full(QueueRecord *q, uint64_t n, bool fits, Refusal *r) {
+/* More than the queue takes at all: there is nothing to wait for, and nothing is dropped for it. */
+static int refuse_what_never_fits(const Queue *queue, uint64_t n, uint64_t n_bytes, Refusal *r) {
+        bool by_tasks = n > queue->params.max_tasks;
+        int e = refuse(
+                r, EQ_E_TOO_LARGE, -E2BIG,
+                "queue %s holds at most %llu tasks and %llu bytes, and this submit alone has %llu and %llu; %sraise "
+                "max_tasks or max_bytes",
+                queue->name, (unsigned long long)queue->params.max_tasks, (unsigned long long)queue->params.max_bytes,
+                (unsigned long long)n, (unsigned long long)n_bytes, n > 1 ? "submit fewer at once, or " : "");
+        REFUSAL_NAMES(r, queue, eq_str(queue->name));
+        REFUSAL_SAYS(r, what, eq_str(by_tasks ? "tasks" : "bytes"));
+        REFUSAL_SAYS(r, limit, by_tasks ? queue->params.max_tasks : queue->params.max_bytes);
+        return e;
+}
+
+static void say_full(QueueRecord *q, uint64_t n, Refusal *r) {
         const Queue *queue = q->queue;
         size_t pending = queue->n_queued + queue->n_waiting;
         bool by_tasks = pending + n > queue->params.max_tasks;
-        uint64_t usec = fits && by_tasks ? room_in_usec(q, pending + n - queue->params.max_tasks) : 0;
+        uint64_t usec = by_tasks ? room_in_usec(q, pending + n - queue->params.max_tasks) : 0;
         REFUSAL_NAMES(r, queue, eq_str(queue->name));
         REFUSAL_SAYS(r, what, eq_str(by_tasks ? "tasks" : "bytes"));
         REFUSAL_SAYS(r, limit, by_tasks ? queue->params.max_tasks : queue->params.max_bytes);
@@ -351,7 +366,9 @@ static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, ui
         case 0:
                 return 0;
         case QUEUE_E_FULL:
-                if (fits && may_wait)
+                if (!fits)
+                        return refuse_what_never_fits(queue, n, n_bytes, r);
+                if (may_wait)
                         return MANAGER_E_WAIT;
                 e = refuse(r, EQ_E_FULL, -ENOSPC,
                            "queue %s is full: %zu of %llu tasks, %llu of %llu bytes; try again later, or raise "
@@ -359,7 +376,7 @@ static int reserve(QueueRecord *q, const Task *by, bool may_wait, uint64_t n, ui
                            "max_bytes",
                            queue->name, queue->n_queued + queue->n_waiting, (unsigned long long)queue->params.max_tasks,
                            (unsigned long long)queue->n_bytes, (unsigned long long)queue->params.max_bytes);
-                say_full(q, n, fits, r);
+                say_full(q, n, r);
                 return e;
         case QUEUE_E_STOPPED:
                 e = refuse(r, EQ_E_STOPPED, -ESHUTDOWN, "queue %s is stopped and takes no more tasks", queue->name);
@@ -775,8 +792,10 @@ int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t bloc
 }
 
 int manager_still_full(SpaceWaiter *w, Refusal *ret_refusal) {
-        int e = refuse(ret_refusal, EQ_E_FULL, -ENOSPC, "queue stayed full for the whole wait; try again later");
-        say_full(w->queue, 1, true, ret_refusal);
+        int e = refuse(ret_refusal, EQ_E_FULL, -ENOSPC,
+                       "queue %s stayed full for the whole wait; try again later, or raise max_tasks or max_bytes",
+                       w->queue->queue->name);
+        say_full(w->queue, 1, ret_refusal);
         return e;
 }
 

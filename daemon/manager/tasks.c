@@ -113,9 +113,11 @@ static int have_no_task(const Queue *q, uint64_t seq, const EqIdRef *id, Refusal
                            "%s/%llu is the place that a task over several queues has in this one; its id is %s/%llu",
                            q->name, (unsigned long long)seq, home->queue->name, (unsigned long long)home->seq);
         else
-                e = refuse(r, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", q->name, (unsigned long long)seq,
-                           seq <= q->last_seq && seq > 0 ? "it ended and its history is gone"
-                                                         : "the queue has not given that number");
+                e = refuse(
+                        r, EQ_E_NO_TASK, -ENOENT, "no task %s/%llu: %s", q->name, (unsigned long long)seq,
+                        seq <= q->last_seq && seq > 0
+                                ? "it ended and its history is gone; history= and history_age= of the queue keep more"
+                                : "the queue has not given that number; eqctl ls -A lists those there are");
         REFUSAL_SAYS(r, id, (EqIdRef) { .id = { q->id, seq } });
         REFUSAL_NAMES(r, queue, eq_str(q->name));
         return e;

@@ -243,6 +243,14 @@ static eq_reason reason_of(const TaskRecord *t, const TaskRecord **ret_by) {
         return array_waits(t, &n_turns, &limit) ? EQ_REASON_ARRAY : reason; /* both are one to the engine */
 }
 
+/* That its retries are used up is what DEAD says; that it has some left is not. */
+static void explain_dead(const TaskRecord *t, char *buf, size_t size) {
+        size_t n = strlen(buf);
+        if (t->crashes > 0 && t->task.attempt <= t->retries + t->lost)
+                snprintf(buf + n, size - n, "%sit has crashed %u times (max_crashes)", n > 0 ? "; " : "",
+                         (unsigned)t->crashes);
+}
+
 static void explain_end(const TaskRecord *t, char *buf, size_t size) {
         const TaskRun *run = t->run;
         if (t->end_note != TASK_NOTE_NONE)
@@ -254,13 +262,15 @@ static void explain_end(const TaskRecord *t, char *buf, size_t size) {
                 snprintf(buf, size, "%s", run->error);
         else if (t->task.state == EQ_STATE_EXPIRED)
                 snprintf(buf, size, "not started before it expired");
-        else if (t->task.state == EQ_STATE_TIMEOUT)
+        else if (t->task.state == EQ_STATE_TIMEOUT || t->end_reason == EQ_REASON_TIMEOUT)
                 snprintf(buf, size, "ran longer than its timeout");
         else if (run && run->signal)
                 snprintf(buf, size, "ended by signal %d (%s)%s", run->signal, strsignal(run->signal),
                          run->signal == SIGKILL ? ", which the kernel sends when memory is short" : "");
         else if (run && run->exit > 0)
                 snprintf(buf, size, "exit status %d", run->exit);
+        if (t->task.state == EQ_STATE_DEAD)
+                explain_dead(t, buf, size);
 }
 
 /* What a run by a worker has beside. */

@@ -108,6 +108,10 @@ class ValueTest(unittest.TestCase):
             values.wire_strings("ls -l")
 
     def test_options_that_were_not_given_are_not_sent(self):
+        self.assertEqual([values.wire("bin", v) for v in ("\u00fc", b"x", bytearray(b"y"), memoryview(b"z"))], [b"\xc3\xbc", b"x", b"y", b"z"])
+        for bad in (5, {"to": "anna"}, [1, 2], {1: 2}):
+            with self.assertRaisesRegex(TypeError, "bytes or text are wanted, not .*packb"):
+                values.wire("bin", bad)
         self.assertEqual(values.wire_params([("str", "q"), ("bin", None)], {"hold": ("bool", None)}), ["q", None])
         self.assertEqual(values.wire_params([], {"hold": ("bool", False), "after_ok": ("idv", ["q/1", eqd.TaskId(3, 4)])}),
                          [{"hold": False, "after_ok": ["q/1", [3, 4]]}])
@@ -260,9 +264,13 @@ class ClientTest(unittest.TestCase):
         with self.assertRaisesRegex(eqd.ConnectionLost, "closed"):
             c.ping()
 
-    def test_no_eqd_is_an_os_error(self):
-        with self.assertRaises(FileNotFoundError):
-            eqd.connect("/nowhere/s")
+    def test_no_eqd_is_an_os_error_that_names_the_socket(self):
+        async def work():
+            async with eqd.aio.connect("/nowhere/s"):
+                pass
+        for connect in (lambda: eqd.connect("/nowhere/s"), lambda: asyncio.run(work())):
+            with self.assertRaisesRegex(FileNotFoundError, "No such file or directory: '/nowhere/s'"):
+                connect()
 
 
 def refuse(code):

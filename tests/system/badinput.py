@@ -47,8 +47,11 @@ def an_unknown_queue_is_66_and_says_how_to_make_it(eqd):
 
 @test()
 def an_unknown_id_is_66(eqd):
+    eqd.ok("queue", "create", "q", "history=1")
+    eqd.wait(*eqd.submit("-q", "q", "--array", "1-2", "--", "true").split())
     for verb in ("show", "why", "logs", "wait", "cancel", "kill", "hold", "release", "retry"):
-        eqd.fails(66, verb, "default/12345")
+        eqd.fails(66, verb, "default/12345", says=["no task default/12345", "eqctl ls -A lists"])
+        eqd.fails(66, verb, "q/1", says=["no task q/1", "history= and history_age= of the queue keep more"])
         eqd.fails(66, verb, "nosuch/1", says="nosuch")
     refused(eqd, NO_TASK, "show", ["default/99"])
 
@@ -151,14 +154,17 @@ def unknown_verbs_and_flags_are_usage_errors(eqd):
 def a_command_that_cannot_be_started_says_why(eqd):
     (eqd.dir / "work/plain").write_text("#!/no/such/interpreter\n")
     (eqd.dir / "work/dir").mkdir()
-    for args, rc, says in ((["--", "/nonexistent/x"], 127, "No such file"),
-                           (["--", eqd.dir / "work/dir"], 126, "ermission"),
-                           (["--", eqd.dir / "work/plain"], 126, "ermission"),
-                           (["-C", "/nonexistent", "--", "true"], None, "/nonexistent"),
-                           (["--stdout", "/nonexistent/out", "--", "true"], None, "/nonexistent/out")):
-        r = eqd.ctl("run", *args)
-        equal(r.rc == rc if rc else r.rc != 0, True, f"{args}: {r}")
-        contains(r.err, says)
+    long = "/nonexistent/" + 100 * "x"
+    for args, rc, says in ((["--", "/nonexistent/x"], 127, ["No such file", "there is no such file"]),
+                           (["--", "eqd-nonexistent"], 127, ["No such file", "PATH of the task"]),
+                           (["--", eqd.dir / "work/dir"], 126, ["ermission", "make it executable"]),
+                           (["--", eqd.dir / "work/plain"], 126, ["ermission", "make it executable"]),
+                           (["-C", "/nonexistent", "--", "true"], 125, ["/nonexistent: No such", "make it, or submit from another"]),
+                           (["-C", eqd.dir / "work/plain", "--", "true"], 125, ["Not a directory", "submit from another"]),
+                           (["-C", long, "--", "true"], 125, [long[:60], "...: No such file", "submit from another"]),
+                           (["--stdout", "/nonexistent/out", "--", "true"], 125, ["/nonexistent/out", "make its directory"]),
+                           (["--stderr", eqd.dir / "work/dir", "--", "true"], 125, ["work/dir", "let the user of the task write it"])):
+        eqd.fails(rc, "run", *args, says=says)
     works(eqd)
 
 
@@ -171,7 +177,9 @@ def an_argv_without_a_program_is_refused(eqd):
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], env=["NOVALUE"], says="env")
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], nice=99, says="nice")
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], umask=0o7777, says="umask")
-    refused(eqd, INVALID, "submit", "default", b"", argv=["true"], rlimits=["nofiles=1"], says="nofiles")
+    for limit, says in (("nofiles=1", ['"nofiles=1"', "nofile nproc"]), ("nofile=x", ['"nofile=x"', "a number"]),
+                        ("nofile=9:8", ['"nofile=9:8"', "not above the hard one"]), ("nofile=2:9", "nofile: at least 3")):
+        refused(eqd, INVALID, "submit", "default", b"", argv=["true"], rlimits=[limit], says=says)
     refused(eqd, INVALID, "submit", "default", b"", argv=["true"], stdin_fd=True, says="descriptor")
 
 
@@ -513,11 +521,11 @@ def of_64_descriptors_four_are_taken_and_none_is_kept(eqd):
 def a_path_of_more_than_107_bytes_is_refused_with_the_number(place):
     long = place.dir / ("x" * (110 - len(str(place.dir))))
     r = place.run_eqd("--socket", long)
-    equal(r.rc != 0, True)
-    contains(r.err, "107")
+    equal(r.rc, 69, str(r))
+    contains(r.err, "107", "use a shorter one")
     r = place.ctl("--socket", long, "ping")
-    equal(r.rc in (2, 69), True, str(r))
-    contains(r.err, "107")
+    equal(r.rc, 2, str(r))
+    contains(r.err, "107", "use a shorter one: ./NAME in its directory")
 
 
 @test()

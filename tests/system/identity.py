@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Who a task runs as, and who may see what. Needs root, who alone can become several users."""
 
+import grp
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -57,6 +59,32 @@ def a_task_cannot_read_what_its_user_cannot(eqd):
     os.chown(secret, USER_B, USER_B)
     equal(eqd.ctl("run", "--", "cat", secret, uid=USER_A).rc, 1)
     equal(eqd.ctl("run", "--", "cat", secret, uid=USER_B).rc, 0)
+
+
+def becomes(eqd):
+    """Who a task of USER_A is in a program that root owns and that is set-user-ID; and whether no_new_privs is set in it."""
+    program = eqd.dir / "whoever"
+    shutil.copy(shutil.which("id"), program)
+    program.chmod(0o4755)
+    r = subprocess.run([program, "-u"], user=USER_A, capture_output=True, text=True, check=True)
+    if r.stdout != "0\n":
+        raise Skip(f"set-user-ID programs are without effect in {eqd.dir}")
+    if status_fields("self")["NoNewPrivs"] == "1":
+        raise Skip("they are without effect in all that this test starts")
+    told = as_a(eqd, "run", "-c", f"{program} -u; grep NoNewPrivs /proc/self/status").split()
+    return int(told[0]), told[2]
+
+
+@test(root=True, other_users=True)
+def a_set_user_id_program_gains_nothing_in_a_task_however_eqd_was_started(eqd):
+    equal(becomes(eqd), (USER_A, "1"))
+
+
+@test(root=True, other_users=True, config={"eqd.conf": "[Commands]\nSetuidPrograms=yes\n"})
+def set_user_id_programs_work_where_the_configuration_says_so(eqd):
+    equal(becomes(eqd), (0, "0"))
+    r = eqd.ctl("run", "--", "grep", "-E", "^Cap(Eff|Amb|Bnd):", "/proc/self/status", uid=USER_A)
+    equal([int(line.split()[1], 16) for line in r.out.splitlines()], [0] * 3)
 
 
 @test(root=True, other_users=True)
@@ -206,6 +234,16 @@ def identity_own_refuses_others_from_the_next_reload_on(eqd):
     eqd.ok("reload")
     eqd.fails(77, "submit", "--", "true", uid=USER_A, says="cannot run commands as uid")
     eqd.submit("--", "true")
+
+
+@test(root=True, other_users=True)
+def who_may_not_open_the_socket_is_told_how_to_come_to_it(eqd):
+    eqd.socket.chmod(0o600)
+    eqd.fails(77, "ping", uid=USER_A, says=["not permitted to use", "ermission denied", "-S or EQD_SOCKET"])
+    os.chown(eqd.socket, 0, grp.getgrnam("daemon").gr_gid)
+    eqd.socket.chmod(0o660)
+    eqd.fails(77, "ping", uid=USER_A, says=["members of group daemon", "usermod -aG daemon USER", "next login"])
+    eqd.ok("ping", uid=USER_A, groups=[grp.getgrnam("daemon").gr_gid])
 
 
 @test(root=True, other_users=True)

@@ -95,6 +95,21 @@ def time_out_is_124_and_state_TIMEOUT(eqd):
 
 
 @test()
+def time_out_of_the_last_attempt_is_124_as_well_however_the_command_took_it(eqd):
+    again = ["-r", "1", "--backoff", "exp:1ms:1ms"]
+    hangs = eqd.submit("-t", "300ms", *again, "--", "sleep", "1000")
+    obeys = eqd.sh("trap 'exit 0' TERM; while :; do sleep 0.01; done", "-t", "300ms", *again)
+    for _ in range(2):
+        for task in (hangs, obeys):
+            equal(eqd.ctl("wait", task)[::2], (124, f"eqctl: {task} is DEAD: ran longer than its timeout\n"))
+            eqd.ends_as(task, "DEAD", attempt=2, reason="timeout")
+        crash(eqd) # and the next eqd knows
+    fails = eqd.sh("[ $EQD_ATTEMPT = 2 ] && exit 7; exec sleep 1000", "-t", "3s", *again) # the second one needs that on no machine
+    equal(eqd.ctl("wait", fails).rc, 7) # an earlier one does not count
+    eqd.ends_as(fails, "DEAD", attempt=2, reason=None)
+
+
+@test()
 def an_end_by_a_signal_is_said_and_one_by_KILL_hints_at_memory(eqd):
     r = eqd.ctl("run", "-c", "kill -TERM $$")
     equal((r.rc, r.err), (143, "eqctl: default/1 is FAILED: ended by signal 15 (Terminated)\n"))
@@ -146,6 +161,18 @@ def root_is_told_of_an_eqd_of_his_own(place):
     (place.dir / "eqd/eqd.sock").touch()
     equal(ping(), (69, "eqctl: no eqd answers at /run/eqd/eqd.sock: No such file or directory; there is one of yours, "
                        f"at {place.dir}/eqd/eqd.sock: use --user\n"))
+
+
+@test()
+def a_time_out_of_0_is_none_whatever_the_queue_says(eqd):
+    os.mkfifo(eqd.dir / "work/gate")
+    eqd.ok("queue", "create", "q", "timeout=1s", "max_active=2")
+    without = eqd.sh("read -r go <work/gate", "-q", "q", "-t", "0")
+    eqd.until_state(without, "RUNNING")
+    eqd.ends_as(eqd.submit("-q", "q", "--", "sleep", "1000"), "TIMEOUT") # which began later
+    equal(eqd.show(without)["state"], "RUNNING")
+    (eqd.dir / "work/gate").write_text("go\n")
+    eqd.ends_as(without, "DONE")
 
 
 @test()
@@ -553,6 +580,16 @@ def cancel_of_a_running_task_terminates_its_tree(eqd):
 
 
 @test()
+def that_a_task_was_canceled_is_said_also_when_its_command_ends_with_0(eqd):
+    p = eqd.start_ctl("run", "-n", "-c", "trap 'exit 0' TERM; echo ready; while :; do sleep 0.01; done")
+    equal(p.stdout.readline(), b"ready\n")
+    eqd.ok("cancel", "default/1")
+    said = p.communicate(timeout=60)[1].decode()
+    equal(p.returncode, 0)
+    contains(said, "eqctl: default/1 is CANCELED: canceled on request\n") # the shell may say something, too
+
+
+@test()
 def cancel_kills_what_ignores_it_after_grace(eqd):
     task = eqd.sh("trap '' TERM; echo ready; while :; do sleep 0.01; done")
     equal(eqd.start_ctl("logs", "-f", task).stdout.readline(), b"ready\n")
@@ -646,6 +683,7 @@ def urgent_tasks_pass_one_that_backs_off(eqd):
 def a_task_whose_retries_are_used_up_is_DEAD(eqd):
     task = eqd.sh("exit 6", "-r", "2", "--backoff", "exp:1ms:1ms")
     eqd.ends_as(task, "DEAD", exit=6, attempt=3)
+    equal(eqd.ok("why", task), f"{task} is DEAD: exit status 6")
     equal(eqd.ctl("wait", task).rc, 6)
 
 
@@ -654,6 +692,7 @@ def a_task_that_crashes_max_crashes_times_is_DEAD(eqd):
     eqd.ok("queue", "create", "c", "max_crashes=2")
     task = eqd.sh("kill -SEGV $$", "-q", "c", "-r", "20", "--backoff", "exp:1ms:1ms")
     eqd.ends_as(task, "DEAD", crashes=2, attempt=2, signal=11)
+    contains(eqd.ok("why", task), "it has crashed 2 times (max_crashes)")
 
 
 # ---- waiting ----
@@ -989,6 +1028,18 @@ def capacity_in_bytes_counts_payloads(eqd):
 
 
 @test()
+def what_never_fits_is_refused_for_good_and_drops_nothing(eqd):
+    for on_full in ("reject", "block", "drop-oldest"):
+        eqd.ok("queue", "create", on_full, "max_bytes=20K", "max_tasks=4", f"on_full={on_full}", "block_timeout=50s")
+        eqd.ok("queue", "pause", on_full)
+        first = eqd.submit("-q", on_full, "--", "true")
+        eqd.fails(2, "submit", "-q", on_full, "--payload", "-", "--", "cat", input="x" * 30000,
+                  says=[f"queue {on_full} holds at most 4 tasks and 20480 bytes", "raise max_tasks or max_bytes"])
+        eqd.fails(2, "submit", "-q", on_full, "--array", "1-5", "--", "true", says="submit fewer at once, or raise")
+        equal(eqd.show(first)["state"], "QUEUED")
+
+
+@test()
 def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
     tasks = full_queue(eqd, "on_full=block", "block_timeout=50s")
     with eqd.connect() as c:
@@ -1003,8 +1054,8 @@ def a_blocking_submit_gets_the_space_when_there_is_some(eqd):
 @test()
 def a_blocking_submit_gives_up_in_time(eqd):
     full_queue(eqd, "on_full=block", "block_timeout=100ms")
-    eqd.fails(75, "submit", "-q", "c", "--", "true", says="full")
-    eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--", "true", says="full")
+    eqd.fails(75, "submit", "-q", "c", "--", "true", says="queue c stayed full for the whole wait; try again later, or raise max_tasks")
+    eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--", "true", says="queue c stayed full")
 
 
 @test()

@@ -2,10 +2,12 @@
 # SPDX-License-Identifier: MIT
 """Configuration: read at start, read again on request, all of it or nothing."""
 
+import json
 import os
 import signal
 import time
 
+from ends import orderly
 from eqdtest import contains, equal, eventually, main, test
 
 
@@ -85,6 +87,23 @@ def changed_defaults_reach_every_queue_where_nothing_else_was_set(eqd):
     eqd.configure("eqd.conf", "")
     eqd.ok("reload")
     equal(attribute(eqd, "default", "max_active"), "1")
+
+
+@test()
+def what_needs_a_restart_keeps_its_value_until_then_and_is_said(eqd):
+    values = lambda: [json.loads(eqd.ok("param", "get", "--json", f"commands.{name}"))["value"] for name in ("slots", "root_tasks", "cgroup")]
+    told = lambda: [line for line in eqd.log_text().splitlines() if "takes effect when eqd is restarted" in line]
+    eqd.configure("eqd.conf", "[Commands]\nSlots=99\nRootTasks=refuse\nCgroup=off\n")
+    eqd.ok("reload")
+    equal(values(), ["99", "reduced", "auto"])
+    eventually(lambda: len(told()) == 2, eqd.log_text)
+    contains("\n".join(told()), "<5>eqd: root_tasks of [Commands] ", "<5>eqd: cgroup of [Commands] ")
+    orderly(eqd)
+    equal(values(), ["99", "refuse", "off"])
+    for _ in range(2): # nothing has changed since the start
+        eqd.ok("reload")
+    eventually(lambda: eqd.log_text().count("configuration loaded again") == 2, eqd.log_text) # all of the first is there
+    equal(told(), [])
 
 
 @test(config={"queues.d/encode.queue": GOOD})

@@ -12,7 +12,8 @@ import random
 import time
 
 from ends import spawners
-from eqdtest import LONG, USER_A, USER_B, comm, equal, eventually, main, stalls, status_fields, test
+from eqdtest import (LONG, USER_A, USER_B, comm, command_line, descendants, equal, eventually, is_gone, main, stalls, status_fields,
+                     test)
 
 SECONDS = 1800 if LONG else 30 # each of two
 WIDE = 4
@@ -25,6 +26,7 @@ KINDS = {
               {"DONE"}),
     "gzip": (["-c", "head -c 300000 /dev/urandom | gzip -1 | wc -c"], {"DONE"}),
     "tree": (["-c", "sleep 1000 & sleep 1000 & exit 0"], {"DONE"}),
+    "fled": (["-c", "setsid sleep 1000 & setsid sh -c 'sleep 1000; exit 0' & exit 0"], {"DONE"}),
     "loud": (["-c", "i=0; while [ $i -lt 500 ]; do echo $i out; echo $i err >&2; i=$((i+1)); done"], {"DONE"}),
     "fail": (["-c", "exit 3"], {"FAILED"}),
     "gone": (["--", "/nonexistent/program"], {"FAILED"}),
@@ -74,6 +76,12 @@ def spare_cgroups(eqd):
              any(comm(int(p)) != "eqd-waiting" for p in (d / "cgroup.procs").read_text().split()))]
 
 
+def strays(eqd):
+    """What runs below eqd and is not its own, while no task does: later eqd's end would take them along."""
+    return [f"{p} {command_line(p)}" for p in descendants(eqd.pid)
+            if comm(p) not in ("eqd-spawner", "eqd-waiting") and not is_gone(p)]
+
+
 def sizes(eqd):
     """Of eqd, keeper and worker: (descriptors, KiB of memory)."""
     return {name: (len(os.listdir(f"/proc/{pid}/fd")), int(status_fields(pid)["VmRSS"].split()[0]))
@@ -105,6 +113,7 @@ def soak(eqd, kinds):
     equal(stalls(told), [], "nothing was stalled")
     equal(eqd.ls("-s", "RUNNING,QUEUED,WAITING"), [])
     eventually(lambda: not eqd.zombies(), lambda: f"zombies {eqd.zombies()}")
+    eventually(lambda: not strays(eqd), lambda: f"what tasks left: {strays(eqd)}")
     equal(grown(early, late), [])
 
 

@@ -190,7 +190,7 @@ class Tour:
             step("eqd goes on")
             print(f"export EQD_SOCKET={self.socket}\nalias eqctl={self.eqctl}\n"
                   "eqctl run -- echo hello\neqctl ls\neqctl help\n"
-                  f"\nStop it:  kill {self.eqd.pid}; rm -r {self.dir}")
+                  f"\nStop it:  kill {self.eqd.pid}; tail -f --pid={self.eqd.pid} /dev/null; rm -r {self.dir}")
         else:
             step("Next")
             print("./quickstart --keep   leaves eqd running, to try eqctl on\n"

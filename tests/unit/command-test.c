@@ -401,7 +401,12 @@ TEST(a_command_that_may_not_be_executed_has_status_126) {
 
 TEST(a_failed_set_up_has_status_125_and_names_what_failed) {
         ends_as((SpawnEnded) { .exit = -1, .stage = SPAWN_STAGE_CWD, .error = ENOENT }, TASK_BAD, EQ_REASON_NONE, 125,
-                "working directory could not be entered: /work: No such file");
+                "working directory could not be entered: /work: No such file or directory; make it, or submit from "
+                "another");
+        ends_as((SpawnEnded) { .exit = -1, .stage = SPAWN_STAGE_CWD, .error = EACCES }, TASK_BAD, EQ_REASON_NONE, 125,
+                "/work: Permission denied; let the user of the task enter it, or submit from another");
+        ends_as((SpawnEnded) { .exit = -1, .stage = SPAWN_STAGE_NICE, .error = EACCES }, TASK_BAD, EQ_REASON_NONE, 125,
+                "its nice level could not be set: Permission denied; ask for none below that of eqd");
 }
 
 TEST(an_identity_that_cannot_be_taken_on_is_the_reason) {

@@ -692,13 +692,13 @@ TEST(cancel_says_what_became_of_each) {
         ck_assert(c.running);
         fake_reply_ints(&e, msgid, (int[]) { 0, 1, -1, -1 }, 4);
         fake_reply_list(&e, fake_expect(&e, "show", NULL), &eq_schema_Task, &known, 1);
-        fake_reply_error(&e, fake_expect(&e, "show", NULL), EQ_E_NO_TASK, "no task");
+        fake_reply_error(&e, fake_expect(&e, "show", NULL), EQ_E_NO_TASK, "no task q/4: its history is gone");
         ck_assert_int_eq(finish(&r), 66);
         ck_assert_str_eq(r.stdout_text, "");
         expect_text(r.stderr_text, "q/1: canceled");
         expect_text(r.stderr_text, "q/2: being stopped");
         expect_text(r.stderr_text, "q/3: too late");
-        expect_text(r.stderr_text, "q/4: no such task");
+        expect_text(r.stderr_text, "eqctl: no task q/4: its history is gone\n");
         fake_done(&e);
 }
 

@@ -36,6 +36,12 @@ TEST(a_signal_is_128_and_its_number) {
 TEST(a_timeout_is_124_however_it_ended) {
         ck_assert_int_eq(status("TIMEOUT", -1, 15, true), 124);
         ck_assert_int_eq(status("TIMEOUT", 0, 0, true), 124);
+
+        EqTask t = { 0 }; /* with retries */
+        EQ_SET(&t, Task, state, eq_str("DEAD"));
+        EQ_SET(&t, Task, exit, 0);
+        EQ_SET(&t, Task, reason, eq_str("timeout"));
+        ck_assert_int_eq(task_exit_status(&t), 124);
 }
 
 TEST(what_never_ran_is_125) {

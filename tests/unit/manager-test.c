@@ -373,7 +373,7 @@ TEST(a_full_queue_says_how_full_it_is_and_when_there_is_room_once_it_knows) {
         eq_task_id id;
         host_end(&h, task_record(h.m->commands->running[0]), TASK_OK);
         ck_assert_int_lt(manager_submit(h.m, &a, s.queue, three, 3, &last, &id, &h.refusal), 0);
-        ck_assert_int_eq(h.refusal.code, EQ_E_FULL);
+        ck_assert_int_eq(h.refusal.code, EQ_E_TOO_LARGE);
         ck_assert(!EQ_HAS(&h.refusal.details, ErrorDetails, retry_after_usec)); /* more than there ever is room for */
         host_done(&h);
 }

@@ -45,6 +45,20 @@ TEST(without_a_verb_it_is_ls) {
         options_deinit(&o);
 }
 
+TEST(version_may_be_asked_for_as_an_option) {
+        Options o;
+
+        ck_assert_int_eq(parse(&o, "--version", NULL), 0);
+        ck_assert_int_eq(o.verb, VERB_version);
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "--json", "--version", "-v", NULL), 0);
+        ck_assert_int_eq(o.verb, VERB_version);
+        ck_assert(options_has(&o, FLAG_verbose));
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "ls", "--version", NULL), -EINVAL);
+        options_deinit(&o);
+}
+
 TEST(options_of_every_verb_stand_before_and_after_it) {
         Options o;
 
@@ -218,11 +232,11 @@ TEST(every_flag_belongs_to_a_verb_and_says_what_it_is_for) {
         }
 }
 
-RUN_TESTS("options", 10, test_without_a_verb_it_is_ls, test_options_of_every_verb_stand_before_and_after_it,
-          test_options_of_submit_end_at_the_command, test_options_of_other_verbs_stand_anywhere,
-          test_one_letter_means_what_the_verb_says, test_queue_takes_its_verb_along,
-          test_what_is_wrong_is_said_with_the_nearest_that_is_right, test_help_needs_no_operands,
-          test_help_of_a_noun_is_about_all_its_verbs, test_kill_takes_a_signal_as_kill_1_does,
-          test_signals_have_the_names_that_the_c_library_knows,
+RUN_TESTS("options", 10, test_without_a_verb_it_is_ls, test_version_may_be_asked_for_as_an_option,
+          test_options_of_every_verb_stand_before_and_after_it, test_options_of_submit_end_at_the_command,
+          test_options_of_other_verbs_stand_anywhere, test_one_letter_means_what_the_verb_says,
+          test_queue_takes_its_verb_along, test_what_is_wrong_is_said_with_the_nearest_that_is_right,
+          test_help_needs_no_operands, test_help_of_a_noun_is_about_all_its_verbs,
+          test_kill_takes_a_signal_as_kill_1_does, test_signals_have_the_names_that_the_c_library_knows,
           test_the_last_of_an_option_counts_and_all_are_kept_in_order, test_no_verb_has_two_flags_of_one_letter_or_name,
           test_every_flag_belongs_to_a_verb_and_says_what_it_is_for)

@@ -12,7 +12,7 @@ from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, List,
     Type, TypeVar, cast
 
 from . import _api, shared
-from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire
+from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire, naming
 from .errors import ConnectionLost, EqdException, RequestTimeout, TaskError
 from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, wire_id, wire_params, with_ids
@@ -38,11 +38,8 @@ class Channel:
 
     @classmethod
     async def open(cls, path: str) -> "Channel":
-        try:
+        with naming(path):
             return cls(*await asyncio.open_unix_connection(path))
-        except OSError as e:
-            e.filename = e.filename or path  # so that it says what is not there
-            raise
 
     async def close(self) -> None:
         """Ends the connection and what it was doing."""

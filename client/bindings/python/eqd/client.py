@@ -19,7 +19,7 @@ from typing import Any, Callable, Deque, Dict, Generic, Iterator, List, Mapping,
     cast
 
 from . import _api, shared
-from .core import RECEIVE_BYTES, Core, Notification, Request, Response, default_path, error_from_wire
+from .core import RECEIVE_BYTES, Core, Notification, Request, Response, default_path, error_from_wire, naming
 from .errors import ConnectionLost, ProtocolViolation, RequestTimeout, TaskError
 from .reconnect import Reconnect, Tries, may_try_again, prepare
 from .values import AnyId, Duration, TaskId, duration_usec, wire_id, wire_params, with_ids
@@ -36,11 +36,10 @@ class Channel:
         self.sock = socket.socket(socket.AF_UNIX)
         try:
             self.sock.settimeout(timeout)
-            self.sock.connect(path)
-        except BaseException as e:
+            with naming(path):
+                self.sock.connect(path)
+        except BaseException:
             self.sock.close()
-            if isinstance(e, OSError):
-                e.filename = e.filename or path  # so that it says what is not there
             raise
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ Both clients are this with a socket; tests are this with bytes. A Core belongs t
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from typing import Any, Iterator, List, Optional, Sequence, Tuple, Union
@@ -56,6 +57,16 @@ def default_path(path: Optional[str] = None) -> str:
     if os.geteuid() != 0 and runtime and os.path.exists(f"{runtime}/eqd/eqd.sock"):
         return f"{runtime}/eqd/eqd.sock"
     return system
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """An OSError of connecting names the socket, as those of files do; it does not say it itself."""
+    try:
+        yield
+    except OSError as e:
+        e.filename = e.filename or path
+        raise
 
 
 def error_from_wire(error: Any) -> EqdError:

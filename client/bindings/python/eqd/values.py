@@ -75,6 +75,15 @@ def wire_strings(value: Strings) -> List[Union[str, bytes]]:
     return list(value)
 
 
+def wire_bytes(value: Union[str, bytes, bytearray, memoryview]) -> bytes:
+    """Text as UTF-8. Not all that bytes() takes: of a number it makes as many zeros."""
+    if isinstance(value, str):
+        return value.encode()
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"bytes or text are wanted, not {type(value).__name__}; msgpack.packb() and json.dumps() make them")
+    return bytes(value)
+
+
 WIRE: Dict[str, Callable[[Any], Any]] = {
     "duration": duration_usec,
     "time": time_usec,
@@ -83,7 +92,7 @@ WIRE: Dict[str, Callable[[Any], Any]] = {
     "strv": wire_strings,
     "listv": list,
     "map": dict,
-    "bin": lambda b: b.encode() if isinstance(b, str) else bytes(b),
+    "bin": wire_bytes,
 }
 
 
