@@ -11,8 +11,10 @@
  * Whatever fails goes back as stage and errno. The process is not dumpable until exec, so the user whose uid it has
  * cannot look into it or trace it before.
  *
- * All of it may happen in the worker's memory (place.h): no malloc() here, and identities are changed by plain system
- * calls, because glibc's functions take a lock and go through all threads that they know of. */
+ * All of it may happen in the worker's memory (place.h). Then there is no malloc(), whose lock would stay locked if this is killed, and
+ * no file is opened that a user names: an open /proc/self/mem, or a device that keeps the memory of who opens it, would outlive exec.
+ * So only requests that need neither are taken there. Identities are changed by plain system calls in any case, because glibc's
+ * functions take a lock and go through all threads that they know of. */
 
 #include "spawner/child.h"
 
@@ -20,8 +22,8 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -34,7 +36,6 @@
 #define PATH_DEFAULT "/usr/local/bin:/usr/bin:/bin"
 
 enum {
-        VECTOR_INLINE = 256,
         OUTPUT_MODE = 0666,
         LINE = STDERR_FILENO + 1, /* its number here, as nothing else is open */
         PAGE = 4096,
@@ -44,7 +45,6 @@ enum {
 
 typedef struct ChildPlan {
         const ChildConfig *config;
-        ChildRoom *room;
         const SpawnStart *request; /* checked */
         const char *strings;
         const int *fds; /* in the order of the flags */
@@ -68,27 +68,13 @@ static const char *take_strings(const char *s, char **to, size_t n) {
         return s;
 }
 
-static char **map_vector(ChildRoom *room, size_t n) {
-        room->vector_size = n * sizeof(char *);
-        void *v = mmap(NULL, room->vector_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (v == MAP_FAILED)
-                fail(SPAWN_STAGE_EXEC, ENOMEM);
-        room->vector = v;
-        return v;
-}
-
-void child_room_clean(ChildRoom *room) {
-        request_free_copied(&room->request);
-        if (room->vector)
-                (void)munmap(room->vector, room->vector_size);
-        room->vector = NULL;
-}
-
-/* few: for VECTOR_INLINE pointers, enough for most. */
+/* few: for REQUEST_POINTERS_PLAIN of them, enough for most. */
 static void split_strings(const ChildPlan *p, char **few, Strings *ret) {
         const SpawnStart *m = p->request;
         size_t n = (size_t)m->n_argv + m->n_env + 2;
-        char **v = n <= VECTOR_INLINE ? few : map_vector(p->room, n);
+        char **v = n <= REQUEST_POINTERS_PLAIN ? few : malloc(n * sizeof(char *)); /* not of a plain request */
+        if (!v)
+                fail(SPAWN_STAGE_EXEC, ENOMEM);
         ret->argv = v;
         ret->env = v + m->n_argv + 1;
         ret->cwd = take_strings(take_strings(p->strings, ret->argv, m->n_argv), ret->env, m->n_env);
@@ -206,7 +192,7 @@ static int search_and_exec(const Strings *s) {
 }
 
 static _Noreturn void become(const ChildPlan *p) {
-        char *few[VECTOR_INLINE];
+        char *few[REQUEST_POINTERS_PLAIN];
         Strings s;
         sigset_t none;
 
@@ -249,21 +235,27 @@ static void warm(Inbox *inbox) {
                 ((volatile char *)inbox)[i] = 0;
 }
 
-_Noreturn void child_run(const ChildConfig *c, ChildRoom *room, int line) {
-        Request *q = &room->request;
+static int take_request(Inbox *inbox, bool shared, Request *ret) {
+        int r = request_receive(LINE, inbox, true, ret);
+        if (r == 0 && ret->message.n == 0)
+                _exit(CHILD_EXIT);
+        if (r == 0 && shared && ret->start->flags & SPAWN_HAS_STRINGS)
+                r = -EINVAL; /* before there is an allocation */
+        if (r == 0)
+                r = request_open(ret);
+        return r == 0 && shared && !request_is_plain(ret) ? -EINVAL : r;
+}
+
+_Noreturn void child_run(const ChildConfig *c, Inbox *inbox, int line) {
+        Request q;
 
         (void)prctl(PR_SET_NAME, "eqd-waiting", 0, 0, 0); /* until exec gives it another */
         drop_descriptors(c, line);
         follow_parent(c);
         (void)setsid(); /* a new process is no group leader: cannot fail */
-        warm(room->inbox);
-        int r = request_receive(LINE, room->inbox, true, q);
-        if (r == 0 && q->message.n == 0)
-                _exit(CHILD_EXIT);
-        if (r == 0)
-                r = request_open(q);
+        warm(inbox);
+        int r = take_request(inbox, inbox != c->inbox, &q);
         if (r < 0)
                 fail(SPAWN_STAGE_REQUEST, -r);
-        become(&(ChildPlan) {
-                .config = c, .room = room, .request = q->start, .strings = q->strings, .fds = q->message.fds });
+        become(&(ChildPlan) { .config = c, .request = q.start, .strings = q.strings, .fds = q.message.fds });
 }

@@ -38,15 +38,16 @@ struct Place {
         sem_t ready; /* the two above are there */
         const ChildConfig *config;
         int line; /* of the child's table */
-        ChildRoom room;
+        Inbox *inbox;
 };
 
 static void run(void *arg) {
         Place *p = arg;
-        child_run(p->config, &p->room, p->line);
+        child_run(p->config, p->inbox, p->line);
 }
 
-/* clone3() onto another stack: the child calls `enter`, which does not return. Its pid, or negative errno. */
+/* clone3() onto another stack: the child calls `enter`, which does not return. Its pid, or negative errno. The operands have registers
+ * of their own, for the child's %rbp is cleared before they are used. */
 #if defined(__x86_64__)
 static long clone_onto(const struct clone_args *args, void (*enter)(void *), void *arg) {
         long r;
@@ -59,7 +60,7 @@ static long clone_onto(const struct clone_args *args, void (*enter)(void *), voi
                          "ud2\n"
                          "1:"
                          : "=a"(r)
-                         : "a"((long)SYS_clone3), "D"(args), "S"(sizeof(*args)), [enter] "r"(enter), [arg] "r"(arg)
+                         : "a"((long)SYS_clone3), "D"(args), "S"(sizeof(*args)), [enter] "b"(enter), [arg] "d"(arg)
                          : "rcx", "r11", "cc", "memory");
         return r;
 }
@@ -70,30 +71,29 @@ static long clone_onto(const struct clone_args *args, void (*enter)(void *), voi
 }
 #endif
 
-/* Where the memory could be looked at by the user that a child becomes; also where that cannot be known. */
-static bool may_be_dumped(void) {
-        char mode = '1';
-        int fd = open("/proc/sys/fs/suid_dumpable", O_RDONLY | O_CLOEXEC);
-        bool known = fd >= 0 && read(fd, &mode, 1) == 1;
-        close_fd(fd);
-        return !known || mode == '1';
-}
-
 /* ThreadSanitizer keeps a stack of calls for each thread, and children would call without returning. */
-void places_init(Places *p) {
+void places_init(Places *p, const char *suid_dumpable) {
 #if defined(__x86_64__) && !THREAD_SANITIZER
         bool possible = true;
 #else
         bool possible = false;
 #endif
-        *p = (Places) { .possible = possible && !may_be_dumped() };
+        *p = (Places) { .suid_dumpable = possible ? open(suid_dumpable, O_RDONLY | O_CLOEXEC) : -1 };
 }
 
-/* The thread: all signals are blocked, so nothing ever wakes it up. */
+/* A change of identity makes the memory what the setting says: with 1 that user may look in, and with 2 there could be a core of it. */
+bool places_may_share(const Places *p) {
+        char mode;
+        return p->suid_dumpable >= 0 && pread(p->suid_dumpable, &mode, 1, 0) == 1 && mode == '0';
+}
+
+/* The thread. Nothing ever wakes it up: also the signals of the C library are blocked, which its own functions leave open. */
 static void *lend(void *arg) {
         Place *p = arg;
         _Alignas(STACK_ALIGN) char stack[STACK];
+        uint64_t all = UINT64_MAX;
 
+        (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof(all));
         p->thread_pointer = (uintptr_t)__builtin_thread_pointer();
         p->stack = stack;
         (void)sem_post(&p->ready);
@@ -124,10 +124,10 @@ static Place *make(Places *ps) {
         Place *p = fault_calloc(1, sizeof(*p));
         if (!p)
                 return NULL;
-        p->room.inbox = inbox_new();
+        p->inbox = inbox_new();
         (void)sem_init(&p->ready, 0, 0);
-        if (!p->room.inbox || start_thread(p) < 0) {
-                inbox_free(p->room.inbox);
+        if (!p->inbox || start_thread(p) < 0) {
+                inbox_free(p->inbox);
                 free(p);
                 return NULL;
         }
@@ -137,24 +137,16 @@ static Place *make(Places *ps) {
         return p;
 }
 
-/* What children took in others that are free is given back on the way. */
-static Place *find_free(Places *ps) {
-        Place *found = NULL;
-
-        for (unsigned i = 0; i < ps->n; i++) {
-                Place *p = ps->all[i];
-                if (atomic_load_explicit(&p->taken, memory_order_acquire) != 0)
-                        continue;
-                child_room_clean(&p->room);
-                if (!found)
-                        found = p;
-        }
-        return found;
+static Place *find_free(const Places *ps) {
+        for (unsigned i = 0; i < ps->n; i++)
+                if (atomic_load_explicit(&ps->all[i]->taken, memory_order_acquire) == 0)
+                        return ps->all[i];
+        return NULL;
 }
 
 pid_t places_clone(Places *ps, const ChildConfig *config, int cgroup, int line) {
-        Place *p = ps->possible ? find_free(ps) : NULL;
-        if (!p && ps->possible)
+        Place *p = find_free(ps);
+        if (!p)
                 p = make(ps);
         if (!p)
                 return -EAGAIN;

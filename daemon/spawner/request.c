@@ -5,6 +5,7 @@
 #include "spawner/request.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -111,19 +112,14 @@ int request_receive(int line, Inbox *inbox, bool wait, Request *ret) {
         return 0;
 }
 
-/* Copied out of the memfd, which its sender could change while it is looked at. Not with malloc(): who calls this may share the
- * worker's memory and be killed at any moment, see place.h. */
+/* Copied out of the memfd, which its sender could change while it is looked at. */
 static int copy_strings(Request *q) {
         size_t n = q->start->n_strings;
         if (request_check_counts(q->start) < 0 || q->message.n_fds == 0 || q->n_strings > 0)
                 return -EINVAL;
-        if (fault_hit(FAULT_ALLOC))
+        q->copied = fault_malloc(n ? n : 1);
+        if (!q->copied)
                 return -ENOMEM;
-        q->copied_size = n ? n : 1;
-        char *p = mmap(NULL, q->copied_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-                return -ENOMEM;
-        q->copied = p;
         if (pread(q->message.fds[q->message.n_fds - 1], q->copied, n, 0) != (ssize_t)n)
                 return -EINVAL;
         q->strings = q->copied;
@@ -142,18 +138,21 @@ int request_open(Request *q) {
         return request_check_start(q->start, q->strings, q->n_strings, q->message.n_fds);
 }
 
+/* The paths come last, in the order cwd, stdout, stderr: two empty ones are the two NULs behind that of the first. */
+bool request_is_plain(const Request *q) {
+        const SpawnStart *m = q->start;
+        const char *end = q->strings + q->n_strings;
+        return !q->copied && (size_t)m->n_argv + m->n_env + 2 <= REQUEST_POINTERS_PLAIN && q->n_strings >= N_PATHS &&
+               end[-1] == '\0' && end[-2] == '\0' && end[-3] == '\0';
+}
+
 int request_forward(int line, const Request *q) {
         struct iovec iov = { .iov_base = (void *)q->start, .iov_len = q->message.n }; /* sendmsg() only reads it */
         return fdpass_send(line, &iov, 1, q->message.fds, q->message.n_fds);
 }
 
-void request_free_copied(Request *q) {
-        if (q->copied)
-                (void)munmap(q->copied, q->copied_size);
-        q->copied = NULL;
-}
-
 void request_close(Request *q) {
         fdpass_close(&q->message);
-        request_free_copied(q);
+        free(q->copied);
+        q->copied = NULL;
 }

@@ -9,6 +9,8 @@
 #include "base/fdpass.h"
 #include "spawner/wire.h"
 
+enum { REQUEST_POINTERS_PLAIN = 256 }; /* argv and environment, each with its NULL */
+
 /* Where a message of the line is received. */
 typedef struct Inbox {
         union { /* both begin with a SpawnHeader */
@@ -25,8 +27,7 @@ typedef struct Request {
         const char *strings;
         size_t n_strings;
         FdpassMessage message;
-        char *copied; /* or the strings here, if they came in a memfd; a mapping, owned */
-        size_t copied_size;
+        char *copied; /* or the strings here, if they came in a memfd; owned */
 } Request;
 
 /* Memory for one, zero in every process that is forked later, or NULL: what stands in it is nobody else's business. */
@@ -37,10 +38,11 @@ void inbox_free(Inbox *inbox); /* NULL is fine */
 int request_receive(int line, Inbox *inbox, bool wait, Request *ret);
 /* Of a SPAWN_START: gets the strings and checks all of it. After 0 its fields can be relied on. 0, -EINVAL, -ENOMEM. */
 int request_open(Request *q);
+/* Of one that was opened: it asks for no memory beyond REQUEST_POINTERS_PLAIN, and for no file to be opened. */
+bool request_is_plain(const Request *q);
 /* Sends it on as it came. 0 or negative errno, -EAGAIN: full. */
 int request_forward(int line, const Request *q);
-void request_close(Request *q);       /* descriptors and memory; repeatable */
-void request_free_copied(Request *q); /* memory only; repeatable */
+void request_close(Request *q); /* descriptors and memory; repeatable */
 
 /* strings: m->n_strings bytes that came inline or from a memfd. n_fds: descriptors that came along. 0, or -EINVAL. */
 int request_check_start(const SpawnStart *m, const char *strings, size_t n_strings, unsigned n_fds);

@@ -23,7 +23,8 @@
 
 void stock_init(Stock *s, const ChildConfig *child, int slots_fd, unsigned size) {
         *s = (Stock) { .child = child, .slots_fd = slots_fd, .size = MIN(size, (unsigned)STOCK_SIZE_MAX) };
-        places_init(&s->places);
+        s->was_plain = true;
+        places_init(&s->places, "/proc/sys/fs/suid_dumpable");
         list_init(&s->waiting);
         list_init(&s->groups);
         list_init(&s->leaving);
@@ -76,7 +77,7 @@ static pid_t fork_child(const ChildConfig *child, int cgroup, int line) {
         }
         pid_t pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
         if (pid == 0)
-                child_run(child, &(ChildRoom) { .inbox = child->inbox }, line);
+                child_run(child, child->inbox, line);
         return pid < 0 ? -errno : pid;
 }
 
@@ -90,6 +91,7 @@ static int make_child(Stock *s, Stub *stub, bool shared) {
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
                 return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
         pid_t pid = shared ? places_clone(&s->places, s->child, cgroup, pair[1]) : -EAGAIN;
+        stub->shares = pid > 0;
         if (pid == -EAGAIN)
                 pid = fork_child(s->child, cgroup, pair[1]);
         close_fd(pair[1]);
@@ -152,6 +154,27 @@ static int stub_new(Stock *s, bool shared, Stub **ret, SpawnStage *ret_stage) {
 
 /* ---- the stock ---- */
 
+/* Its line ends, and so it does. It stays known until it has, lest it be taken for a stray. */
+static void let_go(Stock *s, Stub *stub) {
+        stub->line = close_fd(stub->line);
+        list_append(&s->leaving, &stub->link);
+}
+
+/* Whether children may share memory. If that has changed those that do are not used. */
+static bool may_share(Stock *s) {
+        if (places_may_share(&s->places))
+                return true;
+        LIST_FOREACH_SAFE (link, &s->waiting) {
+                Stub *stub = LIST_ENTRY(link, Stub, link);
+                if (!stub->shares)
+                        continue;
+                list_remove(&stub->link);
+                s->n_waiting--;
+                let_go(s, stub);
+        }
+        return false;
+}
+
 static Reserve *missing_reserve(const Stock *s) {
         LIST_FOREACH (link, &s->reserves) {
                 Reserve *r = LIST_ENTRY(link, Reserve, link);
@@ -174,7 +197,7 @@ int stock_fill(Stock *s, uint64_t now_usec) {
         Stub *stub;
 
         Reserve *missing = missing_reserve(s);
-        int r = stub_new(s, !missing, &stub, &stage);
+        int r = stub_new(s, !missing && s->was_plain && may_share(s), &stub, &stage);
         s->refused_usec = r < 0 ? now_usec : 0;
         if (r < 0)
                 return r;
@@ -187,13 +210,17 @@ int stock_fill(Stock *s, uint64_t now_usec) {
         return 0;
 }
 
-static Stub *take_waiting(Stock *s) {
-        List *first = list_first(&s->waiting);
-        if (!first)
-                return NULL;
-        list_remove(first);
-        s->n_waiting--;
-        return LIST_ENTRY(first, Stub, link);
+/* The oldest. shared: one that shares memory will do, too. */
+static Stub *take_waiting(Stock *s, bool shared) {
+        LIST_FOREACH (link, &s->waiting) {
+                Stub *stub = LIST_ENTRY(link, Stub, link);
+                if (stub->shares && !shared)
+                        continue;
+                list_remove(&stub->link);
+                s->n_waiting--;
+                return stub;
+        }
+        return NULL;
 }
 
 static void drop(Stock *s, Stub *stub) {
@@ -236,12 +263,6 @@ int stock_reserve(Stock *s, uint32_t slot, bool later) {
         return e;
 }
 
-/* Its line ends, and so it does. It stays known until it has, lest it be taken for a stray. */
-static void let_go(Stock *s, Stub *stub) {
-        stub->line = close_fd(stub->line);
-        list_append(&s->leaving, &stub->link);
-}
-
 void stock_unreserve(Stock *s, uint32_t slot) {
         Reserve *r = find_reserve(s, slot);
         if (!r)
@@ -264,10 +285,10 @@ void stock_restore(Stock *s, uint32_t slot) {
 }
 
 /* The process that waits for the slot of the request, which is its slot's from now on; else any. */
-static Stub *take(Stock *s, const Request *q) {
+static Stub *take(Stock *s, const Request *q, bool shared) {
         Reserve *r = find_reserve(s, q->start->header.slot);
         if (!r || !r->stub)
-                return take_waiting(s);
+                return take_waiting(s, shared);
         r->in_use = true;
         return TAKE_PTR(r->stub);
 }
@@ -284,22 +305,25 @@ static void put_back(Stock *s, const Request *q, Stub *stub) {
 }
 
 /* Reserves that are missing are made before a process that nobody was promised: there may be room for one only. */
-static int get(Stock *s, const Request *q, Stub **ret, SpawnStage *ret_stage) {
-        Stub *stub = take(s, q);
+static int get(Stock *s, const Request *q, bool shared, Stub **ret, SpawnStage *ret_stage) {
+        Stub *stub = take(s, q, shared);
 
-        for (Reserve *missing; !stub && (missing = missing_reserve(s)); stub = take(s, q)) { /* or that of the slot */
+        for (Reserve *missing; !stub && (missing = missing_reserve(s));
+             stub = take(s, q, shared)) { /* or that of the slot */
                 int r = stub_new(s, false, &missing->stub, ret_stage);
                 if (r < 0)
                         return r;
         }
         *ret = stub;
-        return stub ? 0 : stub_new(s, true, ret, ret_stage);
+        return stub ? 0 : stub_new(s, shared, ret, ret_stage);
 }
 
 int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {
+        s->was_plain = request_is_plain(q);
+        bool shared = s->was_plain && may_share(s);
         for (;;) {
                 Stub *stub = NULL;
-                int r = get(s, q, &stub, ret_stage);
+                int r = get(s, q, shared, &stub, ret_stage);
                 if (r < 0)
                         return r;
                 r = request_forward(stub->line, q);
@@ -322,7 +346,7 @@ int stock_start(Stock *s, const Request *q, Stub *ret, SpawnStage *ret_stage) {
 void stock_set_size(Stock *s, unsigned size) {
         s->size = MIN(size, (unsigned)STOCK_SIZE_MAX);
         while (s->n_waiting > s->size)
-                let_go(s, take_waiting(s));
+                let_go(s, take_waiting(s, true));
 }
 
 /* ---- what dies ---- */

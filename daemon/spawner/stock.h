@@ -5,6 +5,9 @@
  * happens while the command runs. So a fork costs a start no time, and a command that finds one waiting starts even while
  * no process can be created.
  *
+ * Most share the worker's memory (place.h), in which only plain requests are carried out: what is made next is for one like the last
+ * one.
+ *
  * Some are reserved: each waits for one slot alone. One that has been used is made anew when its command has ended, before
  * anything else.
  *
@@ -33,6 +36,7 @@ typedef struct Stub {
         List link; /* Stock::waiting, leaving or spare */
         pid_t pid;
         int line;     /* to it; owned. Readable when it has failed, end of file when it got to exec */
+        bool shares;  /* the worker's memory: for plain requests only */
         Group *group; /* owned; NULL without cgroups */
 } Stub;
 
@@ -47,7 +51,8 @@ typedef struct Stock {
         const ChildConfig *child; /* borrowed */
         int slots_fd;             /* -1: no cgroups */
         Places places;
-        unsigned size; /* how many are to wait */
+        bool was_plain; /* the last request: what is made next is for one like it */
+        unsigned size;  /* how many are to wait */
         unsigned n_waiting;
         unsigned n_groups;     /* made so far */
         uint64_t refused_usec; /* a fork was refused then; 0: the last one was not */

@@ -8,10 +8,14 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -50,6 +54,7 @@ static void rig_close(Rig *g) {
                 ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT);
         }
         close_fd(g->child.null_fd);
+        close_fd(g->stock.places.suid_dumpable);
         ck_assert_int_eq(waitpid(-1, NULL, WNOHANG), -1);
 }
 
@@ -237,7 +242,7 @@ TEST(a_command_has_its_three_descriptors_and_no_more) {
 }
 
 /* What a task was given is not for the process that becomes somebody else's. */
-TEST(what_waits_does_not_see_earlier_requests) {
+TEST(a_copy_does_not_have_earlier_requests) {
         Rig g;
         rig_open(&g, 1);
         memset(g.child.inbox, 'x', sizeof(*g.child.inbox));
@@ -362,11 +367,41 @@ static bool shares_memory(pid_t pid) {
         return r == 0;
 }
 
-TEST(what_waits_shares_the_memory_of_who_made_it_where_it_may) {
+/* As the sysctl is here. */
+static bool may_share(void) {
+        char mode = '?';
+        FILE *f = fopen("/proc/sys/fs/suid_dumpable", "re");
+        if (f) {
+                mode = (char)fgetc(f);
+                (void)fclose(f);
+        }
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+        return mode == '0';
+#else
+        return false;
+#endif
+}
+
+static int make_fake_sysctl(char path[64], const char *value) {
+        (void)snprintf(path, 64, "/proc/self/fd/%d", memfd_create("suid_dumpable", 0));
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pwrite(fd, value, 1, 0), 1);
+        return fd;
+}
+
+TEST(what_waits_shares_the_memory_of_who_made_it) {
         Rig g;
         rig_open(&g, 1);
         fill(&g, 1);
-        ck_assert_int_eq(shares_memory(first_waiting(&g)->pid), g.stock.places.possible);
+        ck_assert_int_eq(shares_memory(first_waiting(&g)->pid), may_share());
+        rig_close(&g);
+}
+
+TEST(what_is_made_for_a_command_shares_it_too) {
+        Rig g;
+        rig_open(&g, 0);
+        ck_assert_int_eq(run(&g, "exit 3"), 3);
+        ck_assert_uint_eq(g.stock.places.n, may_share() ? 1 : 0);
         rig_close(&g);
 }
 
@@ -374,11 +409,18 @@ TEST(what_waits_for_one_slot_only_has_a_copy) {
         enum { SLOT = 5 };
         Rig g;
         rig_open(&g, 0);
-        ck_assert_int_eq(stock_reserve(&g.stock, SLOT, false), 0);
-        pid_t pid = LIST_ENTRY(g.stock.reserves.next, Reserve, link)->stub->pid;
-        ck_assert(!shares_memory(pid));
-        stock_unreserve(&g.stock, SLOT);
-        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        for (int later = 0; later < 2; later++) {
+                if (later)
+                        fault_set(FAULT_SPAWN, 1, false);
+                ck_assert_int_eq(stock_reserve(&g.stock, SLOT, later), later ? -EAGAIN : 0);
+                if (later)
+                        fill(&g, 1);
+                pid_t pid = LIST_ENTRY(g.stock.reserves.next, Reserve, link)->stub->pid;
+                ck_assert(!shares_memory(pid));
+                stock_unreserve(&g.stock, SLOT);
+                ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+                stock_forget(&g.stock, pid);
+        }
         rig_close(&g);
 }
 
@@ -388,7 +430,7 @@ TEST(where_no_thread_or_memory_is_for_a_place_a_copy_is_made) {
                 Rig g;
                 rig_open(&g, 1);
                 ck_assert_int_eq(run(&g, "exit 2"), 2); /* has what memory the stock needs */
-                g.stock.places = (Places) { .possible = g.stock.places.possible };
+                g.stock.places = (Places) { .suid_dumpable = g.stock.places.suid_dumpable };
                 fault_set(seams[i], 1, true);
                 fill(&g, 1);
                 fault_set(seams[i], 0, false);
@@ -399,13 +441,52 @@ TEST(where_no_thread_or_memory_is_for_a_place_a_copy_is_made) {
         }
 }
 
+/* fs.suid_dumpable says whether the memory could be looked at, or dumped, when a child becomes somebody else. */
+TEST(nothing_is_shared_while_memory_could_be_looked_at) {
+        static const char *const values[] = { "1", "2" };
+        char path[64];
+        for (size_t i = 0; i < ELEMENTSOF(values); i++) {
+                Rig g;
+                rig_open(&g, 2);
+                close_fd(g.stock.places.suid_dumpable);
+                int fake = make_fake_sysctl(path, values[i]), memfd = atoi(strrchr(path, '/') + 1);
+                places_init(&g.stock.places, path);
+                fill(&g, 1);
+                ck_assert(!shares_memory(first_waiting(&g)->pid));
+                ck_assert_int_eq(run(&g, "exit 3"), 3);
+                ck_assert_int_eq(pwrite(fake, "0", 1, 0), 1);
+                fill(&g, 2);
+                pid_t old = first_waiting(&g)->pid;
+                ck_assert_int_eq(shares_memory(old), may_share());
+                ck_assert_int_eq(pwrite(fake, values[i], 1, 0), 1);
+                ck_assert_int_eq(run(&g, "exit 4"), 4); /* neither of those that wait */
+                fill(&g, 1);
+                ck_assert(!shares_memory(LIST_ENTRY(g.stock.waiting.prev, Stub, link)->pid));
+                while (!list_is_empty(&g.stock.leaving)) {
+                        pid_t pid = LIST_ENTRY(g.stock.leaving.next, Stub, link)->pid;
+                        ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+                        stock_forget(&g.stock, pid);
+                }
+                close_fd(fake);
+                close_fd(memfd);
+                rig_close(&g);
+        }
+        Rig g;
+        rig_open(&g, 1);
+        close_fd(g.stock.places.suid_dumpable);
+        places_init(&g.stock.places, "/nowhere");
+        fill(&g, 1);
+        ck_assert(!shares_memory(first_waiting(&g)->pid));
+        rig_close(&g);
+}
+
 /* One has left when it executes something, and when it is killed before. */
 TEST(commands_one_after_the_other_use_few_places) {
         Rig g;
         rig_open(&g, 2);
         fill(&g, 2);
         unsigned n = g.stock.places.n;
-        ck_assert_uint_eq(n, g.stock.places.possible ? 2 : 0);
+        ck_assert_uint_eq(n, may_share() ? 2 : 0);
         for (int i = 0; i < 20; i++) {
                 ck_assert_int_eq(run(&g, "exit 3"), 3);
                 fill(&g, 1);
@@ -440,15 +521,6 @@ TEST(what_fails_in_a_child_changes_no_errno_of_the_worker) {
         rig_close(&g);
 }
 
-static unsigned long memory_pages(void) {
-        unsigned long pages = 0;
-        FILE *f = fopen("/proc/self/statm", "re");
-        ck_assert_ptr_nonnull(f);
-        ck_assert_int_eq(fscanf(f, "%lu", &pages), 1);
-        (void)fclose(f);
-        return pages;
-}
-
 /* So many strings that they come in a memfd, and more of them than the child has room for on its stack. */
 static int run_large(Rig *g) {
         enum { N = 100000 };
@@ -478,18 +550,55 @@ static int run_large(Rig *g) {
         return end_of(&stub);
 }
 
-TEST(memory_that_children_take_for_long_requests_is_given_back) {
+/* An open /proc/self/mem, or a device that keeps the memory of who opens it, would outlive exec. */
+static int run_with_output(Rig *g) {
+        static const char *const argv[] = { "/bin/sh", "-c", "exit 7", NULL }, *const env[] = { NULL };
+        StartRequest q = start_request_to(argv, env, "/", "/dev/null");
+        SpawnStage stage;
+        Stub stub;
+        ck_assert_int_eq(start(g, &q, NULL, &stub, &stage), 0);
+        ck_assert(!stub.shares);
+        return end_of(&stub);
+}
+
+TEST(what_opens_files_or_needs_much_memory_has_a_copy_and_the_next_one_waits_with_one) {
+        struct {
+                int (*run)(Rig *g);
+                int exit;
+        } kinds[] = { { run_with_output, 7 }, { run_large, 99 } }; /* N - 1 arguments: the first is $0 */
+        for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
+                Rig g;
+                rig_open(&g, 3);
+                fill(&g, 1);
+                pid_t plain = first_waiting(&g)->pid;
+                ck_assert_int_eq(kinds[i].run(&g), kinds[i].exit);
+                ck_assert_int_eq(first_waiting(&g)->pid == plain, may_share());
+                fill(&g, 1);
+                pid_t copy = LIST_ENTRY(g.stock.waiting.prev, Stub, link)->pid;
+                ck_assert(!shares_memory(copy));
+                fault_set(FAULT_SPAWN, 1, true);
+                ck_assert_int_eq(kinds[i].run(&g), kinds[i].exit); /* by that one */
+                fault_set(FAULT_SPAWN, 0, false);
+                rig_close(&g);
+        }
+}
+
+/* A child is told, in case that the worker is wrong. */
+TEST(one_that_shares_memory_refuses_what_it_must_not_do) {
+        static const char *const argv[] = { "/bin/true", NULL }, *const env[] = { NULL };
+        StartRequest q = start_request_to(argv, env, "/", "/dev/null");
+        ChildError error;
         Rig g;
+
         rig_open(&g, 1);
         fill(&g, 1);
-        ck_assert_int_eq(run_large(&g), 99); /* N - 1: the first is $0 */
-        fill(&g, 1);
-        unsigned long before = memory_pages();
-        for (int i = 0; i < 10; i++) {
-                ck_assert_int_eq(run_large(&g), 99);
-                fill(&g, 1);
+        const Stub *stub = first_waiting(&g);
+        if (stub->shares) {
+                ck_assert_int_gt(send(stub->line, &q, start_request_size(&q), 0), 0);
+                ck_assert_int_eq(recv(stub->line, &error, sizeof(error), 0), (int)sizeof(error));
+                ck_assert_uint_eq(error.stage, SPAWN_STAGE_REQUEST);
+                ck_assert_int_eq(error.error, EINVAL);
         }
-        ck_assert_uint_eq(memory_pages(), before);
         rig_close(&g);
 }
 
@@ -507,43 +616,74 @@ static uid_t uid_of(pid_t pid) {
         return uid;
 }
 
-/* Nobody else's file system holds up the worker, and who a child becomes can neither look into the memory nor harm it. */
+/* May somebody of that uid look into it? As root: a process becomes that uid first. */
+static bool may_look_in(pid_t pid, uid_t uid) {
+        int status;
+        pid_t other = fork();
+        ck_assert_int_ge(other, 0);
+        if (other == 0) {
+                char path[64], c;
+                struct iovec local = { &c, 1 }, remote = { (void *)&may_look_in, 1 };
+                (void)snprintf(path, sizeof(path), "/proc/%d/mem", (int)pid);
+                if (getuid() != uid && syscall(SYS_setresuid, uid, uid, uid) < 0)
+                        _exit(2);
+                bool seen = open(path, O_RDONLY | O_CLOEXEC) >= 0 ||
+                            process_vm_readv(pid, &local, 1, &remote, 1, 0) == 1 ||
+                            ptrace(PTRACE_SEIZE, pid, NULL, NULL) == 0;
+                _exit(seen);
+        }
+        ck_assert_int_eq(waitpid(other, &status, 0), other);
+        ck_assert(WIFEXITED(status) && WEXITSTATUS(status) < 2);
+        return WEXITSTATUS(status) == 1;
+}
+
+static int make_program(char path[64], const char *dir) {
+        char block[4096];
+        (void)snprintf(path, 64, "%s/program", dir);
+        int from = open("/bin/true", O_RDONLY | O_CLOEXEC), to = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0755);
+        ck_assert(from >= 0 && to >= 0);
+        for (ssize_t n; (n = read(from, block, sizeof(block))) > 0;)
+                ck_assert_int_eq(write(to, block, (size_t)n), n);
+        close_fd(from);
+        return to;
+}
+
+/* A lease on the program keeps it in execve(): it has become who it is to be, and has the worker's memory still. */
 TEST(one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in) {
-        char dir[] = "/tmp/eqd-stock-XXXXXX", fifo[64], proc[64];
+        char dir[] = "/tmp/eqd-stock-XXXXXX", program[64];
         bool root = getuid() == 0;
         SpawnStage stage;
-        struct stat st;
         Stub stub;
         Rig g;
 
         ck_assert_ptr_nonnull(mkdtemp(dir));
         ck_assert_int_eq(chmod(dir, 0755), 0);
-        (void)snprintf(fifo, sizeof(fifo), "%s/fifo", dir);
-        ck_assert_int_eq(mkfifo(fifo, 0622), 0);
-        ck_assert_int_eq(chmod(fifo, 0622), 0);
+        int lease = make_program(program, dir);
+        ck_assert_int_eq(fcntl(lease, F_SETLEASE, F_WRLCK), 0);
         ck_assert_int_eq(prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), 0); /* as the keeper does */
         rig_open(&g, 1);
         g.child.any_identity = root;
         fill(&g, 1);
-        static const char *const argv[] = { "/bin/true", NULL }, *const env[] = { NULL };
-        StartRequest q = start_request_to(argv, env, "/", fifo);
+        StartRequest q = start_request((const char *const[]) { program, NULL }, (const char *const[]) { NULL }, "/");
         q.start.flags = SPAWN_SET_IDENTITY;
         q.start.uid = root ? 65534 : getuid();
         q.start.gid = root ? 65534 : getgid();
         ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), 0);
-        while (uid_of(stub.pid) != q.start.uid)
-                (void)sched_yield();
+        ck_assert_int_eq(stub.shares, may_share());
+        struct pollfd broken = { .fd = -1 };
+        while (fcntl(lease, F_GETLEASE) == F_WRLCK) /* until somebody wants to open it */
+                (void)poll(&broken, 1, 1);
+        ck_assert_uint_eq(uid_of(stub.pid), q.start.uid);
         fill(&g, 1);
         ck_assert_int_eq(run(&g, "exit 3"), 3);
-        (void)snprintf(proc, sizeof(proc), "/proc/%d/status", (int)stub.pid);
-        ck_assert_int_eq(stat(proc, &st), 0);
-        ck_assert_uint_eq(st.st_uid, 0);
-        ck_assert_int_eq(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1, 0);
+        ck_assert(!may_look_in(stub.pid, q.start.uid));
+        ck_assert(!may_look_in(getpid(), q.start.uid));
         ck_assert_uint_eq(uid_of(getpid()), root ? 0 : q.start.uid);
         ck_assert_int_eq(kill(stub.pid, SIGKILL), 0);
         ck_assert_int_eq(end_of(&stub), -1);
         ck_assert_int_eq(run(&g, "exit 4"), 4);
-        ck_assert_int_eq(unlink(fifo), 0);
+        close_fd(lease);
+        ck_assert_int_eq(unlink(program), 0);
         ck_assert_int_eq(rmdir(dir), 0);
         rig_close(&g);
 }
@@ -553,12 +693,14 @@ RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_many_commands_need_no_more_memory_than_wait_at_once, test_what_waits_starts_while_no_process_can_be_made,
           test_a_refused_fork_is_due_again_a_little_later, test_one_that_was_killed_gets_no_command,
           test_one_that_is_known_to_be_dead_is_made_up_for, test_what_waits_holds_no_descriptor_of_others,
-          test_a_command_has_its_three_descriptors_and_no_more, test_what_waits_does_not_see_earlier_requests,
+          test_a_command_has_its_three_descriptors_and_no_more, test_a_copy_does_not_have_earlier_requests,
           test_what_waits_ends_with_the_process_that_made_it, test_a_failure_before_exec_comes_back_with_its_stage,
           test_a_stock_that_gets_smaller_sends_the_oldest_away_and_knows_them_until_they_are_gone,
           test_a_stock_is_bounded, test_a_reserve_that_is_missing_is_made_before_a_process_for_anybody,
-          test_what_waits_shares_the_memory_of_who_made_it_where_it_may, test_what_waits_for_one_slot_only_has_a_copy,
-          test_where_no_thread_or_memory_is_for_a_place_a_copy_is_made,
-          test_commands_one_after_the_other_use_few_places, test_what_fails_in_a_child_changes_no_errno_of_the_worker,
-          test_memory_that_children_take_for_long_requests_is_given_back,
+          test_what_waits_shares_the_memory_of_who_made_it, test_what_is_made_for_a_command_shares_it_too,
+          test_what_waits_for_one_slot_only_has_a_copy, test_where_no_thread_or_memory_is_for_a_place_a_copy_is_made,
+          test_nothing_is_shared_while_memory_could_be_looked_at, test_commands_one_after_the_other_use_few_places,
+          test_what_fails_in_a_child_changes_no_errno_of_the_worker,
+          test_what_opens_files_or_needs_much_memory_has_a_copy_and_the_next_one_waits_with_one,
+          test_one_that_shares_memory_refuses_what_it_must_not_do,
           test_one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in)
