@@ -255,7 +255,10 @@ void session_notify_end(Session *s, NotifyWriter *w) {
         if (w->dropped)
                 return;
         if (output_end(s) < 0) {
-                s->n_lost++;
+                if (w->must)
+                        output_doom(s, "out of memory for what it has to be told");
+                else
+                        s->n_lost++;
                 return;
         }
         if (w->must)
