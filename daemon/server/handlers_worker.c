@@ -124,9 +124,11 @@ static void client_cancel(void *client, eq_task_id id, uint16_t attempt, const c
         session_notify_end(sw->session, &w);
 }
 
+/* Owed, as an answer is: the worker may wait for what became of its response. There is one at most for each message that it
+ * sent, and none is read from a client whose output is full. */
 static void send_refused(Session *s, uint32_t msgid, eq_error code, const char *text, const EqErrorDetails *details) {
         NotifyWriter w;
-        session_notify_begin(s, "run_refused", false, &w);
+        session_notify_begin(s, "run_refused", true, &w);
         if (!w.dropped) {
                 msgpack_pack_array(&w.packer, 2);
                 msgpack_pack_uint32(&w.packer, msgid);

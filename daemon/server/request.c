@@ -205,9 +205,9 @@ bool notify_write_lost(Session *s) {
 
 void session_notify_begin(Session *s, const char *method, bool must, NotifyWriter *ret) {
         *ret = (NotifyWriter) { .must = must };
-        if (!s->gone && !s->closed && !s->closing && !s->throttled && s->n_lost > 0)
-                (void)notify_write_lost(s);
         ret->dropped = s->gone || s->closed || s->closing || (s->throttled && !must);
+        if (!ret->dropped && s->n_lost > 0)
+                (void)notify_write_lost(s); /* before what tells, as output_end does, that nothing more comes */
         if (ret->dropped) {
                 s->n_lost++;
                 ret->packer = (msgpack_packer) { .data = s, .callback = write_nowhere };
@@ -255,7 +255,10 @@ void session_notify_end(Session *s, NotifyWriter *w) {
         if (w->dropped)
                 return;
         if (output_end(s) < 0) {
-                s->n_lost++;
+                if (w->must)
+                        output_doom(s, "out of memory for what it has to be told");
+                else
+                        s->n_lost++;
                 return;
         }
         if (w->must)

@@ -172,8 +172,9 @@ void request_hold(const Request *rq);
 void request_park(const Request *rq, uint64_t ticket);
 
 /* Notifications. They are dropped and counted while the session is clogged, or when the user has no output memory left;
- * the client is told by `lost` as soon as there is room. Unless `must`: then they are queued, the caller stops producing
- * while session_is_clogged(), and a user over his limit loses this connection. Sent at the end of the turn. */
+ * the client is told by `lost` as soon as there is room, or before the next that must arrive. Unless `must`: then they are
+ * queued, the caller stops producing while session_is_clogged() or writes no more than one for each message of the client, and
+ * a user over his limit, or for whom there is no memory, loses this connection. Sent at the end of the turn. */
 typedef struct NotifyWriter {
         msgpack_packer packer; /* pack the params array with this */
         size_t start;

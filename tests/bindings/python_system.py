@@ -317,6 +317,99 @@ def asyncio_events_stop_when_asked_and_tell_of_the_end(eqd):
     eqd.expect_end(STOP_SECONDS, 0)
 
 
+# ---- who takes too slowly ----
+
+N_EVENTS = 20000 # three times what sockets, eqd and a few reads hold
+
+
+class Seen:
+    """Events that came, and that were said to be lost."""
+
+    def __init__(self):
+        self.came = self.lost = 0
+
+    def all(self, event):
+        """Takes one in; are they all accounted for?"""
+        if event["event"] == "lost":
+            self.lost += event["n"]
+        else:
+            self.came += 1
+        return self.came + self.lost == N_EVENTS
+
+    def judge(self):
+        if self.lost < N_EVENTS / 2:
+            raise AssertionError(f"{self.came} events were kept for who did not take them, {self.lost} lost")
+
+
+@test()
+def who_takes_events_too_slowly_is_told_how_many_eqd_dropped(eqd):
+    with client(eqd) as c:
+        c.queue_create("w", set={"durable": "no", "executor": "worker"})
+        c.subscribe() # of this connection nobody can take them
+        seen = Seen()
+        events = c.events("w", events=["task.accepted"], ready=lambda: c.submit_many("w", [b""] * 1000))
+        seen.all(next(events))
+        for _ in range(N_EVENTS // 1000 - 1):
+            c.submit_many("w", [b""] * 1000)
+        while not seen.all(next(events)):
+            pass
+        events.close()
+        seen.judge()
+        equal(len(c._channel.notifications), 0)
+
+
+@test()
+def the_same_with_asyncio_while_the_loop_does_other_things(eqd):
+    async def work():
+        async with package.aio.connect(str(eqd.socket)) as c:
+            await c.queue_create("w", set={"durable": "no", "executor": "worker"})
+            seen, ready = Seen(), asyncio.Event()
+            events = c.events("w", events=["task.accepted"], ready=ready.set)
+            first = asyncio.ensure_future(anext(events))
+            await ready.wait()
+            for _ in range(N_EVENTS // 1000):
+                await c.submit_many("w", [b""] * 1000)
+            seen.all(await first)
+            async for event in events:
+                if seen.all(event):
+                    break
+            await events.aclose()
+            seen.judge()
+    asyncio.run(work())
+
+
+def much_output(eqd, c):
+    """A command that says one, and once the file is written to 8 MB more."""
+    fifo = eqd.dir / "work/fifo"
+    os.mkfifo(fifo)
+    os.chmod(fifo, 0o666)
+    return fifo, c.submit("q", argv=["sh", "-c", f"echo one; read line <{fifo}; head -c 8000000 /dev/zero"])
+
+
+@test()
+def output_that_is_followed_too_slowly_is_not_lost_in_silence(eqd):
+    async def with_asyncio(task):
+        async with package.aio.connect(str(eqd.socket)) as c:
+            following = c.follow(task)
+            equal(await anext(following), (1, b"one\n"))
+            fifo.write_text("go\n")
+            await c.wait([task])
+            async for _ in following:
+                pass
+    with client(eqd) as c:
+        c.queue_create("q")
+        fifo, task = much_output(eqd, c)
+        following = task.follow()
+        equal(next(following), (1, b"one\n"))
+        fifo.write_text("go\n")
+        task.wait()
+        error = raises(package.OutputLost, lambda: list(following), "pieces of output were lost")
+        equal(error.n > 0, True)
+        fifo.unlink()
+        fifo, task = much_output(eqd, c)
+        raises(package.OutputLost, lambda: asyncio.run(with_asyncio(task.id)), "pieces of output were lost")
+
+
 @test()
 def the_examples_do_what_they_say(eqd):
     env = eqd.environment(EQD_SOCKET=str(eqd.socket), PYTHONPATH=os.environ["PYTHONPATH"])

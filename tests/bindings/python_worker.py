@@ -9,6 +9,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
+
+import msgpack
 
 import eqd as package
 from eqd.worker import Final, Worker
@@ -198,6 +201,54 @@ def working(eqd, *args):
             worker.kill()
 
 
+@test()
+def asyncio_submits_calls_and_awaits_what_they_return(eqd):
+    async def with_eqd():
+        async with package.aio.connect(str(eqd.socket)) as c:
+            package.use_client(c)
+            tasks = await asyncio.gather(*(work_tasks.add.adelay(n, b=4) for n in range(50)))
+            equal([(await task)["sum"] for task in tasks], [n + 4 for n in range(50)])
+            package.use_client(None)
+            other = await work_tasks.later.aenqueue(("x",), client=c, label="mine")
+            equal((await other.result(timeout=60), (await other.show())["label"]), ("x", "mine"))
+            failed = await (await work_tasks.fail.aenqueue(client=c)).exception(timeout=60)
+            contains(str(failed), "ValueError: no such luck")
+            try:
+                await work_tasks.add.adelay()
+                raise AssertionError("a call without its argument was submitted")
+            except TypeError:
+                pass
+    with working(eqd, "--threads") as (worker, _):
+        asyncio.run(with_eqd())
+        drain(worker)
+
+
+@test(eqd=False)
+def the_loop_goes_on_while_a_call_is_submitted(place):
+    """eqd is played by the same loop, which answers when both calls have come; each loop has a connection of its own."""
+    path, connections = str(place.dir / "eqd.sock"), []
+
+    async def serve(reader, writer):
+        unpacker, asked = msgpack.Unpacker(), []
+        connections.append(writer)
+        while len(asked) < 2:
+            unpacker.feed(await reader.read(65536))
+            asked += [message[1] for message in unpacker]
+        for msgid in asked:
+            writer.write(msgpack.packb([1, msgid, None, [1, msgid + 1]]))
+
+    async def work():
+        async with await asyncio.start_unix_server(serve, path):
+            tasks = await asyncio.gather(work_tasks.add.adelay(1), work_tasks.add.adelay(2))
+            equal([str(task) for task in tasks], ["sums/1", "sums/2"])
+            await package.tasks.default_async_client().close()
+    with mock.patch.dict(os.environ, EQD_SOCKET=path):
+        for n in (1, 2):
+            asyncio.run(work())
+            os.path.exists(path) and os.unlink(path)
+            equal((len(connections), len(package.tasks._async_clients)), (n, 1))
+
+
 def begin_held(eqd, name):
     """A call that has begun, and the path that lets it end."""
     fifo = str(eqd.dir / "work" / name)
@@ -363,6 +414,15 @@ def inline_runs_at_once_and_without_an_eqd(place):
         equal((task.done(), task.running(), task.cancelled(), task.cancel(), task.output(), list(task.follow()), task.why()["state"]),
               (True, False, False, False, b"", [], "DONE"))
         equal((task.exception(), type(work_tasks.leave.delay().exception())), (None, package.TaskFailed))
+
+        async def work():
+            task = await work_tasks.later.adelay((1, 2))
+            equal((await task, (await task.wait())["state"], str(task)), ([1, 2], "DONE", "sums/5"))
+            equal((await task.done(), await task.running(), await task.cancelled(), await task.cancel(), await task.output(),
+                   [chunk async for chunk in task.follow()], (await task.why())["state"]),
+                  (True, False, False, False, b"", [], "DONE"))
+            equal(type(await (await work_tasks.fail.adelay()).exception()), package.TaskFailed)
+        asyncio.run(work())
     equal(work_tasks.add(2)["sum"], 3)
 
 

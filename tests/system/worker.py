@@ -741,6 +741,41 @@ def a_worker_that_does_not_read_is_shown_and_gets_no_more(eqd):
 
 
 @test()
+def refusals_are_owed_to_who_does_not_read_and_what_waits_for_him_is_bounded(eqd):
+    """A worker waits for what became of its answer: above the high mark it got no run_refused, only a count of what was lost."""
+    c = worker_queue(eqd, "w", "max_active=1000")
+    w = Worker(eqd, "w", credit=1000)
+    for _ in range(30):
+        submit(c, b"x" * 100000)
+    full, unsent, sent = 2 << 20, b"", 0
+
+    def unread():
+        row = next(r for r in c.call("worker_list") if r["worker"] == w.number)
+        return row["unread_bytes"]
+
+    def push():
+        nonlocal unsent
+        try:
+            unsent = unsent[w.rpc.sock.send(unsent, socket.MSG_DONTWAIT):]
+            return True
+        except BlockingIOError:
+            return False
+    while sent < 200000: # to requests never sent
+        if not unsent:
+            unsent, sent = b"".join(msgpack_mini.encode([1, 1 << 31 | sent + i, None, None]) for i in range(1000)), sent + 1000
+        if not push() and unread() >= full:
+            break
+    waits = unread()
+    if not full <= waits < full + 4096:
+        raise AssertionError(f"{waits} bytes wait for it, {sent} answers were sent")
+    for i in range(sent):
+        while unsent and not w.rpc.notes and push():
+            pass
+        equal(w.refused()[:2], (1 << 31 | i, NO_LEASE))
+    equal(list(w.rpc.notes), [], "nothing was lost")
+
+
+@test()
 def a_worker_that_writes_before_it_reads_comes_through(eqd):
     c = worker_queue(eqd, "w", "max_active=1000", "history=1000")
     n, result = 200, b"r" * RESULT_MAX

@@ -901,6 +901,37 @@ TEST(a_notification_that_must_arrive_is_queued_and_its_producer_told_when_to_go_
         stop();
 }
 
+TEST(what_was_lost_is_told_before_what_must_arrive) {
+        EqMessage m;
+        bool lost = false;
+        start();
+        subscribe(&a);
+        for (unsigned i = 0; i < 1000; i++)
+                notify(1000, false); /* all within one turn */
+        ck_assert_uint_gt(h.subscriber->n_lost, 0);
+        notify(10, true);
+        ck_assert_uint_eq(h.subscriber->n_lost, 0);
+        for (unsigned n = 1; n > 0;) {
+                TURN_UNTIL(&h, test_client_next(&a, &m));
+                if (eq_bytes_eq(m.method, eq_str("lost")))
+                        lost = true;
+                else if (lost)
+                        n--;
+        }
+        stop();
+}
+
+TEST(without_memory_for_what_must_arrive_the_connection_ends) {
+        start();
+        subscribe(&a);
+        fault_set(FAULT_ALLOC, 1, false);
+        notify(65000, true);
+        ck_assert_int_eq(atomic_load(&fault_countdown[FAULT_ALLOC]), 0);
+        fault_set(FAULT_ALLOC, 0, false);
+        TURN_UNTIL(&h, h.server->n_sessions == 0);
+        stop();
+}
+
 TEST(notifications_for_which_the_user_has_no_memory_left_are_dropped_and_counted) {
         unsigned n_events;
         start();
@@ -1099,6 +1130,8 @@ RUN_TESTS("session", 60, test_pipelined_requests_are_answered_in_order_by_one_re
           test_a_reply_over_the_limit_is_replaced_by_an_error,
           test_a_slow_subscriber_loses_notifications_and_is_told_how_many,
           test_a_notification_that_must_arrive_is_queued_and_its_producer_told_when_to_go_on,
+          test_what_was_lost_is_told_before_what_must_arrive,
+          test_without_memory_for_what_must_arrive_the_connection_ends,
           test_notifications_for_which_the_user_has_no_memory_left_are_dropped_and_counted,
           test_what_is_written_while_flushing_does_not_wait_for_the_next_event,
           test_who_asks_again_while_it_is_answered_is_answered_in_the_same_turn,

@@ -61,6 +61,8 @@ export async function* messages(source) {
 export class Channel {
   #waiting = new Map();
   #nextId = 0;
+  #paused = null; // what reading waits for
+  #resume = () => {};
 
   constructor(socket) {
     this.socket = socket;
@@ -84,6 +86,7 @@ export class Channel {
 
   async close() {
     this.lost ??= new ConnectionLost('the client was closed');
+    this.resume();
     this.socket.destroy();
     await this.ended;
   }
@@ -119,6 +122,16 @@ export class Channel {
     this.socket.write(pack([NOTIFICATION, method, params]));
   }
 
+  /** Reads no more until resume(), but for answers that are waited for: of who is too slow eqd holds little, then drops and says so. */
+  pause() {
+    this.#paused ??= new Promise((resolve) => { this.#resume = resolve; });
+  }
+
+  resume() {
+    this.#resume();
+    this.#paused = null;
+  }
+
   /** A connection that nothing is awaited from does not keep the program alive. */
   #hold() {
     if (this.lost) return; // a socket that was destroyed would wait for its next connect to do it
@@ -129,7 +142,10 @@ export class Channel {
   async #read() {
     let lost = new ConnectionLost('eqd closed the connection');
     try {
-      for await (const message of messages(this.socket)) this.#dispatch(message);
+      for await (const message of messages(this.socket)) {
+        this.#dispatch(message);
+        if (this.#paused && !this.#waiting.size && !this.lost) await this.#paused;
+      }
     } catch (e) {
       lost = e instanceof EqdException ? e : new ConnectionLost(`the connection to eqd ended: ${e.message}`, { cause: e });
     }

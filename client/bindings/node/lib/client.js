@@ -6,7 +6,7 @@
 // With the option `reconnect` (reconnect.js) requests and events go on.
 import { FINISHED, LIMITS, METHODS, READING, WAITING } from './api.js';
 import { Channel, defaultPath } from './channel.js';
-import { ConnectionLost, TaskError, taskErrors } from './errors.js';
+import { ConnectionLost, OutputLost, TaskError, taskErrors } from './errors.js';
 import { Tries, mayTryAgain, policyOf, prepare } from './reconnect.js';
 import { wireId, wireParams, withIds } from './values.js';
 
@@ -48,12 +48,13 @@ export class Task {
   }
 }
 
-/** Notifications as an async queue, until the channel ends. */
+/** Notifications one by one, until the channel ends. Each is read when those before it are taken. */
 function notesOf(channel) {
   const notes = [];
   let wake = () => {};
   channel.onNotification = (method, params) => {
     notes.push([method, params]);
+    channel.pause();
     wake();
   };
   channel.ended.then(() => wake());
@@ -61,6 +62,7 @@ function notesOf(channel) {
   return async () => {
     while (!notes.length) {
       if (channel.lost) throw channel.lost;
+      channel.resume();
       await new Promise((resolve) => { wake = resolve; });
     }
     return notes.shift();
@@ -187,8 +189,8 @@ export class Client {
     }
   }
 
-  /** Events as they come. {event: 'lost', n}: n were dropped, for we read too slowly. With `reconnect` {event: 'reconnected'} comes
-   * where the connection was made again: events in between are missed. */
+  /** Events as they come. Nothing is read ahead of who iterates: {event: 'lost', n} tells that eqd dropped n of one who takes them
+   * too slowly. With `reconnect` {event: 'reconnected'} comes where the connection was made again: events in between are missed. */
   async *events({ queue, events, ready, signal } = {}) {
     let tries = null;
     let connected = false;
@@ -222,12 +224,14 @@ export class Client {
     }
   }
 
-  /** {stream, data} of the output of a task: what is kept, then what comes, until it has ended. */
+  /** {stream, data} of the output of a task: what is kept, then what comes, until it has ended. Throws OutputLost where who iterates
+   * takes it so slowly that eqd dropped some. */
   follow(task, { streams = BOTH, signal } = {}) {
     return this.#beside('logs', [wireId(task), { streams, follow: true }], signal, async function* (next, reply) {
       for (const [stream, data] of reply.chunks ?? []) yield { stream, data };
       while (reply.more) {
         const [method, params] = await next();
+        if (method === 'lost') throw new OutputLost(params[0]);
         if (params[0]?.[0] !== reply.id[0] || params[0]?.[1] !== reply.id[1]) continue;
         if (method === 'output_end') return;
         if (method === 'output') yield { stream: params[1], data: params[2] };

@@ -32,6 +32,14 @@ export class ProtocolViolation extends EqdException {}
 /** No answer came in time. Whether eqd will carry the request out is not known. */
 export class RequestTimeout extends EqdException {}
 
+/** What follow() iterates was not taken in time: `n` pieces of output were dropped by eqd. What is kept is in output(). */
+export class OutputLost extends EqdException {
+  constructor(n) {
+    super(`${n} pieces of output were lost: they came faster than they were taken`);
+    this.n = n;
+  }
+}
+
 /** result() of a task that did not end as DONE; `record` is the task as shown at its end. */
 export class TaskError extends EqdException {
   constructor(record) {

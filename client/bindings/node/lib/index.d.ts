@@ -27,6 +27,11 @@ export class EqdError extends EqdException {
 export class ConnectionLost extends EqdException {}
 export class ProtocolViolation extends EqdException {}
 export class RequestTimeout extends EqdException {}
+/** What follow() iterates was not taken in time. What is kept is in output(). */
+export class OutputLost extends EqdException {
+  /** Pieces that eqd dropped. */
+  n: number;
+}
 export class TaskError extends EqdException {
   record: TaskRecord;
 }
@@ -103,7 +108,9 @@ export class Client {
   call(name: string, params?: unknown[], options?: { signal?: AbortSignal }): Promise<unknown>;
   map(queue: string, payloads: readonly unknown[], options?: SubmitManyOptions): Promise<Task[]>;
   allTasks(which?: ListOptions): AsyncGenerator<TaskRecord, void, void>;
+  /** Nothing is read ahead of who iterates: { event: 'lost', n } tells that eqd dropped n of one who takes them too slowly. */
   events(options?: EventOptions): AsyncGenerator<EventRecord, void, void>;
+  /** Throws OutputLost where who iterates takes it so slowly that eqd dropped some. */
   follow(task: AnyId, options?: FollowOptions): AsyncGenerator<Chunk, void, void>;
 }
 

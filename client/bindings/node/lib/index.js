@@ -7,8 +7,8 @@ export { Run, Worker, worker } from './worker.js';
 export { defaultPath } from './channel.js';
 export { EVENTS, FINISHED, LIMITS, PROTOCOL, REASONS, STATES } from './api.js';
 export {
-  ConnectionLost, EqdError, EqdException, ProtocolViolation, RequestTimeout, TaskCanceled, TaskError, TaskExpired, TaskFailed,
-  TaskTimeout,
+  ConnectionLost, EqdError, EqdException, OutputLost, ProtocolViolation, RequestTimeout, TaskCanceled, TaskError, TaskExpired,
+  TaskFailed, TaskTimeout,
 } from './errors.js';
 /** Classes of EqdError by name: errors.NoQueueError, errors.FullError... */
 export const errors = errorClasses;

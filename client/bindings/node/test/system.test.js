@@ -2,7 +2,11 @@
 // The package with a real eqd, at EQD_SOCKET.
 import assert from 'node:assert/strict';
 import test, { after } from 'node:test';
-import { PROTOCOL, TaskCanceled, TaskFailed, TaskTimeout, connect, errors } from 'eqd';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { OutputLost, PROTOCOL, TaskCanceled, TaskFailed, TaskTimeout, connect, errors } from 'eqd';
 
 const client = await connect();
 after(() => client.close());
@@ -112,6 +116,39 @@ test('events come in order once subscribed', async () => {
     if (event.event === 'task.finished') break;
   }
   assert.deepEqual(seen, ['accepted', 'started', 'finished'].map((kind) => [`task.${kind}`, `${q}/1`]));
+});
+
+test('who takes events too slowly is told how many eqd dropped', async () => {
+  const q = await queue({ durable: 'no', executor: 'worker' });
+  const total = 20000; // three times what sockets, eqd and a few reads hold
+  let came = 0, lost = 0;
+  const more = () => client.submitMany(q, Array(1000).fill(''));
+  for await (const event of client.events({ queue: q, events: ['task.accepted'], ready: more })) {
+    if (came + lost === 0) for (let n = 1000; n < total; n += 1000) await more();
+    if (event.event === 'lost') lost += event.n;
+    else came++;
+    if (came + lost === total) break;
+  }
+  assert.ok(lost >= total / 2, `${came} events were kept for who did not take them, ${lost} lost`);
+});
+
+test('output that is followed too slowly is not lost in silence, and its end is not waited for', async (t) => {
+  const q = await queue();
+  const dir = mkdtempSync(join(tmpdir(), 'eqd-node-'));
+  t.after(() => rmSync(dir, { recursive: true }));
+  const follow = async (name) => {
+    const fifo = join(dir, name);
+    execFileSync('mkfifo', ['-m', '666', fifo]);
+    const task = await client.submit(q, null, { argv: ['sh', '-c', `echo one; read line <${fifo}; head -c 8000000 /dev/zero`] });
+    const following = task.follow();
+    assert.equal(String((await following.next()).value.data), 'one\n');
+    writeFileSync(fifo, 'go\n');
+    await task.wait();
+    return following;
+  };
+  const slow = await follow('a');
+  await assert.rejects(async () => { for await (const _ of slow); }, (e) => e instanceof OutputLost && e.n > 0);
+  await (await follow('b')).return(); // with much unread
 });
 
 test('a wait is given up by its signal and holds up nobody', async () => {

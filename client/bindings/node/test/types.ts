@@ -2,8 +2,8 @@
 // What TypeScript makes of the package; compiled, never run. Everything that is exported is used as README.md says, and each line
 // that must be refused stands beneath a word that TypeScript wants an error for.
 import {
-  Client, ConnectionLost, EVENTS, EqdError, EqdException, FINISHED, LIMITS, PROTOCOL, ProtocolViolation, REASONS, RequestTimeout,
-  Run, STATES, Task, TaskCanceled, TaskError, TaskExpired, TaskFailed, TaskTimeout, Worker, connect, defaultPath, errors, worker,
+  Client, ConnectionLost, EVENTS, EqdError, EqdException, FINISHED, LIMITS, OutputLost, PROTOCOL, ProtocolViolation, REASONS,
+  RequestTimeout, Run, STATES, Task, TaskCanceled, TaskError, TaskExpired, TaskFailed, TaskTimeout, Worker, connect, defaultPath, errors, worker,
 } from 'eqd';
 import type {
   AnyId, Api, Bytes, CancelOptions, Chunk, ClientOptions, Duration, ErrorDetailsRecord, ErrorName, EventKind, EventOptions, EventRecord,
@@ -146,7 +146,8 @@ function mistakes(e: unknown): string | undefined {
   void errors.NoSuchError;
   // @ts-expect-error: that it is worth trying again is for eqd to say
   if (e instanceof EqdError) e.retryAfter = 1;
-  const lost: EqdException[] = [new ConnectionLost(), new ProtocolViolation(), new RequestTimeout()];
+  const lost: EqdException[] = [new ConnectionLost(), new ProtocolViolation(), new RequestTimeout(), new OutputLost()];
+  same<OutputLost['n'], number>(true);
   return lost[0]?.message;
 }
 

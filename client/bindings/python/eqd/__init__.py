@@ -20,13 +20,13 @@ from . import _api, aio, testing, worker
 from ._api import *  # noqa: F401,F403
 from .client import Client, Task, connect
 from .core import default_path
-from .errors import (ConnectionLost, EqdError, EqdException, ProtocolViolation, RequestTimeout, TaskCanceled, TaskError,
-                     TaskExpired, TaskFailed, TaskTimeout)
+from .errors import (ConnectionLost, EqdError, EqdException, OutputLost, ProtocolViolation, RequestTimeout, TaskCanceled,
+                     TaskError, TaskExpired, TaskFailed, TaskTimeout)
 from .reconnect import Reconnect
 from .tasks import TaskFunction, task, use_client
 from .values import TaskId
 
-__all__ = ["Client", "ConnectionLost", "EqdError", "EqdException", "ProtocolViolation", "Reconnect", "RequestTimeout", "Task",
-           "TaskCanceled", "TaskError", "TaskExpired", "TaskFailed", "TaskFunction", "TaskId", "TaskTimeout", "aio",
+__all__ = ["Client", "ConnectionLost", "EqdError", "EqdException", "OutputLost", "ProtocolViolation", "Reconnect", "RequestTimeout",
+           "Task", "TaskCanceled", "TaskError", "TaskExpired", "TaskFailed", "TaskFunction", "TaskId", "TaskTimeout", "aio",
            "connect", "default_path", "task", "testing", "use_client", "worker"]
 __all__ += [error.__name__ for error in _api.ERRORS.values()]

@@ -7,9 +7,10 @@ The rules about ended connections are those of eqd.client. A client belongs to t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, Generic, List, Mapping, Optional, Sequence, Set, Tuple, \
-    Type, TypeVar, cast
+from typing import Any, AsyncIterator, Awaitable, Callable, Deque, Dict, Generic, List, Mapping, Optional, Self, Sequence, \
+    Set, Tuple, Type, TypeVar, cast
 
 from . import _api, shared
 from .core import RECEIVE_BYTES, Core, Message, Notification, Request, Response, default_path, error_from_wire, naming
@@ -37,7 +38,7 @@ class Channel:
         self._reading = asyncio.create_task(self._read())
 
     @classmethod
-    async def open(cls, path: str) -> "Channel":
+    async def open(cls, path: str) -> Self:
         with naming(path):
             return cls(*await asyncio.open_unix_connection(path))
 
@@ -78,6 +79,7 @@ class Channel:
             while data := await self.reader.read(RECEIVE_BYTES):
                 for message in self.core.feed(data):
                     self._dispatch(message)
+                await self._room()
             lost = ConnectionLost("eqd closed the connection")
         except OSError as e:
             lost = ConnectionLost(f"the connection to eqd ended: {e}")
@@ -85,6 +87,9 @@ class Channel:
             lost = e
         finally:
             self._end(lost)
+
+    async def _room(self) -> None:
+        """Waits until more may be read."""
 
     def _end(self, lost: EqdException) -> None:
         self.lost = lost
@@ -121,6 +126,40 @@ class Channel:
                 error = [_api.InternalError.code, f"{type(e).__name__}: {e}"]
         if not self.lost:
             self.writer.write(self.core.response(request.msgid, error, result))
+
+
+class Stream(Channel):
+    """A connection whose notifications are taken one by one. Nothing is read before all that came is taken: of who is too slow
+    eqd holds little, then drops and says so, and here waits no more than what a few reads bring."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self._notes: Deque[Notification] = deque()
+        self._came, self._taken = asyncio.Event(), asyncio.Event()
+        self.on_notification = self._keep
+
+    def _keep(self, note: Notification) -> None:
+        self._notes.append(note)
+        self._came.set()
+
+    async def _room(self) -> None:
+        if self._notes and not self._waiting:  # an answer may be behind them
+            self._taken.clear()
+            await self._taken.wait()
+
+    def _end(self, lost: EqdException) -> None:
+        super()._end(lost)
+        self._came.set()
+
+    async def next(self) -> Notification:
+        """The next notification; raises what the connection ended with once all are taken."""
+        while not self._notes:
+            if self.lost:
+                raise self.lost
+            self._taken.set()
+            self._came.clear()
+            await self._came.wait()
+        return self._notes.popleft()
 
 
 class AsyncTask(Generic[T]):
@@ -299,81 +338,65 @@ class AsyncClient(_api.AsyncApi["AsyncTask[_api.TaskRecord]"]):
             handles += [self._handle(task, queue) for task in shared.ids_of(reply)]
         return handles
 
-    async def _beside(self, method: str, params: List[Any]) -> Tuple[Channel, "asyncio.Queue[Notification]", Any]:
-        """A connection of its own for what goes on after the answer, and what it is told."""
-        channel = await Channel.open(self.path)
-        notes: asyncio.Queue[Notification] = asyncio.Queue()
-        channel.on_notification = notes.put_nowait
+    async def _beside(self, method: str, params: List[Any]) -> Tuple[Stream, Any]:
+        """A connection of its own for what goes on after the answer."""
+        stream = await Stream.open(self.path)
         try:
-            return channel, notes, with_ids(await channel.exchange(method, params, self.timeout))
+            return stream, with_ids(await stream.exchange(method, params, self.timeout))
         except BaseException:
-            await channel.close()
+            await stream.close()
             raise
-
-    @staticmethod
-    async def _next(channel: Channel, notes: "asyncio.Queue[Notification]") -> Notification:
-        """The next notification; raises what the connection ended with once all are taken."""
-        if not notes.empty():
-            return notes.get_nowait()
-        getting = asyncio.ensure_future(notes.get())
-        try:
-            await asyncio.wait([getting, channel.ended], return_when=asyncio.FIRST_COMPLETED)
-            if getting.done():
-                return getting.result()
-            raise cast(EqdException, channel.ended.result())
-        finally:
-            getting.cancel()
 
     async def events(self, queue: Optional[str] = None, events: Sequence[str] = (),
                      ready: Optional[Callable[[], None]] = None) -> AsyncIterator[_api.EventRecord]:
-        """Events as they come, for ever; `ready` is called once eqd sends them. See eqd.Client.events."""
+        """Events as they come, for ever; `ready` is called once eqd sends them. See eqd.Client.events, also for who is slow."""
         options = {k: v for k, v in (("queue", queue), ("events", list(events))) if v}
         try:
-            channel, notes, _ = await self._beside("subscribe", [options])
+            stream, _ = await self._beside("subscribe", [options])
         except ConnectionLost as e:
             if not self.reconnect:
                 raise
-            channel, notes = await self._subscribe_again(self.reconnect, options, e)
+            stream = await self._subscribe_again(self.reconnect, options, e)
         try:
             if ready:
                 ready()
             while True:
                 try:
-                    event = shared.event_of(await self._next(channel, notes))
+                    event = shared.event_of(await stream.next())
                 except ConnectionLost as e:
                     if not self.reconnect:
                         raise
-                    await channel.close()
-                    channel, notes = await self._subscribe_again(self.reconnect, options, e)
+                    await stream.close()
+                    stream = await self._subscribe_again(self.reconnect, options, e)
                     event = {"event": "reconnected"}
                 if event:
                     yield cast(_api.EventRecord, event)
         finally:
-            await channel.close()
+            await stream.close()
 
     async def _subscribe_again(self, policy: Reconnect, options: Dict[str, Any],
-                               error: Exception) -> "Tuple[Channel, asyncio.Queue[Notification]]":
+                               error: Exception) -> Stream:
         tries: Optional[Tries] = None
         while True:
             tries = await self._pause(policy, tries, error)
             try:
-                channel, notes, _ = await self._beside("subscribe", [options])
+                stream, _ = await self._beside("subscribe", [options])
                 self._tell(policy, False)
-                return channel, notes
+                return stream
             except Exception as e:
                 if self._closed or not may_try_again(e, True, False):
                     raise
                 error = e
 
     async def follow(self, task: AnyId, streams: int = 3) -> AsyncIterator[Tuple[int, bytes]]:
-        """(stream, bytes) of the output of a task: what is kept, then what comes, until it has ended."""
-        channel, notes, reply = await self._beside("logs", [wire_id(task), {"streams": streams, "follow": True}])
+        """(stream, bytes) of the output of a task; see eqd.Client.follow, also for who is slow."""
+        channel, reply = await self._beside("logs", [wire_id(task), {"streams": streams, "follow": True}])
         try:
             for stream, data in reply.get("chunks", []):
                 yield stream, data
             ended = not reply.get("more")
             while not ended:
-                ended, chunk = shared.follow_step(await self._next(channel, notes), reply["id"])
+                ended, chunk = shared.follow_step(await channel.next(), reply["id"])
                 if chunk:
                     yield chunk
         finally:

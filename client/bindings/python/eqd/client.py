@@ -30,8 +30,9 @@ T = TypeVar("T")
 class Channel:
     """One connection, and the protocol on it. Not for several threads at once."""
 
-    def __init__(self, path: str, timeout: Optional[float]) -> None:
-        self.core, self.notifications = Core(), cast(Deque[Notification], deque())
+    def __init__(self, path: str, timeout: Optional[float], notes: bool = False) -> None:
+        self.core = Core()
+        self.notifications: Deque[Notification] = deque(maxlen=None if notes else 0)  # `notes`: somebody takes them
         self._responses: Dict[int, Response] = {}
         self.sock = socket.socket(socket.AF_UNIX)
         try:
@@ -282,7 +283,7 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
 
     def _beside(self, method: str, params: List[Any]) -> Tuple[Channel, Any]:
         """A connection of its own for what goes on after the answer."""
-        channel = Channel(self.path, self.timeout)
+        channel = Channel(self.path, self.timeout, notes=True)
         try:
             return channel, with_ids(channel.exchange(method, params, self.timeout))
         except BaseException:
@@ -292,8 +293,9 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
     def events(self, queue: Optional[str] = None, events: Sequence[str] = (),
                ready: Optional[Callable[[], None]] = None) -> Iterator[_api.EventRecord]:
         """Events as they come, for ever; kinds or prefixes such as "task.". Subscribed before `ready` is called or the
-        first event is waited for. {"event": "lost", "n": N}: N were dropped, for we read too slowly. With a policy
-        {"event": "reconnected"} comes where the connection was made again: events in between are missed."""
+        first event is waited for. Nothing is read ahead of who iterates: {"event": "lost", "n": N} tells that eqd dropped N of
+        one who takes them too slowly. With a policy {"event": "reconnected"} comes where the connection was made again: events
+        in between are missed."""
         options = {k: v for k, v in (("queue", queue), ("events", list(events))) if v}
         try:
             channel, _ = self._beside("subscribe", [options])
@@ -342,7 +344,8 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
             channel.close()
 
     def follow(self, task: AnyId, streams: int = 3) -> Iterator[Tuple[int, bytes]]:
-        """(stream, bytes) of the output of a task: what is kept, then what comes, until it has ended."""
+        """(stream, bytes) of the output of a task: what is kept, then what comes, until it has ended. OutputLost: who iterates
+        takes it so slowly that eqd dropped some."""
         channel, reply = self._beside("logs", [wire_id(task), {"streams": streams, "follow": True}])
         try:
             yield from ((stream, data) for stream, data in reply.get("chunks", []))

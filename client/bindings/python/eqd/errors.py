@@ -45,6 +45,14 @@ class RequestTimeout(EqdException, TimeoutError):
     """No answer came in time. Whether eqd will carry the request out is not known."""
 
 
+class OutputLost(EqdException):
+    """follow() was not asked for output in time: `n` pieces of it were dropped by eqd. What is kept is in output()."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__(f"{n} pieces of output were lost: they came faster than they were taken")
+        self.n = n
+
+
 class TaskError(EqdException):
     """result() of a task that did not end as DONE. `record` is the task as shown at its end."""
 

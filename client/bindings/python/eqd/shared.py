@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import _api
 from .core import Notification
-from .errors import TASK_ERRORS, TaskError
+from .errors import TASK_ERRORS, OutputLost, TaskError
 from .values import TaskId, with_ids
 
 DEFAULT_TIMEOUT = 30.0
@@ -48,7 +48,9 @@ def output_of(reply: Mapping[str, Any], streams: int) -> bytes:
 
 
 def follow_step(note: Notification, task: TaskId) -> Tuple[bool, Optional[Tuple[int, bytes]]]:
-    """What a notification means for who follows the output of that task: (it has ended, (stream, bytes))."""
+    """What a notification means for who follows the output of that task: (it has ended, (stream, bytes)). Or OutputLost."""
+    if note.method == "lost":
+        raise OutputLost(note.params[0])
     if note.method in ("output", "output_end") and list(note.params[0]) == list(task):
         if note.method == "output_end":
             return True, None

@@ -5,6 +5,7 @@
     def send(to: str, subject: str) -> int: ...
 
     send.delay("a@b", subject="hello").result(timeout=60)
+    await (await send.adelay("a@b", subject="hello"))  # with asyncio: the loop goes on meanwhile
 
 `python -m eqd worker MODULE` runs them. Arguments and results are MessagePack: None, numbers, text, bytes, lists and dicts; no
 code and no pickles travel. Called directly, such a function is what it was.
@@ -17,11 +18,13 @@ import inspect
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, Generic, Iterator, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, cast
+from typing import Any, AsyncIterator, Callable, Dict, Generic, Iterator, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, \
+    Union, cast
 
 import msgpack
 
 from . import shared
+from .aio import AsyncClient, AsyncTask
 from .client import Client, Task, connect
 from .values import TaskId
 from .worker import plain_text
@@ -32,6 +35,8 @@ R = TypeVar("R")
 registry: Dict[str, "TaskFunction[Any, Any]"] = {}
 _lock = threading.Lock()
 _client: Optional[Client] = None
+_async_client: Optional[AsyncClient] = None  # as given to use_client()
+_async_clients: Dict[asyncio.AbstractEventLoop, AsyncClient] = {}
 inline_ids: Optional[List[int]] = None  # the mode of eqd.testing.inline(), with the SEQs it has given
 
 
@@ -44,11 +49,25 @@ def default_client() -> Client:
         return _client
 
 
-def use_client(client: Optional[Client]) -> None:
-    """Lets delay() use this connection from now on; None: one of its own."""
-    global _client
+def default_async_client() -> AsyncClient:
+    """The connection that adelay() uses; if none was given, one of the running event loop, made at the first use."""
+    loop = asyncio.get_running_loop()
     with _lock:
-        _client = client
+        if _async_client:
+            return _async_client
+        for old in [each for each in _async_clients if each.is_closed()]:
+            del _async_clients[old]
+        return _async_clients.setdefault(loop, AsyncClient())
+
+
+def use_client(client: Union[Client, AsyncClient, None]) -> None:
+    """Lets delay() use this connection from now on, adelay() an AsyncClient. None: both use one of their own."""
+    global _client, _async_client
+    with _lock:
+        if not isinstance(client, AsyncClient):
+            _client = client
+        if not isinstance(client, Client):
+            _async_client = client
 
 
 def module_name(function: Callable[..., Any]) -> str:
@@ -85,14 +104,33 @@ class TaskFunction(Generic[P, R]):
     def enqueue(self, args: Tuple[Any, ...] = (), kwargs: Optional[Mapping[str, Any]] = None, client: Optional[Client] = None,
                 **options: Any) -> "Task[R]":
         """The same with options of `submit` for this call, or another connection."""
-        inspect.signature(self.function).bind(*args, **(kwargs or {}))
-        payload = msgpack.packb([self.name, list(args), dict(kwargs or {})], use_bin_type=True)
+        payload = self._packed(args, kwargs)
         if inline_ids is not None:
             return InlineTask(self.queue, payload)
         client = client or default_client()
-        given: Dict[str, Any] = {"label": self.name, **self.options, **options}
-        task = client.submit(self.queue, payload, **given)
+        task = client.submit(self.queue, payload, **self._given(options))
         return Task(client, task.id, task.queue, decode_result)
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> "AsyncTask[R]":
+        """delay() for asyncio: the event loop goes on until eqd has answered. The result: `await (await f.adelay(...))`."""
+        return await self.aenqueue(args, kwargs)
+
+    async def aenqueue(self, args: Tuple[Any, ...] = (), kwargs: Optional[Mapping[str, Any]] = None,
+                       client: Optional[AsyncClient] = None, **options: Any) -> "AsyncTask[R]":
+        """The same with options of `submit` for this call, or another connection."""
+        payload = self._packed(args, kwargs)
+        if inline_ids is not None:
+            return AsyncInlineTask(await asyncio.to_thread(InlineTask[R], self.queue, payload))
+        client = client or default_async_client()
+        task = await client.submit(self.queue, payload, **self._given(options))
+        return AsyncTask(client, task.id, task.queue, decode_result)
+
+    def _packed(self, args: Tuple[Any, ...], kwargs: Optional[Mapping[str, Any]]) -> bytes:
+        inspect.signature(self.function).bind(*args, **(kwargs or {}))
+        return cast(bytes, msgpack.packb([self.name, list(args), dict(kwargs or {})], use_bin_type=True))
+
+    def _given(self, options: Mapping[str, Any]) -> Dict[str, Any]:
+        return {"label": self.name, **self.options, **options}
 
 
 class InlineTask(Task[R]):
@@ -123,6 +161,33 @@ class InlineTask(Task[R]):
 
     def follow(self, streams: int = 3) -> Iterator[Tuple[int, bytes]]:
         return iter(())
+
+
+class AsyncInlineTask(AsyncTask[R]):
+    """The same for asyncio. It was run in a thread, where functions that are coroutines have a loop of their own."""
+
+    def __init__(self, done: InlineTask[R]) -> None:
+        super().__init__(cast(AsyncClient, None), done.id, done.queue, decode_result)
+        self._inline = done
+
+    async def wait(self, timeout: Any = None) -> Any:
+        return self._inline.wait()
+
+    async def show(self) -> Any:
+        return self._inline.show()
+
+    async def why(self) -> Any:
+        return self._inline.why()
+
+    async def cancel(self, running: bool = False) -> bool:
+        return False
+
+    async def output(self, streams: int = shared.STDOUT, attempt: Optional[int] = None) -> bytes:
+        return b""
+
+    async def follow(self, streams: int = 3) -> AsyncIterator[Tuple[int, bytes]]:
+        for chunk in self._inline.follow(streams):
+            yield chunk
 
 
 def task(queue: str, **options: Any) -> Callable[[Callable[P, R]], TaskFunction[P, R]]:
