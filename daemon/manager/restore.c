@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/event.h"
@@ -271,24 +272,42 @@ static void charge(const TaskRecord *t, int sign) {
         }
 }
 
+/* seq 0: there is none. */
+static int note_stale(Restore *r, const QueueRecord *q, uint64_t seq) {
+        if (seq == 0)
+                return 0;
+        StaleKey *p = array_grown(r->stale, &r->cap_stale, r->n_stale, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        r->stale = p;
+        r->stale[r->n_stale++] = (StaleKey) { .queue = q, .seq = seq };
+        return 0;
+}
+
+static int take_key(Restore *r, TaskRecord *t, EqBytes key) {
+        uint64_t stale;
+        int e = key_restore(t, key, &stale);
+        return e < 0 ? e : note_stale(r, t->queue, stale);
+}
+
 /* 0, or -ENOMEM with t freed. */
-static int join_history(Manager *m, TaskRecord *t) {
+static int join_history(Restore *r, TaskRecord *t) {
         EqBytes key = t->spec.common || t->spec.options_len > 0 ? key_of(t) : (EqBytes) { 0 };
-        int e = key.len > 0 ? key_restore(t, key) : 0;
+        int e = key.len > 0 ? take_key(r, t, key) : 0;
         if (e < 0)
                 task_record_free(t);
         else
-                history_add(m, t);
+                history_add(r->manager, t);
         return e;
 }
 
-static int end_lost(Manager *m, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
+static int end_lost(Restore *r, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
                     const StoredState *state) {
         task_init_finished(&t->task, seq, lane, size_of(s), EQ_STATE_FAILED, state ? state->attempt : 0);
         t->end_reason = EQ_REASON_LOST;
         t->end_note = TASK_NOTE_STDIN;
-        t->finished_usec = clock_realtime(m->clock);
-        return join_history(m, t);
+        t->finished_usec = clock_realtime(r->manager->clock);
+        return join_history(r, t);
 }
 
 int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
@@ -299,7 +318,7 @@ int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const 
         if (e < 0)
                 return e;
         if (stored->has_fd) {
-                e = end_lost(m, t, seq, lane, stored, state);
+                e = end_lost(r, t, seq, lane, stored, state);
                 r->n_finished += e == 0;
                 return e;
         }
@@ -310,7 +329,7 @@ int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const 
         charge(t, 1);
         e = restore_others(r, t, stored);
         if (e >= 0)
-                e = EQ_HAS(&options, Submit, unique) ? key_restore(t, options.unique) : 0;
+                e = EQ_HAS(&options, Submit, unique) ? take_key(r, t, options.unique) : 0;
         if (e >= 0)
                 e = queue_restore_task(q->queue, &t->task);
         if (e < 0) {
@@ -348,19 +367,21 @@ static int restore_run(TaskRecord *t, const StoredEnd *end) {
         return run_keep_bytes(run, end->result);
 }
 
-static int restore_key(QueueRecord *q, uint64_t seq, const StoredTask *stored, const StoredEnd *end) {
+static int restore_key(Restore *r, QueueRecord *q, uint64_t seq, const StoredTask *stored, const StoredEnd *end) {
         EqSubmit s = { 0 };
         EqDecodeError error;
         if (eq_decode_map(&eq_schema_Submit, stored->options, &s, &error) < 0 || !EQ_HAS(&s, Submit, unique))
                 return -EBADMSG;
-        return key_restore_alone(q, seq, stored->uid, s.unique, end->finished_usec);
+        uint64_t stale;
+        int e = key_restore_alone(q, seq, stored->uid, s.unique, end->finished_usec, &stale);
+        return e < 0 ? e : note_stale(r, q, stale);
 }
 
 int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
                 const StoredEnd *end) {
         TaskRecord *t;
         if (stored->key_only)
-                return restore_key(q, seq, stored, end);
+                return restore_key(r, q, seq, stored, end);
         if (!eq_state_finished(end->state) || end->note >= _TASK_NOTE_MAX || end->reason >= _EQ_REASON_MAX)
                 return -EBADMSG;
         int e = make_record(r, q, seq, stored, &t);
@@ -380,7 +401,7 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
         t->crashes = end->crashes;
         t->lost = end->lost;
         t->finished_usec = end->finished_usec;
-        e = join_history(r->manager, t);
+        e = join_history(r, t);
         r->n_finished += e == 0;
         return e;
 }
@@ -518,6 +539,7 @@ int restore_done(Restore *r) {
         }
         r->shared.identity = identity_unref(r->shared.identity);
         r->shared.common = shared_options_unref(r->shared.common);
+        free(r->stale);
         engine_unhold(&m->engine);
         return e;
 }
