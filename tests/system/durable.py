@@ -284,8 +284,9 @@ def all_that_is_shown(eqd, ids):
         told[q["name"]] = {k: v for k, v in c.call("queue_show", q["name"]).items() if k not in OF_A_QUEUE}
     for task, row in zip(ids, c.call("show", ids)):
         hidden = OF_A_TRY if row["state"] == "WAITING" else set()
-        due[task] = row.pop("eligible_usec", 0)
-        if due[task]:
+        for when in ("eligible_usec", "expires_usec"):
+            due[task, when] = row.pop(when, 0)
+        if due[task, "eligible_usec"]:
             row.pop("detail") # how long it is until then
         told[task] = {k: v for k, v in row.items() if k not in hidden}
     told["order"] = [t["id"] for t in c.call("list", limit=1000)]
@@ -328,14 +329,15 @@ def all_that_is_shown_of_queues_and_tasks_is_the_same_after_kill_9(eqd):
     eqd.wait(ids[11])
     before, due = all_that_is_shown(eqd, ids)
     equal((before[poison]["crashes"], before["w/1"]["attempt"]), (1, 2))
+    equal(due[held, "expires_usec"] - before[held]["submitted_usec"] >= 7_200_000_000, True, "two hours")
     for end in (crash, crash, orderly):
         end(eqd)
         after, due_then = all_that_is_shown(eqd, ids)
         for what, row in before.items():
             equal(after.get(what), row, what)
         equal(after.keys(), before.keys())
-        for task, usec in due.items():
-            equal(abs(due_then[task] - usec) <= 1000, True, f"{task}: {due_then[task]}, not {usec}")
+        for what, usec in due.items():
+            equal(abs(due_then[what] - usec) <= 1000, True, f"{what}: {due_then[what]}, not {usec}")
     eqd.ok("retry", "w/1")
     w = Worker(eqd, "w", credit=1)
     w.fail(w.next())

@@ -756,6 +756,13 @@ static bool has_expired(const Host *host, uint64_t seq) {
         return t->task.state == EQ_STATE_EXPIRED && !t->unsettled;
 }
 
+/* 0: it does not say. */
+static uint64_t shown_expiry(uint64_t seq) {
+        TaskView view;
+        view_task(h.m, task_of_q(&h, seq), &view);
+        return EQ_HAS(&view.row, Task, expires_usec) ? view.row.expires_usec : 0;
+}
+
 /* As it was accepted, and as it was changed since. */
 TEST(a_task_that_was_not_started_in_time_expires_after_a_restart_too) {
         EqSubmit expires = { 0 };
@@ -768,13 +775,30 @@ TEST(a_task_that_was_not_started_in_time_expires_after_a_restart_too) {
         TaskRecord *t = host_task(&h, "q", expires);
         until(&h, has_arrived, 2);
         ck_assert_int_eq(manager_release(h.m, t), 0);
+        uint64_t expires_at = clock_realtime(h.m->clock) + 60 * USEC_PER_SEC;
+        ck_assert_uint_eq(shown_expiry(1), expires_at);
         durable_restart(&h); /* with the wall clock back at its start */
         host_advance(&h, 59 * USEC_PER_SEC);
-        for (uint64_t seq = 1; seq <= 2; seq++)
+        for (uint64_t seq = 1; seq <= 2; seq++) {
                 ck_assert_state(task_of_q(&h, seq), WAITING);
+                ck_assert_uint_eq(shown_expiry(seq), expires_at);
+        }
         host_advance(&h, USEC_PER_SEC);
-        for (uint64_t seq = 1; seq <= 2; seq++)
+        for (uint64_t seq = 1; seq <= 2; seq++) {
                 until(&h, has_expired, seq);
+                ck_assert_uint_eq(shown_expiry(seq), 0); /* the end is told, and when */
+        }
+        durable_done(&h);
+}
+
+TEST(what_has_started_shows_no_expiry) {
+        EqSubmit expires = { 0 };
+        durable_begin(&h, NULL);
+        EQ_SET(&expires, Submit, expire_usec, 60 * USEC_PER_SEC);
+        (void)host_task(&h, "q", expires);
+        ck_assert_uint_ne(shown_expiry(1), 0);
+        until(&h, is_running, 0);
+        ck_assert_uint_eq(shown_expiry(1), 0);
         durable_done(&h);
 }
 
@@ -1006,7 +1030,7 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_run_that_is_written_down_is_not_counted_by_its_mark_again,
           test_a_mark_stays_until_what_came_of_its_run_is_on_the_disk,
           test_marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk,
-          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too,
+          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too, test_what_has_started_shows_no_expiry,
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_what_is_changed_of_a_queue_while_it_is_removed_is_there_when_a_crash_brings_it_back,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
