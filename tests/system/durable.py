@@ -270,11 +270,9 @@ def holds_delays_retries_and_dependencies_survive(eqd):
         eqd.ok("cancel", task)
 
 
-# Of a queue: counted since eqd was started, or of a moment, and what the store took for it. Of a task that was tried and waits: what was
-# of that try.
+# Of a queue: counted since eqd was started, or of a moment, and what the store took for it.
 OF_A_QUEUE = {"accepted", "done", "failed", "refused", "cpu_usec", "oldest_usec", "store_bytes", "store_segments", "commit_p50_usec",
               "commit_p99_usec", "detail"}
-OF_A_TRY = {"started_usec", "exit", "signal", "utime_usec", "stime_usec", "maxrss_kib", "stdout_bytes", "stderr_bytes"}
 
 
 def all_that_is_shown(eqd, ids):
@@ -283,12 +281,11 @@ def all_that_is_shown(eqd, ids):
     for q in c.call("queue_list"):
         told[q["name"]] = {k: v for k, v in c.call("queue_show", q["name"]).items() if k not in OF_A_QUEUE}
     for task, row in zip(ids, c.call("show", ids)):
-        hidden = OF_A_TRY if row["state"] == "WAITING" else set()
         for when in ("eligible_usec", "expires_usec"):
             due[task, when] = row.pop(when, 0)
         if due[task, "eligible_usec"]:
             row.pop("detail") # how long it is until then
-        told[task] = {k: v for k, v in row.items() if k not in hidden}
+        told[task] = row
     told["order"] = [t["id"] for t in c.call("list", limit=1000)]
     return told, due
 

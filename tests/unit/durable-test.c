@@ -749,6 +749,42 @@ TEST(marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk) {
         durable_done(&h);
 }
 
+static bool runs_as(const Host *host, uint64_t attempt) {
+        return is_running(host, 0) && task_of_q(host, 1)->task.attempt == attempt;
+}
+
+/* Of one that eqd died in nothing is known, nor told of the one before. */
+TEST(what_came_of_an_attempt_is_there_after_a_crash_while_it_is_the_last_one) {
+        Host after;
+        durable_begin(&h, (const char *const[]) { "retries=9", "backoff=100s", NULL });
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        host_end(&h, t, TASK_CRASHED);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        kill_it(&after, store_dir);
+        const TaskRecord *found = task_of_q(&after, 1);
+        ck_assert_state(found, WAITING);
+        ck_assert_ptr_nonnull(found->run);
+        ck_assert_uint_eq(found->run->started_usec, t->run->started_usec);
+        ck_assert_int_eq(found->run->signal, SIGSEGV);
+        lost_power_done(&after);
+        host_advance(&h, 200 * USEC_PER_SEC);
+        until(&h, runs_as, 2);
+        queue_pause(durable_q(&h)->queue); /* the next eqd starts nothing */
+        manager_queue_changed(durable_q(&h), "paused");
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        kill_it(&after, store_dir);
+        found = task_of_q(&after, 1);
+        ck_assert_uint_eq(found->task.attempt, 2);
+        ck_assert_ptr_null(found->run);
+        lost_power_done(&after);
+        t->run->announced = true; /* its process is known */
+        durable_restart(&h); /* likewise if it was closed meanwhile */
+        ck_assert_uint_eq(task_of_q(&h, 1)->task.attempt, 2);
+        ck_assert_ptr_null(task_of_q(&h, 1)->run);
+        durable_done(&h);
+}
+
 /* ---- times ---- */
 
 static bool has_expired(const Host *host, uint64_t seq) {
@@ -1031,6 +1067,7 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_mark_stays_until_what_came_of_its_run_is_on_the_disk,
           test_marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk,
           test_a_task_that_was_not_started_in_time_expires_after_a_restart_too, test_what_has_started_shows_no_expiry,
+          test_what_came_of_an_attempt_is_there_after_a_crash_while_it_is_the_last_one,
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_what_is_changed_of_a_queue_while_it_is_removed_is_there_when_a_crash_brings_it_back,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,
