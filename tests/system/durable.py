@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 
-from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, test
+from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, proc_stat, test
 from ends import array_keeps_its_limit, crash, orderly
 from workerkit import Worker, ended, submit, worker_queue
 
@@ -29,6 +29,24 @@ def what_was_accepted_is_there_after_kill_9_and_runs_in_order(eqd):
     eqd.ok("queue", "flush", "q")
     equal((eqd.dir / "work/order").read_text().split(), ["urgent", "0", "1", "2", "3", "4"])
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
+
+
+@test()
+def submits_of_several_clients_share_a_commit(eqd):
+    eqd.ok("queue", "create", "q")
+    clients = [eqd.connect() for _ in range(8)]
+    admin = eqd.connect()
+    for c in clients:
+        c.call("submit", "q", b"", argv=["true"], hold=True) # accepted, and nothing of it is left to write when it is answered
+    before = admin.call("store_stat")["commits"]
+    os.kill(eqd.pid, signal.SIGSTOP) # so that all are there before the first is served
+    eventually(lambda: proc_stat(eqd.pid)[0] == "T", "it stands still")
+    asked = [c.send("submit", "q", b"", argv=["true"], hold=True) for c in clients]
+    os.kill(eqd.pid, signal.SIGCONT)
+    equal(sorted(c.reply(n)[1] for c, n in zip(clients, asked)), list(range(9, 17)))
+    equal(admin.call("store_stat")["commits"] - before, 1)
+    crash(eqd)
+    equal(len(eqd.ls("-q", "q")), 16)
 
 
 @test()
