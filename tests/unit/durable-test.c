@@ -779,7 +779,7 @@ TEST(what_came_of_an_attempt_is_there_after_a_crash_while_it_is_the_last_one) {
         ck_assert_ptr_null(found->run);
         lost_power_done(&after);
         t->run->announced = true; /* its process is known */
-        durable_restart(&h); /* likewise if it was closed meanwhile */
+        durable_restart(&h);      /* likewise if it was closed meanwhile */
         ck_assert_uint_eq(task_of_q(&h, 1)->task.attempt, 2);
         ck_assert_ptr_null(task_of_q(&h, 1)->run);
         durable_done(&h);
