@@ -446,6 +446,12 @@ static void write_changed(const Opening *o) {
         }
 }
 
+/* The batch of what has these keys now may have been cut before that. */
+static void forget_stale(const Restore *r) {
+        for (size_t i = 0; i < r->n_stale; i++)
+                durable_forget_seq(r->stale[i].queue, r->stale[i].seq);
+}
+
 static int restored(Manager *m) {
         int r = 0;
         for (QueueRecord *q = m->queues; q && r >= 0; q = q->hh.next)
@@ -471,6 +477,7 @@ int durable_open(Manager *m, const char *dir, Restore *restore) {
                 window_watch(m, watch_part_add(&m->engine.watch, "store reader", EQ_REASON_PERSIST));
                 note_written(d);
                 write_changed(&o);
+                forget_stale(restore);
                 d->has_found = true;
                 d->found_until = m->written;
                 r = restored(m);

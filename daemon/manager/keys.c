@@ -369,23 +369,27 @@ static void note_replaced(TaskRecord *t) {
 }
 
 /* e passes to a task of a higher SEQ. */
-static void lose(QueueRecord *q, KeyEntry *e) {
+static void lose(QueueRecord *q, KeyEntry *e, uint64_t *ret_stale) {
         TaskRecord *t = record_of(q, e);
         if (t) {
                 t->keyed = false;
                 note_replaced(t);
         }
+        if (e->alone)
+                *ret_stale = e->seq;
+        e->alone = false;
         leave_window(q, e);
 }
 
 /* *ret NULL: another one has it. */
-static int restore_entry(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, KeyEntry **ret) {
+static int restore_entry(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, KeyEntry **ret, uint64_t *ret_stale) {
         KeyEntry *e = find(q, uid, key);
         *ret = NULL;
+        *ret_stale = 0;
         if (!fits(key) || (e && e->seq > seq))
                 return 0;
         if (e)
-                lose(q, e);
+                lose(q, e, ret_stale);
         else if (!(e = entry_new(q, uid, key)))
                 return -ENOMEM;
         e->seq = seq;
@@ -393,19 +397,24 @@ static int restore_entry(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, K
         return 0;
 }
 
-int key_restore(TaskRecord *t, EqBytes key) {
+int key_restore(TaskRecord *t, EqBytes key, uint64_t *ret_stale) {
         KeyEntry *e;
-        int r = restore_entry(t->queue, t->task.seq, t->spec.identity->uid, key, &e);
+        int r = restore_entry(t->queue, t->task.seq, t->spec.identity->uid, key, &e, ret_stale);
         t->keyed = r == 0 && e;
         if (r == 0 && !e && fits(key)) /* what was moved in the log comes after what replaced it */
                 note_replaced(t);
         return r;
 }
 
-int key_restore_alone(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec) {
+int key_restore_alone(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec,
+                      uint64_t *ret_stale) {
         KeyEntry *e;
-        int r = seq > 0 && seq <= q->queue->last_seq && fits(key) ? restore_entry(q, seq, uid, key, &e) : -EINVAL;
-        if (r == 0 && e) {
+        if (seq == 0 || seq > q->queue->last_seq || !fits(key))
+                return -EINVAL;
+        int r = restore_entry(q, seq, uid, key, &e, ret_stale);
+        if (r == 0 && !e) /* the batch of the replacement was cut before its FORGET */
+                *ret_stale = seq;
+        else if (r == 0) {
                 e->alone = true;
                 enter_window(q, e, finished_usec);
         }

@@ -35,9 +35,11 @@ bool key_outlives(TaskRecord *t);
 void key_drop(TaskRecord *t); /* it is being freed */
 
 /* Of an eqd before this one: the task with the highest SEQ has the key. What has not begun and has it no more was replaced, and
- * is canceled when restoring is over. 0 or -ENOMEM. */
-int key_restore(TaskRecord *t, EqBytes key);
-int key_restore_alone(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec);
+ * is canceled when restoring is over. *ret_stale: SEQ of a task of which nothing was left but the key, which it has no more: the
+ * store is to forget it, if it has not; 0: none. 0 or -ENOMEM. */
+int key_restore(TaskRecord *t, EqBytes key, uint64_t *ret_stale);
+int key_restore_alone(QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key, uint64_t finished_usec,
+                      uint64_t *ret_stale);
 /* Calls back for each key whose task is gone, oldest end first. Ends at the first that returns not 0, and returns that. */
 typedef int (*KeyFunc)(void *userdata, const QueueRecord *q, uint64_t seq, uid_t uid, EqBytes key,
                        uint64_t finished_usec);

@@ -176,7 +176,7 @@ static void count_crashes(const QueueRecord *q, unsigned n, uint32_t attempt, St
                 .crashes = state->crashes,
                 .lost = state->lost,
                 .finished_usec = clock_realtime(q->manager->clock),
-                .exit = -1,
+                .last.exit = -1,
         };
 }
 
@@ -229,7 +229,8 @@ static int restore_pending(Opening *o, uint64_t seq, TaskLane lane, StoreBytes r
         }
         if (!state)
                 state = &fresh;
-        state->wait &= TASK_WAIT_HELD; /* it had started, so its times were over */
+        state->last = (StoredTry) { 0 }; /* that was an attempt before */
+        state->wait &= TASK_WAIT_HELD;   /* it had started, so its times were over */
         count_crashes(o->queue, n, latest, state, &end);
         if (end.state)
                 return note_crashed(o, seq, lane, raw, &end);

@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <endian.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/event.h"
@@ -271,24 +272,68 @@ static void charge(const TaskRecord *t, int sign) {
         }
 }
 
+/* seq 0: there is none. */
+static int note_stale(Restore *r, const QueueRecord *q, uint64_t seq) {
+        if (seq == 0)
+                return 0;
+        StaleKey *p = array_grown(r->stale, &r->cap_stale, r->n_stale, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        r->stale = p;
+        r->stale[r->n_stale++] = (StaleKey) { .queue = q, .seq = seq };
+        return 0;
+}
+
+static int take_key(Restore *r, TaskRecord *t, EqBytes key) {
+        uint64_t stale;
+        int e = key_restore(t, key, &stale);
+        return e < 0 ? e : note_stale(r, t->queue, stale);
+}
+
 /* 0, or -ENOMEM with t freed. */
-static int join_history(Manager *m, TaskRecord *t) {
+static int join_history(Restore *r, TaskRecord *t) {
         EqBytes key = t->spec.common || t->spec.options_len > 0 ? key_of(t) : (EqBytes) { 0 };
-        int e = key.len > 0 ? key_restore(t, key) : 0;
+        int e = key.len > 0 ? take_key(r, t, key) : 0;
         if (e < 0)
                 task_record_free(t);
         else
-                history_add(m, t);
+                history_add(r->manager, t);
         return e;
 }
 
-static int end_lost(Manager *m, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
+static int end_lost(Restore *r, TaskRecord *t, uint64_t seq, TaskLane lane, const StoredTask *s,
                     const StoredState *state) {
         task_init_finished(&t->task, seq, lane, size_of(s), EQ_STATE_FAILED, state ? state->attempt : 0);
         t->end_reason = EQ_REASON_LOST;
         t->end_note = TASK_NOTE_STDIN;
-        t->finished_usec = clock_realtime(m->clock);
-        return join_history(m, t);
+        t->finished_usec = clock_realtime(r->manager->clock);
+        return join_history(r, t);
+}
+
+/* n_total: of its output, of which `output` was kept. */
+static int restore_run(TaskRecord *t, const StoredTry *last, EqBytes output, const uint64_t *n_total) {
+        if (last->started_usec == 0)
+                return 0;
+        int e = run_begin(t, last->started_usec);
+        if (e < 0)
+                return e;
+        TaskRun *run = t->run;
+        EqBytes data;
+        uint8_t stream;
+        while (stored_output_next(&output, &stream, &data))
+                (void)output_log_append(&run->log, stream, data.data, data.len); /* without memory: shorter */
+        for (stream = EQ_STREAM_STDOUT; stream <= EQ_STREAM_STDERR; stream++)
+                output_log_set_written(&run->log, stream, n_total[stream]);
+        run->announced = true;
+        run->exit = last->exit;
+        run->signal = last->signal;
+        run->utime_usec = last->utime_usec;
+        run->stime_usec = last->stime_usec;
+        run->maxrss_kib = last->maxrss_kib;
+        if (last->error.len)
+                run->error = strndup(last->error.data, last->error.len); /* without memory: only the text is missing */
+        run->worker = last->worker;
+        return 0;
 }
 
 int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
@@ -299,7 +344,7 @@ int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const 
         if (e < 0)
                 return e;
         if (stored->has_fd) {
-                e = end_lost(m, t, seq, lane, stored, state);
+                e = end_lost(r, t, seq, lane, stored, state);
                 r->n_finished += e == 0;
                 return e;
         }
@@ -309,8 +354,10 @@ int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const 
         set_state(m, t, &options, stored, state);
         charge(t, 1);
         e = restore_others(r, t, stored);
+        if (e >= 0 && state)
+                e = restore_run(t, &state->last, (EqBytes) { 0 }, state->n_total);
         if (e >= 0)
-                e = EQ_HAS(&options, Submit, unique) ? key_restore(t, options.unique) : 0;
+                e = EQ_HAS(&options, Submit, unique) ? take_key(r, t, options.unique) : 0;
         if (e >= 0)
                 e = queue_restore_task(q->queue, &t->task);
         if (e < 0) {
@@ -323,44 +370,21 @@ int restore_task(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const 
         return 0;
 }
 
-static int restore_run(TaskRecord *t, const StoredEnd *end) {
-        if (end->started_usec == 0)
-                return 0;
-        int e = run_begin(t, end->started_usec);
-        if (e < 0)
-                return e;
-        TaskRun *run = t->run;
-        EqBytes output = end->output, data;
-        uint8_t stream;
-        while (stored_output_next(&output, &stream, &data))
-                (void)output_log_append(&run->log, stream, data.data, data.len); /* without memory: shorter */
-        for (stream = EQ_STREAM_STDOUT; stream <= EQ_STREAM_STDERR; stream++)
-                output_log_set_written(&run->log, stream, end->n_total[stream]);
-        run->announced = true;
-        run->exit = end->exit;
-        run->signal = end->signal;
-        run->utime_usec = end->utime_usec;
-        run->stime_usec = end->stime_usec;
-        run->maxrss_kib = end->maxrss_kib;
-        if (end->error.len)
-                run->error = strndup(end->error.data, end->error.len); /* without memory: only the text is missing */
-        run->worker = end->worker;
-        return run_keep_bytes(run, end->result);
-}
-
-static int restore_key(QueueRecord *q, uint64_t seq, const StoredTask *stored, const StoredEnd *end) {
+static int restore_key(Restore *r, QueueRecord *q, uint64_t seq, const StoredTask *stored, const StoredEnd *end) {
         EqSubmit s = { 0 };
         EqDecodeError error;
         if (eq_decode_map(&eq_schema_Submit, stored->options, &s, &error) < 0 || !EQ_HAS(&s, Submit, unique))
                 return -EBADMSG;
-        return key_restore_alone(q, seq, stored->uid, s.unique, end->finished_usec);
+        uint64_t stale;
+        int e = key_restore_alone(q, seq, stored->uid, s.unique, end->finished_usec, &stale);
+        return e < 0 ? e : note_stale(r, q, stale);
 }
 
 int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const StoredTask *stored,
                 const StoredEnd *end) {
         TaskRecord *t;
         if (stored->key_only)
-                return restore_key(q, seq, stored, end);
+                return restore_key(r, q, seq, stored, end);
         if (!eq_state_finished(end->state) || end->note >= _TASK_NOTE_MAX || end->reason >= _EQ_REASON_MAX)
                 return -EBADMSG;
         int e = make_record(r, q, seq, stored, &t);
@@ -370,7 +394,9 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
         t->task.queue = q->queue;
         e = restore_others(r, t, stored);
         if (e >= 0)
-                e = restore_run(t, end);
+                e = restore_run(t, &end->last, end->output, end->n_total);
+        if (e >= 0 && t->run)
+                e = run_keep_bytes(t->run, end->result);
         if (e < 0) {
                 task_record_free(t);
                 return e;
@@ -380,7 +406,7 @@ int restore_end(Restore *r, QueueRecord *q, uint64_t seq, TaskLane lane, const S
         t->crashes = end->crashes;
         t->lost = end->lost;
         t->finished_usec = end->finished_usec;
-        e = join_history(r->manager, t);
+        e = join_history(r, t);
         r->n_finished += e == 0;
         return e;
 }
@@ -438,7 +464,28 @@ void restore_pack_key(uid_t uid, EqBytes key, EqBuffer *b) {
 }
 
 void restore_pack_key_end(uint64_t finished_usec, EqBuffer *b) {
-        stored_end_pack(&(StoredEnd) { .state = EQ_STATE_DONE, .finished_usec = finished_usec, .exit = -1 }, NULL, b);
+        stored_end_pack(&(StoredEnd) { .state = EQ_STATE_DONE, .finished_usec = finished_usec, .last.exit = -1 }, NULL,
+                        b);
+}
+
+static StoredTry try_of(const TaskRun *run) {
+        return (StoredTry) {
+                .started_usec = run->started_usec,
+                .exit = run->exit,
+                .signal = run->signal,
+                .utime_usec = run->utime_usec,
+                .stime_usec = run->stime_usec,
+                .maxrss_kib = run->maxrss_kib,
+                .error = eq_str(run->error),
+                .worker = run->worker,
+        };
+}
+
+/* What was, for people; its output would cost more than all the rest. */
+static void take_try(const TaskRun *run, StoredState *s) {
+        s->last = try_of(run);
+        for (uint8_t stream = EQ_STREAM_STDOUT; stream <= EQ_STREAM_STDERR; stream++)
+                s->n_total[stream] = output_log_written(&run->log, stream);
 }
 
 void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *fate, EqBuffer *b) {
@@ -456,6 +503,8 @@ void restore_pack_state(const Manager *m, const TaskRecord *t, const TaskFate *f
                 s.due_usec = clock_to_realtime(m->clock, retry ? fate->due_usec : task->due_usec);
         if (task->expire_usec)
                 s.expire_usec = clock_to_realtime(m->clock, task->expire_usec);
+        if (t->run && t->run->announced && (fate || task->where != TASK_IN_RUNNING))
+                take_try(t->run, &s);
         stored_state_pack(&s, b);
 }
 
@@ -469,17 +518,10 @@ void restore_pack_end(const TaskRecord *t, EqBuffer *b) {
                 .crashes = t->crashes,
                 .lost = t->lost,
                 .finished_usec = t->finished_usec,
-                .exit = -1,
+                .last.exit = -1,
         };
         if (run) {
-                e.started_usec = run->started_usec;
-                e.exit = run->exit;
-                e.signal = run->signal;
-                e.utime_usec = run->utime_usec;
-                e.stime_usec = run->stime_usec;
-                e.maxrss_kib = run->maxrss_kib;
-                e.error = eq_str(run->error);
-                e.worker = run->worker;
+                e.last = try_of(run);
                 e.result = eq_bytes(run->result, run->n_result);
         }
         stored_end_pack(&e, run ? &run->log : NULL, b);
@@ -518,6 +560,7 @@ int restore_done(Restore *r) {
         }
         r->shared.identity = identity_unref(r->shared.identity);
         r->shared.common = shared_options_unref(r->shared.common);
+        free(r->stale);
         engine_unhold(&m->engine);
         return e;
 }

@@ -7,10 +7,18 @@
 #include "manager/manager.h"
 #include "manager/stored.h"
 
+/* A task of which only the key was left, and that another one has now. */
+typedef struct StaleKey {
+        const QueueRecord *queue;
+        uint64_t seq;
+} StaleKey;
+
 typedef struct Restore {
         Manager *manager;
         SharedParts shared;
         size_t n_queues, n_pending, n_finished, n_skipped;
+        StaleKey *stale; /* until restore_done() */
+        size_t n_stale, cap_stale;
 } Restore;
 
 void restore_begin(Restore *r, Manager *m);

@@ -10,7 +10,7 @@
 
 #include "executor/taskspec.h"
 
-enum { STORED_VERSION = 1, TASK_VERSION = 2, STATE_VERSION = 2 }; /* of each form, of tasks, of states */
+enum { STORED_VERSION = 1, TASK_VERSION = 2, STATE_VERSION = 3 }; /* of each form, of tasks, of states */
 
 /* ---- write ---- */
 
@@ -210,7 +210,34 @@ uint32_t stored_group(const StoredTask *t, uint32_t i) {
         return le32toh(v);
 }
 
+static void put_try(const StoredTry *t, EqBuffer *b) {
+        put_u64(b, t->started_usec);
+        put_u32(b, (uint32_t)t->exit);
+        put_u32(b, (uint32_t)t->signal);
+        put_u64(b, t->utime_usec);
+        put_u64(b, t->stime_usec);
+        put_u64(b, t->maxrss_kib);
+        put_bytes(b, t->error);
+        put_u64(b, t->worker);
+}
+
+static StoredTry get_try(Cursor *c) {
+        StoredTry t = { .started_usec = get_u64(c) };
+        t.exit = (int32_t)get_u32(c);
+        t.signal = (int32_t)get_u32(c);
+        t.utime_usec = get_u64(c);
+        t.stime_usec = get_u64(c);
+        t.maxrss_kib = get_u64(c);
+        t.error = get_bytes(c);
+        t.worker = get_u64(c);
+        return t;
+}
+
+/* Version 2 has no more than `starts` behind the times, as 0 or 1, and version 1 not that. */
+enum { STATE_STARTS = 1 << 0, STATE_TRIED = 1 << 1 };
+
 void stored_state_pack(const StoredState *s, EqBuffer *b) {
+        bool tried = s->last.started_usec > 0;
         put_u8(b, STATE_VERSION);
         put_u8(b, s->wait);
         put_u16(b, s->attempt);
@@ -218,7 +245,19 @@ void stored_state_pack(const StoredState *s, EqBuffer *b) {
         put_u16(b, s->lost);
         put_u64(b, s->due_usec);
         put_u64(b, s->expire_usec);
-        put_u8(b, s->starts);
+        put_u8(b, (uint8_t)((s->starts ? STATE_STARTS : 0) | (tried ? STATE_TRIED : 0)));
+        if (!tried)
+                return;
+        put_try(&s->last, b);
+        for (int i = 1; i < 3; i++)
+                put_u64(b, s->n_total[i]);
+}
+
+static int get_tried(Cursor *c, StoredState *s) {
+        s->last = get_try(c);
+        for (int i = 1; i < 3; i++)
+                s->n_total[i] = get_u64(c);
+        return s->last.started_usec > 0 ? 0 : -EBADMSG; /* a form has one spelling */
 }
 
 int stored_state_unpack(EqBytes raw, StoredState *ret) {
@@ -234,9 +273,9 @@ int stored_state_unpack(EqBytes raw, StoredState *ret) {
         s.lost = get_u16(&c);
         s.due_usec = get_u64(&c);
         s.expire_usec = get_u64(&c);
-        uint8_t starts = version > 1 ? get_u8(&c) : 0;
-        s.starts = starts == 1;
-        if (end(&c) < 0 || starts > 1)
+        uint8_t flags = version > 1 ? get_u8(&c) : 0, known = STATE_STARTS | (version > 2 ? STATE_TRIED : 0);
+        s.starts = flags & STATE_STARTS;
+        if ((flags & ~known) || ((flags & STATE_TRIED) && get_tried(&c, &s) < 0) || end(&c) < 0)
                 return -EBADMSG;
         *ret = s;
         return 0;
@@ -279,14 +318,7 @@ void stored_end_pack(const StoredEnd *e, const OutputLog *log, EqBuffer *b) {
         put_u16(b, e->crashes);
         put_u16(b, e->lost);
         put_u64(b, e->finished_usec);
-        put_u64(b, e->started_usec);
-        put_u32(b, (uint32_t)e->exit);
-        put_u32(b, (uint32_t)e->signal);
-        put_u64(b, e->utime_usec);
-        put_u64(b, e->stime_usec);
-        put_u64(b, e->maxrss_kib);
-        put_bytes(b, e->error);
-        put_u64(b, e->worker);
+        put_try(&e->last, b);
         put_bytes(b, e->result);
         put_output(log, b);
 }
@@ -304,14 +336,7 @@ int stored_end_unpack(EqBytes raw, StoredEnd *ret) {
         e.crashes = get_u16(&c);
         e.lost = get_u16(&c);
         e.finished_usec = get_u64(&c);
-        e.started_usec = get_u64(&c);
-        e.exit = (int32_t)get_u32(&c);
-        e.signal = (int32_t)get_u32(&c);
-        e.utime_usec = get_u64(&c);
-        e.stime_usec = get_u64(&c);
-        e.maxrss_kib = get_u64(&c);
-        e.error = get_bytes(&c);
-        e.worker = get_u64(&c);
+        e.last = get_try(&c);
         e.result = get_bytes(&c);
         for (int i = 0; i < 3; i++)
                 e.n_total[i] = get_u64(&c);

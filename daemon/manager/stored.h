@@ -25,6 +25,15 @@ typedef struct StoredTask {
         EqBytes others;                   /* of a task over several queues, beside its own: see stored_other() */
 } StoredTask;
 
+/* What came of an attempt, but for its output. */
+typedef struct StoredTry {
+        uint64_t started_usec; /* wall clock; 0: there was none */
+        int32_t exit, signal;
+        uint64_t utime_usec, stime_usec, maxrss_kib;
+        EqBytes error;
+        uint64_t worker; /* 0: none */
+} StoredTry;
+
 /* What has become of a task that has not ended, since it was accepted. */
 typedef struct StoredState {
         uint16_t attempt, crashes, lost;
@@ -32,18 +41,17 @@ typedef struct StoredState {
         uint64_t due_usec;    /* wall clock; of AT or BACKOFF */
         uint64_t expire_usec; /* wall clock; 0: never */
         bool starts;          /* of at_most_once: `attempt` has begun, or was about to */
+        StoredTry last;       /* the last attempt, which is over */
+        uint64_t n_total[3];  /* of its output, by stream; nothing of that is kept */
 } StoredState;
 
 /* How a task ended. */
 typedef struct StoredEnd {
         uint8_t state, reason, note; /* eq_state, eq_reason, TaskEndNote */
         uint16_t attempt, crashes, lost;
-        uint64_t finished_usec, started_usec; /* wall clock; started 0: never */
-        int32_t exit, signal;
-        uint64_t utime_usec, stime_usec, maxrss_kib;
-        EqBytes error;
-        uint64_t worker;                /* 0: none */
-        EqBytes result;                 /* of that worker */
+        uint64_t finished_usec;         /* wall clock */
+        StoredTry last;                 /* its last attempt */
+        EqBytes result;                 /* of the worker of that */
         uint64_t n_total[3], n_dropped; /* of the output of its last attempt, by stream; of both what was not kept */
         EqBytes output;                 /* kept chunks of that: for stored_output_next() */
 } StoredEnd;

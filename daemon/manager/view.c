@@ -396,6 +396,8 @@ void view_task(const Manager *m, const TaskRecord *t, TaskView *ret) {
                 EQ_SET(row, Task, crashes, t->crashes);
         if (t->task.wait & (TASK_WAIT_AT | TASK_WAIT_BACKOFF))
                 EQ_SET(row, Task, eligible_usec, clock_to_realtime(m->clock, t->task.due_usec));
+        if (t->task.expire_usec && t->task.attempt == 0 && !task_record_finished(t))
+                EQ_SET(row, Task, expires_usec, clock_to_realtime(m->clock, t->task.expire_usec));
         view_spec(t, row);
         view_identity(m, t, row);
         view_reason(m, t, ret);

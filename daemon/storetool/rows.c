@@ -64,11 +64,20 @@ static int add_task(EqBytes body, bool payload, EqStoreRecord *row) {
         return 0;
 }
 
+static void add_try(const StoredTry *t, EqStoreRecord *row) {
+        if (t->exit >= 0)
+                EQ_SET(row, StoreRecord, exit, (uint64_t)t->exit);
+        if (t->signal > 0)
+                EQ_SET(row, StoreRecord, signal, (uint64_t)t->signal);
+}
+
 static int add_state(EqBytes body, EqStoreRecord *row) {
         StoredState s;
         int e = stored_state_unpack(body, &s);
         if (e >= 0)
                 EQ_SET(row, StoreRecord, attempt, s.attempt);
+        if (e >= 0 && s.last.started_usec > 0)
+                add_try(&s.last, row);
         if (e >= 0 && s.starts)
                 EQ_SET(row, StoreRecord, state, eq_str(eq_state_name(EQ_STATE_RUNNING)));
         return e;
@@ -83,10 +92,7 @@ static int add_end(EqBytes body, EqStoreRecord *row) {
         if (end.reason > 0 && end.reason < _EQ_REASON_MAX)
                 EQ_SET(row, StoreRecord, reason, eq_str(eq_reason_name(end.reason)));
         EQ_SET(row, StoreRecord, attempt, end.attempt);
-        if (end.exit >= 0)
-                EQ_SET(row, StoreRecord, exit, (uint64_t)end.exit);
-        if (end.signal > 0)
-                EQ_SET(row, StoreRecord, signal, (uint64_t)end.signal);
+        add_try(&end.last, row);
         EQ_SET(row, StoreRecord, finished_usec, end.finished_usec);
         EQ_SET(row, StoreRecord, payload_bytes, (uint64_t)end.result.len + end.output.len);
         return 0;

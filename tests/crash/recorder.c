@@ -22,6 +22,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,6 +123,12 @@ EXPORT void trace_note(TraceType type, const TraceItem *item) {
 
 EXPORT void trace_freeze(void) {
         enter();
+}
+
+static atomic_bool ends_at_sync;
+
+EXPORT void trace_end_at_sync(void) {
+        atomic_store(&ends_at_sync, true);
 }
 
 /* ---- names ---- */
@@ -459,6 +466,10 @@ EXPORT int fsync(int fd) {
 EXPORT int fdatasync(int fd) {
         if (!is_tracked(fd))
                 return REAL(fdatasync, fd);
+        if (atomic_load(&ends_at_sync)) {
+                enter(); /* for good: nobody else writes */
+                _exit(0);
+        }
         int r = sync_begins(fd) ? -1 : REAL(fdatasync, fd);
         sync_ends(fd, r);
         return r;

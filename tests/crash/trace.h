@@ -51,3 +51,5 @@ typedef struct TraceEvent {
 __attribute__((weak)) void trace_note(TraceType type, const TraceItem *item);
 /* From here on no call that changes a file returns: the process may be ended, and the trace has all that it did. */
 __attribute__((weak)) void trace_freeze(void);
+/* The next sync of a file ends the process in its place: what was written before it is not synced. */
+__attribute__((weak)) void trace_end_at_sync(void);

@@ -4,7 +4,7 @@
  *      victim DIR SEED COMMITS MAX [kill | faulty]
  *
  * Opens the store, notes what it was told, and appends at random, at most MAX records a commit: tasks alone and in groups,
- * states, ends, queues that go and are made again. With `kill` it ends in the middle of a commit, else it closes the store.
+ * states, ends, queues that go and are made again. With `kill` it ends in the middle of a commit, with an even SEED before its sync; else it closes the store.
  * With `faulty` calls may fail: it looks whether the store says and does then what store.h promises, and its exit status tells
  * how that ended. */
 
@@ -293,9 +293,10 @@ int main(int argc, char **argv) {
                 give_up("usage: victim DIR SEED COMMITS MAX [kill | faulty]");
         faulty = argc > 5 && strcmp(argv[5], "faulty") == 0;
         /* Power may have been lost before every other life; before the others eqd was only killed. */
-        (void)snprintf(boot, sizeof(boot), "boot %llu", strtoull(argv[2], NULL, 10) / 2);
+        unsigned long long seed = strtoull(argv[2], NULL, 10);
+        (void)snprintf(boot, sizeof(boot), "boot %llu", seed / 2);
         StoreConfig config = { .dir = argv[1], .segment_size = VICTIM_SEGMENT, .boot = boot };
-        random_state = strtoull(argv[2], NULL, 10);
+        random_state = seed;
         unsigned long commits = strtoul(argv[3], NULL, 10), max = strtoul(argv[4], NULL, 10);
         if (store_open(&config, &reader, NULL, error, sizeof(error), &store) < 0) {
                 if (faulty && error[0] != '\0')
@@ -311,7 +312,12 @@ int main(int argc, char **argv) {
         if (argc > 5 && !faulty) {
                 for (uint64_t n = 2 * max; n > 0; n--)
                         step();
+                bool unsynced = trace_end_at_sync && !(seed & 1); /* the next life finds it on the same boot */
+                if (unsynced)
+                        trace_end_at_sync();
                 store_flush(store);
+                while (unsynced)
+                        (void)pause();
                 if (trace_freeze)
                         trace_freeze();
                 _exit(0);

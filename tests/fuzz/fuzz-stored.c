@@ -45,10 +45,12 @@ static void state(EqBytes raw) {
         StoredState s;
         if (stored_state_unpack(raw, &s) < 0)
                 return;
+        inside(s.last.error, raw);
         stored_state_pack(&s, &b);
-        if (raw.data[0] == 1) { /* likewise */
+        if (raw.data[0] < 3) { /* likewise */
                 StoredState again;
-                FUZZ_CHECK(!b.failed && stored_state_unpack(eq_bytes(b.data, b.len), &again) == 0 && !s.starts);
+                FUZZ_CHECK(!b.failed && stored_state_unpack(eq_bytes(b.data, b.len), &again) == 0);
+                FUZZ_CHECK(again.starts == s.starts && s.last.started_usec == 0);
                 eq_buffer_done(&b);
                 return;
         }
@@ -61,7 +63,7 @@ static void end(EqBytes raw) {
         EqBytes data;
         if (stored_end_unpack(raw, &e) < 0)
                 return;
-        inside(e.error, raw);
+        inside(e.last.error, raw);
         inside(e.output, raw);
         for (EqBytes it = e.output; stored_output_next(&it, &stream, &data);)
                 inside(data, raw);

@@ -8,7 +8,7 @@ import random
 import shutil
 import signal
 
-from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, test
+from eqdtest import STOP_SECONDS, Closed, RpcError, contains, equal, eventually, main, proc_stat, test
 from ends import array_keeps_its_limit, crash, orderly
 from workerkit import Worker, ended, submit, worker_queue
 
@@ -29,6 +29,24 @@ def what_was_accepted_is_there_after_kill_9_and_runs_in_order(eqd):
     eqd.ok("queue", "flush", "q")
     equal((eqd.dir / "work/order").read_text().split(), ["urgent", "0", "1", "2", "3", "4"])
     equal(eqd.submit("-q", "q", "--", "true"), "q/7")
+
+
+@test()
+def submits_of_several_clients_share_a_commit(eqd):
+    eqd.ok("queue", "create", "q")
+    clients = [eqd.connect() for _ in range(8)]
+    admin = eqd.connect()
+    for c in clients:
+        c.call("submit", "q", b"", argv=["true"], hold=True) # accepted, and nothing of it is left to write when it is answered
+    before = admin.call("store_stat")["commits"]
+    os.kill(eqd.pid, signal.SIGSTOP) # so that all are there before the first is served
+    eventually(lambda: proc_stat(eqd.pid)[0] == "T", "it stands still")
+    asked = [c.send("submit", "q", b"", argv=["true"], hold=True) for c in clients]
+    os.kill(eqd.pid, signal.SIGCONT)
+    equal(sorted(c.reply(n)[1] for c, n in zip(clients, asked)), list(range(9, 17)))
+    equal(admin.call("store_stat")["commits"] - before, 1)
+    crash(eqd)
+    equal(len(eqd.ls("-q", "q")), 16)
 
 
 @test()
@@ -270,11 +288,9 @@ def holds_delays_retries_and_dependencies_survive(eqd):
         eqd.ok("cancel", task)
 
 
-# Of a queue: counted since eqd was started, or of a moment, and what the store took for it. Of a task that was tried and waits: what was
-# of that try.
+# Of a queue: counted since eqd was started, or of a moment, and what the store took for it.
 OF_A_QUEUE = {"accepted", "done", "failed", "refused", "cpu_usec", "oldest_usec", "store_bytes", "store_segments", "commit_p50_usec",
               "commit_p99_usec", "detail"}
-OF_A_TRY = {"started_usec", "exit", "signal", "utime_usec", "stime_usec", "maxrss_kib", "stdout_bytes", "stderr_bytes"}
 
 
 def all_that_is_shown(eqd, ids):
@@ -283,11 +299,11 @@ def all_that_is_shown(eqd, ids):
     for q in c.call("queue_list"):
         told[q["name"]] = {k: v for k, v in c.call("queue_show", q["name"]).items() if k not in OF_A_QUEUE}
     for task, row in zip(ids, c.call("show", ids)):
-        hidden = OF_A_TRY if row["state"] == "WAITING" else set()
-        due[task] = row.pop("eligible_usec", 0)
-        if due[task]:
+        for when in ("eligible_usec", "expires_usec"):
+            due[task, when] = row.pop(when, 0)
+        if due[task, "eligible_usec"]:
             row.pop("detail") # how long it is until then
-        told[task] = {k: v for k, v in row.items() if k not in hidden}
+        told[task] = row
     told["order"] = [t["id"] for t in c.call("list", limit=1000)]
     return told, due
 
@@ -328,14 +344,15 @@ def all_that_is_shown_of_queues_and_tasks_is_the_same_after_kill_9(eqd):
     eqd.wait(ids[11])
     before, due = all_that_is_shown(eqd, ids)
     equal((before[poison]["crashes"], before["w/1"]["attempt"]), (1, 2))
+    equal(due[held, "expires_usec"] - before[held]["submitted_usec"] >= 7_200_000_000, True, "two hours")
     for end in (crash, crash, orderly):
         end(eqd)
         after, due_then = all_that_is_shown(eqd, ids)
         for what, row in before.items():
             equal(after.get(what), row, what)
         equal(after.keys(), before.keys())
-        for task, usec in due.items():
-            equal(abs(due_then[task] - usec) <= 1000, True, f"{task}: {due_then[task]}, not {usec}")
+        for what, usec in due.items():
+            equal(abs(due_then[what] - usec) <= 1000, True, f"{what}: {due_then[what]}, not {usec}")
     eqd.ok("retry", "w/1")
     w = Worker(eqd, "w", credit=1)
     w.fail(w.next())

@@ -749,11 +749,54 @@ TEST(marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk) {
         durable_done(&h);
 }
 
+static bool runs_as(const Host *host, uint64_t attempt) {
+        return is_running(host, 0) && task_of_q(host, 1)->task.attempt == attempt;
+}
+
+/* Of one that eqd died in nothing is known, nor told of the one before. */
+TEST(what_came_of_an_attempt_is_there_after_a_crash_while_it_is_the_last_one) {
+        Host after;
+        durable_begin(&h, (const char *const[]) { "retries=9", "backoff=100s", NULL });
+        TaskRecord *t = host_task(&h, "q", (EqSubmit) { 0 });
+        until(&h, is_running, 0);
+        host_end(&h, t, TASK_CRASHED);
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        kill_it(&after, store_dir);
+        const TaskRecord *found = task_of_q(&after, 1);
+        ck_assert_state(found, WAITING);
+        ck_assert_ptr_nonnull(found->run);
+        ck_assert_uint_eq(found->run->started_usec, t->run->started_usec);
+        ck_assert_int_eq(found->run->signal, SIGSEGV);
+        lost_power_done(&after);
+        host_advance(&h, 200 * USEC_PER_SEC);
+        until(&h, runs_as, 2);
+        queue_pause(durable_q(&h)->queue); /* the next eqd starts nothing */
+        manager_queue_changed(durable_q(&h), "paused");
+        ck_assert_int_eq(store_settle(durable_store(h.m)), 0);
+        kill_it(&after, store_dir);
+        found = task_of_q(&after, 1);
+        ck_assert_uint_eq(found->task.attempt, 2);
+        ck_assert_ptr_null(found->run);
+        lost_power_done(&after);
+        t->run->announced = true; /* its process is known */
+        durable_restart(&h);      /* likewise if it was closed meanwhile */
+        ck_assert_uint_eq(task_of_q(&h, 1)->task.attempt, 2);
+        ck_assert_ptr_null(task_of_q(&h, 1)->run);
+        durable_done(&h);
+}
+
 /* ---- times ---- */
 
 static bool has_expired(const Host *host, uint64_t seq) {
         const TaskRecord *t = task_of_q(host, seq);
         return t->task.state == EQ_STATE_EXPIRED && !t->unsettled;
+}
+
+/* 0: it does not say. */
+static uint64_t shown_expiry(uint64_t seq) {
+        TaskView view;
+        view_task(h.m, task_of_q(&h, seq), &view);
+        return EQ_HAS(&view.row, Task, expires_usec) ? view.row.expires_usec : 0;
 }
 
 /* As it was accepted, and as it was changed since. */
@@ -768,13 +811,30 @@ TEST(a_task_that_was_not_started_in_time_expires_after_a_restart_too) {
         TaskRecord *t = host_task(&h, "q", expires);
         until(&h, has_arrived, 2);
         ck_assert_int_eq(manager_release(h.m, t), 0);
+        uint64_t expires_at = clock_realtime(h.m->clock) + 60 * USEC_PER_SEC;
+        ck_assert_uint_eq(shown_expiry(1), expires_at);
         durable_restart(&h); /* with the wall clock back at its start */
         host_advance(&h, 59 * USEC_PER_SEC);
-        for (uint64_t seq = 1; seq <= 2; seq++)
+        for (uint64_t seq = 1; seq <= 2; seq++) {
                 ck_assert_state(task_of_q(&h, seq), WAITING);
+                ck_assert_uint_eq(shown_expiry(seq), expires_at);
+        }
         host_advance(&h, USEC_PER_SEC);
-        for (uint64_t seq = 1; seq <= 2; seq++)
+        for (uint64_t seq = 1; seq <= 2; seq++) {
                 until(&h, has_expired, seq);
+                ck_assert_uint_eq(shown_expiry(seq), 0); /* the end is told, and when */
+        }
+        durable_done(&h);
+}
+
+TEST(what_has_started_shows_no_expiry) {
+        EqSubmit expires = { 0 };
+        durable_begin(&h, NULL);
+        EQ_SET(&expires, Submit, expire_usec, 60 * USEC_PER_SEC);
+        (void)host_task(&h, "q", expires);
+        ck_assert_uint_ne(shown_expiry(1), 0);
+        until(&h, is_running, 0);
+        ck_assert_uint_eq(shown_expiry(1), 0);
         durable_done(&h);
 }
 
@@ -1006,7 +1066,8 @@ RUN_TESTS("durable", 60, test_what_becomes_of_a_queue_while_there_is_no_space_go
           test_a_run_that_is_written_down_is_not_counted_by_its_mark_again,
           test_a_mark_stays_until_what_came_of_its_run_is_on_the_disk,
           test_marks_that_were_found_stay_until_what_came_of_them_is_on_the_disk,
-          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too,
+          test_a_task_that_was_not_started_in_time_expires_after_a_restart_too, test_what_has_started_shows_no_expiry,
+          test_what_came_of_an_attempt_is_there_after_a_crash_while_it_is_the_last_one,
           test_a_stopped_queue_is_still_stopping_after_a_restart_while_it_has_tasks,
           test_what_is_changed_of_a_queue_while_it_is_removed_is_there_when_a_crash_brings_it_back,
           test_subscribers_are_told_of_a_durable_queue_what_is_on_the_disk,

@@ -403,6 +403,46 @@ TEST(a_replaced_task_whose_end_was_lost_is_canceled_at_the_start) {
         durable_done(&h);
 }
 
+/* Of a replacement only the new task is there, not that the key of the former was forgotten. */
+static void replace_without_forget(void) {
+        durable_begin(&h, unique);
+        for (uint64_t seq = 1; seq <= 2; seq++) {
+                one(anna(&h), "q", seq == 1 ? "a" : "b", NULL, false, NULL);
+                durable_end(seq);
+        }
+        ck_assert_ptr_null(task(1)); /* its key is all that is left */
+        task(2)->keyed = false;
+        keys_clear(durable_q(&h)); /* the store is not told */
+        ck_assert_uint_eq(one(anna(&h), "q", "a", "replace", true, NULL), 3);
+        until(&h, has_arrived, 3);
+}
+
+/* A kill -9 or a loss of power may cut a batch between the two. */
+TEST(a_key_that_was_replaced_just_before_a_crash_is_forgotten_at_the_start) {
+        replace_without_forget();
+        durable_restart(&h);
+        ck_assert_uint_eq(one(anna(&h), "q", "a", NULL, true, NULL), 3);
+        durable_restart(&h);
+        ck_assert_uint_eq(n_stored(), 2);
+        ck_assert_uint_eq(one(anna(&h), "q", "a", NULL, true, NULL), 3);
+        durable_done(&h);
+}
+
+/* Ends are restored in their order, the former first: an eqd that did not repeat it has left the key in the log. */
+TEST(a_replaced_key_that_was_left_in_the_log_takes_no_ended_task_with_it) {
+        replace_without_forget();
+        ck_assert_int_eq(manager_release(h.m, task(3)), 0);
+        durable_end(3);
+        durable_restart(&h);
+        ck_assert_state(task(3), DONE);
+        host_advance(&h, 3601 * USEC_PER_SEC); /* the key of 3 is too old */
+        ck_assert_uint_eq(durable_q(&h)->n_finished_keys, 0);
+        durable_restart(&h);
+        ck_assert_uint_eq(n_stored(), 1);
+        ck_assert_state(task(3), DONE);
+        durable_done(&h);
+}
+
 TEST(a_replace_that_is_refused_leaves_the_key_where_it_was) {
         durable_begin(&h, unique);
         for (uint64_t seq = 1; seq <= 2; seq++) {
@@ -459,5 +499,7 @@ RUN_TESTS("keys", 30, test_a_second_submit_with_a_key_answers_with_the_first_tas
           test_a_store_keeps_keys_longer_than_the_tasks,
           test_what_is_replaced_on_its_way_to_the_disk_is_canceled_when_it_is_there,
           test_a_replaced_task_whose_end_was_lost_is_canceled_at_the_start,
+          test_a_key_that_was_replaced_just_before_a_crash_is_forgotten_at_the_start,
+          test_a_replaced_key_that_was_left_in_the_log_takes_no_ended_task_with_it,
           test_a_replace_that_is_refused_leaves_the_key_where_it_was,
           test_a_key_outlives_its_task_also_where_there_is_no_space)

@@ -136,15 +136,47 @@ TEST(a_state_comes_back_as_it_was) {
         only_the_whole(&b, unpack_state, &got);
         b.len = 0;
         stored_state_pack(&s, &b);
-        b.data[b.len - 1] = 2; /* neither yes nor no */
+        b.data[b.len - 1] = 4; /* nothing that it could have */
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EBADMSG);
-        b.data[0] = 1; /* as it was before it told of starts */
+        b.data[0] = 2; /* as it was before it told of an attempt */
+        b.data[b.len - 1] = 2;
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EBADMSG);
+        b.data[b.len - 1] = 1;
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
+        states_are_alike(&s, &got);
+        b.data[0] = 1; /* ... and of starts */
         b.len--;
         s.starts = false;
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
         states_are_alike(&s, &got);
-        b.data[0] = 3;
+        b.data[0] = 4;
         ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EPROTONOSUPPORT);
+        eq_buffer_done(&b);
+}
+
+TEST(a_state_tells_of_the_last_attempt_if_there_was_one) {
+        EqBuffer b = EQ_BUFFER_NULL;
+        StoredState s = { .attempt = 2, .wait = 1, .n_total = { [EQ_STREAM_STDOUT] = 70, [EQ_STREAM_STDERR] = 80 } },
+                    got;
+        s.last = (StoredTry) { .started_usec = 9,
+                               .exit = -1,
+                               .signal = 11,
+                               .utime_usec = 1,
+                               .stime_usec = 2,
+                               .maxrss_kib = 3,
+                               .error = eq_str("why"),
+                               .worker = 77 };
+        stored_state_pack(&s, &b);
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), 0);
+        states_are_alike(&s, &got);
+        ck_assert(got.last.started_usec == 9 && got.last.exit == -1 && got.last.signal == 11);
+        ck_assert(got.last.utime_usec == 1 && got.last.stime_usec == 2 && got.last.maxrss_kib == 3);
+        same(got.last.error, eq_str("why"));
+        ck_assert_uint_eq(got.last.worker, 77);
+        ck_assert(got.n_total[EQ_STREAM_STDOUT] == 70 && got.n_total[EQ_STREAM_STDERR] == 80);
+        only_the_whole(&b, unpack_state, &got);
+        memset(b.data + 25, 0, sizeof(uint64_t)); /* it never started, and yet is there */
+        ck_assert_int_eq(stored_state_unpack(bytes_of(&b), &got), -EBADMSG);
         eq_buffer_done(&b);
 }
 
@@ -164,27 +196,27 @@ TEST(an_end_comes_back_as_it_was_with_its_output) {
                         .attempt = 2,
                         .crashes = 1,
                         .finished_usec = 10,
-                        .started_usec = 9,
-                        .exit = -1,
-                        .signal = 11,
-                        .utime_usec = 1,
-                        .stime_usec = 2,
-                        .maxrss_kib = 3,
-                        .error = eq_str("why"),
+                        .last.started_usec = 9,
+                        .last.exit = -1,
+                        .last.signal = 11,
+                        .last.utime_usec = 1,
+                        .last.stime_usec = 2,
+                        .last.maxrss_kib = 3,
+                        .last.error = eq_str("why"),
                         .lost = 5,
-                        .worker = 77,
+                        .last.worker = 77,
                         .result = eq_bytes("a\0b", 3) };
         StoredEnd got;
         stored_end_pack(&e, &log, &b);
         ck_assert_int_eq(stored_end_unpack(bytes_of(&b), &got), 0);
         ck_assert_uint_eq(got.state, EQ_STATE_FAILED);
         ck_assert_uint_eq(got.reason, EQ_REASON_SPAWN_FAILED);
-        ck_assert_int_eq(got.exit, -1);
-        ck_assert_int_eq(got.signal, 11);
-        ck_assert_uint_eq(got.maxrss_kib, 3);
-        same(got.error, eq_str("why"));
+        ck_assert_int_eq(got.last.exit, -1);
+        ck_assert_int_eq(got.last.signal, 11);
+        ck_assert_uint_eq(got.last.maxrss_kib, 3);
+        same(got.last.error, eq_str("why"));
         ck_assert_uint_eq(got.lost, 5);
-        ck_assert_uint_eq(got.worker, 77);
+        ck_assert_uint_eq(got.last.worker, 77);
         same(got.result, eq_bytes("a\0b", 3));
         ck_assert_uint_eq(got.n_total[EQ_STREAM_STDOUT], 8);
         ck_assert_uint_eq(got.n_total[EQ_STREAM_STDERR], 3);
@@ -248,5 +280,6 @@ TEST(a_queue_whose_list_has_another_length_is_refused) {
 
 RUN_TESTS("stored", 10, test_a_task_comes_back_as_it_was, test_a_task_over_several_queues_comes_back_with_its_places,
           test_a_task_with_more_groups_than_there_can_be_is_refused, test_a_state_comes_back_as_it_was,
-          test_an_end_comes_back_as_it_was_with_its_output, test_an_end_that_is_none_is_refused,
-          test_a_queue_comes_back_as_it_was, test_a_queue_whose_list_has_another_length_is_refused)
+          test_a_state_tells_of_the_last_attempt_if_there_was_one, test_an_end_comes_back_as_it_was_with_its_output,
+          test_an_end_that_is_none_is_refused, test_a_queue_comes_back_as_it_was,
+          test_a_queue_whose_list_has_another_length_is_refused)
