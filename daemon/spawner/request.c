@@ -141,9 +141,10 @@ int request_open(Request *q) {
 /* The paths come last, in the order cwd, stdout, stderr: two empty ones are the two NULs behind that of the first. */
 bool request_is_plain(const Request *q) {
         const SpawnStart *m = q->start;
+        if (q->copied || q->n_strings < N_PATHS || (size_t)m->n_argv + m->n_env + 2 > REQUEST_POINTERS_PLAIN)
+                return false;
         const char *end = q->strings + q->n_strings;
-        return !q->copied && (size_t)m->n_argv + m->n_env + 2 <= REQUEST_POINTERS_PLAIN && q->n_strings >= N_PATHS &&
-               end[-1] == '\0' && end[-2] == '\0' && end[-3] == '\0';
+        return end[-1] == '\0' && end[-2] == '\0' && end[-3] == '\0';
 }
 
 int request_forward(int line, const Request *q) {

@@ -92,7 +92,7 @@ static int make_child(Stock *s, Stub *stub, bool shared) {
                 return errno == EMFILE || errno == ENFILE ? -EAGAIN : -errno;
         pid_t pid = shared ? places_clone(&s->places, s->child, cgroup, pair[1]) : -EAGAIN;
         stub->shares = pid > 0;
-        if (pid == -EAGAIN)
+        if (pid < 0)
                 pid = fork_child(s->child, cgroup, pair[1]);
         close_fd(pair[1]);
         if (pid < 0) {
@@ -175,6 +175,19 @@ static bool may_share(Stock *s) {
         return false;
 }
 
+/* The oldest. shared: one that shares memory will do, too. */
+static Stub *take_waiting(Stock *s, bool shared) {
+        LIST_FOREACH (link, &s->waiting) {
+                Stub *stub = LIST_ENTRY(link, Stub, link);
+                if (stub->shares && !shared)
+                        continue;
+                list_remove(&stub->link);
+                s->n_waiting--;
+                return stub;
+        }
+        return NULL;
+}
+
 static Reserve *missing_reserve(const Stock *s) {
         LIST_FOREACH (link, &s->reserves) {
                 Reserve *r = LIST_ENTRY(link, Reserve, link);
@@ -184,8 +197,18 @@ static Reserve *missing_reserve(const Stock *s) {
         return NULL;
 }
 
+/* All that wait share memory, and the last request was not for those. */
+static bool lacks_copy(const Stock *s) {
+        if (s->was_plain || s->size == 0)
+                return false;
+        LIST_FOREACH (link, &s->waiting)
+                if (!LIST_ENTRY(link, Stub, link)->shares)
+                        return false;
+        return true;
+}
+
 uint64_t stock_due_usec(const Stock *s, uint64_t now_usec) {
-        if (s->n_waiting >= s->size && !missing_reserve(s))
+        if (s->n_waiting >= s->size && !missing_reserve(s) && !lacks_copy(s))
                 return UINT64_MAX;
         if (s->refused_usec == 0 || now_usec >= s->refused_usec + AGAIN_USEC)
                 return 0;
@@ -207,20 +230,9 @@ int stock_fill(Stock *s, uint64_t now_usec) {
         }
         list_append(&s->waiting, &stub->link);
         s->n_waiting++;
+        while (s->n_waiting > s->size) /* it came in place of one that shares memory, which was there until now */
+                let_go(s, take_waiting(s, true));
         return 0;
-}
-
-/* The oldest. shared: one that shares memory will do, too. */
-static Stub *take_waiting(Stock *s, bool shared) {
-        LIST_FOREACH (link, &s->waiting) {
-                Stub *stub = LIST_ENTRY(link, Stub, link);
-                if (stub->shares && !shared)
-                        continue;
-                list_remove(&stub->link);
-                s->n_waiting--;
-                return stub;
-        }
-        return NULL;
 }
 
 static void drop(Stock *s, Stub *stub) {

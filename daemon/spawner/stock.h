@@ -6,7 +6,7 @@
  * no process can be created.
  *
  * Most share the worker's memory (place.h), in which only plain requests are carried out: what is made next is for one like the last
- * one.
+ * one, if need be in place of one that waits.
  *
  * Some are reserved: each waits for one slot alone. One that has been used is made anew when its command has ended, before
  * anything else.

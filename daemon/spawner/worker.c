@@ -467,6 +467,8 @@ static void start(Worker *w, Request *q) {
         int e = check_start(w, q, &r);
         if (e < 0)
                 return refuse(w, h, SPAWN_STAGE_REQUEST, -e);
+        (void)prctl(PR_SET_DUMPABLE, 0, 0, 0,
+                    0); /* a child that was killed amid its change of identity may have left it otherwise */
         e = stock_start(&w->stock, q, &stub, &stage);
         if (e < 0)
                 return refuse(w, h, stage, -e);

@@ -97,6 +97,38 @@ TEST(a_variable_is_found_in_the_environment_only) {
         ck_assert_ptr_null(request_find_env(&q.start, q.strings, "C="));
 }
 
+/* n: strings in argv and env. */
+static bool is_plain(uint32_t n, const char *cwd, const char *out, const char *err, char *copied) {
+        static char strings[4096];
+        SpawnStart start = { .n_argv = n };
+        size_t size = 0;
+
+        for (uint32_t i = 0; i < n; i++, size++) /* empty ones */
+                strings[size] = '\0';
+        const char *paths[] = { cwd, out, err };
+        for (size_t i = 0; i < 3; i++) {
+                strcpy(strings + size, paths[i]);
+                size += strlen(paths[i]) + 1;
+        }
+        Request r = { .start = &start, .strings = strings, .n_strings = size, .copied = copied };
+        return request_is_plain(&r);
+}
+
+TEST(plain_is_what_opens_no_file_and_needs_no_memory) {
+        enum { MOST = REQUEST_POINTERS_PLAIN - 2 };
+        char copied[] = "";
+        ck_assert(is_plain(1, "/", "", "", NULL));
+        ck_assert(is_plain(1, "", "", "", NULL));
+        ck_assert(is_plain(MOST, "/", "", "", NULL));
+        ck_assert(!is_plain(MOST + 1, "/", "", "", NULL));
+        ck_assert(!is_plain(1, "/", "x", "", NULL));
+        ck_assert(!is_plain(1, "/", "", "x", NULL));
+        ck_assert(!is_plain(1, "", "x", "", NULL));
+        ck_assert(!is_plain(1, "", "", "x", NULL));
+        ck_assert(!is_plain(1, "/", "x", "x", NULL));
+        ck_assert(!is_plain(1, "/", "", "", copied));
+}
+
 /* ---- over a line ---- */
 
 typedef struct Line {
@@ -265,7 +297,7 @@ TEST(the_end_of_the_line_is_a_message_of_nothing) {
 
 RUN_TESTS("request", 30, test_a_well_formed_request_passes, test_what_is_out_of_range_is_refused,
           test_strings_must_be_as_many_as_announced_and_ended, test_descriptors_must_be_as_many_as_the_flags_say,
-          test_a_variable_is_found_in_the_environment_only,
+          test_a_variable_is_found_in_the_environment_only, test_plain_is_what_opens_no_file_and_needs_no_memory,
           test_a_request_is_taken_from_the_line_and_handed_on_with_its_descriptors,
           test_long_strings_come_in_a_memfd_and_are_copied,
           test_a_memfd_that_is_too_short_or_beside_inline_strings_is_refused,

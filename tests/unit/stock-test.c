@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/fdpass.h"
 #include "base/util.h"
 #include "start-request.h"
 #include "test.h"
@@ -459,7 +460,12 @@ TEST(nothing_is_shared_while_memory_could_be_looked_at) {
                 pid_t old = first_waiting(&g)->pid;
                 ck_assert_int_eq(shares_memory(old), may_share());
                 ck_assert_int_eq(pwrite(fake, values[i], 1, 0), 1);
-                ck_assert_int_eq(run(&g, "exit 4"), 4); /* neither of those that wait */
+                StartRequest q = start_request_sh("exit 4");
+                SpawnStage stage;
+                Stub stub;
+                ck_assert_int_eq(start(&g, &q, NULL, &stub, &stage), 0);
+                ck_assert(!stub.shares); /* neither of those that wait */
+                ck_assert_int_eq(end_of(&stub), 4);
                 fill(&g, 1);
                 ck_assert(!shares_memory(LIST_ENTRY(g.stock.waiting.prev, Stub, link)->pid));
                 while (!list_is_empty(&g.stock.leaving)) {
@@ -583,10 +589,35 @@ TEST(what_opens_files_or_needs_much_memory_has_a_copy_and_the_next_one_waits_wit
         }
 }
 
+/* However many wait that share memory. What goes for it goes when it is there. */
+TEST(a_copy_waits_for_what_needs_one_also_where_all_places_of_the_stock_are_taken) {
+        Rig g;
+        rig_open(&g, 2);
+        fill(&g, 2);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        ck_assert_int_eq(run_with_output(&g), 7);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), 0);
+        fault_set(FAULT_SPAWN, 1, false);
+        ck_assert_int_eq(stock_fill(&g.stock, 1), -EAGAIN);
+        ck_assert_uint_eq(g.stock.n_waiting, may_share() ? 2 : 1);
+        fill(&g, 1);
+        ck_assert_uint_eq(g.stock.n_waiting, 2);
+        ck_assert_uint_eq(stock_due_usec(&g.stock, 1), UINT64_MAX);
+        fault_set(FAULT_SPAWN, 1, true);
+        ck_assert_int_eq(run_with_output(&g), 7);
+        ck_assert_int_eq(run(&g, "exit 3"), 3);
+        fault_set(FAULT_SPAWN, 0, false);
+        while (!list_is_empty(&g.stock.leaving)) {
+                pid_t pid = LIST_ENTRY(g.stock.leaving.next, Stub, link)->pid;
+                ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+                stock_forget(&g.stock, pid);
+        }
+        rig_close(&g);
+}
+
 /* A child is told, in case that the worker is wrong. */
-TEST(one_that_shares_memory_refuses_what_it_must_not_do) {
-        static const char *const argv[] = { "/bin/true", NULL }, *const env[] = { NULL };
-        StartRequest q = start_request_to(argv, env, "/", "/dev/null");
+static void expect_refusal(const StartRequest *q, size_t n, const int *fds, unsigned n_fds) {
+        struct iovec iov = { .iov_base = (void *)q, .iov_len = n };
         ChildError error;
         Rig g;
 
@@ -594,12 +625,31 @@ TEST(one_that_shares_memory_refuses_what_it_must_not_do) {
         fill(&g, 1);
         const Stub *stub = first_waiting(&g);
         if (stub->shares) {
-                ck_assert_int_gt(send(stub->line, &q, start_request_size(&q), 0), 0);
+                ck_assert_int_eq(fdpass_send(stub->line, &iov, 1, fds, n_fds), 0);
                 ck_assert_int_eq(recv(stub->line, &error, sizeof(error), 0), (int)sizeof(error));
                 ck_assert_uint_eq(error.stage, SPAWN_STAGE_REQUEST);
                 ck_assert_int_eq(error.error, EINVAL);
         }
         rig_close(&g);
+}
+
+TEST(one_that_shares_memory_refuses_what_it_must_not_do) {
+        static const char *const argv[] = { "/bin/true", NULL }, *const env[] = { NULL };
+        StartRequest q = start_request_to(argv, env, "/", "/dev/null");
+        expect_refusal(&q, start_request_size(&q), NULL, 0);
+
+        const char *many[REQUEST_POINTERS_PLAIN] = { NULL }; /* one more than there is room for */
+        for (size_t i = 0; i < ELEMENTSOF(many) - 1; i++)
+                many[i] = "x";
+        q = start_request(many, env, "/");
+        expect_refusal(&q, start_request_size(&q), NULL, 0);
+
+        q = start_request(argv, env, "/");
+        q.start.flags = SPAWN_HAS_STRINGS;
+        int memfd = memfd_create("strings", MFD_CLOEXEC);
+        ck_assert_int_eq(write(memfd, q.strings, q.start.n_strings), (ssize_t)q.start.n_strings);
+        expect_refusal(&q, sizeof(q.start), &memfd, 1);
+        close_fd(memfd);
 }
 
 /* The real one, as /proc has it. */
@@ -702,5 +752,6 @@ RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
           test_nothing_is_shared_while_memory_could_be_looked_at, test_commands_one_after_the_other_use_few_places,
           test_what_fails_in_a_child_changes_no_errno_of_the_worker,
           test_what_opens_files_or_needs_much_memory_has_a_copy_and_the_next_one_waits_with_one,
+          test_a_copy_waits_for_what_needs_one_also_where_all_places_of_the_stock_are_taken,
           test_one_that_shares_memory_refuses_what_it_must_not_do,
           test_one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in)
