@@ -368,6 +368,12 @@ static bool shares_memory(pid_t pid) {
         return r == 0;
 }
 
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+enum { CAN_SHARE = true };
+#else
+enum { CAN_SHARE = false };
+#endif
+
 /* As the sysctl is here. */
 static bool may_share(void) {
         char mode = '?';
@@ -376,11 +382,7 @@ static bool may_share(void) {
                 mode = (char)fgetc(f);
                 (void)fclose(f);
         }
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
-        return mode == '0';
-#else
-        return false;
-#endif
+        return CAN_SHARE && mode == '0';
 }
 
 static int make_fake_sysctl(char path[64], const char *value) {
