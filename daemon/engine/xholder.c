@@ -184,9 +184,11 @@ void xholder_call_lingering(XQueue *q, bool whatever) {
         futex_wake(&q->lingered, INT_MAX);
 }
 
+/* An urgent task that is on its way is waited for as one that has come: the call of its pusher finds nothing new in the lane, whose
+ * head was taken. */
 static bool linger_is_over(XQueue *q) {
-        return linger_goal_is_reached(q) || inbox_has_new(&q->head.urgent) || xhead_is_closed(&q->head) ||
-               load_seq_cst(&q->head.gate) != 0;
+        return linger_goal_is_reached(q) || q->urgent.walk || inbox_has_new(&q->head.urgent) ||
+               xhead_is_closed(&q->head) || load_seq_cst(&q->head.gate) != 0;
 }
 
 /* A pusher was stopped in the middle: let it go on. */

@@ -399,21 +399,31 @@ static void execute_trial(void *meta, XBatch *b) {
         }
 }
 
-static void put_number(uint32_t number) {
+static void put(uint32_t number, unsigned flags) {
         Item *item = slab_alloc(stress->slab);
         MUST(item);
         item->number = number;
-        MUST(xqueue_submit(&stress->xs, trial, &item->task, 0, 0, NULL) == 0);
+        MUST(xqueue_submit(&stress->xs, trial, &item->task, 0, flags, NULL) == 0);
 }
 
+static void put_number(uint32_t number) {
+        put(number, 0);
+}
+
+/* Who submits the second task, and is stopped at the at-th place after it was charged. */
+typedef struct Second {
+        unsigned at, flags;
+} Second;
+
 static void *put_second(void *arg) {
-        stop_at = (unsigned)(uintptr_t)arg;
-        put_number(2);
+        const Second *s = arg;
+        stop_at = s->at;
+        put(2, s->flags);
         return NULL;
 }
 
-/* The first task runs, and who submits the second one is stopped at the at-th place after it was charged. */
-static pthread_t begin_trial(uint32_t batch_max, uint64_t linger_usec, unsigned at) {
+/* The first task runs, and who submits the second one is stopped. *s stays until end_trial(). */
+static pthread_t begin_trial(uint32_t batch_max, uint64_t linger_usec, Second *s) {
         static const XQueueOps ops = { .execute = execute_trial };
         XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
         pthread_t thread;
@@ -428,7 +438,7 @@ static pthread_t begin_trial(uint32_t batch_max, uint64_t linger_usec, unsigned 
         MUST(xqueue_start(&stress->xs, &o, &ops, NULL, &trial) == 0);
         put_number(1);
         test_wait_for(&first_runs);
-        MUST(pthread_create(&thread, NULL, put_second, (void *)(uintptr_t)at) == 0);
+        MUST(pthread_create(&thread, NULL, put_second, s) == 0);
         test_wait_for(&stopped_there);
         return thread;
 }
@@ -444,7 +454,7 @@ static void end_trial(pthread_t thread) {
  * behind it. */
 TEST(E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting) {
         for (unsigned at = 1; at <= 2; at++) {
-                pthread_t thread = begin_trial(64, 0, at);
+                pthread_t thread = begin_trial(64, 0, &(Second) { .at = at });
                 for (uint32_t i = 3; i <= 20; i++)
                         put_number(i);
                 sem_post(&first_may_end);
@@ -466,15 +476,26 @@ static bool lingers(XQueues *set, uint64_t id) {
         return yes;
 }
 
-TEST(E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
-        pthread_t thread = begin_trial(2, 3600 * UINT64_C(1000000), 1);
+/* The first task ends, and the second goes on when the holder waits for it. */
+static void try_lingering(uint32_t batch_max, Second s) {
+        pthread_t thread = begin_trial(batch_max, 3600 * UINT64_C(1000000), &s);
         sem_post(&first_may_end);
         test_wait_for(&task_ended);
-        while (!lingers(&stress->xs, trial)) /* until the holder begins to wait for the second */
+        while (!lingers(&stress->xs, trial))
                 sched_yield();
         sem_post(&go_on);
         test_wait_for(&task_ended);
         end_trial(thread);
+}
+
+TEST(E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way) {
+        try_lingering(2, (Second) { .at = 1 });
+}
+
+/* Before it has its place in the lane, and where it has one and the way there is not known. */
+TEST(E6_an_urgent_task_that_was_on_its_way_ends_the_lingering) {
+        for (unsigned at = 1; at <= 2; at++)
+                try_lingering(64, (Second) { at, XSUBMIT_URGENT });
 }
 
 enum { HAND_TASKS = 64 };
@@ -586,6 +607,7 @@ TEST(two_producers_four_thousand_queues) {
 
 RUN_TESTS("xqueue-stress", 120, test_E4_a_submitter_that_is_stopped_keeps_no_other_from_submitting,
           test_E6_a_batch_that_lingers_is_full_with_a_task_that_was_on_its_way,
+          test_E6_an_urgent_task_that_was_on_its_way_ends_the_lingering,
           test_E10_a_cancel_and_a_holder_that_is_stopped_in_the_middle_of_a_claim_agree, test_one_producer_one_queue,
           test_sixteen_producers_one_queue, test_four_producers_three_queues, test_eight_producers_sixty_four_queues,
           test_two_producers_four_thousand_queues)
