@@ -44,24 +44,24 @@ void fake_clock_init(FakeClock *f, uint64_t monotonic_usec, uint64_t realtime_us
 /* kept: 0 while it was not read yet. */
 static uint64_t held_time(const HeldClock *h, uint64_t *kept, uint64_t (*read)(const Clock *c)) {
         if (!h->held)
-                return read(h->source);
+                return read(h->clock.source);
         if (*kept == 0)
-                *kept = read(h->source);
+                *kept = read(h->clock.source);
         return *kept;
 }
 
 static uint64_t held_monotonic(const Clock *c) {
         HeldClock *h = (HeldClock *)c;
-        return held_time(h, &h->monotonic_usec, h->source->monotonic);
+        return held_time(h, &h->monotonic_usec, h->clock.source->monotonic);
 }
 
 static uint64_t held_realtime(const Clock *c) {
         HeldClock *h = (HeldClock *)c;
-        return held_time(h, &h->realtime_usec, h->source->realtime);
+        return held_time(h, &h->realtime_usec, h->clock.source->realtime);
 }
 
 void held_clock_init(HeldClock *h, const Clock *source) {
-        *h = (HeldClock) { .clock = { .monotonic = held_monotonic, .realtime = held_realtime }, .source = source };
+        *h = (HeldClock) { .clock = { .monotonic = held_monotonic, .realtime = held_realtime, .source = source } };
 }
 
 void held_clock_hold(HeldClock *h) {
@@ -73,17 +73,40 @@ void held_clock_release(HeldClock *h) {
         h->held = false;
 }
 
-static uint64_t translate(uint64_t usec, uint64_t now_from, uint64_t now_to) {
-        uint64_t ahead = usec > now_from ? usec - now_from : 0;
-        return usec == USEC_NEVER || ahead > USEC_NEVER - now_to ? USEC_NEVER : now_to + ahead;
+/* Of all tries the best: the thread may lose its CPU between two reads, and that is no time that one clock is ahead of the other. */
+static void read_both(const Clock *c, uint64_t *ret_monotonic, uint64_t *ret_realtime) {
+        enum { TRIES = 16 };
+        uint64_t shortest = UINT64_MAX;
+
+        for (int i = 0; i < TRIES && shortest > CLOCK_CLOSE_USEC; i++) {
+                uint64_t before = clock_monotonic(c), realtime = clock_realtime(c), took = clock_monotonic(c) - before;
+                if (took >= shortest)
+                        continue;
+                shortest = took;
+                *ret_monotonic = before;
+                *ret_realtime = realtime;
+        }
+}
+
+static const Clock *going(const Clock *c) {
+        return c->source ? c->source : c;
+}
+
+static uint64_t ahead(uint64_t usec, uint64_t now_from, uint64_t now_to) {
+        uint64_t by = usec - now_from;
+        return usec == USEC_NEVER || by > USEC_NEVER - now_to ? USEC_NEVER : now_to + by;
 }
 
 uint64_t clock_to_realtime(const Clock *c, uint64_t monotonic_usec) {
-        return translate(monotonic_usec, clock_monotonic(c), clock_realtime(c));
+        uint64_t monotonic, realtime;
+        read_both(going(c), &monotonic, &realtime);
+        return monotonic_usec > monotonic ? ahead(monotonic_usec, monotonic, realtime) : clock_realtime(c);
 }
 
 uint64_t clock_from_realtime(const Clock *c, uint64_t realtime_usec) {
-        return translate(realtime_usec, clock_realtime(c), clock_monotonic(c));
+        uint64_t monotonic, realtime;
+        read_both(going(c), &monotonic, &realtime);
+        return realtime_usec > realtime ? ahead(realtime_usec, realtime, monotonic) : clock_monotonic(c);
 }
 
 void fake_clock_advance(FakeClock *f, uint64_t usec) {

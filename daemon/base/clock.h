@@ -14,6 +14,7 @@
 typedef struct Clock {
         uint64_t (*monotonic)(const struct Clock *c);
         uint64_t (*realtime)(const struct Clock *c);
+        const struct Clock *source; /* borrowed: what goes on while this one is held. NULL: it never is */
 } Clock;
 
 extern const Clock clock_system;
@@ -49,7 +50,6 @@ static inline uint64_t clock_realtime(const Clock *c) {
  * costs as much as the rest of a small task's way does, and what came in one read came at one time. One thread. */
 typedef struct HeldClock {
         Clock clock;                            /* first: pass &held.clock */
-        const Clock *source;                    /* borrowed */
         uint64_t monotonic_usec, realtime_usec; /* while held; 0: not read yet */
         bool held;
 } HeldClock;
@@ -58,6 +58,8 @@ void held_clock_init(HeldClock *h, const Clock *source);
 void held_clock_hold(HeldClock *h);
 void held_clock_release(HeldClock *h);
 
-/* One moment on the other clock, as both stand now. What is past becomes now; USEC_NEVER stays never. */
+/* One moment on the other clock, as both stand now, to CLOCK_CLOSE_USEC; of one that is held, as they go on. What is past becomes now, and
+ * USEC_NEVER stays never. */
+#define CLOCK_CLOSE_USEC 20
 uint64_t clock_to_realtime(const Clock *c, uint64_t monotonic_usec);
 uint64_t clock_from_realtime(const Clock *c, uint64_t realtime_usec);

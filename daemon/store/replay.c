@@ -404,6 +404,11 @@ static int read_segment(Replay *p, size_t i) {
         return e;
 }
 
+static void tell_progress(const Replay *p, uint64_t all) {
+        if (p->reader->progress)
+                p->reader->progress(p->userdata, p->done_bytes, all);
+}
+
 static int read_all(Replay *p) {
         uint64_t all = 0;
         int e = 0;
@@ -412,10 +417,11 @@ static int read_all(Replay *p) {
                 return -ENOMEM;
         for (size_t i = 0; i < p->n; i++)
                 all += p->segments[i].size;
+        if (p->n > 0) /* the first one takes its time, too */
+                tell_progress(p, all);
         for (size_t i = 0; i < p->n && e >= 0; i++) {
                 e = read_segment(p, i);
-                if (p->reader->progress)
-                        p->reader->progress(p->userdata, p->done_bytes, all);
+                tell_progress(p, all);
         }
         index_drop_incomplete(&p->store->index);
         free(p->image); /* much, and mostly not needed again */

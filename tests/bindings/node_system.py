@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from eqdtest import BUILD, Skip, equal, main, test
+from eqdtest import BUILD, SLOWER, TEST_SECONDS, Skip, equal, main, test
 from ends import crash
 import nodekit
 
@@ -17,7 +17,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "client/examples"
 
 def run_tests(name, env):
     run = subprocess.run([nodekit.node(), "--test", "--test-reporter=tap", PACKAGE / "test" / name], env=env, text=True,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100, check=False)
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SLOWER * TEST_SECONDS, check=False)
     passed = re.search(r"^# pass (\d+)$", run.stdout, re.M)
     if run.returncode or not passed or int(passed[1]) < 5:
         raise AssertionError(f"exit status {run.returncode}\n{run.stdout}")

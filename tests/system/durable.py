@@ -56,7 +56,7 @@ def an_array_keeps_its_limit_over_kill_9(eqd):
 
 @test(config={"eqd.conf": "[Store]\nSegmentSize=1M\n"})
 def a_long_start_tells_the_service_manager_that_it_goes_on(eqd):
-    """After each file of the store, and again while their tasks are taken; nothing of it depends on how long that takes."""
+    """Before the first file of the store and after each, and again while their tasks are taken; nothing of it depends on how long that takes."""
     c = eqd.connect()
     eqd.ok("queue", "pause", "default")
     for _ in range(18): # a quarter of SegmentSize= at most in one message
@@ -67,7 +67,7 @@ def a_long_start_tells_the_service_manager_that_it_goes_on(eqd):
     told = eqd.told_before_ready
     steps = [t for t in told if t.get("EXTEND_TIMEOUT_USEC") == "30000000"]
     read = [int(t["STATUS"].split()[3]) for t in steps if t["STATUS"].startswith("Reading the store: ")]
-    equal((len(read) >= files - 1, read == sorted(read), read[-1]), (True, True, 100), f"{told}")
+    equal((len(read) >= files, read == sorted(read), read[0], read[-1]), (True, True, 0, 100), f"{told}")
     equal([t["STATUS"] for t in steps[len(read):]],
           ["Taking tasks from the store: 4096 so far", "Taking tasks from the store: 8192 so far"])
     equal(eqd.queue("default")["queued"], 9000)

@@ -408,7 +408,7 @@ def without_a_connection_it_ends_at_once_when_told(eqd):
     eqd.expect_end(60, -signal.SIGKILL)
     contains(p.stderr.readline().decode(), "lost the connection")
     p.send_signal(signal.SIGTERM)
-    p.communicate(timeout=20)
+    p.communicate(timeout=60)
     equal(p.returncode, 75)
 
 

@@ -23,7 +23,7 @@ eqctl completion bash >"$dir/bash" && eqctl completion fish >"$dir/fish" && eqct
 
 # complete_SHELL LINE: what the line, without its newline, can be completed to; one a line.
 complete_bash() {
-    timeout 30 bash --noprofile --norc -c '
+    timeout 200 bash --noprofile --norc -c '
         source "$1"
         read -ra COMP_WORDS <<<"$2"
         [[ $2 != *" " ]] || COMP_WORDS+=("")
@@ -33,12 +33,12 @@ complete_bash() {
 }
 
 complete_fish() {
-    timeout 30 fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$dir/fish" "$1" | cut -f 1
+    timeout 200 fish --no-config -c 'source $argv[1]; complete -C $argv[2]' "$dir/fish" "$1" | cut -f 1
 }
 
 # What its editor calls at a Tab, as compinit has found it. compadd(1) works in the editor only; here it prints what it would add.
 complete_zsh() {
-    timeout 30 zsh -f -c '
+    timeout 200 zsh -f -c '
         fpath=($1 $fpath)
         autoload -Uz compinit && compinit -u -D || exit
         compadd() {

@@ -65,7 +65,10 @@ class Tour:
             self.eqd = subprocess.Popen(
                 [self.build / "daemon/eqd", "--socket", self.socket, "--state", self.dir / "state", "--config",
                  self.dir / "config"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        ping = self.ctl("ping", "--wait", "10s", check=False)
+        for _ in range(60): # one that has ended does not come
+            ping = self.ctl("ping", "--wait", "1s", check=False)
+            if ping.returncode == 0 or self.eqd.poll() is not None:
+                break
         if ping.returncode or self.eqd.poll() is not None:
             raise Trouble(f"eqd did not start ({ping.stderr.strip()}). It said:\n" + (self.dir / "eqd.log").read_text())
 
