@@ -578,8 +578,8 @@ void workers_shrink(Workers *ws) {
 void workers_set_growth(Workers *ws, bool allowed) {
         pthread_mutex_lock(&ws->lock);
         ws->may_not_grow = !allowed;
-        if (allowed && has_more(ws))
-                want_another(ws);
+        if (allowed)
+                want_another(ws); /* who took something meanwhile, or saw the last idle one go, could not */
         pthread_mutex_unlock(&ws->lock);
 }
 

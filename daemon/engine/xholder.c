@@ -59,6 +59,7 @@ struct XBatch {
         uint32_t n_quick;   /* that may be taken before batch_must_end() is asked */
         bool parallel, stopped;
         uint64_t linger_until_usec; /* 0: has not begun to */
+        uint64_t n_refused;         /* that it has looked for tasks after */
 };
 
 /* Queues that run on this thread, the innermost first. */
@@ -76,6 +77,11 @@ static uint64_t now_usec(void) {
 
 /* ---- turns ---- */
 
+/* Also what waits for this thread to come back to it. */
+static bool others_wait(const XQueue *q, bool strict) {
+        return strict || deferred.first || workers_has_waiting(q->workers);
+}
+
 static void turn_begin(const XQueue *q, Turn *turn, uint64_t now) {
         turn->n_left = q->budget_tasks;
         turn->checked_usec = now;
@@ -89,7 +95,7 @@ static uint32_t turn_look(const XQueue *q, Turn *turn, uint32_t n) {
         turn->check_each = is_short ? MIN(2 * turn->check_each, (uint32_t)CHECK_MAX) : 1;
         turn->checked_usec = now;
         turn->n_left = now >= turn->end_usec ? 0 : turn->n_left - MIN(n, turn->n_left);
-        if (turn->n_left == 0 && (turn->strict || workers_has_waiting(q->workers)))
+        if (turn->n_left == 0 && others_wait(q, turn->strict))
                 return 0;
         return turn->n_left == 0 ? 1 : MIN(turn->check_each, turn->n_left);
 }
@@ -186,9 +192,11 @@ void xholder_call_lingering(XQueue *q, bool whatever) {
 
 /* An urgent task that is on its way is waited for as one that has come: the call of its pusher finds nothing new in the lane, whose
  * head was taken. */
-static bool linger_is_over(XQueue *q) {
+static bool linger_is_over(const XBatch *b) {
+        XQueue *q = b->queue;
         return linger_goal_is_reached(q) || q->urgent.walk || inbox_has_new(&q->head.urgent) ||
-               xhead_is_closed(&q->head) || load_seq_cst(&q->head.gate) != 0;
+               xhead_is_closed(&q->head) || load_seq_cst(&q->head.gate) != 0 || load_seq_cst(&q->max_active) > 1 ||
+               load_seq_cst(&q->n_refused) != b->n_refused;
 }
 
 /* A pusher was stopped in the middle: let it go on. */
@@ -201,22 +209,29 @@ static void let_others_go_on(XQueue *q) {
 
 /* Waits for as many tasks as the batch still takes; all that it has taken are done and known to be. False: it has waited already.
  * What is charged by now and not yet in the lane is among what it waits for: the goal counts from what is gone. Who gives something
- * back later makes the goal come too early, and the caller comes again. */
+ * back later makes the goal come too early, and the caller comes again. If one is refused meanwhile the queue is full, before the
+ * batch is: it makes room. */
 static bool linger(XBatch *b) {
         XQueue *q = b->queue;
         XHead *h = &q->head;
         uint64_t now = now_usec();
         if (b->linger_until_usec == 0)
                 b->linger_until_usec = now + q->batch_linger_usec;
-        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(h) || xhead_is_paused(h))
+        if (b->parallel || now >= b->linger_until_usec || xhead_is_closed(h) || xhead_is_paused(h) ||
+            load_relaxed(&q->max_active) > 1 || deferred.first)
                 return false;
+        uint64_t n_refused = load_seq_cst(&q->n_refused);
+        if (n_refused != b->n_refused) {
+                b->n_refused = n_refused;
+                return true;
+        }
         uint64_t gone = load_relaxed(&h->done) + load_acquire(&h->canceled) + load_acquire(&h->refunded);
         store_relaxed(&h->linger_goal, (uint32_t)gone + q->batch_max - b->n);
         (void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);
-        if (linger_is_over(q)) /* and yet nothing was there: it will be in a moment */
+        if (linger_is_over(b)) /* and yet nothing was there: it will be in a moment */
                 let_others_go_on(q);
         uint32_t seen = load_seq_cst(&q->lingered);
-        for (; !linger_is_over(q) && now < b->linger_until_usec; now = now_usec(), seen = load_seq_cst(&q->lingered))
+        for (; !linger_is_over(b) && now < b->linger_until_usec; now = now_usec(), seen = load_seq_cst(&q->lingered))
                 futex_wait(&q->lingered, seen, b->linger_until_usec - now);
         (void)fetch_and_seq_cst(&h->life, ~XHEAD_LINGER);
         return true;
@@ -422,16 +437,17 @@ static bool join_group(XQueue *q, XBatch *b, bool *ret_schedule, Outcome *ret) {
         return false;
 }
 
-/* True: the member that goes has the token now. */
+/* True: the member that goes has the token now. What it puts back nobody may have known of who gave the token up meanwhile. */
 static bool leave_group(XQueue *q, XBatch *b) {
         pthread_mutex_lock(&q->group_lock);
+        bool puts_back = b->first;
         batch_close(b);
         uint32_t active = load_relaxed(&q->active) - 1;
         bool token = q->token_held;
         q->token_held = false;
         store_release(&q->active, active);
         /* Without members a holder may end the queue, at once. Then this is a kick at a stranger. */
-        if (!token && active == 0 && xhead_is_closed(&q->head))
+        if (!token && (puts_back || (active == 0 && xhead_is_closed(&q->head))))
                 token = xhead_kick(&q->head);
         pthread_mutex_unlock(&q->group_lock);
         return token;
@@ -475,7 +491,7 @@ static bool drain(XQueue *q, bool strict) {
                 Outcome out = is_parallel(q) ? drain_parallel(q, &turn) : drain_serial(q, &turn);
                 if (out == TOKEN_GONE)
                         return false;
-                if (out == TOKEN_AGAIN && (strict || workers_has_waiting(q->workers)))
+                if (out == TOKEN_AGAIN && others_wait(q, strict))
                         return true;
                 if (out == TOKEN_AGAIN)
                         turn_begin(q, &turn, turn.checked_usec); /* a moment ago */
@@ -503,13 +519,16 @@ static XQueue *queue_of(const void *runnable) {
         return (XQueue *)((char *)runnable - offsetof(XQueue, runnable));
 }
 
-void xholder_run_on_worker(Runnable *r) {
-        run_framed(queue_of(r), false);
+/* And, if it is the outermost one, what had to wait for that. */
+static void run(XQueue *q) {
+        run_framed(q, false);
+        if (depth == 0)
+                for (InboxNode *n; (n = collected_pop(&deferred));)
+                        run_framed(queue_of(n), false);
 }
 
-static void run_deferred(void) {
-        for (InboxNode *n; (n = collected_pop(&deferred));)
-                run_framed(queue_of(n), false);
+void xholder_run_on_worker(Runnable *r) {
+        run(queue_of(r));
 }
 
 static void defer(XQueue *q) {
@@ -527,9 +546,7 @@ void xqueue_run(XQueue *q) {
                 defer(q);
                 return;
         }
-        run_framed(q, false);
-        if (depth == 0)
-                run_deferred();
+        run(q);
 }
 
 void xholder_run_in_place(XQueue *q) {

@@ -87,8 +87,8 @@ void xholder_begin_bias(XQueue *q);
 void xholder_run_in_place(XQueue *q);
 bool xholder_may_nest(void);
 bool xholder_is_running_here(uint64_t id);
-/* Submitters, stop and pause: a lingering holder should look; whatever: even if the batch is not full. The queue may be another one by
- * now; then a holder looks in vain. */
+/* Submitters, also those that are refused, stop, pause and another max_active: a lingering holder should look; whatever: even if the
+ * batch is not full. The queue may be another one by now; then a holder looks in vain. */
 void xholder_call_lingering(XQueue *q, bool whatever);
 static inline void xholder_call(XQueue *q, bool whatever) {
         if (xhead_is_lingering(&q->head))

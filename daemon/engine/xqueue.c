@@ -92,8 +92,10 @@ static bool runs_in_place(const XQueue *q, unsigned flags) {
 static int refuse(XQueue *q, XHeadVerdict v, bool token, Pushed *p) {
         if (v == XHEAD_GONE && p)
                 p->id = 0; /* the registry says the same from now on, and does not charge who is there instead */
-        if (v == XHEAD_FULL)
-                (void)fetch_add_relaxed(&q->n_refused, 1);
+        if (v == XHEAD_FULL) {
+                (void)fetch_add_seq_cst(&q->n_refused, 1);
+                xholder_call(q, true);
+        }
         if (token)
                 xqueue_schedule(q);
         return v == XHEAD_FULL ? -ENOSPC : v == XHEAD_STOPPED ? -ESHUTDOWN : -ENOENT;
@@ -404,13 +406,15 @@ int xqueue_set_max_active(XQueues *xs, uint64_t id, uint32_t max_active) {
         bool serial_only = q->executor && max_active > 1, token = false;
         pthread_mutex_lock(&q->group_lock);
         if (!serial_only) {
-                store_relaxed(&q->max_active, max_active);
+                store_seq_cst(&q->max_active, max_active); /* before a lingering holder is looked for */
                 token = q->token_held && load_relaxed(&q->active) < max_active;
                 q->token_held &= !token;
         }
         pthread_mutex_unlock(&q->group_lock);
         if (token)
                 xqueue_schedule(q);
+        else
+                xholder_call(q, true);
         xqueue_unpin(q);
         return serial_only ? -EINVAL : 0;
 }

@@ -5,8 +5,11 @@
  * The Workers are one flag, "it stands in the line". Who puts the queue there, where it must not stand yet, looks at the
  * flag when he is through with what he does, and so do all others: each of the threads is a worker as well. The registry
  * gives the address of the queue even when it has ended, as a look-up does that was made before. There are no lots, which
- * have a model of their own, and nobody lingers. Plain members of XQueue are not checked for races by themselves, but what
- * execute() writes is, and so who runs it after whom. */
+ * have a model of their own. Plain members of XQueue are not checked for races by themselves, but what execute() writes is, and so who
+ * runs it after whom.
+ *
+ * A holder that lingers sleeps until it is called. When all who could call it are through, it must have nothing to do, or it has slept
+ * past something; then its time is over. */
 
 #define BOUND 1 /* there are too many ways with two */
 #include "relacy-frame.hh"
@@ -43,11 +46,14 @@ typedef long atomic_long;
 bool heavy_fence_works(void);
 static XQueue *the_queue();
 static void give_memory_back();
+static uint64_t the_time();
+static void sleep_at(const ATOMIC(uint32_t) * word, uint32_t value);
+static void wake_up();
 
 #define last_ticket (*tickets) /* so it becomes a pointer: as itself it would be there before relacy is */
-#define clock_monotonic(c) UINT64_C(1000000)
-#define futex_wait(word, value, usec) rl::yield(1, $)
-#define futex_wake(word, n) ((void)0)
+#define clock_monotonic(c) the_time()
+#define futex_wait(word, value, usec) sleep_at((word), (value))
+#define futex_wake(word, n) wake_up()
 #define usleep(usec) (rl::yield(1, $), 0)
 #define slab_alloc(s) the_queue()
 #define slab_free(s, p) give_memory_back()
@@ -58,7 +64,7 @@ static void give_memory_back();
 #include "engine/xholder.c"
 #include "engine/xqueue.c"
 
-enum { N_TASKS = 3, QUEUE_ID = 5 << 4 };
+enum { N_TASKS = 3, QUEUE_ID = 5 << 4, BEGIN_USEC = 1000000, LINGER_USEC = 1000000 };
 
 /* A queue, and the threads around it. */
 struct World {
@@ -75,11 +81,24 @@ struct World {
         VAR<int> accepted[N_TASKS]; /* the submitter's */
         bool is_serial;
         unsigned patience; /* so often a thread looks for work in vain before it goes */
+        XQueueOptions o;   /* of the queue */
+        uint64_t now_usec;
+        ATOMIC(uint32_t) n_wakes, n_acting; /* threads that may call a holder that sleeps */
+        unsigned n_in_call;                 /* tasks that were taken in this call of execute(); the holder's */
+        bool is_urgent[N_TASKS];
+        unsigned n_balks; /* so many calls of execute() take nothing */
+        bool is_refused;  /* one, after the last one that was accepted */
 
+        World() : o(XQUEUE_OPTIONS_DEFAULT) {
+        }
         void begin(uint32_t active);
         void work();
+        void must_sleep();
         void submit(unsigned i, unsigned flags) {
-                SAY(accepted[i]) = xqueue_submit(&set, id, &tasks[i], 0, flags, &refs[i]) == 0;
+                is_urgent[i] = (flags & XSUBMIT_URGENT) != 0;
+                int r = xqueue_submit(&set, id, &tasks[i], 0, flags, &refs[i]);
+                SAY(accepted[i]) = r == 0;
+                is_refused = r == -ENOSPC;
         }
         void stop() {
                 RL_ASSERT(xqueue_stop(&set, id) == 0);
@@ -100,6 +119,42 @@ struct World {
 static World *world;
 
 /* ---- what is played ---- */
+
+static uint64_t the_time() {
+        return world->now_usec;
+}
+
+static void wake_up() {
+        (void)fetch_add_seq_cst(&world->n_wakes, 1);
+}
+
+/* The kernel's look at the word, and all after it, sees what was done before a wake-up that it does not see. */
+static void sleep_at(const ATOMIC(uint32_t) * word, uint32_t value) {
+        uint32_t n = fetch_add_seq_cst(&world->n_wakes, 0);
+        if (load_seq_cst(word) != value)
+                return;
+        for (; fetch_add_seq_cst(&world->n_wakes, 0) == n; rl::yield(1, $)) {
+                if (fetch_add_seq_cst(&world->n_acting, 0) > 0 || fetch_add_seq_cst(&world->n_wakes, 0) != n)
+                        continue;
+                world->must_sleep();
+                world->now_usec += LINGER_USEC;
+                return;
+        }
+}
+
+/* Nobody will call the holder any more. */
+void World::must_sleep() {
+        unsigned n_pending = 0;
+        for (int i = 0; i < N_TASKS; i++)
+                if (SAY(accepted[i]) > SAY(n_run[i])) {
+                        RL_ASSERT(!is_urgent[i]);
+                        n_pending++;
+                }
+        RL_ASSERT(n_pending + n_in_call < o.batch_max);
+        RL_ASSERT(n_pending < o.max_tasks || !is_refused);
+        RL_ASSERT(!xhead_is_closed(&queue.head) && load_seq_cst(&queue.head.gate) == 0);
+        RL_ASSERT(load_seq_cst(&queue.max_active) == 1);
+}
 
 static XQueue *the_queue() {
         return &world->queue;
@@ -204,11 +259,17 @@ static void on_execute(void *meta, XBatch *b) {
                 (void)fetch_sub_seq_cst(&w->n_inside, 1);
                 return;
         }
+        w->n_in_call = 0;
         RL_ASSERT(load_relaxed(&w->n_ended) == 0);
         RL_ASSERT(inside <= load_relaxed(&w->max_active));
+        if (w->n_balks > 0 && w->n_balks-- > 0) {
+                (void)fetch_sub_seq_cst(&w->n_inside, 1);
+                return;
+        }
         for (XTask *t; (t = xbatch_next(b));) {
                 unsigned i = (unsigned)(t - w->tasks);
                 SAY(w->n_run[i]) = SAY(w->n_run[i]) + 1;
+                w->n_in_call++;
                 if (w->is_serial)
                         SAY(w->n_serial) = SAY(w->n_serial) + 1;
         }
@@ -223,8 +284,8 @@ static void on_release(void *meta, XTask *t) {
 static const XQueueOps ops = { .execute = on_execute, .release = on_release };
 
 void World::begin(uint32_t active) {
-        XQueueOptions o = XQUEUE_OPTIONS_DEFAULT;
         world = this;
+        now_usec = BEGIN_USEC;
         tickets = &ticket;
         frames = NULL;
         depth = 0;
@@ -244,12 +305,15 @@ void World::begin(uint32_t active) {
                 clear(&tasks[i]);
                 refs[i] = (XTaskRef) { NULL, 0 };
                 SAY(n_run[i]) = SAY(n_released[i]) = SAY(accepted[i]) = 0;
+                is_urgent[i] = false;
         }
-        for (auto *word : { &in_line, &n_inside, &n_ended, &n_freed })
+        for (auto *word : { &in_line, &n_inside, &n_ended, &n_freed, &n_wakes, &n_acting })
                 store_relaxed(word, 0);
         store_relaxed(&max_active, active);
         SAY(n_serial) = 0;
         is_serial = active == 1;
+        is_refused = false;
+        n_balks = 0;
         patience = 0;
         o.workers = (Workers *)this;
         o.max_active = active;
@@ -388,6 +452,107 @@ struct Helped : rl::test_suite<Helped, 3> {
         }
 };
 
+/* Two at a time, and the first two calls take nothing. */
+struct Balk : rl::test_suite<Balk, 2> {
+        World w;
+
+        void before() {
+                w.begin(2);
+                w.patience = 2;
+                w.n_balks = 2;
+        }
+        void thread(unsigned i) {
+                if (i == 0)
+                        w.submit(0, 0);
+                w.work();
+        }
+        void after() {
+                w.work();
+                RL_ASSERT(SAY(w.n_run[0]) == 1); /* and not because of the stop */
+                w.stop();
+                w.work();
+                w.check(0);
+        }
+};
+
+/* A holder that has run one task lingers for two more, and somebody acts. */
+template <typename Model> struct Lingering : rl::test_suite<Model, 2> {
+        World w;
+
+        Lingering() {
+                w.o.batch_linger_usec = LINGER_USEC;
+                w.o.batch_max = 3;
+        }
+        void before() {
+                w.begin(1);
+                store_relaxed(&w.n_acting, 1);
+                w.submit(0, 0);
+        }
+        void thread(unsigned i) {
+                if (i == 1) {
+                        static_cast<Model *>(this)->act();
+                        (void)fetch_sub_seq_cst(&w.n_acting, 1);
+                }
+                w.work();
+        }
+        void after() {
+                (void)xqueue_resume(&w.set, w.id);
+                w.stop();
+                w.work();
+                w.check(0);
+        }
+};
+
+/* Two more come, and then the batch is full. */
+struct Fill : Lingering<Fill> {
+        void act() {
+                w.submit(1, 0);
+                w.submit(2, 0);
+        }
+};
+
+/* An urgent one comes, and a normal one, which do not fill the batch. */
+struct Haste : Lingering<Haste> {
+        Haste() {
+                w.o.batch_max = 64;
+        }
+        void act() {
+                w.submit(1, XSUBMIT_URGENT);
+                w.submit(2, 0);
+        }
+};
+
+struct Halt : Lingering<Halt> {
+        void act() {
+                w.stop();
+        }
+};
+
+struct Hold : Lingering<Hold> {
+        void act() {
+                RL_ASSERT(xqueue_pause(&w.set, w.id) == 0);
+        }
+};
+
+struct Widen : Lingering<Widen> {
+        void act() {
+                w.is_serial = false;
+                store_relaxed(&w.max_active, 2);
+                RL_ASSERT(xqueue_set_max_active(&w.set, w.id, 2) == 0);
+        }
+};
+
+/* There is room for one. */
+struct Crowd : Lingering<Crowd> {
+        Crowd() {
+                w.o.max_tasks = 1;
+        }
+        void act() {
+                w.submit(1, 0);
+                w.submit(2, 0);
+        }
+};
+
 int main(int argc, char **argv) {
         static const Row models[] = {
 #ifdef RELACY_ONLY
@@ -395,6 +560,9 @@ int main(int argc, char **argv) {
 #else
                 { "serial", check<Serial> }, { "group", check<Group> },       { "resize", check<Resize> },
                 { "gate", check<Gate> },     { "withdraw", check<Withdraw> }, { "helped", check<Helped> },
+                { "fill", check<Fill> },     { "haste", check<Haste> },       { "halt", check<Halt> },
+                { "hold", check<Hold> },     { "widen", check<Widen> },       { "crowd", check<Crowd> },
+                { "balk", check<Balk> },
 #endif
         };
         return run(models, argc, argv);

@@ -16,7 +16,8 @@ from pathlib import Path
 
 PROGRAMS = {
     "relacy-models": ["push", "urgent", "stop", "full", "lots", "back", "pause", "cancel", "bias", "rebias", "reuse", "slots", "pin"],
-    "relacy-holder": ["serial", "group", "resize", "gate", "withdraw", "helped"],
+    "relacy-holder": ["serial", "group", "resize", "gate", "withdraw", "helped", "balk", "fill", "haste", "halt", "hold",
+                      "widen", "crowd"],
 }
 USAGE = 2  # exit status of a program that was called wrongly: nothing is caught by that
 ITERATIONS = 10000 * (30 if os.environ.get("EQD_LONG") else 1)
@@ -169,7 +170,7 @@ MUTANTS = {
     "a member that leaves the token of its group behind": ("group",
         ("xholder.c", "bool token = q->token_held;", "bool token = false;")),
     "a last member that does not look for the end": ("group",
-        ("xholder.c", "if (!token && active == 0 && xhead_is_closed(&q->head))", "if (false)")),
+        ("xholder.c", "(puts_back || (active == 0 && xhead_is_closed(&q->head)))", "puts_back")),
     "a member that claims without the lock": ("group",
         ("xholder.c", "        if (b->parallel)\n                pthread_mutex_lock(&b->queue->group_lock);", ""),
         ("xholder.c", "        if (b->parallel)\n                pthread_mutex_unlock(&b->queue->group_lock);", "")),
@@ -190,6 +191,31 @@ MUTANTS = {
         ("xholder.c", "return x->has_joined ? stays : out != TOKEN_GONE;", "return !x->has_joined && out != TOKEN_GONE;")),
     "a reserve that leaves the token of the group behind": ("helped",
         ("xholder.c", "if (out != TOKEN_GONE)\n                workers_put(", "if (false)\n                workers_put(")),
+    "a member that tells nobody of what it puts back": ("balk",
+        ("xholder.c", "(puts_back || (active == 0 && xhead_is_closed(&q->head)))", "(active == 0 && xhead_is_closed(&q->head))")),
+    "a holder that lingers until the lane has new tasks, and not on those that it counts": ("fill",
+        ("xholder.c", "(uint32_t)gone + q->batch_max", "(uint32_t)load_seq_cst(&h->charged) + q->batch_max")),
+    "a submit that does not call a holder that lingers": ("fill",
+        ("xqueue.c", "xholder_call(q, urgent);", "urgent ? xholder_call(q, true) : (void)0;")),
+    "a holder that looks first and says then that it lingers": ("haste",
+        ("xholder.c", "(void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);", ""),
+        ("xholder.c", "futex_wait(&q->lingered, seen,", "(void)fetch_or_seq_cst(&h->life, XHEAD_LINGER);\n                futex_wait(&q->lingered, seen,"),
+        ("xholder.c", "now = now_usec(), seen = load_seq_cst(&q->lingered))", "now = now_usec(), seen = load_seq_cst(&q->lingered)) {"),
+        ("xholder.c", "b->linger_until_usec - now);\n", "b->linger_until_usec - now); }\n")),
+    "a holder that counts calls after it has looked": ("haste",
+        ("xholder.c", "futex_wait(&q->lingered, seen,", "futex_wait(&q->lingered, load_seq_cst(&q->lingered),")),
+    "a holder that lingers past an urgent task that is on its way": ("haste",
+        ("xholder.c", "linger_goal_is_reached(q) || q->urgent.walk ||", "linger_goal_is_reached(q) ||")),
+    "a stop that does not call a holder that lingers": ("halt",
+        ("xqueue.c", "        else\n                xholder_call(q, true);\n        return 0;", "        return 0;")),
+    "a pause out of the one order": ("hold",
+        ("xhead.h", "while (!cas_seq_cst(&h->gate, &gate, gate + 1));", "while (!cas_relaxed(&h->gate, &gate, gate + 1));")),
+    "another max_active out of the one order": ("widen",
+        ("xqueue.c", "store_seq_cst(&q->max_active, max_active);", "store_relaxed(&q->max_active, max_active);")),
+    "a refusal that does not call a holder that lingers": ("crowd",
+        ("xqueue.c", "                xholder_call(q, true);\n        }\n        if (token)", "        }\n        if (token)")),
+    "a holder that does not look for tasks after a refusal": ("crowd",
+        ("xholder.c", "b->n_refused = n_refused;\n                return true;", "b->n_refused = n_refused;")),
 }
 
 

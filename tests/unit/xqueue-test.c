@@ -397,6 +397,23 @@ TEST(E6_a_batch_that_takes_nothing_loses_nothing) {
         tear_down();
 }
 
+/* It had given the token up when it joined, as there was nothing else to start. */
+TEST(E6_a_batch_of_a_parallel_queue_that_takes_nothing_loses_nothing) {
+        static const XQueueOps ops = { .execute = execute_reluctantly };
+        set_up(2);
+        Log l;
+        XQueueOptions o = options();
+        o.max_active = 2;
+        atomic_store(&n_refusals, 0);
+        open_log(&l, &o, &ops);
+        put(&l, 1, 0);
+        while (atomic_load(&l.n) < 1)
+                sched_yield();
+        close_log(&l);
+        LOG_IS(&l, 1);
+        tear_down();
+}
+
 TEST(E6_a_batch_lingers_for_more_and_stops_when_it_is_full) {
         set_up(1);
         Log l;
@@ -453,6 +470,48 @@ TEST(E6_a_pause_ends_the_lingering) {
         while (atomic_load(&l.n_returned) < 1)
                 sched_yield();
         ck_assert_int_eq(xqueue_resume(&xs, l.id), 0);
+        close_log(&l);
+        tear_down();
+}
+
+/* Of a parallel queue no batch waits. */
+TEST(E6_another_max_active_ends_the_lingering) {
+        set_up(2);
+        Log l;
+        XQueueOptions o = options();
+        o.batch_linger_usec = 3600 * UINT64_C(1000000);
+        open_log(&l, &o, &plain_ops);
+        put(&l, 1, 0);
+        while (!lingers(&xs, l.id))
+                sched_yield();
+        put(&l, 2, 0);
+        ck_assert_int_eq(xqueue_set_max_active(&xs, l.id, 2), 0);
+        while (atomic_load(&l.n) < 2)
+                sched_yield();
+        close_log(&l);
+        tear_down();
+}
+
+/* It cannot get as long as a batch may be; nor if it is the bytes that it has no room for. */
+TEST(E6_a_queue_that_is_full_does_not_linger_on) {
+        set_up(1);
+        Log l;
+        XQueueOptions o = options();
+        o.batch_linger_usec = 3600 * UINT64_C(1000000);
+        o.max_tasks = 3;
+        open_log(&l, &o, &plain_ops);
+        for (unsigned round = 0; round < 3; round++) {
+                for (unsigned i = 0; i < 3; i++)
+                        put(&l, 1, 0);
+                while (!lingers(&xs, l.id))
+                        sched_yield();
+                while (try_put(l.id, 2, 0, NULL) == 0)
+                        ;
+                while (stats_of(&l).n_tasks > 0)
+                        sched_yield();
+                if (round == 1)
+                        ck_assert_int_eq(xqueue_set_limits(&xs, l.id, 1000, 350), 0);
+        }
         close_log(&l);
         tear_down();
 }
@@ -644,6 +703,47 @@ TEST(E9_a_synchronous_executor_does_not_recurse_for_ever) {
         ck_assert_uint_le(atomic_load(&chain_depth_max), XQUEUE_DEPTH_MAX);
         o.max_active = 2;
         ck_assert_int_eq(xqueue_start(&xs, &o, &plain_ops, NULL, &(uint64_t) { 0 }), -EINVAL);
+        tear_down();
+}
+
+/* Some of them are the workers', where nobody but the worker itself comes back to what had to wait for its depth. */
+TEST(E9_a_synchronous_executor_on_a_worker_leaves_nothing_behind) {
+        static XExecutor executor = { .run = run_at_once };
+        set_up(1);
+        XQueueOptions o = options();
+        for (size_t i = 0; i < N_CHAIN; i++) {
+                o.executor = i % 3 == 0 ? NULL : &executor;
+                open_log(&chain[i], &o, &plain_ops);
+                chain[i].hook = submit_to_next;
+        }
+        run_chain(1000);
+        ck_assert_uint_le(atomic_load(&chain_depth_max), XQUEUE_DEPTH_MAX);
+        tear_down();
+}
+
+/* Until all of the chain have run. */
+static void feed_itself(Log *l, unsigned number) {
+        if (number == 1)
+                submit_to_next(l, 2);
+        if (atomic_load(&chain[2 * XQUEUE_DEPTH_MAX].n) == 0)
+                put(l, 2, 0);
+}
+
+TEST(E9_what_had_to_wait_for_a_worker_does_not_wait_for_a_queue_that_is_fed) {
+        static XExecutor executor = { .run = run_at_once };
+        set_up(1);
+        XQueueOptions o = options();
+        for (size_t i = 0; i <= 2 * XQUEUE_DEPTH_MAX; i++) {
+                open_log(&chain[i], &o, &plain_ops);
+                chain[i].hook = i == 0 ? feed_itself : submit_to_next;
+                o.executor = &executor;
+        }
+        atomic_store(&chain_left, 2 * XQUEUE_DEPTH_MAX);
+        put(&chain[0], 1, 0);
+        while (atomic_load(&chain[2 * XQUEUE_DEPTH_MAX].n) == 0)
+                sched_yield();
+        for (size_t i = 0; i <= 2 * XQUEUE_DEPTH_MAX; i++)
+                close_log(&chain[i]);
         tear_down();
 }
 
@@ -1603,16 +1703,21 @@ RUN_TESTS("xqueue", 60, test_E1_start_gives_an_id_or_an_error,
           test_E5_a_task_belongs_to_the_queue_until_it_is_released_once,
           test_E6_one_call_gets_all_there_is_up_to_batch_max,
           test_E6_what_a_batch_has_not_taken_is_pending_and_keeps_its_place,
-          test_E6_a_batch_that_takes_nothing_loses_nothing, test_E6_a_batch_lingers_for_more_and_stops_when_it_is_full,
-          test_E6_the_time_ends_the_lingering, test_E6_a_pause_ends_the_lingering,
-          test_E6_an_urgent_task_ends_the_lingering, test_E7_urgent_tasks_go_first_in_their_own_order,
-          test_E7_an_urgent_task_goes_before_the_rest_of_a_batch, test_E7_an_urgent_task_wakes_an_idle_queue,
-          test_E8_in_place_runs_inside_the_submit_on_a_worker_only,
+          test_E6_a_batch_that_takes_nothing_loses_nothing,
+          test_E6_a_batch_of_a_parallel_queue_that_takes_nothing_loses_nothing,
+          test_E6_a_batch_lingers_for_more_and_stops_when_it_is_full, test_E6_the_time_ends_the_lingering,
+          test_E6_a_pause_ends_the_lingering, test_E6_another_max_active_ends_the_lingering,
+          test_E6_a_queue_that_is_full_does_not_linger_on, test_E6_an_urgent_task_ends_the_lingering,
+          test_E7_urgent_tasks_go_first_in_their_own_order, test_E7_an_urgent_task_goes_before_the_rest_of_a_batch,
+          test_E7_an_urgent_task_wakes_an_idle_queue, test_E8_in_place_runs_inside_the_submit_on_a_worker_only,
           test_E8_in_place_is_an_ordinary_submit_to_a_queue_that_is_busy,
           test_E8_queues_that_submit_to_each_other_do_not_recurse_for_ever,
           test_E9_with_a_synchronous_executor_every_submit_is_in_place,
-          test_E9_a_synchronous_executor_does_not_recurse_for_ever, test_E9_an_executor_may_run_the_queue_later,
-          test_E10_cancel_says_0_1_or_minus_1, test_E10_a_stale_reference_never_hits_another_task,
+          test_E9_a_synchronous_executor_does_not_recurse_for_ever,
+          test_E9_a_synchronous_executor_on_a_worker_leaves_nothing_behind,
+          test_E9_what_had_to_wait_for_a_worker_does_not_wait_for_a_queue_that_is_fed,
+          test_E9_an_executor_may_run_the_queue_later, test_E10_cancel_says_0_1_or_minus_1,
+          test_E10_a_stale_reference_never_hits_another_task,
           test_E11_stop_refuses_later_submits_and_runs_what_is_pending, test_E11_a_task_may_stop_its_own_queue,
           test_E12_stopped_comes_exactly_once_and_last, test_E12_a_queue_that_never_had_a_task_is_stopped_too,
           test_E12_tasks_that_were_all_canceled_do_not_hold_up_the_end,
