@@ -433,11 +433,11 @@ static void take_mistake(void *userdata, const char *text) {
 }
 
 TEST(a_check_names_each_mistake_once_in_the_order_of_the_files) {
-        char line[300];
+        char line[350];
         Mistakes m = { 0 };
         DIRECTORY();
-        memset(line, 'x', sizeof(line) - 1);
-        line[sizeof(line) - 1] = '\0';
+        memset(line, 'x', 299);
+        (void)snprintf(line + 299, sizeof(line) - 299, "\n[Queue]\nGrace=late\n");
         put("pools.d/bad name.pool", "");
         put("pools.d/few.pool", "[Pool]\nMinWorkers=9\nMaxWorkers=2\n");
         put("pools.d/odd.pool", "[Pool]\nSlots=none\n");
@@ -457,6 +457,7 @@ TEST(a_check_names_each_mistake_once_in_the_order_of_the_files) {
                                  "eqd.conf:6: \n"
                                  "eqd.conf:8: Grace: \n"
                                  "eqd.conf.d/a.conf:1: the line has 299 bytes\n"
+                                 "eqd.conf.d/a.conf:3: Grace: \n"
                                  "eqd.conf.d/b.conf:4: TasksPerUser: \n"
                                  "eqd.conf.d/b.conf:2: is neither [Section] nor Key=value nor a comment after # or \n"
                                  "pools.d/few.pool: min_workers: 9 are more than max_workers, which is 2\n"
