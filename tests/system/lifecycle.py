@@ -1109,6 +1109,36 @@ def events_tell_the_life_of_a_task_in_order(eqd):
     equal(eqd.show(task)["label"], "tale")
 
 
+@test(config={"queues.d/failures.queue": "[Queue]\nLogEnds=failures\n", "queues.d/all.queue": "[Queue]\nLogEnds=all\n"})
+def the_log_is_told_of_the_ends_that_a_queue_wants_told(eqd):
+    told = lambda: [line for line in eqd.log_text().splitlines() if "> eqd: task " in line or ">eqd: task " in line]
+    uid = os.getuid()
+    for queue in ("default", "failures", "all"):
+        for args in (("-J", "fine", "-c", "exit 0"), ("-J", "nightly", "-r", "1", "--backoff", "exp:1ms:1ms", "-c", "exit 3"),
+                     ("-t", "10ms", "-c", "sleep 1000"), ("--hold", "-c", "true")):
+            task = eqd.submit("-q", queue, *args)
+            if "--hold" in args:
+                eqd.ok("cancel", task)
+            eqd.wait(task)
+    expected = [f"<4>eqd: task failures/2 (nightly) of uid {uid} is DEAD: exit status 3",
+                f"<4>eqd: task failures/3 of uid {uid} is TIMEOUT: ran longer than its timeout",
+                f"<6>eqd: task all/1 (fine) of uid {uid} is DONE",
+                f"<4>eqd: task all/2 (nightly) of uid {uid} is DEAD: exit status 3",
+                f"<4>eqd: task all/3 of uid {uid} is TIMEOUT: ran longer than its timeout",
+                f"<6>eqd: task all/4 of uid {uid} is CANCELED: canceled on request"]
+    eqd.has_logged(expected[-1])
+    equal(told(), expected)
+
+
+@test(config={"queues.d/q.queue": "[Queue]\nLogEnds=failures\nAtMostOnce=yes\n"})
+def the_log_is_told_of_a_task_that_a_crash_has_ended(eqd):
+    task = eqd.submit("-q", "q", "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    crash(eqd)
+    equal(eqd.wait(task)["state"], "FAILED")
+    eqd.has_logged(f"task {task} of uid {os.getuid()} is FAILED: ")
+
+
 @test()
 def stat_counts(eqd):
     eqd.wait(eqd.submit("--", "true"))
