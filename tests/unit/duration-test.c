@@ -115,7 +115,7 @@ TEST(what_is_no_time_is_refused) {
         static const char *const bad[] = {
                 "",       "yesterday", "25:00",      "12",          "12:60",      "2026-02-31 10:00",
                 "now5m",  "now+",      "2026-13-01", "@",           "@12x",       "@-1",
-                "12:00 ", "now*5m",    "today",      "tomorrowish", "tomorrow x", "noonish"
+                "12:00 ", "now*5m",    "today",      "tomorrow12:00", "tomorrow x", "noonish"
         };
         uint64_t usec;
 
