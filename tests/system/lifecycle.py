@@ -1100,12 +1100,12 @@ def why_names_the_reason_and_the_other_task(eqd):
 
 @test()
 def a_line_for_the_shell_that_is_given_as_one_word_is_told_of_c(eqd):
-    line, path, word = (eqd.submit("--", *args) for args in (["ls | wc"], ["ls", "| wc"], ["nosuchcommand"]))
+    line, path, word = (eqd.submit("--", *args) for args in (["ls | wc"], ["ls |", "wc"], ["nosuchcommand"]))
     for task in (line, path, word):
         eqd.wait(task)
     contains(eqd.ok("why", line), 'cannot run "ls | wc"', "a line for the shell goes with -c")
     contains(eqd.ok("why", word), "give its path")
-    equal("shell" in eqd.ok("why", path), False)
+    contains(eqd.ok("why", path), "give its path")
 
 
 @test()
