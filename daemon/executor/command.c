@@ -378,10 +378,10 @@ static void explain_exec(const EqSubmit *s, int error, CommandResult *c) {
                  strerror(error),
                  missing && is_line ? "that is one word, with blanks in it; a line for the shell goes with -c of eqctl"
                  : missing && is_path ? "there is no such file, or not what its first line (#!) names"
-                 : missing          ? "give its path, or put its directory on PATH of the task"
-                 : error == E2BIG   ? "shorten the arguments and the environment"
-                 : error == ENOEXEC ? "it is no program; scripts need a first line such as #!/bin/sh"
-                                    : "make it executable for the user of the task");
+                 : missing            ? "give its path, or put its directory on PATH of the task"
+                 : error == E2BIG     ? "shorten the arguments and the environment"
+                 : error == ENOEXEC   ? "it is no program; scripts need a first line such as #!/bin/sh"
+                                      : "make it executable for the user of the task");
 }
 
 static void explain_failure(const Run *r, const SpawnEnded *m, CommandResult *c) {

@@ -412,8 +412,8 @@ void durable_follow_settings(Manager *m) {
 static void store_refused(const char *dir, int error, const char *what) {
         char text[PATH_MAX + 512];
         if (error == -EACCES || error == -EPERM)
-                (void)snprintf(text, sizeof(text), "%s; all files below %s must belong to uid %u, as which eqd runs", what,
-                               dir, (unsigned)geteuid());
+                (void)snprintf(text, sizeof(text), "%s; all files below %s must belong to uid %u, as which eqd runs",
+                               what, dir, (unsigned)geteuid());
         else
                 (void)snprintf(text, sizeof(text), "%s", what);
         log_event(START_FAILED, (.error = text), text);

@@ -113,9 +113,9 @@ TEST(a_bare_duration_counts_from_now_in_the_sense_that_is_meant) {
 
 TEST(what_is_no_time_is_refused) {
         static const char *const bad[] = {
-                "",       "yesterday", "25:00",      "12",          "12:60",      "2026-02-31 10:00",
-                "now5m",  "now+",      "2026-13-01", "@",           "@12x",       "@-1",
-                "12:00 ", "now*5m",    "today",      "tomorrow12:00", "tomorrow x", "noonish"
+                "",      "yesterday",     "25:00",      "12",     "12:60", "2026-02-31 10:00", "now5m",
+                "now+",  "2026-13-01",    "@",          "@12x",   "@-1",   "12:00 ",           "now*5m",
+                "today", "tomorrow12:00", "tomorrow x", "noonish"
         };
         uint64_t usec;
 
