@@ -30,7 +30,7 @@
 #include "watchdog.h"
 
 typedef struct Options {
-        bool system, user;
+        bool system, user, check;
         const char *socket, *state, *config, *cgroup;
         int log_level; /* -1: from the configuration */
 } Options;
@@ -74,6 +74,7 @@ static void usage(FILE *f) {
                    "  --config DIR     read eqd.conf and queues.d/ from here\n"
                    "  --cgroup DIR     make a cgroup per slot below this cgroup directory; `off`: never\n"
                    "  --log-level L    emerg, alert, crit, error, warning, notice, info or debug\n"
+                   "  --check          look for mistakes in the configuration, name all, and end\n"
                    "  --help, --version\n\n"
                    "See eqd(8).\n");
 }
@@ -88,13 +89,19 @@ static int parse_level(const char *text) {
 
 /* 0: go on; 1: done; negative: usage. */
 static int parse_options(int argc, char **argv, Options *o) {
-        enum { SYSTEM = 256, USER, SOCKET, STATE, CONFIG, CGROUP, LEVEL, HELP, VERSION };
+        enum { SYSTEM = 256, USER, SOCKET, STATE, CONFIG, CGROUP, LEVEL, CHECK, HELP, VERSION };
         static const struct option longs[] = {
-                { "system", no_argument, NULL, SYSTEM },         { "user", no_argument, NULL, USER },
-                { "socket", required_argument, NULL, SOCKET },   { "state", required_argument, NULL, STATE },
-                { "config", required_argument, NULL, CONFIG },   { "cgroup", required_argument, NULL, CGROUP },
-                { "log-level", required_argument, NULL, LEVEL }, { "help", no_argument, NULL, HELP },
-                { "version", no_argument, NULL, VERSION },       { 0 },
+                { "system", no_argument, NULL, SYSTEM },
+                { "user", no_argument, NULL, USER },
+                { "socket", required_argument, NULL, SOCKET },
+                { "state", required_argument, NULL, STATE },
+                { "config", required_argument, NULL, CONFIG },
+                { "cgroup", required_argument, NULL, CGROUP },
+                { "log-level", required_argument, NULL, LEVEL },
+                { "help", no_argument, NULL, HELP },
+                { "version", no_argument, NULL, VERSION },
+                { "check", no_argument, NULL, CHECK },
+                { 0 },
         };
         *o = (Options) { .log_level = -1 };
         for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;)
@@ -125,6 +132,9 @@ static int parse_options(int argc, char **argv, Options *o) {
                                 "eqd: --log-level %s: one of emerg, alert, crit, error, warning, notice, info, debug\n",
                                 optarg);
                         return -EINVAL;
+                case CHECK:
+                        o->check = true;
+                        break;
                 case 'h':
                 case HELP:
                         usage(stdout);
@@ -327,6 +337,32 @@ static int watch_signals(Daemon *d) {
         (void)uv_timer_init(&d->loop, &d->extend); /* cannot fail */
         uv_unref((uv_handle_t *)&d->extend);
         return 0;
+}
+
+/* ---- --check ---- */
+
+static void print_mistake(void *userdata, const char *text) {
+        unsigned *n = userdata;
+        (*n)++;
+        fprintf(stderr, "eqd: %s\n", text);
+}
+
+/* Also beside a running eqd, of which it touches nothing. */
+static int check(const Places *p) {
+        unsigned n = 0;
+        const char *missing = access(p->config, F_OK) < 0 ? strerror(errno) : NULL;
+        int r = config_check(p->config, p->system, print_mistake, &n);
+        if (r == -ENOMEM)
+                return EXIT_FAILURE;
+        if (r < 0) {
+                fprintf(stderr, "eqd: %s: mistakes: %u\n", p->config, n);
+                return EXIT_CONFIG_ERROR;
+        }
+        if (missing)
+                printf("%s: %s; all settings are the built-in ones\n", p->config, missing);
+        else
+                printf("%s: no mistakes\n", p->config);
+        return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 /* ---- start ---- */
@@ -658,7 +694,11 @@ int main(int argc, char **argv) {
         }
 #endif
         (void)signal(SIGPIPE, SIG_IGN); /* cannot fail */
-        if (find_places(&d.options, &d.places) < 0 || take_passed_fds(&d) < 0)
+        if (find_places(&d.options, &d.places) < 0)
+                return EXIT_USAGE;
+        if (d.options.check)
+                return check(&d.places);
+        if (take_passed_fds(&d) < 0)
                 return EXIT_USAGE;
         if (lock_state(d.places.state, &d.lock_fd) < 0)
                 return EXIT_UNAVAILABLE;

@@ -121,11 +121,50 @@ static int date_parse(const char *text, uint64_t *ret_usec) {
         return -EINVAL;
 }
 
+static int hour_parse(const char *text, struct tm *ret) {
+        static const char *const formats[] = { "%H:%M:%S", "%H:%M" };
+
+        for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+                *ret = (struct tm) { 0 };
+                if (all_read(strptime(text, formats[i], ret)))
+                        return 0;
+        }
+        *ret = (struct tm) { .tm_hour = strcmp(text, "noon") == 0 ? 12 : 0 };
+        return ret->tm_hour || strcmp(text, "midnight") == 0 ? 0 : -EINVAL;
+}
+
+/* "tomorrow", at this time as at(1) has it, or "tomorrow HOUR"; "today" and "yesterday" begin at midnight, as for journalctl(1). */
+static int day_parse(const char *text, uint64_t now_usec, TimeSense sense, uint64_t *ret_usec) {
+        const char *name = sense == TIME_FUTURE ? "tomorrow" : "yesterday";
+        size_t n = strlen(name);
+        time_t now = (time_t)(now_usec / SEC);
+        struct tm day, hour = { 0 };
+
+        if (!localtime_r(&now, &day))
+                return -EINVAL;
+        if (sense == TIME_FUTURE)
+                hour = day;
+        if (sense == TIME_PAST && strcmp(text, "today") == 0)
+                text = "";
+        else if (strncmp(text, name, n) != 0 || (text[n] && text[n] != ' '))
+                return -EINVAL;
+        else {
+                day.tm_mday += sense == TIME_FUTURE ? 1 : -1;
+                text += n + (text[n] == ' ');
+        }
+        if (*text && hour_parse(text, &hour) < 0)
+                return -EINVAL;
+        day.tm_hour = hour.tm_hour;
+        day.tm_min = hour.tm_min;
+        day.tm_sec = hour.tm_sec;
+        return tm_to_usec(&day, ret_usec);
+}
+
 static int clock_parse(const char *text, uint64_t now_usec, TimeSense sense, uint64_t *ret_usec) {
         time_t now = (time_t)(now_usec / SEC);
-        struct tm day, tm = { 0 };
+        struct tm day, tm;
 
-        if (!all_read(strptime(text, "%H:%M:%S", &tm)) && !all_read(strptime(text, "%H:%M", &tm)))
+        if (hour_parse(text, &tm) < 0)
                 return -EINVAL;
         if (!localtime_r(&now, &day))
                 return -EINVAL;
@@ -158,7 +197,8 @@ int time_parse(const char *text, uint64_t now_usec, TimeSense sense, uint64_t *r
                 *ret_usec = text[3] == '-' ? now_usec - d : now_usec + d;
                 return 0;
         }
-        if (date_parse(text, ret_usec) == 0 || clock_parse(text, now_usec, sense, ret_usec) == 0)
+        if (date_parse(text, ret_usec) == 0 || clock_parse(text, now_usec, sense, ret_usec) == 0 ||
+            day_parse(text, now_usec, sense, ret_usec) == 0)
                 return 0;
         /* a number alone is no time: is 12 twelve o'clock or twelve seconds? */
         if (!strpbrk(text, "abcdefghijklmnopqrstuvwxyz") || duration_parse(text, &d) < 0)

@@ -115,9 +115,50 @@ static const char *nearest_name(const Nearest *n, const char *name) {
         return n->name && n->distance <= (strlen(name) + 1) / 3 ? n->name : NULL;
 }
 
+/* What people type who come from at, cron, tsp, pueue, Slurm and lp. */
+static const struct {
+        const char *theirs, *ours;
+} habits[] = {
+        { "list", "ls" },
+        { "jobs", "ls" },
+        { "atq", "ls" },
+        { "ps", "ls" },
+        { "cat", "logs" },
+        { "tail", "logs -f" },
+        { "output", "logs" },
+        { "follow", "logs -f" },
+        { "rm", "cancel" },
+        { "del", "cancel" },
+        { "delete", "cancel" },
+        { "remove", "cancel" },
+        { "atrm", "cancel" },
+        { "abort", "cancel" },
+        { "info", "show" },
+        { "inspect", "show" },
+        { "top", "monitor" },
+        { "watch", "monitor" },
+        { "enqueue", "submit" },
+        { "push", "submit" },
+        { "pause", "queue pause" },
+        { "resume", "queue resume" },
+        { "queue start", "queue resume" },
+        { "start", "queue resume" },
+        { "drain", "queue drain" },
+        { "flush", "queue flush" },
+        { "restart", "retry" },
+        { "rerun", "retry" },
+        { "unhold", "release" },
+        { "pools", "pool ls" },
+        { "workers", "worker ls" },
+        { "params", "param ls" },
+};
+
 const char *verb_suggest(const char *name) {
         Nearest n = { .distance = 99 };
 
+        for (size_t i = 0; i < sizeof(habits) / sizeof(habits[0]); i++)
+                if (strcmp(name, habits[i].theirs) == 0)
+                        return habits[i].ours;
         for (int i = 0; i < _VERB_MAX; i++) {
                 nearest_try(&n, name, verbs[i].name);
                 nearest_try(&n, name, verbs[i].alias);

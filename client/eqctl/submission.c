@@ -193,7 +193,10 @@ static int set_times(Submission *s) {
         int status = 0;
 
         if (at && time_parse(at, wall_usec(), TIME_FUTURE, &v) < 0) {
-                ctl_error(ctl, "--at: `%s` is no time; write 22:30, \"2030-01-31 22:30\", now+5m or @EPOCH", at);
+                ctl_error(ctl,
+                          "--at: `%s` is no time; write 22:30, \"tomorrow 22:30\", \"2030-01-31 22:30\", now+5m or "
+                          "@EPOCH",
+                          at);
                 return EXIT_USAGE;
         }
         if (at)

@@ -84,6 +84,15 @@ static void print_summary(const Ctl *ctl, const Counts *c) {
         (void)fprintf(stderr, "%s\n", text_end(&b));
 }
 
+static int refuse_state(const Ctl *ctl, const char *text, size_t n) {
+        _cleanup_buffer_ EqBuffer all = EQ_BUFFER_NULL;
+
+        for (int s = 0; s < _EQ_STATE_MAX; s++)
+                text_printf(&all, "%s%s", s > 0 ? " " : "", eq_state_name((eq_state)s));
+        ctl_error(ctl, "--state: no state `%.*s`; there are %s", (int)n, text, text_end(&all));
+        return EXIT_USAGE;
+}
+
 static int parse_states(const Ctl *ctl, EqBuffer *raw, EqArray *ret) {
         const char *text = ctl_get(ctl, FLAG_state);
         msgpack_packer pk = eq_packer(raw);
@@ -96,8 +105,7 @@ static int parse_states(const Ctl *ctl, EqBuffer *raw, EqArray *ret) {
                 for (char *p = name; *p; p++)
                         *p = (char)(*p >= 'a' && *p <= 'z' ? *p - 'a' + 'A' : *p);
                 if (eq_state_find(eq_str(name)) < 0) {
-                        ctl_error(ctl, "--state: no state `%.*s`; see eqctl(1)", (int)n, text);
-                        return EXIT_USAGE;
+                        return refuse_state(ctl, text, n);
                 }
                 eq_pack_cstr(&pk, name);
                 ret->n++;
@@ -184,7 +192,8 @@ static int ls_filter(Ctl *ctl, EqList *list) {
         uint64_t usec;
 
         if (since && time_parse(since, wall_usec(), TIME_PAST, &usec) < 0) {
-                ctl_error(ctl, "--since: `%s` is no time; write 2h, 08:00, \"2030-01-31 22:30\" or @EPOCH", since);
+                ctl_error(ctl, "--since: `%s` is no time; write 2h, 08:00, yesterday, \"2030-01-31 22:30\" or @EPOCH",
+                          since);
                 return EXIT_USAGE;
         }
         if (since)
@@ -336,8 +345,64 @@ static int why_some(Ctl *ctl, EqArray ids, const char *const *texts, void *userd
         return 0;
 }
 
+static int why_queue(Ctl *ctl, const char *name) {
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqQueueName rec = { 0 };
+        EqQueue q = { 0 };
+
+        EQ_SET(&rec, QueueName, name, eq_str(name));
+        int status = ctl_call(ctl, EQ_METHOD_QUEUE_SHOW, &rec, &reply);
+        if (status)
+                return status;
+        if (eq_decode_map(&eq_schema_Queue, reply_result(reply), &q, &error) < 0)
+                return ctl_fail(ctl, -EBADMSG);
+        text_printf(&b, "queue %s is ", name);
+        text_escaped(&b, q.state);
+        text_printf(&b, ", %" PRIu64 " running, %" PRIu64 " queued, %" PRIu64 " waiting", q.running, q.queued,
+                    q.waiting);
+        if (q.reason.len > 0 && !begins_with(q.detail, q.reason)) {
+                text_cstr(&b, ": ");
+                text_escaped(&b, q.reason);
+        }
+        if (q.detail.len > 0) {
+                text_cstr(&b, ": ");
+                text_escaped(&b, q.detail);
+        }
+        text_cstr(&b, "\n");
+        (void)print_buffer(ctl, &b); /* has said so */
+        return 0;
+}
+
+/* What has no / is the name of a queue. 0: all are tasks. */
+static int why_queues(Ctl *ctl, size_t *ret_n) {
+        Options *o = &ctl->options;
+
+        *ret_n = 0;
+        for (size_t i = 0; i < o->n_operands; i++)
+                *ret_n += !strchr(o->operands[i], '/');
+        if (*ret_n == 0)
+                return 0;
+        if (*ret_n < o->n_operands || ctl->format != FORMAT_TABLE || ctl_has(ctl, FLAG_columns)) {
+                ctl_error(ctl, *ret_n < o->n_operands
+                                       ? "give ids or queues, not both"
+                                       : "of queues `eqctl queue ls` has that form, with reason and detail");
+                return EXIT_USAGE;
+        }
+        int status = 0;
+        for (size_t i = 0; i < o->n_operands && !status; i++)
+                status = why_queue(ctl, o->operands[i]);
+        return status;
+}
+
 int verb_why(Ctl *ctl) {
         Rows rows;
+        size_t n_queues;
+
+        int bad = why_queues(ctl, &n_queues);
+        if (bad || n_queues > 0)
+                return bad;
 
         if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
                 return operands_each(ctl, why_some, NULL);
@@ -497,6 +562,8 @@ typedef struct Bulk {
         void *rec;    /* of the method, with `ids` at ids_at */
         EqArray *ids; /* inside rec */
         uint64_t *present, ids_bit;
+        bool counted; /* what was done to each is counted, not told */
+        size_t n_done, n_other;
         int status; /* the worst so far */
 } Bulk;
 
@@ -545,10 +612,14 @@ static void report_late(Ctl *ctl, Bulk *b, const char *text) {
 }
 
 static void report(Ctl *ctl, Bulk *b, const char *text, int64_t result) {
-        if (result == 0)
-                ctl_note(ctl, "%s: %s", text, b->words->done);
-        else if (result > 0) {
-                ctl_note(ctl, "%s: %s", text, b->words->other);
+        if (result == 0) {
+                b->n_done++;
+                if (!b->counted)
+                        ctl_note(ctl, "%s: %s", text, b->words->done);
+        } else if (result > 0) {
+                b->n_other++;
+                if (!b->counted)
+                        ctl_note(ctl, "%s: %s", text, b->words->other);
                 if (!b->words->other_is_fine)
                         bulk_worse(b, EXIT_FAILURE);
         } else
@@ -586,20 +657,6 @@ static int bulk(Ctl *ctl, Bulk *b) {
         return bulk_texts(ctl, b, ctl->options.operands, ctl->options.n_operands);
 }
 
-int verb_hold(Ctl *ctl) {
-        static const Words words = { .done = "held", .other = "not pending: it is running or has ended" };
-        EqTasks rec = { 0 };
-        Bulk b = BULK(HOLD, &rec, Tasks, &words);
-        return bulk(ctl, &b);
-}
-
-int verb_release(Ctl *ctl) {
-        static const Words words = { .done = "released", .other = "was not held", .other_is_fine = true };
-        EqTasks rec = { 0 };
-        Bulk b = BULK(RELEASE, &rec, Tasks, &words);
-        return bulk(ctl, &b);
-}
-
 int verb_kill(Ctl *ctl) {
         static const Words words = { .done = "signal sent", .other = "not running" };
         uint64_t sig = 15;
@@ -613,7 +670,9 @@ int verb_kill(Ctl *ctl) {
         return bulk(ctl, &b);
 }
 
-/* ---- cancel ---- */
+/* ---- cancel, hold, release: ids, or what filters choose ---- */
+
+enum { TOLD_ONE_BY_ONE = 20 }; /* more tasks that a filter has chosen are counted, unless -v wants to see them */
 
 static int cancel_options(Ctl *ctl, EqCancel *rec) {
         uint64_t sig = 0, grace = 0;
@@ -631,7 +690,8 @@ static int cancel_options(Ctl *ctl, EqCancel *rec) {
 typedef struct Texts {
         char **list; /* owned, as is each */
         size_t n, cap;
-        bool running; /* take running ones, too */
+        bool running;   /* take running ones, too */
+        bool held_only; /* and none but those that are held */
 } Texts;
 
 static void texts_deinit(Texts *t) {
@@ -645,7 +705,8 @@ static int collect(Ctl *ctl, const EqTask *t, void *userdata) {
         Texts *texts = userdata;
         eq_state s = eq_state_find(t->state);
 
-        if (eq_state_finished(s) || (s == EQ_STATE_RUNNING && !texts->running))
+        if (eq_state_finished(s) || (s == EQ_STATE_RUNNING && !texts->running) ||
+            (texts->held_only && eq_reason_find(t->reason) != EQ_REASON_HELD))
                 return 0;
         if (texts->n == texts->cap) {
                 size_t cap = texts->cap ? 2 * texts->cap : 64;
@@ -663,18 +724,28 @@ static int collect(Ctl *ctl, const EqTask *t, void *userdata) {
         return 0;
 }
 
-static int cancel_filter(Ctl *ctl, Bulk *b, EqList *list) {
-        Texts texts = { .running = ctl_has(ctl, FLAG_running) };
+static int bulk_counted(Ctl *ctl, Bulk *b, const Texts *texts) {
+        b->counted = texts->n > TOLD_ONE_BY_ONE && !ctl->verbose;
+        int status = bulk_texts(ctl, b, (const char *const *)texts->list, texts->n);
+        if (b->counted && b->n_done > 0)
+                ctl_note(ctl, "%zu task%s %s", b->n_done, b->n_done == 1 ? "" : "s", b->words->done);
+        if (b->counted && b->n_other > 0)
+                ctl_note(ctl, "%zu task%s: %s", b->n_other, b->n_other == 1 ? "" : "s", b->words->other);
+        return status;
+}
+
+static int bulk_filter(Ctl *ctl, Bulk *b, EqList *list, bool ask, bool held_only) {
+        Texts texts = { .running = ctl_has(ctl, FLAG_running), .held_only = held_only };
 
         EQ_SET(list, List, finished, 0);
         int status = ctl_list_each(ctl, list, collect, &texts);
-        if (!status && texts.n > 1 && !ctl_has(ctl, FLAG_yes)) {
+        if (!status && ask && texts.n > 1 && !ctl_has(ctl, FLAG_yes)) {
                 ctl_error(ctl, "this would cancel %zu tasks; add --yes to do it", texts.n);
                 status = EXIT_USAGE;
         } else if (!status && texts.n == 0)
                 ctl_note(ctl, "no task matches");
         else if (!status)
-                status = bulk_texts(ctl, b, (const char *const *)texts.list, texts.n);
+                status = bulk_counted(ctl, b, &texts);
         texts_deinit(&texts);
         return status;
 }
@@ -708,7 +779,39 @@ int verb_cancel(Ctl *ctl) {
                 EQ_SET(&rec, Cancel, running, true);
         if (filter)
                 b.words = ctl_has(ctl, FLAG_running) ? &all : &pending;
-        return ids ? bulk(ctl, &b) : cancel_filter(ctl, &b, &list);
+        return ids ? bulk(ctl, &b) : bulk_filter(ctl, &b, &list, true, false);
+}
+
+/* What both can take back needs no --yes. */
+static int bulk_chosen(Ctl *ctl, Bulk *b, bool held_only) {
+        EqBuffer states = EQ_BUFFER_NULL; /* stays empty: they have no --state */
+        EqList list = { 0 };
+
+        int status = parse_filters(ctl, &states, &list);
+        bool filter = list.present != 0, ids = ctl->options.n_operands > 0;
+        if (!status && filter == ids) {
+                ctl_error(ctl, "%s",
+                          ids ? "give ids or filters, not both"
+                              : "which tasks? Give ids, or -q QUEUE, -u USER, -l LABEL");
+                status = EXIT_USAGE;
+        }
+        if (status)
+                return status;
+        return ids ? bulk(ctl, b) : bulk_filter(ctl, b, &list, false, held_only);
+}
+
+int verb_hold(Ctl *ctl) {
+        static const Words words = { .done = "held", .other = "not pending: it is running or has ended" };
+        EqTasks rec = { 0 };
+        Bulk b = BULK(HOLD, &rec, Tasks, &words);
+        return bulk_chosen(ctl, &b, false);
+}
+
+int verb_release(Ctl *ctl) {
+        static const Words words = { .done = "released", .other = "was not held", .other_is_fine = true };
+        EqTasks rec = { 0 };
+        Bulk b = BULK(RELEASE, &rec, Tasks, &words);
+        return bulk_chosen(ctl, &b, true);
 }
 
 /* ---- retry ---- */

@@ -372,14 +372,16 @@ static void explain_exec(const EqSubmit *s, int error, CommandResult *c) {
         EqBytes name = { 0 };
         (void)eq_next_bytes(&argv, &name);
         bool missing = error == ENOENT || error == ENOTDIR, is_path = name.len > 0 && memchr(name.data, '/', name.len);
+        bool is_line = argv.n == 0 && name.len > 0 && memchr(name.data, ' ', name.len);
         c->exit = missing ? COMMAND_EXIT_NOT_FOUND : COMMAND_EXIT_NOT_EXECUTABLE;
         snprintf(c->error, sizeof(c->error), "cannot run \"%.*s\": %s; %s", (int)MIN(name.len, 64u), name.data,
                  strerror(error),
-                 missing && is_path ? "there is no such file, or not what its first line (#!) names"
-                 : missing          ? "give its path, or put its directory on PATH of the task"
-                 : error == E2BIG   ? "shorten the arguments and the environment"
-                 : error == ENOEXEC ? "it is no program; scripts need a first line such as #!/bin/sh"
-                                    : "make it executable for the user of the task");
+                 missing && is_line ? "that is one word, with blanks in it; a line for the shell goes with -c of eqctl"
+                 : missing && is_path ? "there is no such file, or not what its first line (#!) names"
+                 : missing            ? "give its path, or put its directory on PATH of the task"
+                 : error == E2BIG     ? "shorten the arguments and the environment"
+                 : error == ENOEXEC   ? "it is no program; scripts need a first line such as #!/bin/sh"
+                                      : "make it executable for the user of the task");
 }
 
 static void explain_failure(const Run *r, const SpawnEnded *m, CommandResult *c) {

@@ -18,6 +18,7 @@ typedef enum QueueExecutor {
 } QueueExecutor;
 typedef enum CommandOutput { COMMAND_OUTPUT_CAPTURE, COMMAND_OUTPUT_NULL } CommandOutput;
 typedef enum OnPressure { ON_PRESSURE_ACCEPT, ON_PRESSURE_REJECT } OnPressure;
+typedef enum LogEnds { LOG_ENDS_NONE, LOG_ENDS_FAILURES, LOG_ENDS_ALL } LogEnds;
 typedef enum CommandIdentity { COMMAND_IDENTITY_SUBMITTER, COMMAND_IDENTITY_OWN } CommandIdentity;
 typedef enum RootTasks { ROOT_TASKS_REDUCED, ROOT_TASKS_REFUSE } RootTasks;
 

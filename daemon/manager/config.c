@@ -135,6 +135,7 @@ static int each_file(const char *dir, int (*filter)(const struct dirent *), Each
                         r = path_join(to, path, dir, names[i]->d_name);
                 if (r == 0)
                         r = func(userdata, path, names[i]->d_name);
+                r = config_pass(to, r);
                 free(names[i]);
         }
         free(names);
@@ -156,7 +157,7 @@ static int load_with_dropins(const char *path, const ConfigFile *target, uint64_
         Dropins d = { .target = target, .digest = digest };
         char dir[PATH_MAX];
 
-        int r = config_file_load(path, target, digest);
+        int r = config_pass(target->report, config_file_load(path, target, digest));
         if (r == 0 && snprintf(dir, sizeof(dir), "%s.d", path) >= PATH_MAX)
                 r = config_report(target->report, -ENAMETOOLONG, "%s: the path is too long", path);
         if (r == 0)
@@ -251,6 +252,7 @@ static int load_pools(const Loading *all) {
                         r = config_report(all->report, -EINVAL,
                                           "%s: min_workers: %" PRIu64 " are more than max_workers, which is %" PRIu64,
                                           c->pools[i].file, a->min_workers, a->max_workers);
+                r = config_pass(all->report, r);
         }
         return r;
 }
@@ -378,22 +380,25 @@ static int load_all(Config *c, const char *dir, ConfigReport *to) {
         int r = path_join(to, path, dir, "pools.d");
         if (r == 0)
                 r = each_file(path, is_pool_file, add_pool, &all, to);
+        r = config_pass(to, r);
         if (r == 0)
                 r = path_join(to, path, dir, "eqd.conf");
         if (r == 0)
                 r = load_with_dropins(path, &target, NULL);
+        r = config_pass(to, r);
         follow_watchdog_thresh(c);
         if (r == 0)
-                r = check_daemon(path, c, to);
+                r = config_pass(to, check_daemon(path, c, to));
         if (r == 0)
-                r = settle_plugin(path, &c->queue_defaults, NULL, to);
+                r = config_pass(to, settle_plugin(path, &c->queue_defaults, NULL, to));
         if (r == 0)
                 r = load_pools(&all);
+        r = config_pass(to, r);
         if (r == 0)
                 r = path_join(to, path, dir, "queues.d");
         if (r == 0)
                 r = each_file(path, is_queue_file, load_queue, &all, to);
-        return r;
+        return r < 0 ? r : to->result;
 }
 
 static int config_new(bool system, Config **ret) {
@@ -414,18 +419,29 @@ static int config_new(bool system, Config **ret) {
         return 0;
 }
 
-int config_load(const char *dir, bool system, Config **ret, char *error, size_t error_size) {
-        ConfigReport to = { .text = error, .size = error_size };
+static int load(const char *dir, bool system, ConfigReport *to, Config **ret) {
         _cleanup_(config_freep) Config *c = NULL;
 
         int r = config_new(system, &c);
         if (r < 0)
-                return config_report(&to, r, "%s: %s", dir, strerror(-r));
-        r = load_all(c, dir, &to);
+                return config_report(to, r, "%s: %s", dir, strerror(-r));
+        r = load_all(c, dir, to);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(c);
         return 0;
+}
+
+int config_load(const char *dir, bool system, Config **ret, char *error, size_t error_size) {
+        ConfigReport to = { .text = error, .size = error_size };
+        return load(dir, system, &to, ret);
+}
+
+int config_check(const char *dir, bool system, ConfigMistakeFunc each, void *userdata) {
+        _cleanup_(config_freep) Config *c = NULL;
+        char error[PARAM_ERROR_MAX + PATH_MAX];
+        ConfigReport to = { .text = error, .size = sizeof(error), .each = each, .userdata = userdata };
+        return load(dir, system, &to, &c);
 }
 
 Config *config_free(Config *c) {

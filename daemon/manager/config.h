@@ -57,6 +57,9 @@ typedef struct Config {
  * error is "FILE:LINE: what is wrong; what is allowed". -EINVAL: the text of a file; others: reading it.
  * system: as whom commands run is taken from files of root only, else also from those of the user that eqd runs as. */
 int config_load(const char *dir, bool system, Config **ret, char *error, size_t error_size);
+/* The same, of all mistakes: each is told as it is found, and nothing is kept. 0, or what the first one was. */
+typedef void (*ConfigMistakeFunc)(void *userdata, const char *text);
+int config_check(const char *dir, bool system, ConfigMistakeFunc each, void *userdata);
 Config *config_free(Config *c); /* NULL is fine; returns NULL */
 /* Makes c->pool_defaults follow c->daemon. 0 or -ENOMEM. */
 int config_settle_pool_defaults(Config *c);

@@ -4,7 +4,8 @@
  * It is opened, judged by its descriptor, read whole and given to libinih line by line, so that the reader here knows
  * the number of the line that the handler is called for. libinih takes lines of less than 200 bytes and has an indented
  * line follow the value of the line before it; therefore an entry is kept until the next line that is not one of those,
- * and set then (entry_flush). Reading ends at the first error. Text from files is only ever quoted in messages. */
+ * and set then (entry_flush). Reading ends at the first error, unless all are wanted. Text from files is only ever quoted
+ * in messages. */
 
 #include "manager/config_file.h"
 
@@ -32,22 +33,31 @@ int config_report(ConfigReport *to, int r, const char *format, ...) {
         va_start(ap, format);
         (void)vsnprintf(to->text, to->size, format, ap); /* cut is good enough */
         va_end(ap);
+        if (to->result == 0)
+                to->result = r;
+        if (to->each)
+                to->each(to->userdata, to->text);
         return r;
 }
 
-/* Fails the file at a line. Returns what libinih takes for an error: 0. */
+int config_pass(const ConfigReport *to, int r) {
+        return to->each && r != -ENOMEM ? 0 : r;
+}
+
+/* Fails the file at a line. Returns what libinih takes for an error, 0; or 1, where that is to tell of its own only. */
 _printf_(4, 5) static int file_fail(ConfigFile *f, unsigned line, int r, const char *format, ...) {
         char what[PARAM_ERROR_MAX];
         va_list ap;
 
-        if (f->result < 0)
+        if (f->stopped)
                 return 0;
         va_start(ap, format);
         (void)vsnprintf(what, sizeof(what), format, ap);
         va_end(ap);
         f->result = config_report(f->report, r, "%s:%u: %s", f->path, line, what);
         f->result_line = line;
-        return 0;
+        f->stopped = config_pass(f->report, r) < 0;
+        return !f->stopped;
 }
 
 /* ---- names of users and groups ---- */
@@ -216,6 +226,8 @@ static int entry_flush(ConfigFile *f) {
                 return 1;
         unsigned line = e->line;
         e->line = 0;
+        if (f->section_refused)
+                return 1; /* that has been said */
         if (!section_known(f, e->section))
                 return *e->section == '\0' ? file_fail(f, line, -EINVAL, "there is no section above; put [%s] first",
                                                        f->has_settings ? "Daemon" : section_of(f))
@@ -245,7 +257,7 @@ static int on_entry(void *userdata, const char *section, const char *key, const 
         ConfigFile *f = userdata;
         ConfigEntry *e = &f->entry;
 
-        if (f->result < 0)
+        if (f->stopped)
                 return 0;
         if (f->indented && e->line > 0 && strcmp(e->key, key) == 0)
                 return entry_append(f, value);
@@ -271,21 +283,17 @@ static void check_section(ConfigFile *f, const char *line, size_t len) {
         if (!entry_flush(f))
                 return;
         size_t n = (size_t)(end - line) - 1;
-        if (n >= sizeof(name)) {
+        (void)snprintf(name, sizeof(name), "%.*s", (int)n, line + 1);
+        f->section_refused = n >= sizeof(name) || !section_known(f, name);
+        if (f->section_refused)
                 section_refuse(f, f->line, line + 1, n);
-                return;
-        }
-        memcpy(name, line + 1, n);
-        name[n] = '\0';
-        if (!section_known(f, name))
-                section_refuse(f, f->line, name, n);
 }
 
 /* For libinih: the next line, like fgets(). */
 static char *read_line(char *buffer, int size, void *userdata) {
         ConfigFile *f = userdata;
 
-        if (f->next == f->end || f->result < 0)
+        if (f->next == f->end || f->stopped)
                 return NULL;
         const char *newline = memchr(f->next, '\n', (size_t)(f->end - f->next));
         size_t len = (size_t)((newline ? newline : f->end) - f->next);
@@ -293,7 +301,9 @@ static char *read_line(char *buffer, int size, void *userdata) {
         if (len > LINE_MAX_BYTES || len + 2 > (size_t)size) {
                 file_fail(f, f->line, -EINVAL, "the line has %zu bytes; at most %d, go on in an indented line below",
                           len, LINE_MAX_BYTES);
-                return NULL;
+                if (f->stopped)
+                        return NULL;
+                len = 0;
         }
         f->indented = len > 0 && (f->next[0] == ' ' || f->next[0] == '\t');
         check_section(f, f->next, len);
@@ -380,8 +390,8 @@ int config_file_load(const char *path, const ConfigFile *target, uint64_t *diges
                 return config_report(f.report, -EINVAL, "%s: holds a NUL byte; it must be text", path);
         int bad = ini_parse_stream(read_line, &f, on_entry, &f);
         (void)entry_flush(&f); /* the last one; f.result says how it went */
-        if (bad > 0 && (f.result == 0 || (unsigned)bad < f.result_line)) {
-                f.result = 0;
+        if (bad > 0 && (!f.stopped || (unsigned)bad < f.result_line)) {
+                f.stopped = false;
                 file_fail(&f, (unsigned)bad, -EINVAL, "is neither [Section] nor Key=value nor a comment after # or ;");
         }
         if (bad < 0 && f.result == 0)

@@ -9,10 +9,13 @@ enum { CONFIG_LOOKUP_BYTES = 1 << 20 }; /* of an entry of the user database: a g
 
 #define CONFIG_DIGEST_NULL UINT64_C(0xcbf29ce484222325) /* of nothing: where FNV begins */
 
-/* Where messages go. */
+/* Where messages go. Either the first one ends the reading, and its text is kept; or each is told, and reading goes on. */
 typedef struct ConfigReport {
         char *text;
         size_t size;
+        ConfigMistakeFunc each; /* NULL: the first one is the end */
+        void *userdata;
+        int result; /* of the first mistake */
 } ConfigReport;
 
 /* Key and value as far as read: set when the next key, section or the end comes. */
@@ -32,7 +35,9 @@ typedef struct ConfigFile {
         bool indented;          /* was that line */
         bool trusted;           /* may say as whom tasks run */
         bool has_settings;
-        Config *config; /* borrowed */
+        bool stopped;         /* nothing more is read */
+        bool section_refused; /* that of the line last given out, and what follows it is not looked at */
+        Config *config;       /* borrowed */
         const AttributeKind *kind;
         void *attributes;        /* borrowed: of the queue or pool, or the defaults of queues */
         Identity **run_as;       /* borrowed: of the queue, or the defaults; NULL: a pool */
@@ -45,6 +50,8 @@ typedef struct ConfigFile {
 } ConfigFile;
 
 int config_report(ConfigReport *to, int r, const char *format, ...) _printf_(3, 4); /* returns r */
+/* What the next step is to know of the one before: 0 also for a mistake, where all of them are wanted. */
+int config_pass(const ConfigReport *to, int r);
 /* Parses one file into what `target` names. A file that is not there is empty. *digest goes on; NULL: not wanted. 0, or negative
  * errno that was reported. */
 int config_file_load(const char *path, const ConfigFile *target, uint64_t *digest);

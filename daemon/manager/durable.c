@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>
@@ -407,6 +408,17 @@ void durable_follow_settings(Manager *m) {
 
 /* ---- opening ---- */
 
+/* A copy that root has put back belongs to root. */
+static void store_refused(const char *dir, int error, const char *what) {
+        char text[PATH_MAX + 512];
+        if (error == -EACCES || error == -EPERM)
+                (void)snprintf(text, sizeof(text), "%s; all files below %s must belong to uid %u, as which eqd runs",
+                               what, dir, (unsigned)geteuid());
+        else
+                (void)snprintf(text, sizeof(text), "%s", what);
+        log_event(START_FAILED, (.error = text), text);
+}
+
 static int open_store(Durable *d, const char *dir, Opening *o) {
         Manager *m = d->manager;
         char error[256];
@@ -416,7 +428,7 @@ static int open_store(Durable *d, const char *dir, Opening *o) {
                                .low_water = m->config->daemon.low_water };
         int r = store_open(&config, &opening_reader, o, error, sizeof(error), &d->store);
         if (r < 0)
-                log_event(START_FAILED, (.error = error), error);
+                store_refused(dir, r, error);
         return r;
 }
 

@@ -5,9 +5,11 @@
  * event is kept until then, without memory in what was made with its queue. Only that event: subscribers are told of stalls meanwhile, and of the disk's. */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/event.h"
 #include "base/fault.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
@@ -70,6 +72,43 @@ void manager_event_task(Manager *m, eq_event event, const TaskRecord *t) {
         if (EQ_HAS(&v.row, Task, signal))
                 EQ_SET(&e, Event, signal, v.row.signal);
         m->hooks->event(m->host, &e, true, t->spec.identity->uid);
+}
+
+static bool has_failed(eq_state s) {
+        return s == EQ_STATE_FAILED || s == EQ_STATE_TIMEOUT || s == EQ_STATE_DEAD || s == EQ_STATE_EXPIRED;
+}
+
+/* While the store is read no queue has got what its file says. */
+static uint64_t ends_to_log(const Manager *m, const QueueRecord *q) {
+        const ConfigQueue *file = m->restoring && !q->overridden ? config_queue(m->config, q->queue->name) : NULL;
+        return file ? file->attributes.log_ends : q->attributes.log_ends;
+}
+
+void manager_log_end(const Manager *m, const TaskRecord *t) {
+        uint64_t wanted = ends_to_log(m, t->queue);
+        eq_state state = task_record_state(t);
+        bool failed = has_failed(state);
+        char id[64], label[EQ_LABEL_MAX + 4] = "";
+        TaskView v;
+
+        if (wanted == LOG_ENDS_NONE || (wanted == LOG_ENDS_FAILURES && !failed))
+                return;
+        view_task(m, t, &v);
+        (void)snprintf(id, sizeof(id), "%s/%" PRIu64, t->queue->queue->name, t->task.seq);
+        if (v.row.label.len > 0)
+                (void)snprintf(label, sizeof(label), " (%.*s)", (int)v.row.label.len, v.row.label.data);
+        EventFields fields = {
+                .queue = t->queue->queue->name,
+                .task = id,
+                .state = eq_state_name(state),
+                .attempt = t->task.attempt,
+                .task_usec =
+                        t->run && t->finished_usec > t->run->started_usec ? t->finished_usec - t->run->started_usec : 0,
+                .error = v.detail[0] ? v.detail : NULL,
+        };
+        event_write(failed ? EVENT_TASK_FAILED : EVENT_TASK_ENDED, failed ? LOG_WARNING : LOG_INFO, &fields,
+                    "task %s%s of uid %u is %s%s%s", id, label, (unsigned)t->spec.identity->uid, fields.state,
+                    v.detail[0] ? ": " : "", v.detail);
 }
 
 /* A hung task is its owner's business; that something is stalled concerns all who wait. */

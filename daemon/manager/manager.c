@@ -123,6 +123,7 @@ void record_settle(Manager *m, TaskRecord *t) {
         Queue *other;
         uint64_t id, seq;
         manager_event_task(m, EQ_EVENT_TASK_FINISHED, t);
+        manager_log_end(m, t);
         followers_end(t, FOLLOWERS_OF_TASK);
         history_add(m, t);
         task_waits_settle(m, t);

@@ -367,6 +367,7 @@ RemoteWorker *manager_worker(const Manager *m, uint64_t number);   /* NULL: none
 
 /* ---- for the modules of this floor ---- */
 void manager_event_task(Manager *m, eq_event event, const TaskRecord *t);
+void manager_log_end(const Manager *m, const TaskRecord *t); /* to the journal, if its queue says so (log_ends) */
 /* Told when what was written of q until now is on the disk. detail: NULL, or lasts for ever. */
 void manager_event_queue(Manager *m, eq_event event, QueueRecord *q, const char *detail);
 void manager_event_daemon(Manager *m, eq_event event, const char *detail);

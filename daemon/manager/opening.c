@@ -71,6 +71,8 @@ static int restore_one_end(Opening *o, const EndedTask *e) {
                 r = restore_end(o->restore, o->queue, e->seq, e->lane, &task, &end);
         if (r >= 0 && e->crashed)
                 r = note_changed(o, e->seq);
+        if (r >= 0 && e->crashed && o->changed[o->n_changed - 1])
+                manager_log_end(o->restore->manager, o->changed[o->n_changed - 1]);
         return left_out(o, "ended task", e->seq, r);
 }
 

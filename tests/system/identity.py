@@ -353,4 +353,16 @@ def whose_eqd_it_is_administers_it(eqd):
     eqd.ok("queue", "rm", "q", uid=USER_A)
 
 
+@test(root=True, uid=USER_A)
+def a_store_that_belongs_to_somebody_else_is_refused_with_whose_it_must_be(eqd):
+    eqd.ok("submit", "--hold", "--", "true", uid=USER_A)
+    shutil.copytree(eqd.dir / "state", eqd.dir / "state2") # as by root, from a backup
+    os.chown(eqd.dir / "state2", USER_A, USER_A)
+    os.chown(eqd.dir / "state2/store", USER_A, USER_A)
+    (eqd.dir / "state2/lock").unlink()
+    r = eqd.run_eqd("--socket", eqd.dir / "s2", user=USER_A, group=USER_A)
+    equal(r.rc, 1, str(r))
+    contains(r.err, "Permission denied; all files below", f"{eqd.dir}/state2/store must belong to uid {USER_A}")
+
+
 main()

@@ -1099,6 +1099,16 @@ def why_names_the_reason_and_the_other_task(eqd):
 
 
 @test()
+def a_line_for_the_shell_that_is_given_as_one_word_is_told_of_c(eqd):
+    line, path, word = (eqd.submit("--", *args) for args in (["ls | wc"], ["ls |", "wc"], ["nosuchcommand"]))
+    for task in (line, path, word):
+        eqd.wait(task)
+    contains(eqd.ok("why", line), 'cannot run "ls | wc"', "a line for the shell goes with -c")
+    contains(eqd.ok("why", word), "give its path")
+    contains(eqd.ok("why", path), "give its path")
+
+
+@test()
 def events_tell_the_life_of_a_task_in_order(eqd):
     c = eqd.events(queue="default")
     task = eqd.sh("exit 3", "-r", "1", "--backoff", "exp:1ms:1ms", "-J", "tale")
@@ -1107,6 +1117,36 @@ def events_tell_the_life_of_a_task_in_order(eqd):
         kinds.append(c.note(lambda method, params: method == "event")[0]["event"])
     equal(kinds, ["task.accepted", "task.started", "task.retry", "task.started", "task.finished"])
     equal(eqd.show(task)["label"], "tale")
+
+
+@test(config={"queues.d/failures.queue": "[Queue]\nLogEnds=failures\n", "queues.d/all.queue": "[Queue]\nLogEnds=all\n"})
+def the_log_is_told_of_the_ends_that_a_queue_wants_told(eqd):
+    told = lambda: [line for line in eqd.log_text().splitlines() if "> eqd: task " in line or ">eqd: task " in line]
+    uid = os.getuid()
+    for queue in ("default", "failures", "all"):
+        for args in (("-J", "fine", "-c", "exit 0"), ("-J", "nightly", "-r", "1", "--backoff", "exp:1ms:1ms", "-c", "exit 3"),
+                     ("-t", "10ms", "-c", "sleep 1000"), ("--hold", "-c", "true")):
+            task = eqd.submit("-q", queue, *args)
+            if "--hold" in args:
+                eqd.ok("cancel", task)
+            eqd.wait(task)
+    expected = [f"<4>eqd: task failures/2 (nightly) of uid {uid} is DEAD: exit status 3",
+                f"<4>eqd: task failures/3 of uid {uid} is TIMEOUT: ran longer than its timeout",
+                f"<6>eqd: task all/1 (fine) of uid {uid} is DONE",
+                f"<4>eqd: task all/2 (nightly) of uid {uid} is DEAD: exit status 3",
+                f"<4>eqd: task all/3 of uid {uid} is TIMEOUT: ran longer than its timeout",
+                f"<6>eqd: task all/4 of uid {uid} is CANCELED: canceled on request"]
+    eqd.has_logged(expected[-1])
+    equal(told(), expected)
+
+
+@test(config={"queues.d/q.queue": "[Queue]\nLogEnds=failures\nAtMostOnce=yes\n"})
+def the_log_is_told_of_a_task_that_a_crash_has_ended(eqd):
+    task = eqd.submit("-q", "q", "--", "sleep", "1000")
+    eqd.until_state(task, "RUNNING")
+    crash(eqd)
+    equal(eqd.wait(task)["state"], "FAILED")
+    eqd.has_logged(f"task {task} of uid {os.getuid()} is FAILED: ")
 
 
 @test()

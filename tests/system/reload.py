@@ -65,6 +65,22 @@ def a_bad_file_changes_nothing_and_is_named_with_its_line(eqd):
 
 
 @test(config={"queues.d/encode.queue": GOOD})
+def a_check_names_all_mistakes_and_changes_nothing(eqd):
+    r = eqd.run_eqd("--check")
+    equal((r.rc, r.out, r.err), (0, f"{eqd.dir}/config: no mistakes\n", ""))
+    eqd.configure("eqd.conf", "[Daemon]\nLogLevel=loud\n[Commands]\nSlots=many\n")
+    eqd.configure("queues.d/encode.queue", "[Queue]\nMaxActive=none\n")
+    r = eqd.run_eqd("--check")
+    equal((r.rc, r.out), (78, ""))
+    equal([line.split(": ")[1].rpartition("/")[2] for line in r.err.splitlines()], ["eqd.conf:2", "eqd.conf:4", "encode.queue:2", "config"])
+    contains(r.err, "mistakes: 3")
+    equal((eqd.dir / "state2").exists(), False)
+    equal(attribute(eqd, "encode", "max_active"), "3")
+    equal(eqd.run_eqd("--check", "--config", "/nonexistent").out,
+          "/nonexistent: No such file or directory; all settings are the built-in ones\n")
+
+
+@test(config={"queues.d/encode.queue": GOOD})
 def what_was_set_by_hand_lasts_until_the_file_changes(eqd):
     eqd.ok("queue", "set", "encode", "max_active=5")
     equal(eqd.queue("encode")["origin"], "file+override")

@@ -22,6 +22,8 @@ EXCEPTIONS = {
     "daemon/main.c:lock_state": BEFORE_LOG,
     "daemon/main.c:take_passed_fds": BEFORE_LOG,
     "daemon/main.c:cannot_start": "the event as well, which may come to the journal when eqd is gone",
+    "daemon/main.c:print_mistake": "--check: for whoever asks",
+    "daemon/main.c:check": "--check: for whoever asks",
     "daemon/main.c:main": BEFORE_LOG,
     "daemon/spawner/keeper.c": OWN_PROCESS,
     "daemon/spawner/main.c": OWN_PROCESS,

@@ -419,6 +419,67 @@ TEST(without_memory_loading_fails_whole) {
         ck_assert_int_gt(n, 15);
 }
 
+typedef struct Mistakes {
+        char text[8192];
+        unsigned n;
+} Mistakes;
+
+static void take_mistake(void *userdata, const char *text) {
+        Mistakes *m = userdata;
+        size_t n = strlen(m->text);
+        const char *rest = strncmp(text, dir, strlen(dir)) == 0 ? text + strlen(dir) + 1 : text;
+        (void)snprintf(m->text + n, sizeof(m->text) - n, "%.*s\n", (int)strcspn(rest, ";\""), rest);
+        m->n++;
+}
+
+TEST(a_check_names_each_mistake_once_in_the_order_of_the_files) {
+        char line[350];
+        Mistakes m = { 0 };
+        DIRECTORY();
+        memset(line, 'x', 299);
+        (void)snprintf(line + 299, sizeof(line) - 299, "\n[Queue]\nGrace=late\n");
+        put("pools.d/bad name.pool", "");
+        put("pools.d/few.pool", "[Pool]\nMinWorkers=9\nMaxWorkers=2\n");
+        put("pools.d/odd.pool", "[Pool]\nSlots=none\n");
+        put("eqd.conf",
+            "[daemon]\nLogLevel=info\nStopTimeout=1s\n[Commands]\nSlots=many\nSlotz=3\n[Queue]\nGrace=soon\n");
+        put("eqd.conf.d/a.conf", line);
+        put("eqd.conf.d/b.conf", "[Daemon]\nLogLevel\n[Limits]\nTasksPerUser=none\n");
+        put("queues.d/.hidden.queue", "nonsense");
+        put("queues.d/bad name.queue", "");
+        put("queues.d/good.queue", "[Queue]\nMaxActive=2\n");
+        put("queues.d/one.queue", "[Queue]\nPool=none\nMaxActive=0\n");
+        put("queues.d/plugin.queue", "[Queue]\nExecutor=plugin\n");
+        ck_assert_int_eq(config_check(dir, false, take_mistake, &m), -EINVAL);
+        ck_assert_str_eq(m.text, "pools.d/bad name.pool: \n"
+                                 "eqd.conf:1: section \n"
+                                 "eqd.conf:5: Slots: \n"
+                                 "eqd.conf:6: \n"
+                                 "eqd.conf:8: Grace: \n"
+                                 "eqd.conf.d/a.conf:1: the line has 299 bytes\n"
+                                 "eqd.conf.d/a.conf:3: Grace: \n"
+                                 "eqd.conf.d/b.conf:4: TasksPerUser: \n"
+                                 "eqd.conf.d/b.conf:2: is neither [Section] nor Key=value nor a comment after # or \n"
+                                 "pools.d/few.pool: min_workers: 9 are more than max_workers, which is 2\n"
+                                 "pools.d/odd.pool:2: Slots: \n"
+                                 "queues.d/bad name.queue: \n"
+                                 "queues.d/one.queue:2: Pool: there is no pool \n"
+                                 "queues.d/one.queue:3: MaxActive: \n"
+                                 "queues.d/plugin.queue: executor: plugin needs Plugin=, the path of one\n");
+        refused("pools.d/bad name.pool: "); /* as before: the first one */
+}
+
+TEST(a_check_of_what_is_good_says_nothing) {
+        Mistakes m = { 0 };
+        DIRECTORY();
+        put("eqd.conf", "[Commands]\nSlots=3\n");
+        put("queues.d/a.queue", "[Queue]\nMaxActive=2\n");
+        ck_assert_int_eq(config_check(dir, false, take_mistake, &m), 0);
+        strcat(dir, "/no-such");
+        ck_assert_int_eq(config_check(dir, false, take_mistake, &m), 0);
+        ck_assert_uint_eq(m.n, 0);
+}
+
 RUN_TESTS("config", 30, test_nothing_at_all_is_a_good_configuration,
           test_settings_defaults_and_queues_are_read_and_dropins_have_the_last_word,
           test_an_error_names_file_and_line_and_what_is_allowed, test_an_error_in_a_dropin_or_a_queue_names_that_file,
@@ -431,4 +492,5 @@ RUN_TESTS("config", 30, test_nothing_at_all_is_a_good_configuration,
           test_the_digest_changes_with_the_file_and_with_its_dropins_only,
           test_pools_are_read_before_what_names_them_and_take_their_default_from_the_daemon,
           test_a_mistake_about_pools_names_file_and_line, test_there_are_not_too_many_pools,
-          test_without_memory_loading_fails_whole)
+          test_without_memory_loading_fails_whole, test_a_check_names_each_mistake_once_in_the_order_of_the_files,
+          test_a_check_of_what_is_good_says_nothing)

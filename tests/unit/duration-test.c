@@ -94,6 +94,18 @@ TEST(a_clock_time_is_the_next_one_ahead_or_the_last_one_behind) {
         ck_assert_uint_eq(at("12:00", TIME_PAST), NOW);
 }
 
+TEST(noon_midnight_and_tomorrow_are_what_at_1_and_journalctl_1_take_them_for) {
+        ck_assert_uint_eq(at("noon", TIME_FUTURE), NOW + 86400 * SEC);
+        ck_assert_uint_eq(at("midnight", TIME_FUTURE), NOW + 43200 * SEC);
+        ck_assert_uint_eq(at("midnight", TIME_PAST), NOW - 43200 * SEC);
+        ck_assert_uint_eq(at("tomorrow", TIME_FUTURE), NOW + 86400 * SEC);
+        ck_assert_uint_eq(at("tomorrow 02:30", TIME_FUTURE), NOW + (43200 + 9000) * SEC);
+        ck_assert_uint_eq(at("tomorrow noon", TIME_FUTURE), NOW + 86400 * SEC);
+        ck_assert_uint_eq(at("today", TIME_PAST), NOW - 43200 * SEC);
+        ck_assert_uint_eq(at("yesterday", TIME_PAST), NOW - (43200 + 86400) * SEC);
+        ck_assert_uint_eq(at("yesterday 22:00", TIME_PAST), NOW - 14 * 3600 * SEC);
+}
+
 TEST(a_bare_duration_counts_from_now_in_the_sense_that_is_meant) {
         ck_assert_uint_eq(at("2h", TIME_FUTURE), NOW + 7200 * SEC);
         ck_assert_uint_eq(at("2h", TIME_PAST), NOW - 7200 * SEC);
@@ -101,8 +113,9 @@ TEST(a_bare_duration_counts_from_now_in_the_sense_that_is_meant) {
 
 TEST(what_is_no_time_is_refused) {
         static const char *const bad[] = {
-                "",     "tomorrow",   "25:00", "12",   "12:60", "2026-02-31 10:00", "now5m",
-                "now+", "2026-13-01", "@",     "@12x", "@-1",   "12:00 ",           "now*5m"
+                "",      "yesterday",     "25:00",      "12",     "12:60", "2026-02-31 10:00", "now5m",
+                "now+",  "2026-13-01",    "@",          "@12x",   "@-1",   "12:00 ",           "now*5m",
+                "today", "tomorrow12:00", "tomorrow x", "noonish"
         };
         uint64_t usec;
 
@@ -113,4 +126,5 @@ TEST(what_is_no_time_is_refused) {
 RUN_TESTS("duration", 10, test_durations_are_numbers_with_units, test_what_is_no_duration_is_refused,
           test_durations_are_shown_with_two_units_at_most, test_times_are_clock_times_dates_epochs_and_offsets,
           test_a_clock_time_is_the_next_one_ahead_or_the_last_one_behind,
+          test_noon_midnight_and_tomorrow_are_what_at_1_and_journalctl_1_take_them_for,
           test_a_bare_duration_counts_from_now_in_the_sense_that_is_meant, test_what_is_no_time_is_refused)

@@ -729,6 +729,71 @@ TEST(cancel_by_filter_wants_a_yes_for_more_than_one_and_spares_what_runs) {
         fake_done(&e);
 }
 
+TEST(many_tasks_that_a_filter_chose_are_counted) {
+        enum { N = 25 };
+        int results[N] = { 0 };
+        EqTask tasks[N];
+        FakeEqd e;
+        Run r;
+
+        for (int i = 0; i < N; i++)
+                tasks[i] = task((unsigned)i + 1, "QUEUED");
+        results[3] = 1;
+        fake_init(&e);
+        START(&r, &e, "cancel", "-q", "q", "--yes");
+        fake_accept(&e);
+        fake_reply_list(&e, fake_expect(&e, "list", NULL), &eq_schema_Task, tasks, N);
+        fake_reply_ints(&e, fake_expect(&e, "cancel", NULL), results, N);
+        ck_assert_int_eq(finish(&r), 0 + 1); /* one had begun to run */
+        ck_assert_str_eq(r.stderr_text, "eqctl: 24 tasks canceled\n"
+                                        "eqctl: 1 task: is running by now; add --running to stop it\n");
+        fake_hangup(&e);
+        START(&r, &e, "cancel", "-q", "q", "--yes", "-v");
+        fake_accept(&e);
+        fake_reply_list(&e, fake_expect(&e, "list", NULL), &eq_schema_Task, tasks, N);
+        fake_reply_ints(&e, fake_expect(&e, "cancel", NULL), results, N);
+        ck_assert_int_eq(finish(&r), 1);
+        expect_text(r.stderr_text, "q/25: canceled\n");
+        fake_done(&e);
+}
+
+TEST(hold_and_release_take_filters_and_release_what_is_held) {
+        EqTask tasks[4] = { task(1, "WAITING"), task(2, "RUNNING"), task(3, "WAITING"), task(4, "QUEUED") };
+        EqMessage m;
+        EqTasks t;
+        FakeEqd e;
+        Run r;
+
+        EQ_SET(&tasks[0], Task, reason, eq_str("held"));
+        EQ_SET(&tasks[2], Task, reason, eq_str("after"));
+        fake_init(&e);
+        START(&r, &e, "hold", "-q", "q");
+        fake_accept(&e);
+        fake_reply_list(&e, fake_expect(&e, "list", NULL), &eq_schema_Task, tasks, 4);
+        uint32_t msgid = fake_expect(&e, "hold", &m);
+        decode(&m, EQ_METHOD_HOLD, &t);
+        ck_assert_uint_eq(t.ids.n, 3);
+        fake_reply_ints(&e, msgid, (int[]) { 0, 0, 0 }, 3);
+        ck_assert_int_eq(finish(&r), 0);
+        expect_text(r.stderr_text, "q/4: held");
+        fake_hangup(&e);
+        START(&r, &e, "release", "-l", "deploy");
+        fake_accept(&e);
+        fake_reply_list(&e, fake_expect(&e, "list", NULL), &eq_schema_Task, tasks, 4);
+        msgid = fake_expect(&e, "release", &m);
+        decode(&m, EQ_METHOD_RELEASE, &t);
+        ck_assert_uint_eq(t.ids.n, 1);
+        fake_reply_ints(&e, msgid, (int[]) { 0 }, 1);
+        ck_assert_int_eq(finish(&r), 0);
+        ck_assert_str_eq(r.stderr_text, "eqctl: q/1: released\n");
+        START(&r, &e, "release");
+        ck_assert_int_eq(finish(&r), 2);
+        expect_text(r.stderr_text, "which tasks? Give ids");
+        START(&r, &e, "hold", "-q", "q", "q/1");
+        ck_assert_int_eq(finish(&r), 2);
+        fake_done(&e);
+}
+
 /* ---- lists ---- */
 
 static void serve_list(FakeEqd *e, EqTask *t) {
@@ -878,6 +943,33 @@ TEST(queue_ls_ends_when_pages_do_not_lead_on) {
                 fake_reply_list(&e, fake_expect(&e, "queue_list", NULL), &eq_schema_Queue, &q, 1);
         ck_assert_int_eq(finish(&r), 69);
         expect_text(r.stderr_text, "does not speak eqd's protocol");
+        fake_done(&e);
+}
+
+TEST(why_of_a_queue_is_a_sentence) {
+        EqQueue q = { 0 };
+        FakeEqd e;
+        Run r;
+
+        fake_init(&e);
+        EQ_SET(&q, Queue, name, eq_str("deploy"));
+        EQ_SET(&q, Queue, state, eq_str("paused"));
+        EQ_SET(&q, Queue, running, 1);
+        EQ_SET(&q, Queue, waiting, 3);
+        EQ_SET(&q, Queue, reason, eq_str("at"));
+        EQ_SET(&q, Queue, detail, eq_str("starts in 11h"));
+        START(&r, &e, "why", "deploy");
+        fake_accept(&e);
+        fake_reply_record(&e, fake_expect(&e, "queue_show", NULL), &eq_schema_Queue, &q);
+        ck_assert_int_eq(finish(&r), 0);
+        ck_assert_str_eq(r.stdout_text, "queue deploy is paused, 1 running, 0 queued, 3 waiting: at: starts in 11h\n");
+        START(&r, &e, "why", "deploy", "deploy/1");
+        ck_assert_int_eq(finish(&r), 2);
+        expect_text(r.stderr_text, "give ids or queues, not both");
+        START(&r, &e, "ls", "-s", "pending");
+        ck_assert_int_eq(finish(&r), 2);
+        expect_text(r.stderr_text, "no state `pending`; there are ");
+        expect_text(r.stderr_text, "QUEUED");
         fake_done(&e);
 }
 
@@ -1101,8 +1193,9 @@ RUN_TESTS("eqctl", 30, test_submit_prints_the_id_and_nothing_else, test_submit_t
           test_ls_shows_a_table_json_tsv_or_ids, test_ls_pages_through_long_lists,
           test_ls_goes_on_after_a_page_that_was_short_because_its_rows_are_long,
           test_queue_ls_pages_by_the_name_of_the_last_row, test_queue_ls_ends_when_pages_do_not_lead_on,
-          test_why_is_a_sentence, test_logs_print_each_stream_where_it_belongs, test_logs_follow_until_the_output_ends,
-          test_logs_of_an_attempt_say_what_is_gone_of_it,
+          test_why_is_a_sentence, test_why_of_a_queue_is_a_sentence, test_many_tasks_that_a_filter_chose_are_counted,
+          test_hold_and_release_take_filters_and_release_what_is_held, test_logs_print_each_stream_where_it_belongs,
+          test_logs_follow_until_the_output_ends, test_logs_of_an_attempt_say_what_is_gone_of_it,
           test_output_goes_on_after_a_reconnect_in_the_attempt_that_runs_then,
           test_logs_of_an_unknown_task_fail_at_once, test_without_eqd_it_is_69_and_says_how_to_start_it,
           test_events_end_after_the_number_asked_for, test_queue_show_is_key_value_lines,

@@ -163,6 +163,9 @@ TEST(what_is_wrong_is_said_with_the_nearest_that_is_right) {
         REFUSED("did you mean `submit`?", "sumbit", "x");
         REFUSED("did you mean `queue create`?", "queue", "craete");
         REFUSED("eqctl help lists them", "xyzzy");
+        REFUSED("did you mean `logs -f`?", "tail", "q/1");
+        REFUSED("did you mean `cancel`?", "rm", "q/1");
+        REFUSED("did you mean `queue resume`?", "queue", "start", "q");
         REFUSED("did you mean --timeout?", "submit", "--timout", "5", "x");
         REFUSED("no option --frobnicate", "ls", "--frobnicate");
         REFUSED("no option -Z", "ls", "-Z");
