@@ -575,10 +575,11 @@ void workers_shrink(Workers *ws) {
         (void)slab_trim_all();
 }
 
+/* Who took something to run meanwhile and left nobody idle has asked in vain; and whoever puts something later asks nobody. */
 void workers_set_growth(Workers *ws, bool allowed) {
         pthread_mutex_lock(&ws->lock);
         ws->may_not_grow = !allowed;
-        if (allowed && has_more(ws))
+        if (allowed)
                 want_another(ws);
         pthread_mutex_unlock(&ws->lock);
 }

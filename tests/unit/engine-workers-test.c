@@ -461,6 +461,26 @@ static void never_look_out(WorkersParams *p) {
         p->spin_usec = 0;
 }
 
+/* Who was idle was sent away, and nobody has asked for another one since. */
+TEST(T_PSI_growth_is_back_also_for_what_comes_later) {
+        Workers *w = start(1, 4, never_look_out);
+        workers_put(w, &jobs[0].runnable);
+        test_wait_for(&jobs[0].began);
+        for (size_t i = 0; i < 2; i++)
+                test_wait_for(&created);
+        workers_set_growth(w, false);
+        for (; stats_of(w).n_workers > 1; sched_yield()) /* the second one may not have come to its sleep */
+                workers_shrink(w);
+        workers_set_growth(w, true); /* nothing waits */
+        workers_put(w, &jobs[1].runnable);
+        test_wait_for(&jobs[1].began);
+        for (size_t i = 0; i < 2; i++) {
+                sem_post(&jobs[i].gate);
+                test_wait_for(&jobs[i].ended);
+        }
+        workers_free(w);
+}
+
 TEST(the_last_to_become_idle_is_the_first_to_be_woken) {
         Workers *w = start(4, 4, never_look_out);
         for (size_t i = 0; i < 4; i++)
@@ -704,6 +724,6 @@ RUN_TESTS("engine-workers", 60, test_what_is_put_runs_on_a_worker_once, test_a_w
           test_how_many_there_are_and_are_idle_can_be_seen_without_a_lock,
           test_min_workers_stay_and_shrink_sends_the_others_away_at_once,
           test_T_PSI_without_growth_there_is_no_worker_above_min_and_with_it_again_there_is,
-          test_the_last_to_become_idle_is_the_first_to_be_woken,
+          test_T_PSI_growth_is_back_also_for_what_comes_later, test_the_last_to_become_idle_is_the_first_to_be_woken,
           test_one_wakeup_is_in_flight_and_the_woken_wakes_the_next, test_nothing_is_lost_while_workers_come_and_go,
           test_an_idle_pool_gives_the_memory_of_gone_tasks_back)
