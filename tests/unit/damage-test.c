@@ -962,7 +962,7 @@ TEST(what_cannot_be_read_for_a_minute_is_damaged_and_told_before_its_segment_goe
         end();
 }
 
-RUN_TESTS("damage", 120, test_a_bit_anywhere_of_a_store_that_was_closed, test_a_bit_anywhere_of_a_store_that_was_killed,
+RUN_TESTS("damage", 240, test_a_bit_anywhere_of_a_store_that_was_closed, test_a_bit_anywhere_of_a_store_that_was_killed,
           test_a_bit_anywhere_of_a_store_that_lost_its_power, test_bytes_of_the_headers,
           test_each_byte_of_the_end_of_a_log_that_was_killed, test_what_the_end_of_a_sealed_segment_has_lost_is_told,
           test_a_record_without_a_header_costs_only_itself, test_a_bit_of_the_record_of_a_queue_costs_nothing,

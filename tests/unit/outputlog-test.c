@@ -401,7 +401,7 @@ TEST(what_was_kept_of_more_is_all_there_after_it_was_appended_again) {
         output_log_deinit(&l);
 }
 
-RUN_TESTS("outputlog", 20, test_streams_come_back_in_the_order_of_writing_and_each_alone,
+RUN_TESTS("outputlog", 60, test_streams_come_back_in_the_order_of_writing_and_each_alone,
           test_a_flood_keeps_its_own_tail_and_pushes_out_nobody_elses,
           test_one_piece_larger_than_the_tail_keeps_its_end, test_any_interleaving_gives_exactly_both_tails_in_order,
           test_alternating_bytes_stay_within_four_tails_of_memory, test_without_memory_it_says_so_counts_and_goes_on,

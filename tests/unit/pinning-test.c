@@ -258,5 +258,5 @@ TEST(neither_does_it_among_many_that_end_in_any_order) {
         pin(LIVE_MAX - BATCH);
 }
 
-RUN_TESTS("pinning", 600, test_one_old_task_under_much_traffic_pins_nothing,
+RUN_TESTS("pinning", 120, test_one_old_task_under_much_traffic_pins_nothing,
           test_neither_does_it_among_many_that_end_in_any_order)

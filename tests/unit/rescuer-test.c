@@ -733,7 +733,7 @@ TEST(timeouts_are_settable) {
         ck_assert_uint_eq(t->started_usec, 70 * MSEC);
 }
 
-RUN_TESTS("rescuer", 60, test_S1_one_task_that_blocks_the_rescuer_does_not_hold_the_others,
+RUN_TESTS("rescuer", 120, test_S1_one_task_that_blocks_the_rescuer_does_not_hold_the_others,
           test_S1_in_bulk_the_others_wait_for_it, test_S1_without_a_rescuer_nothing_goes_on_before_a_worker_is_made,
           test_S1c_the_same_in_a_tenth_of_the_time, test_S2_no_hostages_with_a_small_max_active,
           test_S3_one_new_worker_is_enough,

@@ -740,7 +740,7 @@ TEST(one_that_hangs_before_exec_holds_up_nobody_and_lets_nobody_look_in) {
         rig_close(&g);
 }
 
-RUN_TESTS("stock", 30, test_a_waiting_process_becomes_the_command,
+RUN_TESTS("stock", 60, test_a_waiting_process_becomes_the_command,
           test_without_a_stock_a_process_is_made_for_the_command,
           test_many_commands_need_no_more_memory_than_wait_at_once, test_what_waits_starts_while_no_process_can_be_made,
           test_a_refused_fork_is_due_again_a_little_later, test_one_that_was_killed_gets_no_command,
