@@ -94,6 +94,7 @@ static void structs(void) {
         MEMBER(eq_outcome, text);
         MEMBER(eq_outcome, result);
         MEMBER(eq_outcome, n_result);
+        MEMBER(eq_outcome, retry_after_usec);
 }
 
 static void numbers(void) {

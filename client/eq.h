@@ -332,9 +332,12 @@ typedef struct eq_outcome {
         const char *text;   /* with failed: why, for people; at most 256 bytes of UTF-8 */
         const void *result; /* what wait returns; at most EQ_RESULT_MAX bytes */
         size_t n_result;
+        /* With failed: when the next attempt comes, if there is one, in place of the back-off; with give_back: when the task
+         * comes back, and the credit stays as it is. EQ_TIMEOUT_NEVER: not said. */
+        uint64_t retry_after_usec;
 } eq_outcome;
 #define EQ_OUTCOME_INIT                                                                                                \
-        { .size = sizeof(eq_outcome), .exit_status = -1 }
+        { .size = sizeof(eq_outcome), .exit_status = -1, .retry_after_usec = EQ_TIMEOUT_NEVER }
 
 /* Each ends and frees run. Nothing is waited for. -EMSGSIZE, -EINVAL, -ENOMEM: not ended, run is still the caller's;
  * -ECONNRESET, -ESTALE (with a policy) and the like: freed, eqd has given the task to somebody else. */

@@ -170,7 +170,9 @@ int eq_run_end(eq_run *run, const eq_outcome *outcome) {
                 EQ_SET(&a, RunAnswer, final, true);
         if (o.give_back)
                 EQ_SET(&a, RunAnswer, give_back, true);
-        if (o.give_back)
+        if (o.retry_after_usec != EQ_TIMEOUT_NEVER)
+                EQ_SET(&a, RunAnswer, retry_after_usec, o.retry_after_usec);
+        else if (o.give_back)
                 (*client_worker(run->client))->credit = 0;
         if (run->lost)
                 client_count_late(run->client);

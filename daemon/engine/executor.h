@@ -31,8 +31,10 @@ typedef struct TaskResult {
         TaskVerdict verdict;
         eq_reason reason; /* EQ_REASON_NONE, or why it could not run */
         bool final;       /* TASK_BAD: another attempt would not help */
-        int error;        /* TASK_NOT_STARTED: what the system said, negative errno; 0: it was not that */
-        void *details;    /* the executor's own; lives until the `ended` hook has returned */
+        bool says_when;   /* TASK_BAD, TASK_RETURNED: the next attempt comes after retry_after_usec */
+        uint64_t retry_after_usec;
+        int error;     /* TASK_NOT_STARTED: what the system said, negative errno; 0: it was not that */
+        void *details; /* the executor's own; lives until the `ended` hook has returned */
 } TaskResult;
 
 typedef struct ExecutorOps {

@@ -61,6 +61,8 @@ static void take_record(RunAnswer *a, EqBytes raw, uint16_t attempt, bool bad) {
                 return;
         a->text = rec.text;
         a->final = rec.final;
+        a->says_when = EQ_HAS(&rec, RunAnswer, retry_after_usec);
+        a->retry_after_usec = rec.retry_after_usec;
         if (rec.give_back)
                 a->verdict = TASK_RETURNED;
 }
@@ -95,7 +97,8 @@ static void take_result(RunAnswer *a, EqBytes result, uint16_t attempt) {
 void run_answer_parse(EqBytes error, EqBytes result, uint16_t attempt, RunAnswer *ret) {
         ret->verdict = TASK_OK; /* one by one: most of it is text that is seldom needed */
         ret->refused = EQ_E_NONE;
-        ret->final = false;
+        ret->final = ret->says_when = false;
+        ret->retry_after_usec = 0;
         ret->exit = -1;
         ret->result = ret->text = eq_bytes(NULL, 0);
         ret->why[0] = '\0';

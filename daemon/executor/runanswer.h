@@ -10,7 +10,9 @@ typedef struct RunAnswer {
         TaskVerdict verdict; /* OK, BAD, RETURNED, or LOST: it speaks of another attempt */
         eq_error refused;    /* not NONE: it is none, and `text` says why; the attempt ends all the same */
         bool final;
-        int exit;             /* -1: none */
+        bool says_when; /* BAD, RETURNED: retry_after_usec holds */
+        int exit;       /* -1: none */
+        uint64_t retry_after_usec;
         EqBytes result, text; /* slices of the response, or of `why` */
         char why[200];
         EqErrorDetails details; /* with `refused`: what is wrong, for programs */

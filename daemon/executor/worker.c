@@ -412,7 +412,7 @@ static void count_answer(RemoteWorker *w, uint32_t msgid, const Lease *l, RunAns
                 refuse_answer(w, msgid, l, a);
         }
         *(a->verdict == TASK_OK ? &w->n_done : &w->n_failed) += 1;
-        if (a->verdict == TASK_RETURNED)
+        if (a->verdict == TASK_RETURNED && !a->says_when) /* else it is the task's time that has not come */
                 w->credit = 0;
 }
 
@@ -454,7 +454,12 @@ bool remote_worker_answer(RemoteWorker *w, uint32_t msgid, EqBytes error, EqByte
         if (a.text.len > 0)
                 memcpy(details.error, a.text.data, MIN(a.text.len, (uint32_t)WORKER_TEXT_MAX));
         lease_over(l);
-        end_attempt(w, t, &(TaskResult) { .verdict = verdict, .final = a.final, .details = &details });
+        end_attempt(w, t,
+                    &(TaskResult) { .verdict = verdict,
+                                    .final = a.final,
+                                    .says_when = a.says_when,
+                                    .retry_after_usec = a.retry_after_usec,
+                                    .details = &details });
         if (!a.refused)
                 *ret = name;
         return !a.refused;

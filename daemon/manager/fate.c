@@ -3,7 +3,7 @@
  *
  * Failures count against `retries`, crashes (death by a signal, or with the spawner) also against max_crashes; a task that
  * had no retries is FAILED or TIMEOUT, one that has used them up is DEAD. The wait doubles from backoff to backoff_max, and a
- * tenth of it is random, so that tasks that failed together do not come back together. */
+ * tenth of it is random, so that tasks that failed together do not come back together; a worker may say another. */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -42,8 +42,8 @@ static uint64_t backoff_usec(Manager *m, const TaskRecord *t) {
         return wait - wait / 10 + (wait >= 10 ? next_random(m) % (wait / 5 + 1) : 0);
 }
 
-static TaskFate retry(Manager *m, TaskRecord *t) {
-        uint64_t now = clock_monotonic(m->clock), wait = backoff_usec(m, t);
+static TaskFate retry(Manager *m, uint64_t wait) {
+        uint64_t now = clock_monotonic(m->clock);
         return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = wait > USEC_NEVER - now ? USEC_NEVER : now + wait };
 }
 
@@ -63,14 +63,16 @@ static TaskFate fail_as_lost(TaskRecord *t) {
         return (TaskFate) { .event = TASK_EV_FAIL };
 }
 
-/* Whoever had it is gone, or gives it back: to its place at once, without a retry. One that comes back from the dead too
- * often is what kills its workers. */
+/* Whoever had it is gone, or gives it back: to its place, without a retry, at once unless a worker says when. One that comes
+ * back from the dead too often is what kills its workers. */
 static TaskFate take_back(Manager *m, TaskRecord *t, const TaskResult *result) {
         t->lost += t->lost < UINT16_MAX;
         if (queue_has_plugin(t->queue)) /* it would come back at once, and be given back again */
-                return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = clock_monotonic(m->clock) + PLUGIN_AGAIN_USEC };
+                return retry(m, PLUGIN_AGAIN_USEC);
         t->crashes += result->verdict == TASK_LOST && t->crashes < UINT16_MAX;
         bool dead = result->verdict == TASK_LOST && t->crashes >= t->queue->attributes.max_crashes;
+        if (result->verdict == TASK_RETURNED && result->says_when)
+                return retry(m, result->retry_after_usec);
         return (TaskFate) { .event = dead ? TASK_EV_GIVE_UP : TASK_EV_RETURN };
 }
 
@@ -110,7 +112,8 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
         }
         t->end_reason = EQ_REASON_NONE;
         manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
-        return retry(m, t);
+        return retry(m,
+                     result->says_when && result->verdict == TASK_BAD ? result->retry_after_usec : backoff_usec(m, t));
 }
 
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {

@@ -199,10 +199,10 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_BACKOFF:
                 if (t->task.wait & TASK_WAIT_BACKOFF)
-                        snprintf(buf, size, "attempt %u failed; the next one is in %s", (unsigned)t->task.attempt,
+                        snprintf(buf, size, "attempt %u has ended; the next one is in %s", (unsigned)t->task.attempt,
                                  span);
                 else
-                        snprintf(buf, size, "%s failed and keeps its place until its next attempt", other);
+                        snprintf(buf, size, "%s keeps its place until its next attempt", other);
                 return;
         case EQ_REASON_BARRIER:
                 explain_barrier(t, by, other, buf, size);

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import select
 import signal
@@ -14,7 +15,7 @@ from unittest import mock
 import msgpack
 
 import eqd as package
-from eqd.worker import Final, Worker
+from eqd.worker import Final, Retry, Worker
 from eqdtest import contains, equal, main, test
 import work_tasks
 
@@ -124,6 +125,34 @@ def exceptions_fail_the_attempt_and_final_the_task(eqd):
     async def odd(run):
         return (5, {"attempt": 7}, [1])[int(run.payload)]
     with_worker(eqd, {"w": fail, "big": big, "odd": odd}, use)
+
+
+@test()
+def a_handler_says_when_the_next_attempt_comes(eqd):
+    async def fail(run):
+        if run.attempt == 1:
+            raise Retry("not yet", after=json.loads(run.payload)[0], counted=json.loads(run.payload)[1])
+        return str(run.attempt)
+
+    async def use(client, _):
+        for given, retries in (([0, True], 1), ([0, False], 0)):
+            record = await (await client.submit("w", json.dumps(given), retries=retries, backoff="1h")).wait()
+            equal((record["state"], record["result"]), ("DONE", b"2"))
+        go.clear()
+        task = await client.submit("w", json.dumps(["1h", True]), retries=1, backoff=0)
+        async for event in client.events("w", events=["task.retry"], ready=go.set):
+            break
+        record = await task.show()
+        equal((record["state"], record["reason"]), ("WAITING", "backoff"))
+        equal(record["eligible_usec"] >= record["started_usec"] + 3600 * 10**6, True)
+        await task.cancel()
+    go = asyncio.Event()
+
+    async def late(run):
+        await go.wait()
+        return await fail(run)
+    go.set()
+    with_worker(eqd, {"w": late}, use)
 
 
 @test()
@@ -270,6 +299,11 @@ def serves_tasks(eqd, *args):
         value = work_tasks.add.delay(3, b=4).result(timeout=60)
         equal((value["sum"], value["pid"] == worker.pid), (7, "--threads" in args))
         equal(work_tasks.later.delay({"a": [b"x", None]}).result(timeout=60), {"a": [b"x", None]})
+        for counted, retries in ((True, 1), (False, 0)):
+            task = work_tasks.again.enqueue((counted,), retries=retries)
+            equal((task.result(timeout=60), task.show()["note"]), ([2, "sums", "work_tasks:again"], "at 2"))
+        hopeless = work_tasks.never.delay().exception(timeout=60)
+        equal((hopeless.record["error"], hopeless.record["attempt"]), ("hopeless", 1))
         raises(package.TaskFailed, lambda: work_tasks.fail.delay().result(timeout=60), "ValueError: no such luck")
         raises(package.TaskFailed, lambda: work_tasks.leave.delay().result(timeout=60), "SystemExit: 3")
         raises(TypeError, work_tasks.add.delay)
@@ -318,6 +352,34 @@ def a_canceled_call_of_a_process_goes_on_under_its_lease(eqd):
 @test()
 def a_canceled_call_of_a_thread_goes_on_under_its_lease(eqd):
     goes_on_under_its_lease(eqd, "--threads")
+
+
+@test()
+def a_process_that_dies_takes_no_other_call_along(eqd):
+    with working(eqd) as (worker, _):
+        held, fifo = begin_held(eqd, "fifo")
+        raises(package.TaskFailed, lambda: work_tasks.die.delay().result(timeout=60), "died: signal 9")
+        let_go(fifo, "unharmed")
+        equal((held.result(timeout=60), held.show()["attempt"]), ("unharmed", 1))
+        drain(worker)
+
+
+@test()
+def a_process_that_outlasts_its_grace_is_killed(eqd):
+    """Its place in the pool is free again; the call beside it goes on."""
+    with working(eqd) as (worker, client):
+        held, fifo = begin_held(eqd, "fifo")
+        [pid] = where_the_work_is(worker, threads=False)
+        stuck = os.pidfd_open(pid)
+        beside, other = begin_held(eqd, "other")
+        equal(client.cancel([held], running=True, grace=0.2), [1])
+        select.select([stuck], [], [])
+        os.close(stuck)
+        equal(held.wait(timeout=60)["state"], "CANCELED")
+        equal(work_tasks.add.delay(1).result(timeout=60)["sum"], 2)
+        let_go(other, "unharmed")
+        equal(beside.result(timeout=60), "unharmed")
+        drain(worker) # which waits for all answers
 
 
 @test()
@@ -409,6 +471,7 @@ def inline_runs_at_once_and_without_an_eqd(place):
         task = work_tasks.add.delay(1, 2)
         equal((task.result()["sum"], task.wait()["state"], str(task)), (3, "DONE", "sums/1"))
         equal(work_tasks.later.delay((1, 2)).result(), [1, 2]) # what MessagePack makes of it
+        equal(package.current_run(), None)
         raises(package.TaskFailed, work_tasks.fail.delay().result, "sums/3: FAILED", "no such luck")
         raises(TypeError, lambda: work_tasks.later.delay(object()))
         equal((task.done(), task.running(), task.cancelled(), task.cancel(), task.output(), list(task.follow()), task.why()["state"]),

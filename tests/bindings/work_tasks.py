@@ -27,6 +27,21 @@ def die():
     os.kill(os.getpid(), 9)
 
 
+@eqd.task(queue="sums", retries=3, backoff="1h")
+def never():
+    raise eqd.Final("hopeless")
+
+
+@eqd.task(queue="sums", backoff="1h")
+def again(counted):
+    """Wants a second attempt at once, and tells on which it is."""
+    run = eqd.current_run()
+    run.touch(40, f"at {run.attempt}")
+    if run.attempt == 1:
+        raise eqd.Retry("not yet", after=0, counted=counted)
+    return [run.attempt, run.queue, run.label]
+
+
 @eqd.task(queue="sums")
 def leave():
     sys.exit(3)

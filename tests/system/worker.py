@@ -87,6 +87,41 @@ def failures_are_retried_and_end_dead(eqd):
     equal((shown["state"], shown["attempt"]), ("FAILED", 1), "final: no retry")
 
 
+@test()
+def a_worker_says_when_the_next_attempt_comes(eqd):
+    c = worker_queue(eqd, "w", "backoff=1h", "retries=1")
+    w = Worker(eqd, "w")
+    task = submit(c, b"")
+    w.fail(w.next(), {"text": "at once", "retry_after_usec": 0}) # and not in an hour
+    w.done(w.next())
+    equal((ended(c, task)["state"], c.call("show", [task])[0]["attempt"]), ("DONE", 2))
+
+    task = submit(c, b"", backoff_usec=0)
+    rest = submit(c, b"behind")
+    w.fail(w.next(), {"text": "later", "retry_after_usec": 3600 * 10**6})
+    eventually(lambda: state(c, task) == "WAITING", "the answer to be taken")
+    [shown] = c.call("show", [task])
+    equal((shown["reason"], c.call("why", [rest])[0]["reason"]), ("backoff", "backoff"), "a serial queue keeps its order")
+    equal(shown["eligible_usec"] >= shown["started_usec"] + 3600 * 10**6, True)
+    c.call("cancel", [task])
+    w.done(w.next())
+
+    task = submit(c, b"", retries=0)
+    for attempt in (1, 2, 3):
+        run = w.next()
+        equal(run.attempt, attempt)
+        w.fail(run, {"give_back": True, "retry_after_usec": 1000}) # its credit stays, or nothing would come
+    run = w.next()
+    w.fail(run, "now it failed")
+    shown = ended(c, task)
+    equal((shown["state"], shown["attempt"], shown.get("crashes", 0)), ("FAILED", 4, 0), "no retry was used up")
+
+    task = submit(c, b"", retries=0)
+    w.fail(w.next(), {"give_back": True, "retry_after_usec": 3600 * 10**6})
+    eventually(lambda: state(c, task) == "WAITING", "the task to wait")
+    w.nothing_comes()
+
+
 # ---- the process behind a connection ----
 
 CHILD = """

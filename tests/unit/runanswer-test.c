@@ -42,6 +42,13 @@ TEST(a_record_says_more) {
         ck_assert(eq_bytes_eq(a.text, eq_str("no")));
         a = parse(RAW("\x81\xa9give_back\xc3"), NIL);
         ck_assert_int_eq(a.verdict, TASK_RETURNED);
+        ck_assert(!a.says_when);
+        a = parse(RAW("\x82\xa4text\xa2no\xb0retry_after_usec\x00"), NIL);
+        ck_assert(a.says_when);
+        ck_assert_uint_eq(a.retry_after_usec, 0);
+        a = parse(RAW("\x82\xa9give_back\xc3\xb0retry_after_usec\xcd\x03\xe8"), NIL);
+        ck_assert_int_eq(a.verdict, TASK_RETURNED);
+        ck_assert_uint_eq(a.retry_after_usec, 1000);
         a = parse(NIL, RAW("\x80"));
         ck_assert_int_eq(a.verdict, TASK_OK);
 }

@@ -230,6 +230,28 @@ TEST(an_outcome_says_everything_and_is_checked) {
         EqRunAnswer a = expect_answer(&f, 5, &failed);
         ck_assert(failed && a.final && a.exit == 4 && eq_bytes_eq(a.text, eq_str("hopeless")) &&
                   eq_bytes_eq(a.result, eq_str("half")));
+        ck_assert(!EQ_HAS(&a, RunAnswer, retry_after_usec));
+        close_fixture(&f);
+}
+
+TEST(a_run_ends_with_the_time_of_the_next_attempt) {
+        Fixture f;
+        eq_run *run;
+        bool failed;
+        open_fixture(&f);
+        serve(&f, 8, 2);
+        for (unsigned i = 0; i < 2; i++) {
+                eq_outcome o = EQ_OUTCOME_INIT;
+                send_run(&f, 5 + i, 1, "x", NULL);
+                ck_assert_int_eq(eq_worker_next(f.c, EQ_TIMEOUT_NEVER, &run), 1); /* given back: there is credit yet */
+                o.give_back = i == 0;
+                o.failed = i == 1;
+                o.retry_after_usec = i == 0 ? 0 : 1500000;
+                ck_assert_int_eq(eq_run_end(run, &o), 0);
+                EqRunAnswer a = expect_answer(&f, 5 + i, &failed);
+                ck_assert(failed && a.give_back == (i == 0) && EQ_HAS(&a, RunAnswer, retry_after_usec));
+                ck_assert_uint_eq(a.retry_after_usec, o.retry_after_usec);
+        }
         close_fixture(&f);
 }
 
@@ -584,7 +606,8 @@ RUN_TESTS("serve", 30, test_a_batch_is_what_is_there_of_one_queue_and_taking_it_
           test_a_run_whose_descriptor_is_missing_or_no_payload_is_given_back,
           test_a_blocking_worker_gets_runs_one_by_one_and_answers_them,
           test_an_answer_does_not_wait_for_the_run_behind_it, test_an_outcome_says_everything_and_is_checked,
-          test_callbacks_may_end_runs_later_and_in_any_order, test_each_confirmed_answer_is_told_to_who_asked_for_it,
+          test_a_run_ends_with_the_time_of_the_next_attempt, test_callbacks_may_end_runs_later_and_in_any_order,
+          test_each_confirmed_answer_is_told_to_who_asked_for_it,
           test_what_is_canceled_before_it_was_handed_out_is_answered_here,
           test_leaving_gives_back_what_was_not_handed_out, test_a_lost_connection_ends_the_worker_and_its_runs,
           test_requests_that_are_no_run_are_refused_and_change_nothing,

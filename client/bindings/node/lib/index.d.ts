@@ -135,8 +135,10 @@ export class Run {
   /** With `confirm`: true once what its answer ended is kept, of a durable queue also over a crash of eqd; false: nobody knows. */
   readonly confirmed?: Promise<boolean>;
   complete(result?: Bytes | null): void;
-  fail(error: unknown, options?: { final?: boolean }): void;
-  giveBack(): void;
+  /** retryAfter: when the next attempt comes, if there is one, in place of the back-off. */
+  fail(error: unknown, options?: { final?: boolean; retryAfter?: Duration }): void;
+  /** retryAfter: when the task comes back; without it the worker gets no more tasks. */
+  giveBack(options?: { retryAfter?: Duration }): void;
   /** A sign of life: percent done, and what it is at. */
   touch(progress?: number, note?: string): void;
 }

@@ -3,6 +3,7 @@
 import { LIMITS } from './api.js';
 import { Channel, defaultPath } from './channel.js';
 import { Tries, mayTryAgain, policyOf } from './reconnect.js';
+import { durationUsec } from './values.js';
 
 const TEXT_MAX = 256;
 const SERVE_TIMEOUT_MS = 30000;
@@ -12,6 +13,8 @@ export function plainText(text) {
   const bytes = Buffer.from(String(text).replace(/\p{Cc}/gu, ' '));
   return bytes.subarray(0, TEXT_MAX).toString().replace(/\uFFFD+$/u, '');
 }
+
+const when = (retryAfter) => retryAfter != null && { retry_after_usec: durationUsec(retryAfter) };
 
 /** A task that this worker was handed, to be ended once. */
 export class Run {
@@ -63,13 +66,14 @@ export class Run {
     this.#answer(null, bytes ?? null);
   }
 
-  /** The attempt failed. final: no retry would help. */
-  fail(error, { final = false } = {}) {
-    this.#answer({ text: plainText(error?.message ?? error), ...(final && { final }) }, null);
+  /** The attempt failed. final: no retry would help. retryAfter: when the next attempt comes, in place of the back-off. */
+  fail(error, { final = false, retryAfter } = {}) {
+    this.#answer({ text: plainText(error?.message ?? error), ...(final && { final }), ...when(retryAfter) }, null);
   }
 
-  /** It was not begun: to its place again, nobody is to blame. The worker gets no more tasks. */
-  giveBack() { this.#answer({ give_back: true }, null); }
+  /** It was not begun: to its place again, nobody is to blame. The worker gets no more tasks; but with retryAfter, which says
+   * when the task comes back, it goes on. */
+  giveBack({ retryAfter } = {}) { this.#answer({ give_back: true, ...when(retryAfter) }, null); }
 
   /** A sign of life: percent done, and what it is at. */
   touch(progress, note) {

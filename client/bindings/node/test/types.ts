@@ -112,6 +112,8 @@ async function workers(): Promise<void> {
     const facts: [string, [number, number], string, number, Uint8Array, boolean] =
       [run.id, run.pair, run.queue, run.attempt, run.payload, run.ended];
     if (run.label ?? run.mime ?? run.uid ?? run.timeoutUsec) run.giveBack();
+    if (run.attempt > 3) run.giveBack({ retryAfter: '30s' });
+    if (run.attempt > 2) run.fail('not now', { retryAfter: 1500 });
     else run.complete(run.payload);
     void facts;
     // @ts-expect-error: a result is bytes, text or null

@@ -108,6 +108,20 @@ test('what a handler throws fails the attempt, and what it ends itself stays', a
   await serving;
 });
 
+test('a run says when the next attempt comes, whatever the back-off', async () => {
+  const q = await queue();
+  const w = await worker(q);
+  const serving = w.serve((run) => {
+    if (run.attempt === 1) return run.fail('not yet', { retryAfter: 0 });
+    if (run.attempt === 2) return run.giveBack({ retryAfter: '1ms' }); // and the worker goes on
+    return String(run.attempt);
+  });
+  const record = await (await client.submit(q, null, { retries: 1, backoff: '1h' })).wait();
+  assert.deepEqual([record.state, String(record.result)], ['DONE', '3']);
+  await w.close();
+  await serving;
+});
+
 test('a result that is too large is an error, and the run can still be ended', async () => {
   const q = await queue();
   const w = await worker(q);

@@ -29,7 +29,8 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     worker.add_argument("-q", "--queue", action="append", help="serve only this queue; may be given several times")
     worker.add_argument("-j", "--parallel", type=int, default=os.cpu_count() or 1, help="tasks at once (default: CPUs)")
     worker.add_argument("--threads", action="store_true", help="run them in threads, not in processes")
-    worker.add_argument("--create", action="store_true", help="make queues that are not there, with executor=worker")
+    worker.add_argument("--create", action="store_true", help="make queues that are not there, with executor=worker; serial, "
+                        "until `eqctl queue set QUEUE max_active=N` lets more than one task run at once")
     worker.add_argument("--name", help="name of the worker, for people")
     worker.add_argument("-S", "--socket", help="where eqd is")
     args = parser.parse_args(argv)
@@ -63,8 +64,10 @@ async def serve(args: argparse.Namespace) -> None:
     worker = Worker({queue: pool for queue in queues}, args.parallel, name=args.name, path=args.socket)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, worker.stop)
-    await worker.run(dataclasses.replace(RECONNECT, on_change=on_change))
-    pool.executor.shutdown()
+    try:
+        await worker.run(dataclasses.replace(RECONNECT, on_change=on_change))
+    finally:
+        pool.close()
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:

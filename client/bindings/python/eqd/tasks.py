@@ -7,6 +7,9 @@
     send.delay("a@b", subject="hello").result(timeout=60)
     await (await send.adelay("a@b", subject="hello"))  # with asyncio: the loop goes on meanwhile
 
+Inside of one `eqd.current_run()` tells id and attempt, and has touch() for signs of life and progress. Exceptions fail the attempt;
+`raise eqd.Final(text)`: no retry would help; `raise eqd.Retry(text, after="30s")`: when to try again.
+
 `python -m eqd worker MODULE` runs them. Arguments and results are MessagePack: None, numbers, text, bytes, lists and dicts; no
 code and no pickles travel. Called directly, such a function is what it was.
 """
@@ -17,6 +20,8 @@ import asyncio
 import inspect
 import sys
 import threading
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, AsyncIterator, Callable, Dict, Generic, Iterator, List, Mapping, Optional, ParamSpec, Tuple, TypeVar, \
     Union, cast
@@ -27,7 +32,7 @@ from . import shared
 from .aio import AsyncClient, AsyncTask
 from .client import Client, Task, connect
 from .values import TaskId
-from .worker import plain_text
+from .worker import Final, answer_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -140,9 +145,9 @@ class InlineTask(Task[R]):
         assert inline_ids is not None
         inline_ids.append(len(inline_ids) + 1)
         super().__init__(cast(Client, None), TaskId(0, inline_ids[-1]), queue, decode_result)
-        good, value, _ = execute(payload)
+        good, value = execute(payload, CurrentRun(self.id, queue, 1, None, lambda progress, note: None))
         self._record: Dict[str, Any] = {"id": self.id, "queue": queue, "attempt": 1, "state": "DONE" if good else "FAILED"}
-        self._record["result" if good else "error"] = value
+        self._record["result" if good else "error"] = value if good else value["text"]
 
     def wait(self, timeout: Any = None) -> Any:
         return self._record
@@ -197,19 +202,45 @@ def task(queue: str, **options: Any) -> Callable[[Callable[P, R]], TaskFunction[
     return mark
 
 
-def execute(payload: bytes) -> Tuple[bool, Any, bool]:
-    """Runs a call: (True, the result as MessagePack, False), or (False, what went wrong, whether no retry would help)."""
+@dataclass(frozen=True)
+class CurrentRun:
+    """The task that the function was called for."""
+
+    id: TaskId
+    queue: str
+    attempt: int  # from 1; the fencing token: no two leases of a task have the same
+    label: Optional[str]
+    _touch: Callable[[Optional[int], Optional[str]], None] = field(repr=False)
+
+    def touch(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
+        """A sign of life: percent done, and what it is at. Nothing is waited for. From the thread of the function."""
+        self._touch(progress, note)
+
+
+_current: ContextVar[Optional[CurrentRun]] = ContextVar("eqd_current_run", default=None)
+
+
+def current_run() -> Optional[CurrentRun]:
+    """The task that the function is running for; None outside of a worker."""
+    return _current.get()
+
+
+def execute(payload: bytes, run: CurrentRun) -> Tuple[bool, Any]:
+    """Runs a call: (True, the result as MessagePack), or (False, the RunAnswer that says what went wrong)."""
     try:
         name, args, kwargs = msgpack.unpackb(payload, raw=False, strict_map_key=False)
         function = registry[name].function
     except KeyError as e:
-        return False, f"this worker has no task {e}", True
+        return False, answer_of(Final(f"this worker has no task {e}"))
     except (ValueError, TypeError, msgpack.exceptions.UnpackException) as e:
-        return False, f"this is no call of a task: {e}", True
+        return False, answer_of(Final(f"this is no call of a task: {e}"))
+    before = _current.set(run)
     try:
         result = function(*args, **kwargs)
         if inspect.iscoroutine(result):
             result = asyncio.run(result)
-        return True, msgpack.packb(result, use_bin_type=True), False
+        return True, msgpack.packb(result, use_bin_type=True)
     except (Exception, SystemExit, asyncio.CancelledError) as e:  # sys.exit() ends the call, not the worker
-        return False, plain_text(f"{type(e).__name__}: {e}"), False
+        return False, answer_of(e)
+    finally:
+        _current.reset(before)

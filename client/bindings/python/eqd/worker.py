@@ -7,7 +7,8 @@
 
     await eqd.worker.Worker({"mail": mail}, parallel=4).run()
 
-A handler gets a Run and returns bytes, text or None. Exceptions fail the attempt; Final fails the task without a retry. When the
+A handler gets a Run and returns bytes, text or None. Exceptions fail the attempt; Final fails the task without a retry, Retry says
+when the next attempt comes. When the
 task is canceled or out of time, the handler is canceled as any asyncio task. When the connection ends, eqd gives what was not
 answered to somebody else; the handlers at work are canceled, and the worker connects again. stop() takes no more tasks, gives
 back those that have not begun, lets the others end.
@@ -28,7 +29,7 @@ from .core import Notification, Request, default_path
 from .errors import ConnectionLost
 from .reconnect import Reconnect, Tries
 from .shared import DEFAULT_TIMEOUT
-from .values import TaskId
+from .values import Duration, TaskId, duration_usec
 
 TEXT_MAX = 256
 RECONNECT = Reconnect(first=0.1, max=5.0, give_up=None)
@@ -36,6 +37,24 @@ RECONNECT = Reconnect(first=0.1, max=5.0, give_up=None)
 
 class Final(Exception):
     """Raised by a handler: no retry would help."""
+
+
+class Retry(Exception):
+    """Raised by a handler: not now. after: when to try again, in place of the back-off; None: as that says. The attempt fails, so it
+    takes retries; with counted=False it is given back instead, as often as it likes, and the task has not failed."""
+
+    def __init__(self, text: str = "", *, after: Optional[Duration] = None, counted: bool = True) -> None:
+        super().__init__(text)
+        self.after_usec = None if after is None else duration_usec(after)
+        self.counted = counted
+
+
+class Ended(Exception):
+    """Raised by a handler that knows the answer of an attempt that did not go well: a RunAnswer, see eqd-protocol(7)."""
+
+    def __init__(self, answer: Dict[str, Any]) -> None:
+        super().__init__(answer.get("text", ""))
+        self.answer = answer
 
 
 @dataclass(eq=False)
@@ -51,16 +70,22 @@ class Run:
     timeout_usec: Optional[int] = None
     mime: Optional[str] = None  # type of the payload, as who submitted it says
     cancel_reason: Optional[str] = None  # canceled or timeout, once eqd has said so
+    grace: Optional[float] = None  # seconds that it had then
     confirmed: Optional["asyncio.Future[bool]"] = None  # of a worker with confirm=True
     _msgid: int = field(default=0, repr=False)
     _channel: Optional[Channel] = field(default=None, repr=False)
     _task: Optional["asyncio.Task[Any]"] = field(default=None, repr=False)
 
-    async def touch(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
-        """A sign of life: percent done, and what it is at. No answer is waited for."""
+    def touch_soon(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
+        """A sign of life: percent done, and what it is at. It is not waited for that it leaves."""
         given = {k: v for k, v in (("progress", progress), ("note", note)) if v is not None}
         if self._channel and not self._channel.lost:
             self._channel.notify("worker_touch", [list(self.id), self.attempt, given])
+
+    async def touch(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
+        """The same, waiting while eqd takes none. No answer is waited for."""
+        self.touch_soon(progress, note)
+        if self._channel and not self._channel.lost:
             await self._channel.writer.drain()
 
 
@@ -72,6 +97,20 @@ def plain_text(text: str) -> str:
     """Text as eqd takes it with an error: no control characters, at most 256 bytes of UTF-8."""
     clean = "".join(c if c.isprintable() else " " for c in text)
     return clean.encode("utf-8", "replace")[:TEXT_MAX].decode("utf-8", "ignore")
+
+
+def answer_of(error: BaseException) -> Dict[str, Any]:
+    """What a function or handler raised, as a RunAnswer."""
+    if isinstance(error, Ended):
+        return error.answer
+    if not isinstance(error, (Final, Retry)):
+        return {"text": plain_text(f"{type(error).__name__}: {error}")}
+    answer: Dict[str, Any] = {"text": plain_text(str(error))}
+    if isinstance(error, Final):
+        return {**answer, "final": True}
+    if not error.counted:
+        return {**answer, "give_back": True, "retry_after_usec": error.after_usec or 0}
+    return answer if error.after_usec is None else {**answer, "retry_after_usec": error.after_usec}
 
 
 def run_of(params: Sequence[Any], channel: Channel) -> Run:
@@ -174,10 +213,8 @@ class Worker:
             if channel.lost:
                 raise
             return {"text": run.cancel_reason or "canceled by its worker"}, None
-        except Final as e:
-            return {"text": plain_text(str(e)), "final": True}, None
         except Exception as e:
-            return {"text": plain_text(f"{type(e).__name__}: {e}")}, None
+            return answer_of(e), None
         finally:
             del self._runs[run.id, run.attempt]
 
@@ -203,8 +240,8 @@ class Worker:
             for key in [key for key, run in self._unconfirmed.items() if run._msgid == note.params[0]]:
                 self._confirm(key, False)
         if note.method == "run_cancel":
-            task, attempt, reason = note.params[:3]
+            task, attempt, reason, grace = note.params[:4]
             run = self._runs.get((TaskId(*task), attempt))
             if run and run._task:
-                run.cancel_reason = reason
+                run.cancel_reason, run.grace = reason, grace / 1_000_000
                 run._task.cancel()
