@@ -15,14 +15,6 @@
 
 enum { BATCH_BYTES = 3 * 1024 * 1024 }; /* with common options still below EQ_MESSAGE_MAX */
 
-/* Unless eqd has said so itself. */
-static void hint_no_queue(Ctl *ctl, const char *queue) {
-        const char *text;
-
-        if (ctl->client && eq_client_get_error(ctl->client, &text) == EQ_E_NO_QUEUE && !strstr(text, "queue create"))
-                ctl_note(ctl, "hint: eqctl queue create %s", queue);
-}
-
 /* Prints the id, unless output or a status is what is wanted, and remembers it for the wait. */
 static int accepted(const Submission *s, Follow *f, uint64_t seq) {
         char id[64];
@@ -90,10 +82,7 @@ static int submit_item(const Submission *s, Follow *f, const SubmissionItem *ite
         int r = send_one(s, &rec, &a);
         if (r == 0)
                 return accepted(s, f, a.id.seq);
-        int status = ctl_fail(s->ctl, r);
-        if (!s->home) /* else eqd has said which one there is not */
-                hint_no_queue(s->ctl, s->queue);
-        return status;
+        return ctl_fail(s->ctl, r);
 }
 
 /* 0 or the exit status. */
@@ -156,8 +145,6 @@ static int batch_send(const Submission *s, Follow *f, Batch *b) {
         EQ_SET(&rec, SubmitMany, common, eq_bytes(common.data, common.len));
         eq_client_set_timeout(s->ctl->client, EQ_TIMEOUT_NEVER);
         int status = ctl_call(s->ctl, EQ_METHOD_SUBMIT_MANY, &rec, &reply);
-        if (status)
-                hint_no_queue(s->ctl, s->queue);
         if (!status && eq_decode_map(&eq_schema_SubmitManyReply, reply_result(reply), &m, &error) < 0)
                 status = ctl_fail(s->ctl, -EBADMSG);
         if (!status)
