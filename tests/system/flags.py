@@ -28,7 +28,7 @@ JSON_RUNS = (
     ("pool ls", [], "+"), ("pool create", ["p", "slots=2"], ""), ("pool show", ["p"], "+"), ("pool set", ["p", "slots=3"], ""),
     ("pool rm", ["p"], ""), ("param ls", [], "+"), ("param get", ["commands.slots"], "+"), ("param set", ["commands.slots=9"], ""),
     ("worker ls", [], "+"), ("worker kick", ["77"], ""), ("store check", [], ""), ("store dump", [], "+"), ("store stat", [], "+"),
-    ("stat", [], "+"), ("dump", [], "+"), ("monitor", ["-n", "1"], "+"), ("touch", [], ""), ("reload", [], ""),
+    ("stat", [], "+"), ("dump", [], "+"), ("monitor", ["-n", "1"], "+"), ("touch", [], ""), ("reload", [], "+"),
     ("worker run", ["-q", "w", "--", "true"], ""),
 )
 # Their standard output is not eqd's: a command's, and texts for people and shells.
