@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import _api
 from .core import Notification
-from .errors import TASK_ERRORS, OutputLost, TaskError
+from .errors import TASK_ERRORS, OutputLost, TaskError, TaskTimeout
 from .values import TaskId, with_ids
 
 DEFAULT_TIMEOUT = 30.0
@@ -31,6 +31,8 @@ def ids_of(reply: Mapping[str, Any]) -> List[TaskId]:
 def exception_of(record: Mapping[str, Any]) -> Optional[TaskError]:
     """The TaskError for a task that ended, None for one that did as DONE."""
     state = str(record.get("state"))
+    if state == "DEAD" and record.get("reason") == "timeout":
+        return TaskTimeout(record)
     return None if state == "DONE" else TASK_ERRORS.get(state, TaskError)(record)
 
 
