@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from . import _api
 from .core import Notification
@@ -58,6 +58,11 @@ def follow_step(note: Notification, task: TaskId) -> Tuple[bool, Optional[Tuple[
             return True, None
         return False, (note.params[1], note.params[2])
     return False, None
+
+
+def of_streams(chunks: Iterator[Tuple[int, bytes]], streams: int) -> Iterator[Tuple[int, bytes]]:
+    """Those of these streams only."""
+    return ((stream, data) for stream, data in chunks if stream & streams)
 
 
 def event_of(note: Notification) -> Optional[Dict[str, Any]]:
