@@ -311,8 +311,9 @@ static void on_sighup(uv_signal_t *handle, int signum) {
         Daemon *d = handle->data;
         Refusal refusal;
         char status[STATUS_MAX];
+        uint64_t waits;
         notify_reloading();
-        (void)manager_reload(d->manager, &refusal); /* has logged what is wrong */
+        (void)manager_reload(d->manager, &waits, &refusal); /* has logged what is wrong, and what waits */
         status_text(d->manager, status, sizeof(status));
         notify_ready(status);
 }

@@ -213,6 +213,17 @@ static void print_word_functions(void) {
                "_eqctl_params() { _eqctl_names param; }\n");
 }
 
+/* Options that may stand before the verb, and take the next word. */
+static void print_skipped(const char *separator) {
+        for (int f = 0, n = 0; f < _FLAG_MAX; f++) {
+                if (!flag_is_global(f) || !flags[f].argument)
+                        continue;
+                if (flags[f].letter)
+                        printf("%s-%c", n++ ? separator : "", flags[f].letter);
+                printf("%s--%s", n++ ? separator : "", flags[f].name);
+        }
+}
+
 /* Finds the verb among the words before the cursor: $1 is their number, the rest the words. Sets `verb`. */
 static void print_find_verb(void) {
         printf("_eqctl_find_verb() {\n"
@@ -221,7 +232,9 @@ static void print_find_verb(void) {
                "        for word in \"$@\"; do\n"
                "                if [[ -n $skip ]]; then skip=; continue; fi\n"
                "                case \"$word\" in\n"
-               "                -S|-o|--socket|--output|--columns|--color) [[ -z $verb ]] && skip=1 ;;\n"
+               "                ");
+        print_skipped("|");
+        printf(") [[ -z $verb ]] && skip=1 ;;\n"
                "                -*) ;;\n"
                "                *) if [[ -z $verb ]]; then\n"
                "                        verb=$word\n"
@@ -379,7 +392,9 @@ static void print_fish(void) {
                "    for word in (commandline -opc)[2..-1]\n"
                "        if test -n \"$skip\"; set skip; continue; end\n"
                "        switch $word\n"
-               "            case -S -o --socket --output --columns --color\n"
+               "            case ");
+        print_skipped(" ");
+        printf("\n"
                "                test -z \"$verb\"; and set skip 1\n"
                "            case '-*'\n"
                "            case '*'\n"

@@ -6,6 +6,7 @@
 #include "eqctl/ctl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -183,6 +184,21 @@ int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret) {
         return EXIT_USAGE;
 }
 
+int ctl_get_descriptor(const Ctl *ctl, FlagId flag, int *ret) {
+        int64_t fd = -1;
+        int status = ctl_get_number(ctl, flag, 0, 1 << 20, &fd);
+
+        if (status || fd < 0)
+                return status;
+        if (fcntl((int)fd, F_GETFD) < 0) {
+                ctl_error(ctl, "--%s: descriptor %d is not open; a shell opens it so: %d>FILE", flags[flag].name,
+                          (int)fd, (int)fd);
+                return EXIT_USAGE;
+        }
+        *ret = (int)fd;
+        return 0;
+}
+
 static int choose(const Ctl *ctl, const char *text, const char *flag, const char *const *words, int n, int *ret) {
         for (int i = 0; i < n; i++)
                 if (strcmp(text, words[i]) == 0) {
@@ -208,7 +224,18 @@ static int init_format(Ctl *ctl) {
 
         int status = text ? choose(ctl, text, "output", names, _FORMAT_MAX, &format) : 0;
         ctl->format = (Format)format;
-        return status;
+        if (status)
+                return status;
+        if (ctl_has(ctl, FLAG_json) && !ctl_wants_json(ctl)) {
+                ctl_error(ctl, "--json is -o jsonl, which -o %s is not; give one of them", text);
+                return EXIT_USAGE;
+        }
+        if (ctl_has(ctl, FLAG_columns) && (ctl_wants_json(ctl) || format == FORMAT_ID)) {
+                ctl_error(ctl, "--columns chooses those of table, wide and tsv; -o %s has none: leave out one of them",
+                          names[format]);
+                return EXIT_USAGE;
+        }
+        return 0;
 }
 
 static int init_terminal(Ctl *ctl) {
@@ -259,6 +286,10 @@ static int init_socket(Ctl *ctl) {
 
         if (ctl_has(ctl, FLAG_host))
                 return init_host(ctl);
+        if ((path != NULL) + ctl_has(ctl, FLAG_system) + ctl_has(ctl, FLAG_user_instance) > 1) {
+                ctl_error(ctl, "--socket, --system and --user each name an eqd; give one of them");
+                return EXIT_USAGE;
+        }
         ctl->where = ctl->socket;
         if (path && !*path) { /* "$UNSET": it must not lead to an eqd that nobody named */
                 ctl_error(ctl, "--socket: the path is empty");

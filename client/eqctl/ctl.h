@@ -76,6 +76,8 @@ int ctl_get_duration(const Ctl *ctl, FlagId flag, uint64_t *ret_usec);
 int ctl_get_number(const Ctl *ctl, FlagId flag, int64_t min, int64_t max, int64_t *ret);
 int ctl_get_uid(const Ctl *ctl, FlagId flag, uint64_t *ret);
 int ctl_get_signal(const Ctl *ctl, FlagId flag, uint64_t *ret);
+/* One that is open when eqctl begins: to be called before anything of its own is, which would have its number. */
+int ctl_get_descriptor(const Ctl *ctl, FlagId flag, int *ret);
 
 /* Connects unless connected, silently. r as of eq_client_open(). With --host an eqd that has answered: -ECONNRESET otherwise. */
 int ctl_open(Ctl *ctl);

@@ -71,11 +71,11 @@ void follow_deinit(Follow *f) {
 }
 
 int follow_options(Follow *f) {
-        int64_t fd = -1;
-        int status = ctl_get_number(f->ctl, FLAG_status_fd, 0, 1 << 20, &fd);
+        int fd = -1;
+        int status = ctl_get_descriptor(f->ctl, FLAG_status_fd, &fd);
 
         f->json = ctl_wants_json(f->ctl) && !f->output;
-        f->status_fd = fd < 0 && f->json ? STDOUT_FILENO : (int)fd;
+        f->status_fd = fd < 0 && f->json ? STDOUT_FILENO : fd;
         f->kill_on_int = ctl_has(f->ctl, FLAG_kill_on_int);
         return status;
 }

@@ -5,10 +5,6 @@
 
 #include <string.h>
 
-static bool is_global(const Flag *f) {
-        return f - flags <= FLAG_help;
-}
-
 static void print_flag(const Flag *f) {
         char left[80];
 
@@ -22,13 +18,13 @@ static void print_flag(const Flag *f) {
 
 static void print_flags(VerbId verb, bool global) {
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (is_global(&flags[i]) == global && flag_on(&flags[i], verb))
+                if (flag_is_global(i) == global && (flag_on(&flags[i], verb) || verb == VERB_help))
                         print_flag(&flags[i]);
 }
 
 static bool has_own_flags(VerbId verb) {
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (!is_global(&flags[i]) && flag_on(&flags[i], verb))
+                if (!flag_is_global(i) && flag_on(&flags[i], verb))
                         return true;
         return false;
 }
@@ -125,7 +121,7 @@ static void man_verb(VerbId verb) {
         if (verbs[verb].alias)
                 printf("The alias is\n.BR %s .\n", verbs[verb].alias);
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (!is_global(&flags[i]) && flag_on(&flags[i], verb) &&
+                if (!flag_is_global(i) && flag_on(&flags[i], verb) &&
                     !(verb == VERB_run && flag_on(&flags[i], VERB_submit)))
                         man_flag(&flags[i]);
         if (verb == VERB_run)
@@ -138,7 +134,7 @@ static void man_tables(void) {
                 man_verb((VerbId)i);
         printf(".SH \"OPTIONS OF EVERY VERB\"\n");
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (is_global(&flags[i]))
+                if (flag_is_global(i))
                         man_flag(&flags[i]);
 }
 

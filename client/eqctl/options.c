@@ -187,20 +187,21 @@ static int refuse(Options *o, const char *format, ...) {
         return -EINVAL;
 }
 
-static VerbId flag_scope(const Options *o) {
-        return o->verb == _VERB_INVALID ? VERB_version : o->verb;
+/* Before the verb is known it is not known either whether it takes the flag: see settle(). */
+static bool in_scope(int flag, VerbId verb) {
+        return verb == _VERB_INVALID ? flag_is_global(flag) : flag_on(&flags[flag], verb);
 }
 
 static int flag_find_long(VerbId verb, const char *name, size_t n) {
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (flag_on(&flags[i], verb) && strlen(flags[i].name) == n && memcmp(flags[i].name, name, n) == 0)
+                if (in_scope(i, verb) && strlen(flags[i].name) == n && memcmp(flags[i].name, name, n) == 0)
                         return i;
         return -1;
 }
 
 static int flag_find_letter(VerbId verb, char letter) {
         for (int i = 0; i < _FLAG_MAX; i++)
-                if (flag_on(&flags[i], verb) && flags[i].letter == letter)
+                if (in_scope(i, verb) && flags[i].letter == letter)
                         return i;
         return -1;
 }
@@ -211,10 +212,24 @@ static int add_option(Options *o, int flag, const char *value) {
         return 0;
 }
 
+/* One that other verbs have; some of them are named. */
+static int refuse_global(Options *o, const Flag *f) {
+        char list[80] = "";
+        int n = 0;
+
+        for (int v = 0, named = 0; v < _VERB_MAX && named < 4; v++)
+                if (flag_on(f, v))
+                        n += snprintf(list + n, sizeof(list) - (size_t)n, "%s%s", named++ ? ", " : "", verbs[v].name);
+        return refuse(o, "%s has no option --%s; %s and others have it", verbs[o->verb].name, f->name, list);
+}
+
 static int refuse_long(Options *o, const char *word, size_t n) {
         char name[64];
         Nearest near = { .distance = 99 };
 
+        int global = flag_find_long(_VERB_INVALID, word, n);
+        if (global >= 0)
+                return refuse_global(o, &flags[global]);
         (void)snprintf(name, sizeof(name), "%.*s", (int)(n < 60 ? n : 60), word);
         for (int i = 0; i < _FLAG_MAX; i++)
                 if (flag_on(&flags[i], o->verb))
@@ -233,7 +248,7 @@ static int refuse_long(Options *o, const char *word, size_t n) {
 
 static int parse_long(Parser *p, const char *word) {
         size_t n = strcspn(word, "=");
-        int f = flag_find_long(flag_scope(p->o), word, n);
+        int f = flag_find_long(p->o->verb, word, n);
 
         if (f < 0 && p->o->verb == _VERB_INVALID) {
                 if (strcmp(word, "version") == 0) { /* as most programs take it: the verb */
@@ -272,7 +287,7 @@ static int parse_letters(Parser *p, const char *word) {
         if (p->o->verb == VERB_kill && signal_parse(word, &ignored) == 0)
                 return add_option(p->o, FLAG_kill_signal, word); /* -9, -KILL, as of kill(1) */
         for (; *word; word++) {
-                int f = flag_find_letter(flag_scope(p->o), *word);
+                int f = flag_find_letter(p->o->verb, *word);
                 if (f < 0 && p->o->verb == _VERB_INVALID) {
                         p->o->verb = VERB_ls;
                         f = flag_find_letter(VERB_ls, *word);
@@ -315,6 +330,18 @@ static int parse_verb(Parser *p, const char *word) {
         if (guess)
                 return refuse(o, "unknown verb `%s`; did you mean `%s`?", name, guess);
         return refuse(o, "unknown verb `%s`; eqctl help lists them", name);
+}
+
+/* What stood before the verb is what the verb has under that name. */
+static int settle(Options *o) {
+        for (size_t i = 0; i < o->n; i++) {
+                const Flag *f = &flags[o->list[i].flag];
+                int own = flag_find_long(o->verb, f->name, strlen(f->name));
+                if (own < 0)
+                        return refuse_global(o, f);
+                o->list[i].flag = (FlagId)own;
+        }
+        return 0;
 }
 
 static int check_operands(Options *o) {
@@ -373,7 +400,8 @@ int options_parse(int argc, char **argv, Options *ret) {
         }
         if (ret->verb == _VERB_INVALID)
                 ret->verb = options_has(ret, FLAG_help) ? VERB_help : VERB_ls;
-        return check_operands(ret);
+        int r = settle(ret);
+        return r < 0 ? r : check_operands(ret);
 }
 
 void options_deinit(Options *o) {

@@ -66,6 +66,10 @@ void options_deinit(Options *o);
 bool options_has(const Options *o, FlagId flag);
 const char *options_get(const Options *o, FlagId flag); /* the last one, or NULL */
 
+/* One that may stand before the verb. */
+static inline bool flag_is_global(int flag) {
+        return flag <= FLAG_help;
+}
 static inline bool flag_on(const Flag *f, VerbId verb) {
         return (f->verbs >> verb & 1) != 0;
 }

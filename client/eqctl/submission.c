@@ -139,6 +139,24 @@ int backoff_parse(const char *text, uint64_t *ret_first, uint64_t *ret_longest) 
 
 /* ---- options, group by group; each 0 or the exit status ---- */
 
+/* What is about the end of the task, which only those who wait for it see. */
+static int check_wait(Submission *s) {
+        static const FlagId of_waits[] = { FLAG_kill_on_int, FLAG_status_fd };
+        int fd;
+
+        for (size_t i = 0; i < sizeof(of_waits) / sizeof(of_waits[0]) && !s->wait; i++)
+                if (ctl_has(s->ctl, of_waits[i])) {
+                        ctl_error(s->ctl, "--%s is about the end of the task; give --wait or --follow, too",
+                                  flags[of_waits[i]].name);
+                        return EXIT_USAGE;
+                }
+        if (s->wait && ctl_has(s->ctl, FLAG_id_only)) {
+                ctl_error(s->ctl, "--id-only: who waits for the task gets no id; leave out one of them");
+                return EXIT_USAGE;
+        }
+        return ctl_get_descriptor(s->ctl, FLAG_status_fd, &fd);
+}
+
 /* The first is its own; it holds the others too. */
 static int set_queues(Submission *s) {
         const char *text = ctl_get(s->ctl, FLAG_queue);
@@ -276,8 +294,14 @@ static char *absolute(const char *cwd, const char *path) {
 static int set_paths(Submission *s) {
         const char *dir = ctl_get(s->ctl, FLAG_chdir), *out = ctl_get(s->ctl, FLAG_stdout);
         const char *err = ctl_get(s->ctl, FLAG_stderr);
-        char *here = getcwd(NULL, 0);
 
+        if (err && ctl_has(s->ctl, FLAG_merge)) {
+                ctl_error(s->ctl,
+                          "--stderr: with --merge standard error goes where standard output does; leave out one "
+                          "of them");
+                return EXIT_USAGE;
+        }
+        char *here = getcwd(NULL, 0);
         if (!here) {
                 ctl_error(s->ctl, "cannot tell the present directory: %m; name one with -C");
                 if (!dir || dir[0] != '/')
@@ -353,6 +377,10 @@ static int set_env(Submission *s) {
         bool all = ctl_has(ctl, FLAG_env_all), none = ctl_has(ctl, FLAG_env_none);
         uint32_t n = 0;
 
+        if (all && none) {
+                ctl_error(ctl, "--env-all and --env-none do not go together");
+                return EXIT_USAGE;
+        }
         for (char **e = environ; !none && *e; e++)
                 if ((all || is_allowed(*e)) && strchr(*e, '=') && !is_overridden(ctl, *e, 0)) {
                         eq_pack_cstr(&pk, *e);
@@ -518,6 +546,10 @@ static int set_input(Submission *s, bool is_run) {
                 ctl_error(s->ctl, "--stdin and --payload are two names for one thing; give one");
                 return EXIT_USAGE;
         }
+        if (in && ctl_has(s->ctl, FLAG_no_stdin)) {
+                ctl_error(s->ctl, "--no-stdin and --stdin do not go together");
+                return EXIT_USAGE;
+        }
         if (payload)
                 return set_payload(s, payload);
         if (in && (!is_run || submission_is_many(s)))
@@ -658,8 +690,9 @@ int submission_init(Submission *s, Ctl *ctl, bool is_run) {
         s->wait = s->follow || ctl_has(ctl, FLAG_wait);
 
         set_flags(s);
-        int (*const setters[])(Submission *) = { set_text,  set_command, set_many,  set_queues,  set_unique,
-                                                 set_times, set_numbers, set_paths, set_rlimits, set_env };
+        int (*const setters[])(Submission *) = { check_wait, set_text,    set_command, set_many,
+                                                 set_queues, set_unique,  set_times,   set_numbers,
+                                                 set_paths,  set_rlimits, set_env };
         for (size_t i = 0; i < sizeof(setters) / sizeof(setters[0]); i++) {
                 int status = setters[i](s);
                 if (status)

@@ -218,8 +218,30 @@ int verb_touch(Ctl *ctl) {
         return ctl_call(ctl, EQ_METHOD_TOUCH, NULL, NULL);
 }
 
+/* For people on standard error: it is what they would look for in the journal. An eqd that does not tell answers nil. */
+static void say_what_waits(const Ctl *ctl, EqArray names) {
+        EqBytes name;
+
+        while (eq_next_bytes(&names, &name) == 1)
+                ctl_note(ctl, "%.*s takes effect when eqd is restarted; `eqctl param ls` shows what is in force",
+                         (int)name.len, name.data);
+}
+
 int verb_reload(Ctl *ctl) {
-        return ctl_call(ctl, EQ_METHOD_RELOAD, NULL, NULL);
+        _cleanup_reply_ eq_reply *reply = NULL;
+        _cleanup_buffer_ EqBuffer b = EQ_BUFFER_NULL;
+        EqReloadReply answer = { 0 };
+        EqDecodeError error;
+
+        int status = ctl_call(ctl, EQ_METHOD_RELOAD, NULL, &reply);
+        if (status || eq_decode_map(&eq_schema_ReloadReply, reply_result(reply), &answer, &error) < 0)
+                return status;
+        say_what_waits(ctl, answer.waits);
+        if (!ctl_wants_json(ctl))
+                return 0;
+        json_record(&b, &eq_schema_ReloadReply, &answer, ctl_id, ctl);
+        text_cstr(&b, "\n");
+        return print_buffer(ctl, &b);
 }
 
 int verb_version(Ctl *ctl) {

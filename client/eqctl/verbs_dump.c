@@ -86,11 +86,6 @@ static int dump_flights(Ctl *ctl) {
 }
 
 int verb_dump(Ctl *ctl) {
-        if (ctl_has(ctl, FLAG_columns)) {
-                ctl_error(ctl,
-                          "dump shows several tables: --columns is for one; eqctl ls, queue ls and monitor are such");
-                return EXIT_USAGE;
-        }
         if (ctl->format == FORMAT_JSON) /* an array for each table would be no JSON text */
                 ctl->format = FORMAT_JSONL;
         int status = dump_pools(ctl);

@@ -154,8 +154,14 @@ static int run_logs(Log *l, const EqLogs *rec) {
 static int log_format(Log *l) {
         const char *format = ctl_get(l->ctl, FLAG_log_output);
 
-        l->json = ctl_has(l->ctl, FLAG_json) || (format && strcmp(format, "json") == 0);
-        if (!format || l->json || strcmp(format, "raw") == 0)
+        bool raw = format && strcmp(format, "raw") == 0;
+
+        if (raw && ctl_has(l->ctl, FLAG_json)) {
+                ctl_error(l->ctl, "--json is not -o raw; give one of them");
+                return EXIT_USAGE;
+        }
+        l->json = ctl_has(l->ctl, FLAG_json) || (format && !raw);
+        if (!format || raw || strcmp(format, "json") == 0)
                 return 0;
         ctl_error(l->ctl, "--output: logs come as raw or json, not `%s`", format);
         return EXIT_USAGE;

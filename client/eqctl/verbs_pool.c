@@ -38,7 +38,7 @@ int verb_pool_show(Ctl *ctl) {
                 return status;
         if (eq_decode_map(&eq_schema_Pool, reply_result(reply), &p, &error) < 0)
                 return ctl_fail(ctl, -EBADMSG);
-        if (ctl->format == FORMAT_TABLE)
+        if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
                 return rows_print_settings(ctl, &eq_schema_Pool, &p, EQ_IDX_Pool_set);
         status = rows_begin(&rows, ctl, &rows_pools);
         if (status)

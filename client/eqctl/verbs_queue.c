@@ -36,7 +36,7 @@ int verb_queue_show(Ctl *ctl) {
                 return status;
         if (eq_decode_map(&eq_schema_Queue, reply_result(reply), &q, &error) < 0)
                 return ctl_fail(ctl, -EBADMSG);
-        if (ctl->format == FORMAT_TABLE)
+        if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
                 return rows_print_settings(ctl, &eq_schema_Queue, &q, EQ_IDX_Queue_set);
         status = rows_begin(&rows, ctl, &rows_queues);
         if (status)

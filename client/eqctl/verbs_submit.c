@@ -15,14 +15,6 @@
 
 enum { BATCH_BYTES = 3 * 1024 * 1024 }; /* with common options still below EQ_MESSAGE_MAX */
 
-/* Unless eqd has said so itself. */
-static void hint_no_queue(Ctl *ctl, const char *queue) {
-        const char *text;
-
-        if (ctl->client && eq_client_get_error(ctl->client, &text) == EQ_E_NO_QUEUE && !strstr(text, "queue create"))
-                ctl_note(ctl, "hint: eqctl queue create %s", queue);
-}
-
 /* Prints the id, unless output or a status is what is wanted, and remembers it for the wait. */
 static int accepted(const Submission *s, Follow *f, uint64_t seq) {
         char id[64];
@@ -90,10 +82,7 @@ static int submit_item(const Submission *s, Follow *f, const SubmissionItem *ite
         int r = send_one(s, &rec, &a);
         if (r == 0)
                 return accepted(s, f, a.id.seq);
-        int status = ctl_fail(s->ctl, r);
-        if (!s->home) /* else eqd has said which one there is not */
-                hint_no_queue(s->ctl, s->queue);
-        return status;
+        return ctl_fail(s->ctl, r);
 }
 
 /* 0 or the exit status. */
@@ -116,7 +105,7 @@ static int submit_one(const Submission *s, Follow *f) {
 
 typedef struct Batch {
         EqBuffer tasks;
-        uint32_t n;
+        uint32_t n, max; /* max: of one message */
 } Batch;
 
 /* Where keys were known their ids do not follow each other. */
@@ -134,7 +123,21 @@ static int accepted_many(const Submission *s, Follow *f, const EqSubmitManyReply
         return status;
 }
 
-static int batch_send(const Submission *s, Follow *f, Batch *b) {
+/* How many to send at once, after n were more than the queue takes at all: of its places half, so that it has something to do while the
+ * others fall free. 0: that was not it, or whoever submits has not said that he waits for space; then all of them or none. */
+static uint32_t fewer(const Submission *s, uint32_t n) {
+        eq_error_details d = { .size = sizeof(d) };
+
+        if (n == 1 || !ctl_has(s->ctl, FLAG_wait_space) || eq_client_get_error(s->ctl->client, NULL) != EQ_E_TOO_LARGE)
+                return 0;
+        eq_client_get_error_details(s->ctl->client, &d);
+        bool by_tasks = d.limit > 0 && d.limit < n; /* one of bytes is above that */
+        uint32_t half = (uint32_t)(by_tasks ? d.limit / 2 : n / 2);
+        return half > 0 ? half : 1;
+}
+
+/* 0, -errno, or the exit status. */
+static int send_part(const Submission *s, Follow *f, EqArray tasks) {
         _cleanup_reply_ eq_reply *reply = NULL;
         _cleanup_buffer_ EqBuffer common = EQ_BUFFER_NULL;
         EqSubmitManyReply m = { 0 };
@@ -143,25 +146,53 @@ static int batch_send(const Submission *s, Follow *f, Batch *b) {
         EqDecodeError error;
         msgpack_packer pk = eq_packer(&common);
 
-        if (b->n == 0)
-                return 0;
         options.present &= ~(EQ_BIT(Submit, queue) | (s->is_array ? EQ_BIT(Submit, env) : 0));
         if (s->payload.len == 0)
                 options.present &= ~EQ_BIT(Submit, payload);
         eq_pack_record(&pk, &eq_schema_Submit, &options);
-        if (common.failed || b->tasks.failed)
+        if (common.failed)
                 return ctl_no_memory(s->ctl);
         EQ_SET(&rec, SubmitMany, queue, eq_str(s->queue));
-        EQ_SET(&rec, SubmitMany, tasks, (EqArray) { .raw = eq_bytes(b->tasks.data, b->tasks.len), .n = b->n });
+        EQ_SET(&rec, SubmitMany, tasks, tasks);
         EQ_SET(&rec, SubmitMany, common, eq_bytes(common.data, common.len));
         eq_client_set_timeout(s->ctl->client, EQ_TIMEOUT_NEVER);
-        int status = ctl_call(s->ctl, EQ_METHOD_SUBMIT_MANY, &rec, &reply);
-        if (status)
-                hint_no_queue(s->ctl, s->queue);
-        if (!status && eq_decode_map(&eq_schema_SubmitManyReply, reply_result(reply), &m, &error) < 0)
-                status = ctl_fail(s->ctl, -EBADMSG);
-        if (!status)
-                status = accepted_many(s, f, &m);
+        int r = ctl_try(s->ctl, EQ_METHOD_SUBMIT_MANY, &rec, &reply);
+        if (r == 0 && eq_decode_map(&eq_schema_SubmitManyReply, reply_result(reply), &m, &error) < 0)
+                r = -EBADMSG;
+        return r < 0 ? r : accepted_many(s, f, &m);
+}
+
+/* The first n of these, or all if there are no more. */
+static EqArray first_of(EqArray tasks, uint32_t n) {
+        EqBytes last;
+
+        if (n >= tasks.n)
+                return tasks;
+        EqArray rest = tasks;
+        while (tasks.n - rest.n < n && eq_next_raw(&rest, &last) == 1)
+                ;
+        return (EqArray) { .raw = eq_bytes(tasks.raw.data, tasks.raw.len - rest.raw.len), .n = n };
+}
+
+/* In their order, in parts where the queue takes no more. */
+static int batch_send(const Submission *s, Follow *f, Batch *b) {
+        EqArray left = { .raw = eq_bytes(b->tasks.data, b->tasks.len), .n = b->n };
+        int status = b->tasks.failed ? ctl_no_memory(s->ctl) : 0;
+        uint32_t n;
+
+        while (!status && left.n > 0) {
+                EqArray part = first_of(left, b->max);
+                status = send_part(s, f, part);
+                if (status == -EREMOTEIO && (n = fewer(s, part.n)) > 0) {
+                        b->max = n;
+                        status = 0;
+                        continue;
+                }
+                if (status < 0)
+                        status = ctl_fail(s->ctl, status);
+                left.raw = eq_bytes(left.raw.data + part.raw.len, left.raw.len - part.raw.len);
+                left.n -= part.n;
+        }
         b->tasks.len = b->n = 0;
         return status;
 }
@@ -191,7 +222,7 @@ static int batch_add(const Submission *s, Follow *f, Batch *b, const SubmissionI
         eq_pack_record(&pk, &eq_schema_Submit, &rec);
         b->n++;
         /* The largest task so far must fit once more. */
-        bool full = b->n == EQ_BATCH_MAX || b->tasks.len + (b->tasks.len - before) + s->payload.len > BATCH_BYTES;
+        bool full = b->n >= b->max || b->tasks.len + (b->tasks.len - before) + s->payload.len > BATCH_BYTES;
         return full ? batch_send(s, f, b) : 0;
 }
 
@@ -240,7 +271,7 @@ static int add_lines(const Submission *s, Follow *f, Batch *b) {
 }
 
 static int submit_many(const Submission *s, Follow *f) {
-        Batch b = { 0 };
+        Batch b = { .max = EQ_BATCH_MAX };
 
         int status = s->is_array ? add_numbers(s, f, &b) : add_lines(s, f, &b);
         if (!status)

@@ -229,6 +229,11 @@ int verb_ls(Ctl *ctl) {
         EqTask t;
 
         int status = parse_filters(ctl, &states, &list);
+        if (!status && ctl->options.n_operands > 0 &&
+            (list.present || ctl_has(ctl, FLAG_since) || ctl_has(ctl, FLAG_limit))) {
+                ctl_error(ctl, "give ids or filters, not both");
+                status = EXIT_USAGE;
+        }
         if (!status)
                 status = ls_filter(ctl, &list);
         if (!status && sort)
@@ -429,6 +434,7 @@ static int wait_queue(Ctl *ctl, const char *queue) {
 }
 
 static int wait_check(Ctl *ctl, bool *ret_running) {
+        static const FlagId of_ends[] = { FLAG_any, FLAG_kill_on_int, FLAG_status_fd }; /* the first: starts as well */
         const char *queue = ctl_get(ctl, FLAG_flush_queue), *until = ctl_get(ctl, FLAG_until);
 
         *ret_running = until && strcasecmp(until, "running") == 0;
@@ -440,6 +446,12 @@ static int wait_check(Ctl *ctl, bool *ret_running) {
                 ctl_error(ctl, "--for running is about tasks: give their ids, not a queue");
                 return EXIT_USAGE;
         }
+        for (size_t i = *ret_running; i < sizeof(of_ends) / sizeof(of_ends[0]); i++)
+                if (ctl_has(ctl, of_ends[i]) && (queue || *ret_running)) {
+                        ctl_error(ctl, "--%s is about the ends of tasks that are named: not with %s",
+                                  flags[of_ends[i]].name, queue ? "-q" : "--for running");
+                        return EXIT_USAGE;
+                }
         if (queue && ctl->options.n_operands > 0) {
                 ctl_error(ctl, "give ids or -q QUEUE, not both");
                 return EXIT_USAGE;

@@ -564,16 +564,17 @@ static int reload(Manager *m, uint64_t *ret_waits, Refusal *ret) {
         return r;
 }
 
-int manager_reload(Manager *m, Refusal *ret) {
+int manager_reload(Manager *m, uint64_t *ret_waits, Refusal *ret_refusal) {
         uint64_t waits = 0;
-        int r = reload(m, &waits, ret);
+        int r = reload(m, &waits, ret_refusal);
         if (r < 0) {
-                log_event(CONFIG_REFUSED, (.error = ret->text), ret->text);
+                log_event(CONFIG_REFUSED, (.error = ret_refusal->text), ret_refusal->text);
                 return r;
         }
         log_event(CONFIG_RELOADED, (0));
         tell_what_waits(waits);
         manager_event_daemon(m, EQ_EVENT_CONFIG_RELOADED, NULL);
+        *ret_waits = waits;
         return 0;
 }
 

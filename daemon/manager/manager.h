@@ -186,8 +186,9 @@ void manager_stop(Manager *m, bool keep, void (*stopped)(void *host));
 int manager_keep(const Manager *m, int fd);
 
 bool manager_is_admin(const Manager *m, const Identity *id);
-/* Reads the files again and applies them, or changes nothing and says why. */
-int manager_reload(Manager *m, Refusal *ret);
+/* Reads the files again and applies them, or changes nothing and says why. *ret_waits: a bit for each of the first of
+ * manager_tunable() that takes effect at the next start only. */
+int manager_reload(Manager *m, uint64_t *ret_waits, Refusal *ret_refusal);
 
 /* ---- find; 0, or -ENOENT with a refusal ---- */
 QueueRecord *manager_queue(const Manager *m, EqBytes name); /* NULL: none */

@@ -307,11 +307,32 @@ void handle_touch(void *host, const Request *rq, const void *params) {
         request_reply_nil(rq);
 }
 
+static void reply_reload(const Handlers *h, const Request *rq, uint64_t waits) {
+        _cleanup_(eq_buffer_done) EqBuffer names = EQ_BUFFER_NULL;
+        msgpack_packer pk = eq_packer(&names);
+        EqReloadReply reply = { 0 };
+        Tunable t;
+        uint32_t n = 0;
+        for (size_t i = 0; i < PARAM_MAX && manager_tunable(h->manager, i, &t); i++)
+                if (waits >> i & 1) {
+                        ParamView v;
+                        view_param(&t, &v);
+                        eq_pack_str(&pk, v.row.name);
+                        n++;
+                }
+        EQ_SET(&reply, ReloadReply, waits, (EqArray) { .raw = eq_bytes(names.data, names.len), .n = n });
+        if (names.failed)
+                request_error(rq, EQ_E_NO_MEMORY, "out of memory");
+        else
+                request_reply_record(rq, &eq_schema_ReloadReply, &reply);
+}
+
 void handle_reload(void *host, const Request *rq, const void *params) {
         Handlers *h = host;
         Refusal refusal;
-        if (manager_reload(h->manager, &refusal) < 0)
+        uint64_t waits;
+        if (manager_reload(h->manager, &waits, &refusal) < 0)
                 request_refused(rq, &refusal);
         else
-                request_reply_nil(rq);
+                reply_reload(h, rq, waits);
 }

@@ -60,6 +60,24 @@ def each_attempt_has_its_output(eqd):
 
 
 @test()
+def attached_output_is_all_there_and_a_task_waits_for_no_one_who_waits_for_it(eqd):
+    size = 4 << 20 # more than eqd and the socket hold, and than is kept
+    argv = ["sh", "-c", f"echo first >&2; head -c {size} /dev/zero; echo last >&2"]
+    with client(eqd) as c:
+        c.queue_create("q")
+        got = {1: b"", 2: b""}
+        for stream, data in c.submit("q", argv=argv, attach=True).follow():
+            got[stream] += data
+        equal((len(got[1]), got[2]), (size, b"first\nlast\n"))
+        equal(b"".join(data for _, data in c.submit("q", argv=argv, attach=True).follow(2)), b"first\nlast\n")
+        waited = c.submit("q", argv=argv, attach=True)
+        equal(waited.wait(timeout=60)["state"], "DONE")
+        equal((len(waited.output()), b"".join(data for _, data in waited.follow(2))), (64 << 10, b"first\nlast\n"))
+        dropped = c.submit("q", argv=argv, attach=True).id
+        equal(c.wait([dropped], timeout=60)[0]["state"], "DONE")
+
+
+@test()
 def ends_other_than_done_are_exceptions(eqd):
     with client(eqd) as c:
         c.queue_create("q")
@@ -69,6 +87,10 @@ def ends_other_than_done_are_exceptions(eqd):
         equal((type(failed.exception()), failed.done(), failed.cancelled()), (package.TaskFailed, True, False))
         equal(c.submit("q", argv=["true"]).exception(), None)
         raises(package.TaskTimeout, c.submit("q", argv=["sleep", "60"], timeout=0.05, grace=0.1).result, "TIMEOUT")
+        c.queue_create("tries", set={"backoff": "1ms"})
+        late = c.submit("tries", argv=["sleep", "60"], timeout=0.05, grace=0.1, retries=1)
+        equal(raises(package.TaskTimeout, late.result, "tries/1: DEAD").record["attempt"], 2)
+        equal(type(c.submit("tries", argv=["false"], retries=1).exception()), package.TaskFailed)
         held = c.submit("q", argv=["true"], hold=True)
         equal((held.why()["reason"], held.done()), ("held", False))
         raises(package.TimedOutError, lambda: held.wait(timeout=0.01))

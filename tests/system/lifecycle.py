@@ -1059,6 +1059,23 @@ def a_blocking_submit_gives_up_in_time(eqd):
 
 
 @test()
+def a_list_longer_than_the_queue_goes_through_it_for_who_waits_for_space(eqd):
+    eqd.ok("queue", "create", "c", "max_tasks=4", "durable=no")
+    submit = ("submit", "-q", "c", "--wait-space", "60s")
+    equal(eqd.ok(*submit, "--each", "-", "--", "true", input="x\n" * 20).split(), [f"c/{n}" for n in range(1, 21)])
+    equal(eqd.ok(*submit, "--array", "1-9", "--", "true").split(), [f"c/{n}" for n in range(21, 30)])
+    eqd.ok("queue", "create", "bytes", "max_bytes=20K", "durable=no")
+    ids = eqd.ok("submit", "-q", "bytes", "--wait-space", "60s", "--each", "-", "--payload", "x" * 3000, "--", "wc", "-c", input="x\n" * 9).split()
+    equal(ids, [f"bytes/{n}" for n in range(1, 10)])
+    eqd.ok("queue", "flush", "c", "bytes")
+    eqd.ok("queue", "pause", "c")
+    equal(eqd.fails(2, "submit", "-q", "c", "--array", "1-5", "--", "true", says="submit fewer at once").out, "") # all or none
+    equal(eqd.submit("-q", "c", "--", "true"), "c/30")
+    r = eqd.fails(75, "submit", "-q", "c", "--wait-space", "50ms", "--array", "1-9", "--", "true", says="stayed full")
+    equal(r.out.split(), ["c/31", "c/32"]) # parts of two: there is room for one more
+
+
+@test()
 def drop_oldest_makes_room(eqd):
     tasks = full_queue(eqd, "on_full=drop-oldest")
     third = eqd.submit("-q", "c", "--", "true")

@@ -110,14 +110,18 @@ def what_needs_a_restart_keeps_its_value_until_then_and_is_said(eqd):
     values = lambda: [json.loads(eqd.ok("param", "get", "--json", f"commands.{name}"))["value"] for name in ("slots", "root_tasks", "cgroup")]
     told = lambda: [line for line in eqd.log_text().splitlines() if "takes effect when eqd is restarted" in line]
     eqd.configure("eqd.conf", "[Commands]\nSlots=99\nRootTasks=refuse\nCgroup=off\n")
-    eqd.ok("reload")
+    r = eqd.ctl("reload")
+    equal((r.rc, r.out), (0, ""))
+    equal([line.split()[1] for line in r.err.splitlines() if "takes effect when eqd is restarted" in line], ["commands.root_tasks", "commands.cgroup"])
     equal(values(), ["99", "reduced", "auto"])
     eventually(lambda: len(told()) == 2, eqd.log_text)
+    equal(sorted(json.loads(eqd.ok("reload", "--json"))["waits"]), ["commands.cgroup", "commands.root_tasks"]) # it goes on waiting
     contains("\n".join(told()), "<5>eqd: root_tasks of [Commands] ", "<5>eqd: cgroup of [Commands] ")
     orderly(eqd)
     equal(values(), ["99", "refuse", "off"])
     for _ in range(2): # nothing has changed since the start
-        eqd.ok("reload")
+        r = eqd.ctl("reload", "--json")
+        equal((r.rc, json.loads(r.out), r.err), (0, {"waits": []}, ""))
     eventually(lambda: eqd.log_text().count("configuration loaded again") == 2, eqd.log_text) # all of the first is there
     equal(told(), [])
 

@@ -91,6 +91,7 @@ for shell in bash zsh fish; do
     offers "$shell" "an option" "eqctl submit --ret" --retries --hold
     offers "$shell" "no option of another verb" "eqctl ls --n" --no-headers --nice
     offers "$shell" "a queue after its option" "eqctl submit -q fi" films mails
+    offers "$shell" "an option after those of all verbs" "eqctl -o json --host ssh://here submit --ret" --retries --hold
     offers "$shell" "a queue as an operand" "eqctl queue pause fi" films mails
     offers "$shell" "a task" "eqctl cancel fi" "$(cat "$dir/id")" films
     offers "$shell" "a state" "eqctl ls -s RUN" RUNNING DONE

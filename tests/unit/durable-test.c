@@ -261,6 +261,7 @@ static int set_queue(QueueRecord *q, const char *attribute) {
 TEST(nothing_of_a_durable_queue_is_changed_when_the_store_has_failed) {
         static const char *const volatile_queue[] = { "durable=no", NULL };
         size_t n = 0;
+        uint64_t waits;
         Tunable t;
         QueueRecord *made;
         const EqArray none = { 0 };
@@ -282,7 +283,7 @@ TEST(nothing_of_a_durable_queue_is_changed_when_the_store_has_failed) {
         refused(manager_queue_create(h.m, &r, eq_str("another"), &none, false, &made, &h.refusal), -EIO, "restart eqd");
         refused(manager_retry_failed(h.m, &r, NULL, false, &n, &h.refusal), -EIO, "restart eqd");
         refused(manager_retry_failed(h.m, &r, q, false, &n, &h.refusal), -EIO, "restart eqd");
-        refused(manager_reload(h.m, &h.refusal), -EIO, "restart eqd");
+        refused(manager_reload(h.m, &waits, &h.refusal), -EIO, "restart eqd");
         ck_assert_int_eq(manager_find_tunable(h.m, eq_str("queue.durable"), &t, &h.refusal), 0);
         refused(manager_tunable_set(h.m, &t, eq_str("no"), &h.refusal), -EIO, "restart eqd");
         ck_assert_uint_eq(q->attributes.engine.max_active, 1);

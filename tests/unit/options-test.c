@@ -69,6 +69,23 @@ TEST(options_of_every_verb_stand_before_and_after_it) {
         options_deinit(&o);
 }
 
+/* As `eqctl -o raw logs ID`, where raw is no form of a table. */
+TEST(what_stands_before_the_verb_is_what_the_verb_has_by_that_name) {
+        Options o;
+
+        ck_assert_int_eq(parse(&o, "-o", "raw", "--no-headers", "logs", "q/1", NULL), 0);
+        ck_assert_str_eq(options_get(&o, FLAG_log_output), "raw");
+        ck_assert(!options_has(&o, FLAG_output) && options_has(&o, FLAG_no_headers));
+        options_deinit(&o);
+        ck_assert_int_eq(parse(&o, "--columns", "id", "queue", "ls", NULL), 0);
+        ck_assert_str_eq(options_get(&o, FLAG_columns), "id");
+        options_deinit(&o);
+        for (int global = 0; flag_is_global(global); global++)
+                for (int f = 0; f < _FLAG_MAX; f++)
+                        if (strcmp(flags[f].name, flags[global].name) == 0)
+                                ck_assert_msg(!flags[f].argument == !flags[global].argument, "--%s", flags[f].name);
+}
+
 TEST(options_of_submit_end_at_the_command) {
         Options o;
 
@@ -169,6 +186,8 @@ TEST(what_is_wrong_is_said_with_the_nearest_that_is_right) {
         REFUSED("did you mean --timeout?", "submit", "--timout", "5", "x");
         REFUSED("no option --frobnicate", "ls", "--frobnicate");
         REFUSED("no option -Z", "ls", "-Z");
+        REFUSED("submit has no option --columns; ls, show, why, ", "submit", "--columns", "id", "--", "true");
+        REFUSED("dump has no option --columns; ls, show, why, ", "--columns", "id", "dump");
         REFUSED("did you mean --label?", "ls", "-J", "batch");
         REFUSED("an attribute goes without --: max_active=VALUE", "queue", "create", "q", "--max-active", "4");
         REFUSED("needs an argument: QUEUE", "ls", "-q");
@@ -236,7 +255,8 @@ TEST(every_flag_belongs_to_a_verb_and_says_what_it_is_for) {
 }
 
 RUN_TESTS("options", 10, test_without_a_verb_it_is_ls, test_version_may_be_asked_for_as_an_option,
-          test_options_of_every_verb_stand_before_and_after_it, test_options_of_submit_end_at_the_command,
+          test_options_of_every_verb_stand_before_and_after_it,
+          test_what_stands_before_the_verb_is_what_the_verb_has_by_that_name, test_options_of_submit_end_at_the_command,
           test_options_of_other_verbs_stand_anywhere, test_one_letter_means_what_the_verb_says,
           test_queue_takes_its_verb_along, test_what_is_wrong_is_said_with_the_nearest_that_is_right,
           test_help_needs_no_operands, test_help_of_a_noun_is_about_all_its_verbs,

@@ -46,11 +46,12 @@ TEST(T_PSI_a_queue_that_rejects_takes_tasks_again_after_the_hold) {
 
 TEST(waiting_processes_are_given_back_and_made_again_after_it) {
         Host h;
+        uint64_t waits;
         host_init(&h);
         ck_assert_uint_eq(h.m->commands->stock, 2);
         manager_take_pressure(h.m, "test");
         ck_assert_uint_eq(h.m->commands->stock, 0);
-        ck_assert_int_eq(manager_reload(h.m, &h.refusal), 0);
+        ck_assert_int_eq(manager_reload(h.m, &waits, &h.refusal), 0);
         ck_assert_uint_eq(h.m->commands->stock, 0);
         host_advance(&h, 2 * USEC_PER_SEC);
         ck_assert_uint_eq(h.m->commands->stock, 2);

@@ -41,6 +41,7 @@ TEST(each_row_of_the_tables_is_found_by_the_name_that_it_is_listed_with) {
 
 TEST(what_is_set_is_in_force_at_once_and_lost_at_a_reload) {
         Host h;
+        uint64_t waits;
         host_init(&h);
         host_queue(&h, "own", (const char *const[]) { "history=5", NULL });
         ck_assert_int_eq(set(&h, "limits.tasks_per_user", "7"), 0);
@@ -53,7 +54,7 @@ TEST(what_is_set_is_in_force_at_once_and_lost_at_a_reload) {
         ck_assert_uint_eq(h.m->pool->n_slots_max, 3);
         ck_assert_param(&h, "limits.tasks_per_user", "8", true);
         ck_assert_param(&h, "queue.history", "9", true);
-        ck_assert_int_eq(manager_reload(h.m, &h.refusal), 0);
+        ck_assert_int_eq(manager_reload(h.m, &waits, &h.refusal), 0);
         ck_assert_param(&h, "limits.tasks_per_user", "10000000", false);
         ck_assert_param(&h, "queue.history", "1000", false);
         ck_assert_uint_eq(h.m->pool->n_slots_max, 256);
@@ -113,6 +114,7 @@ TEST(what_is_unknown_out_of_range_or_not_settable_is_refused_and_changes_nothing
 
 TEST(the_watchdogs_threshold_is_that_of_pools_and_queues_that_have_none_of_their_own) {
         Host h;
+        uint64_t waits;
         EqBuffer packed = { 0 };
         PoolRecord *p, *own;
         host_init(&h);
@@ -133,7 +135,7 @@ TEST(the_watchdogs_threshold_is_that_of_pools_and_queues_that_have_none_of_their
         ck_assert_uint_eq(WATCH_GET(q_own->queue->watch->stall_usec), 3 * USEC_PER_SEC);
         ck_assert_int_eq(set(&h, "watchdog_thresh", "infinity"), 0);
         ck_assert_uint_eq(WATCH_GET(p->pool->watch->stall_usec), 0);
-        ck_assert_int_eq(manager_reload(h.m, &h.refusal), 0);
+        ck_assert_int_eq(manager_reload(h.m, &waits, &h.refusal), 0);
         ck_assert_uint_eq(WATCH_GET(q->queue->watch->stall_usec), 30 * USEC_PER_SEC);
         eq_buffer_done(&packed);
         host_done(&h);

@@ -6,7 +6,7 @@
 // With the option `reconnect` (reconnect.js) requests and events go on.
 import { FINISHED, LIMITS, METHODS, READING, WAITING } from './api.js';
 import { Channel, defaultPath } from './channel.js';
-import { ConnectionLost, OutputLost, TaskError, taskErrors } from './errors.js';
+import { ConnectionLost, OutputLost, taskError } from './errors.js';
 import { Tries, mayTryAgain, policyOf, prepare } from './reconnect.js';
 import { wireId, wireParams, withIds } from './values.js';
 
@@ -33,7 +33,7 @@ export class Task {
 
   async result(options) {
     const record = await this.wait(options);
-    if (record.state !== 'DONE') throw new (taskErrors[record.state] ?? TaskError)(record);
+    if (record.state !== 'DONE') throw taskError(record);
     return record;
   }
 

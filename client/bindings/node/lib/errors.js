@@ -48,13 +48,20 @@ export class TaskError extends EqdException {
   }
 }
 export class TaskFailed extends TaskError {}
+/** It ran longer than it was allowed to: TIMEOUT, or with retries, in the last attempt, DEAD. */
 export class TaskTimeout extends TaskError {}
 export class TaskCanceled extends TaskError {}
 export class TaskExpired extends TaskError {}
 
-export const taskErrors = {
+const taskErrors = {
   FAILED: TaskFailed, DEAD: TaskFailed, TIMEOUT: TaskTimeout, CANCELED: TaskCanceled, EXPIRED: TaskExpired,
 };
+
+/** The exception for a task that did not end as DONE. */
+export function taskError(record) {
+  const timedOut = record.state === 'DEAD' && record.reason === 'timeout';
+  return new (timedOut ? TaskTimeout : taskErrors[record.state] ?? TaskError)(record);
+}
 
 /** Classes by their names: NoQueueError, FullError... */
 export const errorClasses = Object.fromEntries(

@@ -36,6 +36,7 @@ export class TaskError extends EqdException {
   record: TaskRecord;
 }
 export class TaskFailed extends TaskError {}
+/** It ran longer than it was allowed to: TIMEOUT, or with retries, in the last attempt, DEAD. */
 export class TaskTimeout extends TaskError {}
 export class TaskCanceled extends TaskError {}
 export class TaskExpired extends TaskError {}

@@ -54,6 +54,9 @@ test('ends other than DONE reject', async () => {
   const failed = await client.submit(q, null, { argv: ['sh', '-c', 'exit 3'] });
   await assert.rejects(failed.result(), (e) => e instanceof TaskFailed && e.record.exit === 3 && e.message.startsWith(`${q}/1: FAILED`));
   await assert.rejects((await client.submit(q, null, { argv: ['sleep', '60'], timeout: 50, grace: 100 })).result(), TaskTimeout);
+  const late = await client.submit(q, null, { argv: ['sleep', '60'], timeout: 50, grace: 100, retries: 1, backoff: 1 });
+  await assert.rejects(late.result(), (e) => e instanceof TaskTimeout && e.record.state === 'DEAD' && e.record.attempt === 2);
+  await assert.rejects((await client.submit(q, null, { argv: ['false'], retries: 1, backoff: 1 })).result(), TaskFailed);
   const held = await client.submit(q, null, { argv: ['true'], hold: true });
   assert.equal((await held.why()).reason, 'held');
   await assert.rejects(held.wait({ timeout: 10 }), errors.TimedOutError);

@@ -104,9 +104,21 @@ class Channel:
 class Task(Generic[T]):
     """A submitted task, in the manner of a Future. It is only a name: dropping it does nothing to the task."""
 
-    def __init__(self, client: "Client", task: TaskId, queue: str, decode: Callable[[Any], T]) -> None:
+    _attached: Optional[Channel] = None  # that its output comes on; ours until somebody takes it
+
+    def __init__(self, client: "Client", task: TaskId, queue: str, decode: Callable[[Any], T],
+                 attached: Optional[Channel] = None) -> None:
         self.id, self.queue = task, queue
-        self._client, self._decode = client, decode
+        self._client, self._decode, self._attached = client, decode, attached
+
+    def __del__(self) -> None:
+        self._leave_output()
+
+    def _leave_output(self) -> None:
+        """Nobody reads what comes: eqd must not wait for us with the rest, and the task for eqd."""
+        channel, self._attached = self._attached, None
+        if channel:
+            channel.close()
 
     def __str__(self) -> str:
         return f"{self.queue}/{self.id.seq}"
@@ -116,6 +128,7 @@ class Task(Generic[T]):
 
     def wait(self, timeout: Optional[Duration] = None) -> _api.TaskRecord:
         """Waits for the end, however it is; the task as shown then. TimedOutError after `timeout`."""
+        self._leave_output()
         return self._client.wait([self.id], timeout=timeout)[0]
 
     def result(self, timeout: Optional[Duration] = None) -> T:
@@ -159,7 +172,11 @@ class Task(Generic[T]):
         return shared.output_of(cast(Mapping[str, Any], reply), streams)
 
     def follow(self, streams: int = 3) -> Iterator[Tuple[int, bytes]]:
-        """(stream, bytes) from what is kept on, until the task has ended."""
+        """(stream, bytes) from what is kept on, until the task has ended. Of one that was submitted with `attach`, once and before
+        it is waited for: from the first byte on, and all of it, for the task waits with its output for who iterates."""
+        channel, self._attached = self._attached, None
+        if channel:
+            return shared.of_streams(Client._output(channel, self.id), streams)
         return self._client.follow(self.id, streams)
 
 
@@ -171,6 +188,7 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
         self.path, self.timeout, self.reconnect = default_path(path), timeout, reconnect
         self._lock = threading.Lock()
         self._channel: Optional[Channel] = None
+        self._attached: Dict[TaskId, Channel] = {}  # of submits that have no handle yet
         self._closed = False
 
     def __enter__(self) -> "Client":
@@ -208,7 +226,19 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
         return self._exchange(method, [*params, options] if options else list(params))
 
     def _call(self, method: str, required: Sequence[Tuple[str, Any]], options: Mapping[str, Tuple[str, Any]]) -> Any:
-        return self._exchange(method, wire_params(required, options))
+        wire = wire_params(required, options)
+        if method == "submit" and options["attach"][1]:
+            return self._submit_attached(wire)
+        return self._exchange(method, wire)
+
+    def _submit_attached(self, params: List[Any]) -> TaskId:
+        """On a connection of its own, which is read when somebody wants the output: eqd waits for that."""
+        if self._closed:
+            raise ConnectionLost("the client was closed")
+        channel, answer = self._beside("submit", params)
+        task = TaskId(*answer)
+        self._attached[task] = channel
+        return task
 
     def _exchange(self, method: str, params: List[Any]) -> Any:
         timeout = shared.allowed_time(method, params, self.timeout)
@@ -261,7 +291,8 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
             raise
 
     def _handle(self, task: Any, queue: str) -> "Task[_api.TaskRecord]":
-        return Task(self, TaskId(*task), queue, lambda record: cast(_api.TaskRecord, record))
+        channel = self._attached.pop(TaskId(*task), None)
+        return Task(self, TaskId(*task), queue, lambda record: cast(_api.TaskRecord, record), channel)
 
     def map(self, queue: str, payloads: Sequence[Any], **common: Any) -> "List[Task[_api.TaskRecord]]":
         """Submits any number of payloads (or maps with options and `payload`), up to 1000 in a message, and gives back a
@@ -285,7 +316,7 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
         """A connection of its own for what goes on after the answer."""
         channel = Channel(self.path, self.timeout, notes=True)
         try:
-            return channel, with_ids(channel.exchange(method, params, self.timeout))
+            return channel, with_ids(channel.exchange(method, params, shared.allowed_time(method, params, self.timeout)))
         except BaseException:
             channel.close()
             raise
@@ -349,12 +380,21 @@ class Client(_api.Api["Task[_api.TaskRecord]"]):
         channel, reply = self._beside("logs", [wire_id(task), {"streams": streams, "follow": True}])
         try:
             yield from ((stream, data) for stream, data in reply.get("chunks", []))
-            ended = not reply.get("more")
+            if reply.get("more"):
+                yield from self._output(channel, reply["id"])
+        finally:
+            channel.close()
+
+    @staticmethod
+    def _output(channel: Channel, task: TaskId) -> Iterator[Tuple[int, bytes]]:
+        """What comes of that task's output, until there is no more; then the connection is closed."""
+        ended = False
+        try:
             while not ended:
                 if not channel.notifications:
                     channel.receive()
                     continue
-                ended, chunk = shared.follow_step(channel.notifications.popleft(), reply["id"])
+                ended, chunk = shared.follow_step(channel.notifications.popleft(), task)
                 if chunk:
                     yield chunk
         finally:

@@ -62,11 +62,11 @@ class TaskError(EqdException):
 
 
 class TaskFailed(TaskError):
-    """FAILED or DEAD."""
+    """FAILED, or DEAD after an attempt that failed."""
 
 
 class TaskTimeout(TaskError):
-    """TIMEOUT: it ran longer than it was allowed to."""
+    """It ran longer than it was allowed to: TIMEOUT, or with retries, in the last attempt, DEAD."""
 
 
 class TaskCanceled(TaskError):
@@ -79,7 +79,6 @@ class TaskExpired(TaskError):
 
 TASK_ERRORS = {"FAILED": TaskFailed, "DEAD": TaskFailed, "TIMEOUT": TaskTimeout, "CANCELED": TaskCanceled,
                "EXPIRED": TaskExpired}
-
 
 def describe(record: Mapping[str, Any]) -> str:
     """One line about how a task ended."""

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from . import _api
 from .core import Notification
-from .errors import TASK_ERRORS, OutputLost, TaskError
+from .errors import TASK_ERRORS, OutputLost, TaskError, TaskTimeout
 from .values import TaskId, with_ids
 
 DEFAULT_TIMEOUT = 30.0
@@ -31,6 +31,8 @@ def ids_of(reply: Mapping[str, Any]) -> List[TaskId]:
 def exception_of(record: Mapping[str, Any]) -> Optional[TaskError]:
     """The TaskError for a task that ended, None for one that did as DONE."""
     state = str(record.get("state"))
+    if state == "DEAD" and record.get("reason") == "timeout":
+        return TaskTimeout(record)
     return None if state == "DONE" else TASK_ERRORS.get(state, TaskError)(record)
 
 
@@ -56,6 +58,11 @@ def follow_step(note: Notification, task: TaskId) -> Tuple[bool, Optional[Tuple[
             return True, None
         return False, (note.params[1], note.params[2])
     return False, None
+
+
+def of_streams(chunks: Iterator[Tuple[int, bytes]], streams: int) -> Iterator[Tuple[int, bytes]]:
+    """Those of these streams only."""
+    return ((stream, data) for stream, data in chunks if stream & streams)
 
 
 def event_of(note: Notification) -> Optional[Dict[str, Any]]:
