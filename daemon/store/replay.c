@@ -114,14 +114,28 @@ static int find_segments(Replay *p) {
 
 int replay_read(Replay *p, const Segment *s, Image *ret) {
         _cleanup_(segment_close) Segment open = SEGMENT_NULL;
-        int e = segment_open(p->store->dir_fd, s->number, &open);
-        *ret = (Image) { .segment = s };
-        if (e >= 0)
-                e = segment_read_all(&open, &p->image, &p->image_cap, NULL);
-        ret->data = p->image;
-        if (e >= 0)
+        bool has_gaps = false;
+        int e = 0;
+        if (p->image_of != s->number) {
+                p->image_of = 0;
+                p->image_good = 0;
+                e = segment_open(p->store->dir_fd, s->number, &open);
+                if (e >= 0)
+                        e = segment_read_all(&open, &p->image, &p->image_cap, &has_gaps);
+                if (e < 0)
+                        return e;
                 p->store->stats.open_bytes += s->size;
-        return e;
+                p->image_of = has_gaps ? 0 : s->number;
+        }
+        *ret = (Image) { .segment = s, .data = p->image, .good = p->image_good };
+        return 0;
+}
+
+long replay_record(const Image *i, uint32_t at, Record *ret) {
+        if (at >= i->good)
+                return record_read(i->data + at, i->segment->size - at, i->segment->salt, ret);
+        record_peek(i->data + at, ret);
+        return (long)record_size(ret->body.len);
 }
 
 /* ---- damage ---- */
@@ -232,7 +246,7 @@ int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, ui
         for (bool was_bad = false; e >= 0;) {
                 Record r;
                 Bad bad;
-                long n = record_read(i->data + at, s->size - at, s->salt, &r);
+                long n = replay_record(i, at, &r);
                 if (n > 0 && r.kind == STORE_SEAL)
                         break;
                 if (n <= 0 && !replay_look_at_bad(i, at, &bad)) {
@@ -336,10 +350,8 @@ static void keep_made(Replay *p, const Segment *s, const Hint *made, SegmentHint
         size_t size;
         if (hint_encode(made, s, &data, &size) < 0)
                 return;
-        if (hint_parse(data, size, s, &ret->file) < 0)
-                free(data);
-        else
-                p->n_kept++;
+        ret->file = (HintFile) { data, size, made->n_queues, made->n_entries, made->end };
+        p->n_kept++;
 }
 
 /* What was there is lost. The active one, which goes on in the place of its seal, is written there again. */
@@ -421,6 +433,7 @@ static int read_all(Replay *p) {
         free(p->image); /* much, and mostly not needed again */
         p->image = NULL;
         p->image_cap = 0;
+        p->image_of = 0;
         return e;
 }
 

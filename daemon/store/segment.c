@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/huge.h"
 #include "base/util.h"
 #include "store/crc32c.h"
 #include "store/record.h"
@@ -373,6 +374,7 @@ int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_ga
         if (!data)
                 return -ENOMEM;
         if (data != *buf) { /* nothing that is in the old one is kept */
+                huge_pages(data, s->size);
                 free(*buf);
                 *buf = data;
                 *cap = s->size;

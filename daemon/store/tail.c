@@ -63,10 +63,12 @@ Tail replay_survey(const SegmentBoot *boot, const Image *i) {
         static const SegmentBoot unknown;
         bool same = memcmp(&s->boot, boot, sizeof(unknown)) == 0 && memcmp(&s->boot, &unknown, sizeof(unknown)) != 0;
         Tail t = { .is_same = same, .torn = SEGMENT_HEADER };
-        for (uint32_t at = SEGMENT_HEADER; at < s->size && !t.sealed;) {
+        uint32_t at = SEGMENT_HEADER;
+        while (at < s->size && !t.sealed) {
                 Record r;
                 long n = record_read(i->data + at, s->size - at, s->salt, &r);
                 if (n <= 0) {
+                        t.good = t.good ? t.good : at;
                         at = replay_resynchronise(i, at);
                         continue;
                 }
@@ -75,6 +77,7 @@ Tail replay_survey(const SegmentBoot *boot, const Image *i) {
                         *(same ? &t.synced : &t.torn) = at;
                 at += (uint32_t)n;
         }
+        t.good = t.good ? t.good : at;
         return t;
 }
 
@@ -82,6 +85,7 @@ static int heal(Replay *p, const Image *i, const Tail *tail) {
         Store *s = p->store;
         uint32_t cut;
         uint64_t number = i->segment->number;
+        p->image_of = 0; /* it becomes another file */
         int e = segment_prepare(s->dir_fd, number, i->segment->size, &s->boot, &s->active);
         s->at = SEGMENT_HEADER;
         if (e >= 0)
@@ -105,7 +109,7 @@ static uint32_t whole_until(const Image *i, const Tail *tail) {
         long n;
         Record r;
         Bad bad;
-        while ((n = record_read(i->data + at, s->size - at, s->salt, &r)) > 0) {
+        while ((n = replay_record(i, at, &r)) > 0) {
                 at += (uint32_t)n;
                 if (!(r.flags & RECORD_MORE))
                         good = at;
@@ -132,6 +136,9 @@ static int seal_in_place(Replay *p, const Image *i, const Tail *tail) {
                 e = store_put_seal(s);
         if (e >= 0)
                 e = segment_sync(&s->active);
+        p->image_good = MIN(p->image_good, good);
+        if (e < 0 || segment_read(&s->active, good, p->image + good, RECORD_MIN) < 0) /* all else is as it was read */
+                p->image_of = 0;
         segment_close(&s->active);
         return e;
 }
@@ -146,6 +153,7 @@ static int put_in_order(Replay *p, const Segment *last) {
         if (e < 0)
                 return e;
         Tail tail = replay_survey(&p->store->boot, &i);
+        i.good = p->image_good = tail.good;
         if (tail.sealed)
                 return 0;
         e = seal_in_place(p, &i, &tail);
@@ -162,11 +170,10 @@ static int put_in_order(Replay *p, const Segment *last) {
 
 /* The place of the seal; 0: there is none. */
 static uint32_t find_seal(const Image *i) {
-        const Segment *s = i->segment;
         Record r;
         Bad bad;
         for (uint32_t at = SEGMENT_HEADER;;) {
-                long n = record_read(i->data + at, s->size - at, s->salt, &r);
+                long n = replay_record(i, at, &r);
                 if (n > 0 && r.kind == STORE_SEAL)
                         return at;
                 if (n <= 0 && !replay_look_at_bad(i, at, &bad))
@@ -193,6 +200,7 @@ static int go_on_in_last(Replay *p) {
         uint32_t at = e < 0 ? 0 : find_seal(&i);
         if (at == 0)
                 return e < 0 ? e : -ENOSPC;
+        p->image_of = 0; /* it is written to */
         e = segment_open_again(s->dir_fd, &last, &s->active);
         if (e >= 0)
                 e = write_zeros(&s->active, at + RECORD_MIN, torn_written_until(i.data, last.size, at + RECORD_MIN));
