@@ -132,10 +132,14 @@ int replay_read(Replay *p, const Segment *s, Image *ret) {
 }
 
 long replay_record(const Image *i, uint32_t at, Record *ret) {
+        enum { AHEAD = 8 };
         if (at >= i->good)
                 return record_read(i->data + at, i->segment->size - at, i->segment->salt, ret);
         record_peek(i->data + at, ret);
-        return (long)record_size(ret->body.len);
+        size_t n = record_size(ret->body.len);
+        __builtin_prefetch(i->data + at + AHEAD * n); /* if those in between are as long, a record begins there; else nothing happens */
+        __builtin_prefetch(i->data + at + AHEAD * n + RECORD_HEADER);
+        return (long)n;
 }
 
 /* ---- damage ---- */

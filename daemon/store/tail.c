@@ -56,12 +56,16 @@ static int drop_last(Replay *p) {
         return hint_remove_segment(p->store->dir_fd, p->segments[--p->n].number);
 }
 
+static bool is_of_boot(const Segment *s, const SegmentBoot *boot) {
+        static const SegmentBoot unknown;
+        return memcmp(&s->boot, boot, sizeof(unknown)) == 0 && memcmp(&s->boot, &unknown, sizeof(unknown)) != 0;
+}
+
 /* What was written since the last sync is there page by page if power was lost: it was not if the machine was not started
  * again since. */
 Tail replay_survey(const SegmentBoot *boot, const Image *i) {
         const Segment *s = i->segment;
-        static const SegmentBoot unknown;
-        bool same = memcmp(&s->boot, boot, sizeof(unknown)) == 0 && memcmp(&s->boot, &unknown, sizeof(unknown)) != 0;
+        bool same = is_of_boot(s, boot);
         Tail t = { .is_same = same, .torn = SEGMENT_HEADER };
         uint32_t at = SEGMENT_HEADER;
         while (at < s->size && !t.sealed) {
@@ -216,17 +220,42 @@ static void begin_full(Store *s, int error) {
         store_ring(s); /* there is something to be told */
 }
 
-/* Puts the last segment in order unless it was left so, which a hint says as well: it is written behind the seal. Segments
- * behind it, made in advance, are empty: they go. */
+/* The last one, which is empty, is the one that would be made now. If the machine was started again since, something may have been
+ * written to it, and is not there. */
+static bool take_next(Replay *p) {
+        Store *s = p->store;
+        const Segment *last = &p->segments[p->n - 1];
+        if (last->is_mended || last->size != s->segment_size || !is_of_boot(last, &s->boot) ||
+            segment_open_again(s->dir_fd, last, &s->next) < 0)
+                return false;
+        p->n--;
+        return true;
+}
+
+/* There is no space for another one, to put what is before it in order. */
+static int drop_next(Store *s) {
+        uint64_t number = s->next.number;
+        segment_close(&s->next);
+        return hint_remove_segment(s->dir_fd, number);
+}
+
+/* Puts the last segment in order unless it was left so, which a hint says as well: it is written behind the seal. Of segments
+ * behind it, made in advance and empty, the last one is gone on with, others go. */
 int replay_heal_tail(Replay *p) {
         Store *s = p->store;
         int e = 0;
         uint64_t number = p->n > 0 ? p->segments[p->n - 1].number + 1 : 1;
+        if (p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
+                (void)take_next(p); /* if not, it goes */
         while (e >= 0 && p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
                 e = drop_last(p);
         if (e >= 0 && p->n > 0 && !has_hint(p, &p->segments[p->n - 1])) {
                 Segment last = p->segments[p->n - 1]; /* the array may move */
                 e = put_in_order(p, &last);
+                if (is_space(p, e) && s->next.fd >= 0) {
+                        e = drop_next(s);
+                        e = e < 0 ? e : put_in_order(p, &last);
+                }
         }
         if (e < 0)
                 return e;
