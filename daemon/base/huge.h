@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 
 static inline void huge_pages(void *p, size_t n) {
-        const uintptr_t huge = 2 << 20, begin = ((uintptr_t)p + huge - 1) & ~(huge - 1), end = ((uintptr_t)p + n) & ~(huge - 1);
+        const uintptr_t huge = 2 << 20, begin = ((uintptr_t)p + huge - 1) & ~(huge - 1),
+                        end = ((uintptr_t)p + n) & ~(huge - 1);
         if (begin < end)
                 (void)madvise((char *)p + (begin - (uintptr_t)p), end - begin, MADV_HUGEPAGE);
 }

@@ -54,6 +54,27 @@ static int keep_header(Replay *p, const Segment *s) {
 
 /* ---- the files ---- */
 
+/* Of one start so often in all: what waits for it is more than what it waits for. */
+bool replay_try_again(void *userdata, const Segment *s) {
+        Replay *p = userdata;
+        char name[SEGMENT_NAME_MAX];
+        if (p->n_waited * READ_AGAIN_SEC >= READ_PATIENCE_SEC)
+                return false;
+        segment_name(s->number, name);
+        if (p->n_waited++ == 0 && p->reader->unread)
+                p->reader->unread(p->userdata, name, READ_PATIENCE_SEC);
+        patience_wait();
+        return true;
+}
+
+static int open_segment(Replay *p, uint64_t number, Segment *ret) {
+        int e;
+        do
+                e = place_open(p->store->dir_fd, ret, (uint32_t)number);
+        while (e == -EIO && replay_try_again(p, &(Segment) { .number = number }));
+        return e;
+}
+
 static int compare_segments(const void *a, const void *b) {
         const Segment *x = a, *y = b;
         return x->number < y->number ? -1 : x->number > y->number;
@@ -75,7 +96,7 @@ int replay_add(Replay *p, uint64_t number) {
         }
         Segment *s = &p->segments[p->n];
         *s = (Segment)SEGMENT_NULL;
-        int r = segment_open(p->store->dir_fd, number, s);
+        int r = open_segment(p, number, s);
         if (r >= 0 && s->is_mended)
                 r = keep_header(p, s);
         segment_close(s);
@@ -119,9 +140,9 @@ int replay_read(Replay *p, const Segment *s, Image *ret) {
         if (p->image_of != s->number) {
                 p->image_of = 0;
                 p->image_good = 0;
-                e = segment_open(p->store->dir_fd, s->number, &open);
+                e = open_segment(p, s->number, &open);
                 if (e >= 0)
-                        e = segment_read_all(&open, &p->image, &p->image_cap, &has_gaps);
+                        e = segment_read_all(&open, &p->image, &p->image_cap, replay_try_again, p, &has_gaps);
                 if (e < 0)
                         return e;
                 p->store->stats.open_bytes += s->size;
@@ -137,8 +158,9 @@ long replay_record(const Image *i, uint32_t at, Record *ret) {
                 return record_read(i->data + at, i->segment->size - at, i->segment->salt, ret);
         record_peek(i->data + at, ret);
         size_t n = record_size(ret->body.len);
-        __builtin_prefetch(i->data + at + AHEAD * n); /* if those in between are as long, a record begins there; else nothing happens */
-        __builtin_prefetch(i->data + at + AHEAD * n + RECORD_HEADER);
+        const char *ahead = i->data + at + AHEAD * n;
+        __builtin_prefetch(ahead); /* if those in between are as long, one begins there; else nothing happens */
+        __builtin_prefetch(ahead + RECORD_HEADER);
         return (long)n;
 }
 
@@ -300,14 +322,22 @@ static int each_hint(Replay *p, const Segment *s, const HintFile *f, HintFunc fu
         return r;
 }
 
+static int read_place(Replay *p, const IndexPlace *place, const Record *want, char **buf, size_t *cap, Record *ret) {
+        int e;
+        do
+                e = place_read(p->store->dir_fd, &p->latest, place, want, buf, cap, ret);
+        while (e == -EIO && replay_try_again(p, &p->latest));
+        return e;
+}
+
 /* A hint or the index names it, but nobody may have looked at it yet. 1: it cannot be read, and that is told; *ret: what it was, with
  * kind 0 if that is not known. */
 static int read_at(Replay *p, const IndexPlace *place, const Record *want, char **buf, Record *ret) {
         size_t cap = 0;
-        int e = place_open(p->store->dir_fd, &p->latest, place->segment);
+        int e = open_segment(p, place->segment, &p->latest);
         if (e < 0)
                 return e; /* it says nothing of the record */
-        e = place_read(p->store->dir_fd, &p->latest, place, want, buf, &cap, ret);
+        e = read_place(p, place, want, buf, &cap, ret);
         p->store->stats.open_bytes += place->size;
         if (e != -EBADMSG && e != -EIO)
                 return e;
@@ -327,7 +357,7 @@ static int apply_named(Replay *p, const Segment *s, const HintEntry *h) {
                 return e < 0 ? e : apply(p, s, &r, h->at);
         free(TAKE_PTR(buf));
         place.at -= MIN(place.at - SEGMENT_HEADER, place.size);
-        e = place_read(p->store->dir_fd, &p->latest, &place, &h->record, &buf, &cap, &r);
+        e = read_place(p, &place, &h->record, &buf, &cap, &r);
         return e < 0 ? 0 : apply(p, s, &r, place.at);
 }
 

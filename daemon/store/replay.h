@@ -30,17 +30,18 @@ typedef struct Replay {
         size_t image_cap;
         uint64_t image_of;   /* the segment that is in it, as its file is; 0: none */
         uint32_t image_good; /* of that: Image::good */
-        Segment latest; /* of the record that was read last */
-        Hint *making;   /* of the segment that is being read; NULL: none */
+        Segment latest;      /* of the record that was read last */
+        Hint *making;        /* of the segment that is being read; NULL: none */
         unsigned n_damaged, n_kept;
-        bool quiet; /* damage was told, or will be */
+        unsigned n_waited; /* times, for what could not be read */
+        bool quiet;        /* damage was told, or will be */
 } Replay;
 
 /* A segment that is read as a whole. */
 typedef struct Image {
         const Segment *segment;
         const char *data; /* Replay::image */
-        uint32_t good; /* up to there it is one good record behind the other: their sums were seen. 0: not known */
+        uint32_t good;    /* up to there it is one good record behind the other: their sums were seen. 0: not known */
 } Image;
 
 /* Of the last segment, if it was not left in order. */
@@ -77,6 +78,8 @@ typedef int (*RecordFunc)(Replay *p, const Segment *s, const Record *r, uint32_t
  * does not. */
 int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, uint32_t *ret_cut);
 
+/* Something of that segment could not be read just now. Waits a moment; true: it is to be tried once more. */
+bool replay_try_again(void *replay, const Segment *s);
 int replay_add(Replay *p, uint64_t number); /* that segment to the list, at its end */
 /* If that is not what was read last, as it is on the disk. */
 int replay_read(Replay *p, const Segment *s, Image *ret);
