@@ -401,7 +401,7 @@ TEST(what_cannot_be_read_for_a_minute_is_damaged_and_told_before_its_segment_goe
 static void any_life(void) {
         for (unsigned i = 0; i < QUEUES; i++)
                 put_queue(i, 'a');
-        for (int i = 0; i < 2600; i++) {
+        for (int i = 0; i < 1300; i++) {
                 step();
                 if (i % 20 == 0)
                         (void)commit();
