@@ -375,6 +375,15 @@ static void tell_health(Durable *d) {
                 log_event(STORE_SPACE, (0));
 }
 
+void durable_tell_unread(const char *file, unsigned seconds) {
+        log_event(STORE_UNREAD, (0), file, seconds);
+}
+
+static void tell_unread(Durable *d) {
+        for (StoreUnread u; store_next_unread(d->store, &u);)
+                durable_tell_unread(u.file, u.seconds);
+}
+
 static void tell_damages(Durable *d) {
         for (StoreDamage s; store_next_damage(d->store, &s);)
                 log_event(STORE_DAMAGED, (0), s.n_bytes, s.at, s.file, s.kept);
@@ -390,6 +399,7 @@ static void on_poll(uv_poll_t *handle, int status, int events) {
         if (d->manager->hooks->durable)
                 d->manager->hooks->durable(d->manager->host, position);
         tell_health(d);
+        tell_unread(d);
         tell_damages(d);
         store_flush(d->store);
 }

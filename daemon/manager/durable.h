@@ -60,6 +60,7 @@ void durable_unmark(const Manager *m, int mark);
 void durable_spawner(const Manager *m, pid_t keeper, pid_t worker); /* the next eqd is to wait for its end */
 /* Threads write to marks of what they begin, and these are about to go: what has not begun is taken back. While the engine is held. */
 void durable_take_back(Manager *m);
-void durable_tell_mark(StoreMarkDamage what, int slot); /* logs it */
+void durable_tell_mark(StoreMarkDamage what, int slot);       /* logs it */
+void durable_tell_unread(const char *file, unsigned seconds); /* likewise */
 /* durable_put_state() of one whose run is over: it is marked until that is on the disk. */
 void durable_put_stopped(TaskRecord *t, const TaskFate *fate);

@@ -319,6 +319,10 @@ static void on_noticed(void *userdata, const char *file, const char *what) {
         log_event(STORE_NOTICED, (0), file, what);
 }
 
+static void on_unread(void *userdata, const char *file, unsigned seconds) {
+        durable_tell_unread(file, seconds);
+}
+
 static void on_progress(void *userdata, uint64_t done, uint64_t all) {
         Manager *m = ((Opening *)userdata)->restore->manager;
         if (m->hooks->restoring)
@@ -335,6 +339,7 @@ const StoreReader opening_reader = {
         .done = on_done,
         .damaged = on_damaged,
         .noticed = on_noticed,
+        .unread = on_unread,
         .progress = on_progress,
 };
 

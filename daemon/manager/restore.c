@@ -539,6 +539,8 @@ static int tie_one(Manager *m, TaskRecord *t) {
 static int tie(Manager *m, QueueRecord *q) {
         uint64_t seq = 0;
         int e = 0;
+        if (q->tasks.n == q->queue->n_shelved)
+                return 0; /* there may be very many, and none of them is tied to anything */
         for (TaskRecord *t; e >= 0 && (t = seq_index_next(&q->tasks, &seq)); seq++) {
                 if (shelf_has(t) || task_record_finished(t))
                         continue;

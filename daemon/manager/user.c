@@ -27,11 +27,13 @@ void users_deinit(Users *users) {
 
 int user_get(Users *users, uid_t uid, User **ret) {
         _cleanup_free_ User *u = NULL;
-        User *found = NULL;
+        User *found = users->latest;
 
-        HASH_FIND(hh, users->by_uid, &uid, sizeof(uid), found);
+        if (!found || found->uid != uid)
+                HASH_FIND(hh, users->by_uid, &uid, sizeof(uid), found);
         if (found) {
                 found->n_refs++;
+                users->latest = found;
                 *ret = found;
                 return 0;
         }
@@ -57,6 +59,8 @@ User *user_unref(User *u) {
                 assert(u->used[r] == 0);
         if (u->number)
                 u->users->numbered[u->number] = NULL;
+        if (u->users->latest == u)
+                u->users->latest = NULL;
         HASH_DELETE(hh, u->users->by_uid, u);
         free(u);
         return NULL;

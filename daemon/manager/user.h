@@ -33,6 +33,7 @@ typedef struct User {
 
 struct Users {
         User *by_uid;
+        User *latest;                        /* borrowed from there; NULL: none. Mostly it is the same one again */
         uint64_t limits[_USER_RESOURCE_MAX]; /* for each user but the unlimited; 0: none. May be changed at any time */
         uid_t unlimited_uid;                 /* eqd's own; uid 0 is always unlimited */
         User **numbered;                     /* by number; owned, they are borrowed. NULL: free */

@@ -44,6 +44,8 @@ int view_store(const Manager *m, StoreView *ret) {
         EQ_SET(row, StoreStat, moved_records, s.n_moved);
         EQ_SET(row, StoreStat, moved_bytes, s.moved_bytes);
         EQ_SET(row, StoreStat, damaged, s.n_damaged);
+        if (s.unread)
+                EQ_SET(row, StoreStat, unread_segment, s.unread);
         EQ_SET(row, StoreStat, hints, s.n_hints);
         EQ_SET(row, StoreStat, free_bytes, s.free_bytes);
         EQ_SET(row, StoreStat, low_water, s.low_water);

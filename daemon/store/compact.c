@@ -21,8 +21,8 @@
 enum {
         SPARE_SEGMENTS = 3,
         LATER = 1,
-        OVER = 2, /* the segment is read to its end */
-        PATIENCE_SEC = 60,
+        OVER = 2,     /* the segment is read to its end */
+        BLOCK = 4096, /* of a device: less of it is not bad alone */
 };
 
 bool store_may_compact(const Store *s) {
@@ -89,13 +89,28 @@ static int finish(Store *s) {
 
 /* ---- damage in the victim ---- */
 
-/* What cannot be read may be readable in a moment, when the device answers again. It is lost if that lasts; until then it is asked for
- * again with each step, and the segment stays. */
+static void tell_waiting(Store *s, uint64_t segment) {
+        (void)pthread_mutex_lock(&s->lock); /* cannot fail for a mutex of this kind; here and below */
+        s->stats.unread = segment;
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+/* Until then the segment stays, and what comes next of it is asked for when that is due. */
 static bool is_unread_for_good(Store *s) {
-        uint64_t now = clock_monotonic(&clock_system);
-        if (s->unread_usec == 0)
-                s->unread_usec = now;
-        return now - s->unread_usec >= PATIENCE_SEC * USEC_PER_SEC;
+        bool is_new = s->patience.since_usec == 0;
+        patience_note(&s->patience);
+        if (is_new) {
+                tell_waiting(s, s->oldest);
+                unread_note(s, s->oldest, COMPACT_PATIENCE_SEC);
+        }
+        return patience_is_over(&s->patience, COMPACT_PATIENCE_SEC);
+}
+
+static void was_read(Store *s) {
+        if (s->patience.since_usec == 0)
+                return;
+        s->patience = (StorePatience) { 0 };
+        tell_waiting(s, 0);
 }
 
 /* Durably, before the segment goes, and told. 0 or LATER. Repeatable, for what comes behind it may have to wait for space. */
@@ -108,7 +123,7 @@ static int keep(Store *s, uint32_t at, const char *data, size_t n) {
 }
 
 static void drop(Store *s, const Record *was) {
-        (void)pthread_mutex_lock(&s->index_lock); /* cannot fail for a mutex of this kind; here and below */
+        (void)pthread_mutex_lock(&s->index_lock);
         IndexQueue *q = index_queue(&s->index, was->queue);
         if (q && was->kind == STORE_STATE)
                 index_drop_last(&s->index, q, was->seq); /* its task is still there */
@@ -153,27 +168,65 @@ static int lose(Store *s, const Record *was, uint32_t at, const char *data, size
         return 0;
 }
 
-/* From *at on no record can be told, up to *ret_end. 0 or LATER. */
-static int lose_span(Store *s, uint32_t at, uint32_t *ret_end) {
-        _cleanup_free_ char *data = NULL;
-        size_t cap = 0;
+/* Is there a good record at `at`? 0 or 1, or negative errno: that cannot be read. */
+static int has_record(Store *s, uint32_t at) {
         const Segment *v = &s->victim;
+        const char *data;
         Record r;
-        bool has_gaps;
-        uint32_t end = at + 8;
-        if (segment_read_all(v, &data, &cap, &has_gaps) < 0 || (has_gaps && !is_unread_for_good(s)))
+        int e = segment_window(&s->victim_window, v, at, RECORD_HEADER, &data);
+        if (e < 0)
+                return e;
+        long n = record_read_header(data, v->salt, &r);
+        if (n <= 0 || (size_t)n > v->size - at)
+                return 0;
+        e = segment_window(&s->victim_window, v, at, (size_t)n, &data);
+        return e < 0 ? e : record_read(data, (size_t)n, v->salt, &r) == n;
+}
+
+/* Where the next good record begins, at `at` or behind it; the size of the segment if there is none. That is only believed if all before it
+ * could be read, or cannot be for good. 0, LATER or -ENOMEM. */
+static int find_next(Store *s, uint32_t at, uint32_t *ret) {
+        const Segment *v = &s->victim;
+        bool has_gaps = false;
+        while (at + RECORD_MIN <= v->size) {
+                int e = has_record(s, at);
+                if (e > 0)
+                        break;
+                if (e == -ENOMEM)
+                        return e;
+                if (e < 0 && !is_unread_for_good(s))
+                        return LATER;
+                has_gaps = has_gaps || e < 0;
+                at += e < 0 ? BLOCK - at % BLOCK : 8;
+        }
+        if (!has_gaps)
+                was_read(s);
+        *ret = at + RECORD_MIN > v->size ? v->size : at;
+        return 0;
+}
+
+static int keep_span(Store *s, uint32_t at, uint32_t end) {
+        _cleanup_free_ char *data = fault_malloc(end - at);
+        if (!data)
                 return LATER;
-        if (record_read(data + at, v->size - at, v->salt, &r) > 0)
+        (void)segment_read_good(&s->victim, at, data, end - at); /* what cannot be read was given up */
+        return keep(s, at, data, torn_written_until(data, end - at, 0));
+}
+
+/* From *at on no record can be told, up to *ret_end. 0, LATER or -ENOMEM. */
+static int lose_span(Store *s, uint32_t at, uint32_t *ret_end) {
+        const Segment *v = &s->victim;
+        uint32_t end;
+        int e = find_next(s, at, &end);
+        if (e != 0)
+                return e;
+        if (end == at)
                 return LATER; /* it can be read now */
-        while (end + RECORD_MIN <= v->size && record_read(data + end, v->size - end, v->salt, &r) <= 0)
-                end += 8;
-        if (end + RECORD_MIN > v->size)
-                end = v->size;
         IndexSpan span = { (uint32_t)v->number, at, end };
         (void)pthread_mutex_lock(&s->index_lock);
         bool some = index_names_span(&s->index, &span);
         (void)pthread_mutex_unlock(&s->index_lock);
-        if (some && keep(s, at, data + at, torn_written_until(data, end, at) - at) != 0)
+        if (some && keep_span(s, at, end) != 0)
                 return LATER;
         (void)pthread_mutex_lock(&s->index_lock);
         if (some)
@@ -221,7 +274,7 @@ static int move_next(Store *s, uint32_t *at) {
         if (e < 0 && !is_unread_for_good(s))
                 return LATER;
         if (n > 0)
-                s->unread_usec = 0;
+                was_read(s);
         if (n > 0 && r.kind == STORE_SEAL)
                 return OVER;
         uint32_t end = *at + (uint32_t)record_size(r.body.len);
@@ -239,6 +292,8 @@ static int move_next(Store *s, uint32_t *at) {
 }
 
 int store_compact(Store *s, size_t budget) {
+        if (!patience_is_due(&s->patience))
+                return LATER;
         if (s->victim.fd < 0) {
                 int e = segment_open(s->dir_fd, s->oldest, &s->victim);
                 if (e == -ENOENT) { /* a gap in the numbers */

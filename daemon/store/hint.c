@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/huge.h"
 #include "base/util.h"
 #include "store/crc32c.h"
 
@@ -308,6 +309,7 @@ int hint_read(int dir_fd, const Segment *s, HintFile *ret) {
         _cleanup_free_ char *data = fault_malloc((size_t)st.st_size);
         if (!data)
                 return -ENOMEM;
+        huge_pages(data, (size_t)st.st_size);
         Segment file = { .fd = fd };
         int r = segment_read(&file, 0, data, (size_t)st.st_size);
         HintFile f;

@@ -369,7 +369,7 @@ static int read_image(Inspect *x, const Segment *s, bool is_last, bool to_index,
         for (int i = 0; i < (x->in_use ? TRIES : 1) && e >= 0; i++) {
                 *w = (Walk) { .x = x, .is_last = is_last, .to_index = to_index };
                 segment_name(s->number, w->name);
-                e = segment_read_all(s, &x->image, &x->image_cap, NULL);
+                e = segment_read_all(s, &x->image, &x->image_cap, NULL, NULL, NULL);
                 w->image = (Image) { .segment = s, .data = x->image };
                 if (e < 0 || !x->in_use)
                         break;

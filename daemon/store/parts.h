@@ -25,6 +25,10 @@ typedef struct Placed {
         uint32_t segment, at;
 } Placed;
 
+/* What cannot be read may be readable in a moment, when the device answers again. It is asked for again each second, and is damaged if
+ * that lasts: for compaction, which nobody waits for, a minute; for a start and for a fetch as long as is bearable. */
+enum { READ_AGAIN_SEC = 1, COMPACT_PATIENCE_SEC = 60, READ_PATIENCE_SEC = 10 };
+
 /* Makes the hint of one sealed segment, a little at a time. */
 typedef struct HintMaker {
         uint64_t number;
@@ -89,13 +93,15 @@ struct Store {
         StoreDamage damages[DAMAGES_MAX];
         size_t n_damages;
         ToldDamage told[TOLD_MAX];
-        size_t n_told; /* ever: the next one takes the place n_told % TOLD_MAX */
+        size_t n_told;           /* ever: the next one takes the place n_told % TOLD_MAX */
+        StoreUnread unread_news; /* not told yet; seconds: 0: none */
 
         /* Shared with the reader thread, under reader_lock. */
         pthread_mutex_t reader_lock;
         pthread_cond_t reader_wake;
         StoreFetch *wanted, **wanted_end; /* in order */
         StoreFetch *fetched, **fetched_end;
+        StoreFetch *unread, **unread_end; /* something of each cannot be read now; in order of when they are due */
         bool reader_stop;
         HintMaker *making; /* owned; what is in it is the reader thread's. NULL: none */
 
@@ -109,10 +115,10 @@ struct Store {
         bool is_low;
         bool index_broken; /* memory was out: nothing is compacted any more, since nobody knows what is dead */
         Segment active, next, victim;
-        uint32_t at;          /* in active */
-        uint32_t synced;      /* up to there active is on the disk */
-        uint32_t victim_at;   /* how far it has been moved */
-        uint64_t unread_usec; /* monotonic; since then what comes next of it cannot be read; 0: it can */
+        uint32_t at;            /* in active */
+        uint32_t synced;        /* up to there active is on the disk */
+        uint32_t victim_at;     /* how far it has been moved */
+        StorePatience patience; /* with what comes next of it */
         SegmentWindow victim_window;
         Batch moving; /* n_moving copies of what lives in it, not placed yet */
         size_t n_moving;
@@ -179,6 +185,13 @@ int damage_keep(int dir_fd, uint64_t segment, uint32_t at, const char *data, siz
 bool damage_is_news(Store *s, uint64_t segment, uint32_t at, bool kept);
 /* Any thread: store_next_damage() is to tell it, if it is news. */
 void damage_note(Store *s, uint64_t segment, const StoreDamage *d, bool kept);
+
+void patience_note(StorePatience *p);                            /* it could not be read just now */
+bool patience_is_over(const StorePatience *p, unsigned seconds); /* it has been so for that long */
+bool patience_is_due(const StorePatience *p);                    /* to be asked for; any time if it could be read */
+void patience_wait(void); /* until it is asked for again; blocks. While eqd starts */
+/* Any thread: store_next_unread() is to tell it. */
+void unread_note(Store *s, uint64_t segment, unsigned seconds);
 
 /* compact.c */
 bool store_may_compact(const Store *s);

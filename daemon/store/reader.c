@@ -12,8 +12,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
 #include "store/parts.h"
@@ -98,6 +100,41 @@ bool store_next_damage(Store *s, StoreDamage *ret) {
         return some;
 }
 
+/* ---- what cannot be read now ---- */
+
+void patience_note(StorePatience *p) {
+        uint64_t now = clock_monotonic(&clock_system);
+        if (p->since_usec == 0)
+                p->since_usec = now;
+        p->due_usec = now + READ_AGAIN_SEC * USEC_PER_SEC;
+}
+
+bool patience_is_over(const StorePatience *p, unsigned seconds) {
+        return p->since_usec && clock_monotonic(&clock_system) - p->since_usec >= seconds * USEC_PER_SEC;
+}
+
+bool patience_is_due(const StorePatience *p) {
+        return p->since_usec == 0 || clock_monotonic(&clock_system) >= p->due_usec;
+}
+
+void unread_note(Store *s, uint64_t segment, unsigned seconds) {
+        (void)pthread_mutex_lock(&s->lock);
+        segment_name(segment, s->unread_news.file);
+        s->unread_news.seconds = seconds;
+        (void)pthread_mutex_unlock(&s->lock);
+        store_ring(s);
+}
+
+bool store_next_unread(Store *s, StoreUnread *ret) {
+        (void)pthread_mutex_lock(&s->lock);
+        bool some = s->unread_news.seconds > 0;
+        if (some)
+                *ret = s->unread_news;
+        s->unread_news.seconds = 0;
+        (void)pthread_mutex_unlock(&s->lock);
+        return some;
+}
+
 /* ---- one record ---- */
 
 int place_open(int dir_fd, Segment *s, uint32_t number) {
@@ -149,7 +186,8 @@ typedef struct Reading {
         char *buf;
         size_t cap;
         SegmentWindow window;
-        uint32_t next; /* in `segment`: behind the record that was read last */
+        uint32_t next;   /* in `segment`: behind the record that was read last */
+        uint32_t unread; /* a segment of which something cannot be read; 0: none */
 } Reading;
 
 /* As place_read(). *ret_data: the record as it is there, if it was read. */
@@ -184,7 +222,8 @@ static void keep_unreadable(Reading *g, const IndexPlace *p, const char *data, i
         damage_note(g->store, p->segment, &d, kept);
 }
 
-static int read_task(Reading *g, uint64_t queue, uint64_t seq, Record *ret) {
+/* give_up: what cannot be read is damaged. */
+static int read_task(Reading *g, uint64_t queue, uint64_t seq, bool give_up, Record *ret) {
         const Record want = { .kind = STORE_TASK, .queue = queue, .seq = seq };
         IndexPlace place = { 0 };
         const char *data = "";
@@ -194,8 +233,9 @@ static int read_task(Reading *g, uint64_t queue, uint64_t seq, Record *ret) {
                         return -ENOENT;
                 e = read_place(g, &place, &want, ret, &data);
         }
-        if (e == -EBADMSG || e == -EIO)
+        if (e == -EBADMSG || (e == -EIO && give_up))
                 keep_unreadable(g, &place, data, e);
+        g->unread = e == -EIO ? place.segment : g->unread;
         return e;
 }
 
@@ -214,12 +254,17 @@ static int keep_body(StoreFetch *f, StoreBytes body) {
         return 0;
 }
 
-void store_fetch_now(Store *s, StoreFetch *f) {
+/* Those that could not be read before, or all of them. False: it is to be done again when it is due. The last time what cannot be read is
+ * damaged. */
+static bool try_fetch(Store *s, StoreFetch *f) {
+        bool again = f->patience.since_usec > 0, give_up = patience_is_over(&f->patience, READ_PATIENCE_SEC);
         Reading g = { .store = s, .segment = SEGMENT_NULL };
         for (size_t i = 0; i < f->n; i++) {
                 StoreFetched *t = &f->tasks[i];
                 Record r;
-                t->result = read_task(&g, f->queue, t->seq, &r);
+                if (again && t->result != -EIO)
+                        continue;
+                t->result = read_task(&g, f->queue, t->seq, give_up, &r);
                 t->at = f->len;
                 if (t->result >= 0)
                         t->result = keep_body(f, r.body);
@@ -231,6 +276,23 @@ void store_fetch_now(Store *s, StoreFetch *f) {
         segment_close(&g.segment);
         segment_window_done(&g.window);
         free(g.buf);
+        if (g.unread == 0 || give_up)
+                return true;
+        if (!again)
+                unread_note(s, g.unread, READ_PATIENCE_SEC);
+        patience_note(&f->patience);
+        return false;
+}
+
+void patience_wait(void) {
+        struct timespec t = { .tv_sec = READ_AGAIN_SEC };
+        (void)nanosleep(&t, NULL); /* a signal: it is tried a little sooner */
+}
+
+void store_fetch_now(Store *s, StoreFetch *f) {
+        f->patience = (StorePatience) { 0 };
+        while (!try_fetch(s, f))
+                patience_wait();
 }
 
 static void put_last(StoreFetch ***end, StoreFetch *f) {
@@ -249,6 +311,7 @@ static StoreFetch *take_first(StoreFetch **list, StoreFetch ***end) {
 }
 
 void store_fetch(Store *s, StoreFetch *f) {
+        f->patience = (StorePatience) { 0 };
         (void)pthread_mutex_lock(&s->reader_lock);
         put_last(&s->wanted_end, f);
         (void)pthread_cond_signal(&s->reader_wake);
@@ -299,6 +362,33 @@ static void make_hint(Store *s, HintMaker *m) {
 
 /* ---- the thread ---- */
 
+/* Under reader_lock, for all three. NULL: none. */
+static StoreFetch *next_fetch(Store *s) {
+        if (s->unread && patience_is_due(&s->unread->patience))
+                return take_first(&s->unread, &s->unread_end);
+        return take_first(&s->wanted, &s->wanted_end);
+}
+
+static void wait_for_work(Store *s) {
+        if (!s->unread) {
+                (void)pthread_cond_wait(&s->reader_wake, &s->reader_lock);
+                return;
+        }
+        uint64_t due = s->unread->patience.due_usec;
+        struct timespec until = { .tv_sec = (time_t)(due / USEC_PER_SEC),
+                                  .tv_nsec = (long)(due % USEC_PER_SEC) * 1000 };
+        (void)pthread_cond_timedwait(&s->reader_wake, &s->reader_lock, &until);
+}
+
+static void put_back(Store *s, StoreFetch *f, bool is_done) {
+        if (!is_done) {
+                put_last(&s->unread_end, f);
+                return;
+        }
+        put_last(&s->fetched_end, f);
+        store_ring(s);
+}
+
 static void *reader_thread(void *userdata) {
         Store *s = userdata;
         (void)pthread_setname_np(pthread_self(), "eqd/reader");
@@ -306,22 +396,21 @@ static void *reader_thread(void *userdata) {
         for (;;) {
                 if (s->reader_stop)
                         break;
-                StoreFetch *f = take_first(&s->wanted, &s->wanted_end);
+                StoreFetch *f = next_fetch(s);
                 HintMaker *m = s->making;
+                bool is_done = false;
                 if (!f && !m) {
-                        (void)pthread_cond_wait(&s->reader_wake, &s->reader_lock);
+                        wait_for_work(s);
                         continue;
                 }
                 (void)pthread_mutex_unlock(&s->reader_lock);
                 if (f)
-                        store_fetch_now(s, f);
+                        is_done = try_fetch(s, f);
                 else
                         make_hint(s, m);
                 (void)pthread_mutex_lock(&s->reader_lock);
                 if (f)
-                        put_last(&s->fetched_end, f);
-                if (f)
-                        store_ring(s);
+                        put_back(s, f, is_done);
         }
         (void)pthread_mutex_unlock(&s->reader_lock);
         return NULL;
@@ -330,9 +419,15 @@ static void *reader_thread(void *userdata) {
 int reader_init(Store *s) {
         s->wanted_end = &s->wanted;
         s->fetched_end = &s->fetched;
+        s->unread_end = &s->unread;
+        pthread_condattr_t attributes;
         int r = pthread_mutex_init(&s->reader_lock, NULL);
         if (r == 0)
-                r = pthread_cond_init(&s->reader_wake, NULL);
+                r = pthread_condattr_init(&attributes);
+        if (r == 0)
+                r = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        if (r == 0)
+                r = pthread_cond_init(&s->reader_wake, &attributes);
         if (r == 0)
                 r = pthread_mutex_init(&s->index_lock, NULL);
         if (r == 0)
@@ -358,7 +453,8 @@ void reader_stop(Store *s) {
         (void)pthread_join(s->reader, NULL); /* cannot fail: joined once */
         s->has_reader = false;
         reader_call_done(s);
-        for (StoreFetch *f; (f = take_first(&s->wanted, &s->wanted_end));) {
+        for (StoreFetch *f;
+             (f = take_first(&s->unread, &s->unread_end)) || (f = take_first(&s->wanted, &s->wanted_end));) {
                 for (size_t i = 0; i < f->n; i++)
                         f->tasks[i].result = -ECANCELED;
                 f->done(f);

@@ -54,6 +54,27 @@ static int keep_header(Replay *p, const Segment *s) {
 
 /* ---- the files ---- */
 
+/* Of one start so often in all: what waits for it is more than what it waits for. */
+bool replay_try_again(void *userdata, const Segment *s) {
+        Replay *p = userdata;
+        char name[SEGMENT_NAME_MAX];
+        if (p->n_waited * READ_AGAIN_SEC >= READ_PATIENCE_SEC)
+                return false;
+        segment_name(s->number, name);
+        if (p->n_waited++ == 0 && p->reader->unread)
+                p->reader->unread(p->userdata, name, READ_PATIENCE_SEC);
+        patience_wait();
+        return true;
+}
+
+static int open_segment(Replay *p, uint64_t number, Segment *ret) {
+        int e;
+        do
+                e = place_open(p->store->dir_fd, ret, (uint32_t)number);
+        while (e == -EIO && replay_try_again(p, &(Segment) { .number = number }));
+        return e;
+}
+
 static int compare_segments(const void *a, const void *b) {
         const Segment *x = a, *y = b;
         return x->number < y->number ? -1 : x->number > y->number;
@@ -75,7 +96,7 @@ int replay_add(Replay *p, uint64_t number) {
         }
         Segment *s = &p->segments[p->n];
         *s = (Segment)SEGMENT_NULL;
-        int r = segment_open(p->store->dir_fd, number, s);
+        int r = open_segment(p, number, s);
         if (r >= 0 && s->is_mended)
                 r = keep_header(p, s);
         segment_close(s);
@@ -114,14 +135,33 @@ static int find_segments(Replay *p) {
 
 int replay_read(Replay *p, const Segment *s, Image *ret) {
         _cleanup_(segment_close) Segment open = SEGMENT_NULL;
-        int e = segment_open(p->store->dir_fd, s->number, &open);
-        *ret = (Image) { .segment = s };
-        if (e >= 0)
-                e = segment_read_all(&open, &p->image, &p->image_cap, NULL);
-        ret->data = p->image;
-        if (e >= 0)
+        bool has_gaps = false;
+        int e = 0;
+        if (p->image_of != s->number) {
+                p->image_of = 0;
+                p->image_good = 0;
+                e = open_segment(p, s->number, &open);
+                if (e >= 0)
+                        e = segment_read_all(&open, &p->image, &p->image_cap, replay_try_again, p, &has_gaps);
+                if (e < 0)
+                        return e;
                 p->store->stats.open_bytes += s->size;
-        return e;
+                p->image_of = has_gaps ? 0 : s->number;
+        }
+        *ret = (Image) { .segment = s, .data = p->image, .good = p->image_good };
+        return 0;
+}
+
+long replay_record(const Image *i, uint32_t at, Record *ret) {
+        enum { AHEAD = 8 };
+        if (at >= i->good)
+                return record_read(i->data + at, i->segment->size - at, i->segment->salt, ret);
+        record_peek(i->data + at, ret);
+        size_t n = record_size(ret->body.len);
+        const char *ahead = i->data + at + AHEAD * n;
+        __builtin_prefetch(ahead); /* if those in between are as long, one begins there; else nothing happens */
+        __builtin_prefetch(ahead + RECORD_HEADER);
+        return (long)n;
 }
 
 /* ---- damage ---- */
@@ -232,7 +272,7 @@ int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, ui
         for (bool was_bad = false; e >= 0;) {
                 Record r;
                 Bad bad;
-                long n = record_read(i->data + at, s->size - at, s->salt, &r);
+                long n = replay_record(i, at, &r);
                 if (n > 0 && r.kind == STORE_SEAL)
                         break;
                 if (n <= 0 && !replay_look_at_bad(i, at, &bad)) {
@@ -282,14 +322,22 @@ static int each_hint(Replay *p, const Segment *s, const HintFile *f, HintFunc fu
         return r;
 }
 
+static int read_place(Replay *p, const IndexPlace *place, const Record *want, char **buf, size_t *cap, Record *ret) {
+        int e;
+        do
+                e = place_read(p->store->dir_fd, &p->latest, place, want, buf, cap, ret);
+        while (e == -EIO && replay_try_again(p, &p->latest));
+        return e;
+}
+
 /* A hint or the index names it, but nobody may have looked at it yet. 1: it cannot be read, and that is told; *ret: what it was, with
  * kind 0 if that is not known. */
 static int read_at(Replay *p, const IndexPlace *place, const Record *want, char **buf, Record *ret) {
         size_t cap = 0;
-        int e = place_open(p->store->dir_fd, &p->latest, place->segment);
+        int e = open_segment(p, place->segment, &p->latest);
         if (e < 0)
                 return e; /* it says nothing of the record */
-        e = place_read(p->store->dir_fd, &p->latest, place, want, buf, &cap, ret);
+        e = read_place(p, place, want, buf, &cap, ret);
         p->store->stats.open_bytes += place->size;
         if (e != -EBADMSG && e != -EIO)
                 return e;
@@ -309,7 +357,7 @@ static int apply_named(Replay *p, const Segment *s, const HintEntry *h) {
                 return e < 0 ? e : apply(p, s, &r, h->at);
         free(TAKE_PTR(buf));
         place.at -= MIN(place.at - SEGMENT_HEADER, place.size);
-        e = place_read(p->store->dir_fd, &p->latest, &place, &h->record, &buf, &cap, &r);
+        e = read_place(p, &place, &h->record, &buf, &cap, &r);
         return e < 0 ? 0 : apply(p, s, &r, place.at);
 }
 
@@ -336,10 +384,8 @@ static void keep_made(Replay *p, const Segment *s, const Hint *made, SegmentHint
         size_t size;
         if (hint_encode(made, s, &data, &size) < 0)
                 return;
-        if (hint_parse(data, size, s, &ret->file) < 0)
-                free(data);
-        else
-                p->n_kept++;
+        ret->file = (HintFile) { data, size, made->n_queues, made->n_entries, made->end };
+        p->n_kept++;
 }
 
 /* What was there is lost. The active one, which goes on in the place of its seal, is written there again. */
@@ -427,6 +473,7 @@ static int read_all(Replay *p) {
         free(p->image); /* much, and mostly not needed again */
         p->image = NULL;
         p->image_cap = 0;
+        p->image_of = 0;
         return e;
 }
 

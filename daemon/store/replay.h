@@ -28,21 +28,26 @@ typedef struct Replay {
         size_t n_group, cap_group;
         char *image; /* of the segment that is read as a whole; owned */
         size_t image_cap;
-        Segment latest; /* of the record that was read last */
-        Hint *making;   /* of the segment that is being read; NULL: none */
+        uint64_t image_of;   /* the segment that is in it, as its file is; 0: none */
+        uint32_t image_good; /* of that: Image::good */
+        Segment latest;      /* of the record that was read last */
+        Hint *making;        /* of the segment that is being read; NULL: none */
         unsigned n_damaged, n_kept;
-        bool quiet; /* damage was told, or will be */
+        unsigned n_waited; /* times, for what could not be read */
+        bool quiet;        /* damage was told, or will be */
 } Replay;
 
 /* A segment that is read as a whole. */
 typedef struct Image {
         const Segment *segment;
         const char *data; /* Replay::image */
+        uint32_t good;    /* up to there it is one good record behind the other: their sums were seen. 0: not known */
 } Image;
 
 /* Of the last segment, if it was not left in order. */
 typedef struct Tail {
         bool sealed;
+        uint32_t good;   /* Image::good */
         bool is_same;    /* the machine was not started again since: all that was written is there */
         uint32_t torn;   /* else: from there on what is torn was never promised */
         uint32_t synced; /* is_same: up to there it is on the disk as it is; 0: that is not known */
@@ -55,6 +60,8 @@ typedef struct Bad {
         Record was;
 } Bad;
 
+/* The one at `at`, where a record begins or ended, as record_read(). Sums that were seen once are not made again. */
+long replay_record(const Image *i, uint32_t at, Record *ret);
 /* Where the next good record begins at or after `at`; the size of the segment if there is none. */
 uint32_t replay_resynchronise(const Image *i, uint32_t at);
 bool replay_look_at_bad(const Image *i, uint32_t at, Bad *ret); /* false: there are only zeros, up to the end */
@@ -71,7 +78,10 @@ typedef int (*RecordFunc)(Replay *p, const Segment *s, const Record *r, uint32_t
  * does not. */
 int replay_walk(Replay *p, const Image *i, const Tail *tail, RecordFunc func, uint32_t *ret_cut);
 
+/* Something of that segment could not be read just now. Waits a moment; true: it is to be tried once more. */
+bool replay_try_again(void *replay, const Segment *s);
 int replay_add(Replay *p, uint64_t number); /* that segment to the list, at its end */
+/* If that is not what was read last, as it is on the disk. */
 int replay_read(Replay *p, const Segment *s, Image *ret);
 
 /* tail.c: how it was left. boot: of the machine now. */

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/fault.h"
+#include "base/huge.h"
 #include "base/util.h"
 #include "store/crc32c.h"
 #include "store/record.h"
@@ -353,26 +354,34 @@ int segment_read(const Segment *s, uint32_t at, void *data, size_t n) {
 }
 
 /* Block by block, since one of them is bad. True: none is any more. */
-static bool read_what_is_good(const Segment *s, uint32_t at, char *data, size_t n) {
+static bool read_blocks(const Segment *s, uint32_t at, char *data, size_t n, SegmentAgain again, void *userdata) {
         enum { BLOCK = 4096 };
         bool all = true;
-        for (size_t done = 0; done < n; done += BLOCK) {
-                size_t k = MIN(n - done, (size_t)BLOCK);
-                if (segment_read(s, at + (uint32_t)done, data + done, k) < 0) {
-                        memset(data + done, 0xff, k);
-                        all = false;
-                }
+        for (size_t k; n > 0; at += (uint32_t)k, data += k, n -= k) {
+                k = MIN(n, (size_t)(BLOCK - at % BLOCK));
+                int e = segment_read(s, at, data, k);
+                while (e < 0 && again && again(userdata, s))
+                        e = segment_read(s, at, data, k);
+                if (e < 0)
+                        memset(data, 0xff, k);
+                all = all && e >= 0;
         }
         return all;
 }
 
-int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_gaps) {
+bool segment_read_good(const Segment *s, uint32_t at, void *data, size_t n) {
+        return segment_read(s, at, data, n) >= 0 || read_blocks(s, at, data, n, NULL, NULL);
+}
+
+int segment_read_all(const Segment *s, char **buf, size_t *cap, SegmentAgain again, void *userdata,
+                     bool *ret_has_gaps) {
         enum { PIECE = 1 << 20 };
         bool has_gaps = false;
         char *data = s->size > *cap ? fault_malloc(s->size) : *buf;
         if (!data)
                 return -ENOMEM;
         if (data != *buf) { /* nothing that is in the old one is kept */
+                huge_pages(data, s->size);
                 free(*buf);
                 *buf = data;
                 *cap = s->size;
@@ -380,7 +389,7 @@ int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_ga
         for (size_t at = 0; at < s->size; at += PIECE) {
                 size_t n = MIN(s->size - at, (size_t)PIECE);
                 if (segment_read(s, (uint32_t)at, data + at, n) < 0)
-                        has_gaps |= !read_what_is_good(s, (uint32_t)at, data + at, n);
+                        has_gaps |= !read_blocks(s, (uint32_t)at, data + at, n, again, userdata);
         }
         if (ret_has_gaps)
                 *ret_has_gaps = has_gaps;

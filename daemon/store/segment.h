@@ -72,9 +72,14 @@ int segment_sync_dir(int dir_fd);
 
 /* Reading goes by pread, never by a mapping: a bad sector is an error of one call there, and a signal here. Any thread. */
 int segment_read(const Segment *s, uint32_t at, void *data, size_t n);
-/* The whole file. *buf of *cap bytes grows; for free(). What cannot be read is filled with bytes that are no record; whether there is any
- * of that, *ret_has_gaps says, which may be NULL. */
-int segment_read_all(const Segment *s, char **buf, size_t *cap, bool *ret_has_gaps);
+/* Something of it cannot be read. True: it is to be tried once more. */
+typedef bool (*SegmentAgain)(void *userdata, const Segment *s);
+/* The whole file. *buf of *cap bytes grows; for free(). again: NULL: never. What cannot be read is filled with bytes that are no record;
+ * whether there is any of that, *ret_has_gaps says, which may be NULL. */
+int segment_read_all(const Segment *s, char **buf, size_t *cap, SegmentAgain again, void *userdata, bool *ret_has_gaps);
+
+/* What can be read of these n bytes, the rest as above. True: all of them. */
+bool segment_read_good(const Segment *s, uint32_t at, void *data, size_t n);
 
 /* Reads it from front to back, a piece at a time. */
 typedef struct SegmentWindow {

@@ -67,6 +67,8 @@ typedef struct StoreReader {
         int (*done)(void *userdata); /* NULL is fine */
         /* A damaged place: it was copied to `kept`, and is left out. */
         void (*damaged)(void *userdata, const char *file, uint64_t at, uint64_t n_bytes, const char *kept);
+        /* Something of that file cannot be read. It is tried again for so long, and waited for; then it is damaged. NULL is fine. */
+        void (*unread)(void *userdata, const char *file, unsigned seconds);
         /* A file is not as it should be; nothing is lost by that. */
         void (*noticed)(void *userdata, const char *file, const char *what);
         void (*progress)(void *userdata, uint64_t done_bytes, uint64_t all_bytes);
@@ -118,6 +120,11 @@ StoreHealth store_look(Store *s);
 bool store_is_spent(const Store *s); /* FULL, and the reserve is used up: what is appended waits for space */
 int store_error(const Store *s);     /* errno of what failed or is full, negative; 0 */
 
+/* Since when something cannot be read, and when it is tried again; monotonic. since: 0: it could be read. */
+typedef struct StorePatience {
+        uint64_t since_usec, due_usec;
+} StorePatience;
+
 /* Bodies of tasks, as they were appended. */
 typedef struct StoreFetched {
         uint64_t seq; /* wanted */
@@ -130,7 +137,8 @@ typedef struct StoreFetched {
 /* The store's from store_fetch() until done() is called, from store_dispatch() or store_close(). */
 typedef struct StoreFetch StoreFetch;
 struct StoreFetch {
-        StoreFetch *next; /* the store's */
+        StoreFetch *next;       /* the store's */
+        StorePatience patience; /* likewise */
         uint64_t queue;
         StoreFetched *tasks; /* n of them; the caller's */
         size_t n;
@@ -147,6 +155,14 @@ typedef struct StoreDamage {
         uint64_t at, n_bytes;
 } StoreDamage;
 bool store_next_damage(Store *s, StoreDamage *ret); /* false: no more, for now */
+
+/* Something cannot be read, since the store was opened. It is tried again for so many seconds; if that does not help it is damaged. What
+ * needs it waits: a fetch, or compaction (StoreStats::unread). */
+typedef struct StoreUnread {
+        char file[32];
+        unsigned seconds;
+} StoreUnread;
+bool store_next_unread(Store *s, StoreUnread *ret); /* false: no more, for now */
 
 /* Marks of running tasks: in memory that outlives the process, not the machine. slot: STORE_MARK_NONE if there are too
  * many, and fine for all others. They stay when the store is closed: what came of a run is to be on the disk before. */
@@ -193,7 +209,8 @@ typedef struct StoreStats {
         uint64_t moved_bytes;                   /* by compaction, since it was opened */
         uint64_t free_bytes, low_water; /* of its file system when it was last looked at; the mark as it counts */
         uint64_t n_damaged;             /* damaged places found and kept aside, while it was opened and since */
-        Latency commits;                /* since it was opened */
+        uint64_t unread; /* number of the segment that compaction waits for, since it cannot be read; 0: none */
+        Latency commits; /* since it was opened */
 } StoreStats;
 void store_stats(Store *s, StoreStats *ret);                         /* waits for no disk */
 const char *store_directory(const Store *s, char *buf, size_t size); /* where it is now, absolute; "": not known */

@@ -56,17 +56,23 @@ static int drop_last(Replay *p) {
         return hint_remove_segment(p->store->dir_fd, p->segments[--p->n].number);
 }
 
+static bool is_of_boot(const Segment *s, const SegmentBoot *boot) {
+        static const SegmentBoot unknown;
+        return memcmp(&s->boot, boot, sizeof(unknown)) == 0 && memcmp(&s->boot, &unknown, sizeof(unknown)) != 0;
+}
+
 /* What was written since the last sync is there page by page if power was lost: it was not if the machine was not started
  * again since. */
 Tail replay_survey(const SegmentBoot *boot, const Image *i) {
         const Segment *s = i->segment;
-        static const SegmentBoot unknown;
-        bool same = memcmp(&s->boot, boot, sizeof(unknown)) == 0 && memcmp(&s->boot, &unknown, sizeof(unknown)) != 0;
+        bool same = is_of_boot(s, boot);
         Tail t = { .is_same = same, .torn = SEGMENT_HEADER };
-        for (uint32_t at = SEGMENT_HEADER; at < s->size && !t.sealed;) {
+        uint32_t at = SEGMENT_HEADER;
+        while (at < s->size && !t.sealed) {
                 Record r;
                 long n = record_read(i->data + at, s->size - at, s->salt, &r);
                 if (n <= 0) {
+                        t.good = t.good ? t.good : at;
                         at = replay_resynchronise(i, at);
                         continue;
                 }
@@ -75,6 +81,7 @@ Tail replay_survey(const SegmentBoot *boot, const Image *i) {
                         *(same ? &t.synced : &t.torn) = at;
                 at += (uint32_t)n;
         }
+        t.good = t.good ? t.good : at;
         return t;
 }
 
@@ -82,6 +89,7 @@ static int heal(Replay *p, const Image *i, const Tail *tail) {
         Store *s = p->store;
         uint32_t cut;
         uint64_t number = i->segment->number;
+        p->image_of = 0; /* it becomes another file */
         int e = segment_prepare(s->dir_fd, number, i->segment->size, &s->boot, &s->active);
         s->at = SEGMENT_HEADER;
         if (e >= 0)
@@ -105,7 +113,7 @@ static uint32_t whole_until(const Image *i, const Tail *tail) {
         long n;
         Record r;
         Bad bad;
-        while ((n = record_read(i->data + at, s->size - at, s->salt, &r)) > 0) {
+        while ((n = replay_record(i, at, &r)) > 0) {
                 at += (uint32_t)n;
                 if (!(r.flags & RECORD_MORE))
                         good = at;
@@ -132,6 +140,9 @@ static int seal_in_place(Replay *p, const Image *i, const Tail *tail) {
                 e = store_put_seal(s);
         if (e >= 0)
                 e = segment_sync(&s->active);
+        p->image_good = MIN(p->image_good, good);
+        if (e < 0 || segment_read(&s->active, good, p->image + good, RECORD_MIN) < 0) /* all else is as it was read */
+                p->image_of = 0;
         segment_close(&s->active);
         return e;
 }
@@ -146,6 +157,7 @@ static int put_in_order(Replay *p, const Segment *last) {
         if (e < 0)
                 return e;
         Tail tail = replay_survey(&p->store->boot, &i);
+        i.good = p->image_good = tail.good;
         if (tail.sealed)
                 return 0;
         e = seal_in_place(p, &i, &tail);
@@ -162,11 +174,10 @@ static int put_in_order(Replay *p, const Segment *last) {
 
 /* The place of the seal; 0: there is none. */
 static uint32_t find_seal(const Image *i) {
-        const Segment *s = i->segment;
         Record r;
         Bad bad;
         for (uint32_t at = SEGMENT_HEADER;;) {
-                long n = record_read(i->data + at, s->size - at, s->salt, &r);
+                long n = replay_record(i, at, &r);
                 if (n > 0 && r.kind == STORE_SEAL)
                         return at;
                 if (n <= 0 && !replay_look_at_bad(i, at, &bad))
@@ -193,6 +204,7 @@ static int go_on_in_last(Replay *p) {
         uint32_t at = e < 0 ? 0 : find_seal(&i);
         if (at == 0)
                 return e < 0 ? e : -ENOSPC;
+        p->image_of = 0; /* it is written to */
         e = segment_open_again(s->dir_fd, &last, &s->active);
         if (e >= 0)
                 e = write_zeros(&s->active, at + RECORD_MIN, torn_written_until(i.data, last.size, at + RECORD_MIN));
@@ -208,17 +220,42 @@ static void begin_full(Store *s, int error) {
         store_ring(s); /* there is something to be told */
 }
 
-/* Puts the last segment in order unless it was left so, which a hint says as well: it is written behind the seal. Segments
- * behind it, made in advance, are empty: they go. */
+/* The last one, which is empty, is the one that would be made now. If the machine was started again since, something may have been
+ * written to it, and is not there. */
+static bool take_next(Replay *p) {
+        Store *s = p->store;
+        const Segment *last = &p->segments[p->n - 1];
+        if (last->is_mended || last->size != s->segment_size || !is_of_boot(last, &s->boot) ||
+            segment_open_again(s->dir_fd, last, &s->next) < 0)
+                return false;
+        p->n--;
+        return true;
+}
+
+/* There is no space for another one, to put what is before it in order. */
+static int drop_next(Store *s) {
+        uint64_t number = s->next.number;
+        segment_close(&s->next);
+        return hint_remove_segment(s->dir_fd, number);
+}
+
+/* Puts the last segment in order unless it was left so, which a hint says as well: it is written behind the seal. Of segments
+ * behind it, made in advance and empty, the last one is gone on with, others go. */
 int replay_heal_tail(Replay *p) {
         Store *s = p->store;
         int e = 0;
         uint64_t number = p->n > 0 ? p->segments[p->n - 1].number + 1 : 1;
+        if (p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
+                (void)take_next(p); /* if not, it goes */
         while (e >= 0 && p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
                 e = drop_last(p);
         if (e >= 0 && p->n > 0 && !has_hint(p, &p->segments[p->n - 1])) {
                 Segment last = p->segments[p->n - 1]; /* the array may move */
                 e = put_in_order(p, &last);
+                if (is_space(p, e) && s->next.fd >= 0) {
+                        e = drop_next(s);
+                        e = e < 0 ? e : put_in_order(p, &last);
+                }
         }
         if (e < 0)
                 return e;

@@ -276,7 +276,8 @@ static uint32_t end_of(uint64_t number, bool *ret_sealed) {
         char *data = NULL;
         size_t cap = 0;
         int dir_fd = open(W.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        ck_assert(dir_fd >= 0 && segment_open(dir_fd, number, &s) == 0 && segment_read_all(&s, &data, &cap, NULL) == 0);
+        ck_assert(dir_fd >= 0 && segment_open(dir_fd, number, &s) == 0 &&
+                  segment_read_all(&s, &data, &cap, NULL, NULL, NULL) == 0);
         uint32_t at = SEGMENT_HEADER;
         Record r = { 0 };
         for (long n; (n = record_read(data + at, s.size - at, s.salt, &r)) > 0 && r.kind != STORE_SEAL;)
@@ -767,6 +768,92 @@ TEST(marks_that_were_found_stay_until_the_store_is_told_that_they_are_settled) {
         end();
 }
 
+/* ---- a start after a kill ---- */
+
+static void file_of(uint64_t number, char path[static 256]) {
+        char name[SEGMENT_NAME_MAX];
+        segment_name(number, name);
+        snprintf(path, 256, "%s/%s", W.dir, name);
+}
+
+/* Half of the first segment, with some that was not said to be synced; the second one is there, and empty. */
+static void half_a_segment(void) {
+        char second[256];
+        file_of(2, second);
+        put_queue(0, 'a');
+        while (access(second, F_OK) != 0) {
+                ck_assert_int_eq(put_task(0), 0);
+                ck_assert_int_eq(commit(), STORE_GOOD);
+        }
+}
+
+static ino_t inode_of(uint64_t number) { /* 0: there is none */
+        char path[256];
+        struct stat st;
+        file_of(number, path);
+        return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+TEST(a_start_after_a_kill_reads_the_last_segment_once) {
+        StoreStats stats;
+        live_and_die(half_a_segment);
+        W.brief = true;
+        reopen();
+        store_stats(W.store, &stats);
+        ck_assert_uint_ge(stats.open_bytes, SEGMENT);
+        ck_assert_uint_lt(stats.open_bytes, SEGMENT + SEGMENT / 2); /* with some bodies */
+        compare();
+        end();
+}
+
+TEST(a_start_after_a_kill_goes_on_in_the_segment_that_was_made_in_advance) {
+        StoreStats stats;
+        live_and_die(half_a_segment);
+        ino_t second = inode_of(2);
+        reopen();
+        compare();
+        store_stats(W.store, &stats);
+        ck_assert_uint_eq(stats.newest, 2);
+        ck_assert(inode_of(2) == second && second != 0);
+        ck_assert_int_eq(put_task(0), 0);
+        ck_assert_int_eq(commit(), STORE_GOOD);
+        compare_reopened();
+        end();
+}
+
+TEST(a_segment_of_before_a_loss_of_power_is_not_gone_on_with) {
+        StoreStats stats;
+        live_and_die(half_a_segment);
+        W.boot = "another machine";
+        reopen();
+        compare();
+        store_stats(W.store, &stats);
+        ck_assert_uint_eq(stats.newest, 3);
+        ck_assert(inode_of(2) == 0);
+        end();
+}
+
+/* What is damaged has to be written again, as another file. */
+TEST(the_segment_that_was_made_in_advance_makes_room_for_a_start) {
+        char path[256];
+        bool is_sealed;
+        live_and_die(half_a_segment);
+        uint32_t end_at = end_of(1, &is_sealed);
+        file_of(1, path);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pwrite(fd, "!", 1, end_at - 2), 1); /* of the last task, which nothing says to be synced */
+        close(fd);
+        memset(&W.want[0].tasks[W.want[0].last_seq], 0, sizeof(ModelTask));
+        fault_set(FAULT_SPACE, 1, false);
+        reopen();
+        ck_assert_int_eq(atomic_load(&fault_countdown[FAULT_SPACE]), 0);
+        ck_assert_uint_eq(W.n_damaged, 1);
+        ck_assert(inode_of(2) == 0);
+        compare();
+        compare_reopened();
+        end();
+}
+
 RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes_everything_durable,
           test_random_lives_survive_many_openings_with_compaction_at_work,
           test_a_removed_queue_keeps_its_last_number_and_nothing_else,
@@ -787,4 +874,8 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_a_start_without_space_that_fails_loses_nothing, test_memory_running_out_is_an_error_and_loses_nothing,
           test_kill_9_loses_nothing_that_was_promised,
           test_marks_of_running_tasks_outlive_the_process_and_are_told_once,
-          test_marks_that_were_found_stay_until_the_store_is_told_that_they_are_settled)
+          test_marks_that_were_found_stay_until_the_store_is_told_that_they_are_settled,
+          test_a_start_after_a_kill_reads_the_last_segment_once,
+          test_a_start_after_a_kill_goes_on_in_the_segment_that_was_made_in_advance,
+          test_a_segment_of_before_a_loss_of_power_is_not_gone_on_with,
+          test_the_segment_that_was_made_in_advance_makes_room_for_a_start)

@@ -41,7 +41,7 @@ typedef struct World {
         uint32_t segment;
         Store *store;
         ModelQueue want[QUEUES], got[QUEUES]; /* got: what the store told when it was opened */
-        unsigned n_damaged, n_running, n_brief, n_noticed;
+        unsigned n_damaged, n_running, n_brief, n_noticed, n_unread;
         uint64_t damaged_at, damaged_bytes;                        /* the last one */
         char damaged[SEGMENT_NAME_MAX], noticed[SEGMENT_NAME_MAX]; /* the last one */
         bool brief;                                                /* what tasks begin with is mostly enough */
@@ -110,6 +110,10 @@ static inline void on_damaged(void *userdata, const char *file, uint64_t at, uin
         snprintf(W.damaged, sizeof(W.damaged), "%s", file);
 }
 
+static inline void on_unread(void *userdata, const char *file, unsigned seconds) {
+        W.n_unread++;
+}
+
 static inline int on_mark_damaged(void *userdata, StoreMarkDamage what, int slot, uint64_t queue, uint64_t seq) {
         W.n_noticed++;
         strcpy(W.noticed, "running");
@@ -141,13 +145,14 @@ static const StoreReader reader = { .queue = on_queue,
                                     .running = on_running,
                                     .done = on_done,
                                     .damaged = on_damaged,
+                                    .unread = on_unread,
                                     .mark_damaged = on_mark_damaged,
                                     .noticed = on_noticed };
 
 static inline int try_open(void) {
         StoreConfig config = { .dir = W.dir, .segment_size = W.segment, .boot = W.boot, .keep_marks = W.keep_marks };
         memset(W.got, 0, sizeof(W.got));
-        W.n_damaged = W.n_running = W.n_brief = W.n_noticed = 0;
+        W.n_damaged = W.n_running = W.n_brief = W.n_noticed = W.n_unread = 0;
         W.damaged[0] = W.noticed[0] = '\0';
         return store_open(&config, &reader, NULL, W.error, sizeof(W.error), &W.store);
 }
@@ -341,4 +346,26 @@ static inline void step(void) {
                 if (dice(20) == 0)
                         put_queue(i, (char)('a' + dice(26)));
         }
+}
+
+/* A store whose process has lived so and was killed: nothing is put in order. W.want is what it had promised. */
+static inline void live_and_die(void (*life)(void)) {
+        int fds[2], status;
+        begin(SEGMENT);
+        W.store = store_close(W.store); /* its threads would not be there behind a fork */
+        each_file(remove_file);
+        ck_assert_int_eq(pipe(fds), 0);
+        pid_t pid = fork();
+        if (pid == 0) {
+                reopen();
+                life();
+                _exit(write(fds[1], W.want, sizeof(W.want)) != sizeof(W.want));
+        }
+        close(fds[1]);
+        for (size_t got = 0, n; got < sizeof(W.want); got += n) {
+                n = (size_t)read(fds[0], (char *)W.want + got, sizeof(W.want) - got);
+                ck_assert(n > 0 && n <= sizeof(W.want));
+        }
+        close(fds[0]);
+        ck_assert(waitpid(pid, &status, 0) == pid && status == 0);
 }
