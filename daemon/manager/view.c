@@ -199,8 +199,8 @@ static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, con
                 return;
         case EQ_REASON_BACKOFF:
                 if (t->task.wait & TASK_WAIT_BACKOFF)
-                        snprintf(buf, size, "attempt %u has ended; the next one is in %s", (unsigned)t->task.attempt,
-                                 span);
+                        snprintf(buf, size, "attempt %u %s; the next one is in %s", (unsigned)t->task.attempt,
+                                 t->lost > 0 ? "has ended" : "failed", span); /* it may have been given back */
                 else
                         snprintf(buf, size, "%s keeps its place until its next attempt", other);
                 return;
