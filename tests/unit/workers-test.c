@@ -260,6 +260,6 @@ TEST(an_executor_changes_while_the_queue_is_empty_only) {
 RUN_TESTS("workers", 60, test_a_worker_gets_what_was_submitted_and_its_result_is_kept,
           test_who_may_serve_is_asked_when_the_right_changes_too,
           test_lost_attempts_return_without_a_retry_until_the_crashes_are_used_up,
-          test_no_number_of_an_attempt_is_given_twice,
-          test_kicked_workers_and_a_stop_of_eqd_leave_no_crash, test_a_touch_needs_the_lease,
-          test_serving_fails_whole_for_want_of_memory, test_an_executor_changes_while_the_queue_is_empty_only)
+          test_no_number_of_an_attempt_is_given_twice, test_kicked_workers_and_a_stop_of_eqd_leave_no_crash,
+          test_a_touch_needs_the_lease, test_serving_fails_whole_for_want_of_memory,
+          test_an_executor_changes_while_the_queue_is_empty_only)
