@@ -47,6 +47,10 @@ static TaskFate retry(Manager *m, uint64_t wait) {
         return (TaskFate) { .event = TASK_EV_RETRY, .due_usec = wait > USEC_NEVER - now ? USEC_NEVER : now + wait };
 }
 
+bool attempt_left(const TaskRecord *t) {
+        return t->task.attempt < UINT16_MAX || !queue_has_workers(t->queue);
+}
+
 static void keep_reason(TaskRecord *t, const TaskResult *result) {
         if (result->reason != EQ_REASON_NONE)
                 t->end_reason = (uint8_t)result->reason;
@@ -111,13 +115,22 @@ static TaskFate decide(Manager *m, TaskRecord *t, const TaskResult *result) {
                 return (TaskFate) { .event = TASK_EV_GIVE_UP };
         }
         t->end_reason = EQ_REASON_NONE;
-        manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
+        if (attempt_left(t))
+                manager_event_task(m, EQ_EVENT_TASK_RETRY, t);
         return retry(m,
                      result->says_when && result->verdict == TASK_BAD ? result->retry_after_usec : backoff_usec(m, t));
 }
 
+/* Numbers of attempts are what others fence off late workers by: none is given twice. */
+static TaskFate bounded(TaskRecord *t, TaskFate fate) {
+        if ((fate.event != TASK_EV_RETRY && fate.event != TASK_EV_RETURN) || attempt_left(t))
+                return fate;
+        t->end_reason = EQ_REASON_NONE;
+        return (TaskFate) { .event = TASK_EV_GIVE_UP };
+}
+
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result) {
-        TaskFate fate = decide(m, t, result);
+        TaskFate fate = bounded(t, decide(m, t, result));
         if (fate.event == TASK_EV_RETRY || fate.event == TASK_EV_RETURN) {
                 followers_end(t, FOLLOWERS_OF_ATTEMPT);
                 durable_put_stopped(t, &fate);

@@ -48,6 +48,7 @@ typedef enum FollowersOf { FOLLOWERS_OF_TASK, FOLLOWERS_OF_ATTEMPT } FollowersOf
 void followers_end(TaskRecord *t, FollowersOf which);
 
 /* fate.c */
+bool attempt_left(const TaskRecord *t); /* a number for one more that a worker would see */
 TaskFate fate_decide(Manager *m, TaskRecord *t, const TaskResult *result);
 int run_begin(TaskRecord *t, uint64_t started_usec); /* a TaskRun for an attempt, fresh but for its log. 0 or -ENOMEM */
 int run_prepare(TaskRecord *t);                      /* the same, now, unless it began when it was to be cleared */

@@ -219,7 +219,8 @@ static bool take_all_again(TaskRecord *t) {
 
 int manager_retry(Manager *m, TaskRecord *t, bool reset) {
         if (!task_record_finished(t) || t->has_fd || t->hollow || t->end_note == TASK_NOTE_DAMAGED ||
-            t->queue->removing || m->stopping || t->lost_in_history || !submit_fits_executor(t) || !take_all_again(t))
+            t->queue->removing || m->stopping || t->lost_in_history || !submit_fits_executor(t) ||
+            (!reset && !attempt_left(t)) || !take_all_again(t))
                 return 1;
         history_remove(m, t);
         key_revived(t);

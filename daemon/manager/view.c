@@ -249,6 +249,9 @@ static void explain_dead(const TaskRecord *t, char *buf, size_t size) {
         if (t->crashes > 0 && t->task.attempt <= t->retries + t->lost)
                 snprintf(buf + n, size - n, "%sit has crashed %u times (max_crashes)", n > 0 ? "; " : "",
                          (unsigned)t->crashes);
+        else if (!attempt_left(t))
+                snprintf(buf + n, size - n, "%sit has had all %u attempts", n > 0 ? "; " : "",
+                         (unsigned)t->task.attempt);
 }
 
 static void explain_end(const TaskRecord *t, char *buf, size_t size) {

@@ -15,6 +15,7 @@ from unittest import mock
 import msgpack
 
 import eqd as package
+import eqd.pool
 from eqd.worker import Final, Retry, Worker
 from eqdtest import contains, equal, main, test
 import work_tasks
@@ -215,10 +216,10 @@ def a_stopped_worker_gives_back_what_it_has_not_begun(eqd):
 
 
 @contextlib.contextmanager
-def working(eqd, *args):
+def working(eqd, *args, module="work_tasks"):
     """(worker, client) while `python -m eqd worker` serves the queue sums, two tasks at once."""
     env = eqd.environment(EQD_SOCKET=str(eqd.socket), PYTHONPATH=os.environ["PYTHONPATH"] + f":{HERE}")
-    worker = subprocess.Popen([sys.executable, "-m", "eqd", "worker", "work_tasks", "--create", "-j", "2", *args], env=env,
+    worker = subprocess.Popen([sys.executable, "-m", "eqd", "worker", module, "--create", "-j", "2", *args], env=env,
                               cwd=eqd.dir, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     with worker, package.connect(str(eqd.socket)) as client:
         package.use_client(client)
@@ -396,6 +397,99 @@ def a_call_ends_with_its_lease_when_the_connection_is_lost(eqd):
         let_go(fifo, "again")
         equal((held.result(timeout=60), held.show()["attempt"]), ("again", 2))
         drain(worker)
+
+
+@test()
+def what_a_function_does_to_its_process_costs_no_place(eqd):
+    with working(eqd) as (worker, _):
+        def call(function, *args):
+            return function.delay(*args).result(timeout=60)
+        for _ in range(4): # a second answer would be that of the next one
+            equal((call(work_tasks.fork), call(work_tasks.add, 1)["sum"]), ("parent", 2))
+        raises(package.TaskFailed, lambda: call(work_tasks.mute), "Mute: it has no text: ZeroDivisionError")
+        fifo = str(eqd.dir / "work/fifo")
+        os.mkfifo(fifo)
+        for _ in range(2): # there are two places
+            raises(package.TaskFailed, lambda: call(work_tasks.abandon, fifo), "died: signal 9")
+            raises(package.TaskFailed, lambda: call(work_tasks.shut, fifo), "died: signal 9")
+        let_go(fifo, "")
+        equal(call(work_tasks.add, 2)["sum"], 3)
+        drain(worker)
+
+
+@test()
+def a_sign_of_life_is_that_of_its_call(eqd):
+    with working(eqd) as (worker, _):
+        tasks = [work_tasks.touch.delay(*args) for args in ((True, "first"), (2.5, "a\nb"), (None, None))]
+        equal(len({task.result(timeout=60) for task in tasks}) < 3, True) # in one process, two of them at least
+        again = work_tasks.touch.delay(100, None)
+        again.result(timeout=60)
+        equal([(row.get("progress"), row.get("note")) for row in (task.show() for task in [*tasks, again])],
+              [(1, "first"), (2, "a b"), (None, None), (100, None)])
+        for progress in (101, -1):
+            raises(package.TaskFailed, lambda p=progress: work_tasks.touch.delay(p, None).result(timeout=60), "0 to 100")
+        drain(worker)
+
+
+@test()
+def processes_end_with_the_first_one_however_that_does(eqd):
+    with working(eqd) as (worker, _):
+        begin_held(eqd, "fifo")
+        processes = [os.pidfd_open(pid) for pid in where_the_work_is(worker, threads=False)]
+        worker.kill()
+        for process in processes:
+            select.select([process], [], [])
+            os.close(process)
+
+
+@test()
+def a_call_that_has_not_begun_is_begun_elsewhere(eqd):
+    """A process that has died meanwhile, and one that cannot load its module."""
+    module = eqd.dir / "work" / "fickle.py"
+    good = 'import os\nimport eqd\n@eqd.task(queue="sums", retries=0)\ndef pid():\n    return os.getpid()\n'
+    module.write_text(good)
+    with mock.patch.object(sys, "path", [*sys.path, str(module.parent)]):
+        import fickle
+    env = {"PYTHONPATH": os.environ["PYTHONPATH"] + f":{module.parent}"}
+    with mock.patch.dict(os.environ, env), working(eqd, module="fickle") as (worker, _):
+        pid = fickle.pid.delay().result(timeout=60)
+        idle = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([idle], [], [])
+        task = fickle.pid.delay()
+        equal((task.result(timeout=60) != pid, task.show()["attempt"]), (True, 1))
+        module.write_text("raise ImportError('while it is being installed')\n")
+        pid = task.result()
+        os.close(idle)
+        idle = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([idle], [], [])
+        os.close(idle)
+        task = fickle.pid.delay()
+        read_until(worker.stderr, "while it is being installed")
+        module.write_text(good)
+        equal(isinstance(task.result(timeout=60), int), True)
+        equal(task.show()["attempt"], 2)
+        drain(worker)
+
+
+@test(eqd=False)
+def a_call_that_is_to_end_before_it_has_a_process_does_not_begin(place):
+    asked = []
+
+    class Slow: # in starting
+        def __init__(self, module):
+            pool.on_change("lost")
+
+        def call(self, run, touch):
+            asked.append(run)
+            return True, b""
+    pool = package.pool.Pool("work_tasks", 1, threads=False)
+    run = package.worker.Run(package.TaskId(1, 1), "sums", 1, b"")
+    with mock.patch.object(package.pool, "Process", Slow):
+        raises(package.worker.Ended, lambda: asyncio.run(pool(run)), "before it began")
+    pool.executor.shutdown()
+    equal(asked, [])
 
 
 def children_of(pid):

@@ -2,6 +2,7 @@
 """Functions that the tests have run by workers."""
 
 import os
+import subprocess
 import sys
 
 import eqd
@@ -54,3 +55,50 @@ def hold(path):
         f.write("x")
     with open(path) as f:
         return f.read()
+
+
+@eqd.task(queue="sums")
+def fork():
+    """Returns in two processes, of which one is asked."""
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return "parent" if pid else "child"
+
+
+class Mute(Exception):
+    def __str__(self):
+        return 1 / 0
+
+
+@eqd.task(queue="sums")
+def mute():
+    raise Mute
+
+
+@eqd.task(queue="sums")
+def abandon(path):
+    """Leaves a process behind that has all its descriptors, and dies."""
+    with subprocess.Popen(["cat", path], close_fds=False):
+        os.kill(os.getpid(), 9)
+
+
+@eqd.task(queue="sums")
+def shut(path):
+    """As one that makes itself a daemon."""
+    os.closerange(3, 1000)
+    with open(path) as f:
+        return f.read()
+
+
+runs = []
+
+
+@eqd.task(queue="sums")
+def touch(progress, note):
+    """A sign of life of this call, after one of that before in this process."""
+    if runs:
+        runs[-1].touch(77, "of another")
+    runs.append(eqd.current_run())
+    runs[-1].touch(progress, note)
+    return os.getpid()

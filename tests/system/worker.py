@@ -12,6 +12,7 @@ import sys
 import time
 
 
+from ends import crash
 from eqdtest import STOP_SECONDS, USER_A, USER_B, RpcError, contains, equal, eventually, main, stalls, test
 import msgpack_mini
 from workerkit import DENIED, INVALID, NO_LEASE, NO_WORKER, RESULT_MAX, STATE, TOO_LARGE
@@ -119,6 +120,25 @@ def a_worker_says_when_the_next_attempt_comes(eqd):
     task = submit(c, b"", retries=0)
     w.fail(w.next(), {"give_back": True, "retry_after_usec": 3600 * 10**6})
     eventually(lambda: state(c, task) == "WAITING", "the task to wait")
+    w.nothing_comes()
+
+
+@test()
+def the_time_that_a_worker_said_holds_over_a_crash_of_eqd(eqd):
+    c = worker_queue(eqd, "w", "durable=yes", "max_active=2", "retries=1", "backoff=0")
+    tasks, w = [submit(c, b"") for _ in range(3)], Worker(eqd, "w", credit=3)
+    for answer in ({"text": "no"}, {"give_back": True}):
+        w.fail(w.next(), {**answer, "retry_after_usec": 3600 * 10**6})
+    w.fail(w.next(), {"give_back": True, "retry_after_usec": 2**64 - 1})
+    def rows():
+        return [c.call("show", [task])[0] for task in tasks]
+    eventually(lambda: all(row["state"] == "WAITING" for row in rows()), "the answers to be taken")
+    before = rows()
+    crash(eqd)
+    c, w = eqd.connect(), Worker(eqd, "w")
+    for was, row in zip(before, rows()):
+        equal((row["state"], row["reason"], row["attempt"], row.get("crashes", 0)), ("WAITING", "backoff", 1, 0))
+        equal(abs(row["eligible_usec"] - was["eligible_usec"]) < 60 * 10**6, True) # of an hour
     w.nothing_comes()
 
 

@@ -146,6 +146,31 @@ TEST(lost_attempts_return_without_a_retry_until_the_crashes_are_used_up) {
         host_done(&h);
 }
 
+TEST(no_number_of_an_attempt_is_given_twice) {
+        static const char *const many[] = { "executor=worker", "retries=1000", "backoff=0", NULL };
+        for (unsigned i = 0; i < 2; i++) {
+                Host h;
+                Client c = { 0 };
+                host_init(&h);
+                host_queue(&h, "w", many);
+                TaskRecord *t = submit(&h, anna(&h), "w", "x");
+                t->task.attempt = t->lost = UINT16_MAX - 2;
+                ck_assert_int_eq(serve(&h, root(&h), &c, "w", 1), 0);
+                ck_assert_uint_eq(c.order.attempt, UINT16_MAX - 1);
+                answer(&c, "no", "");
+                host_advance(&h, 1);
+                ck_assert_uint_eq(c.order.attempt, UINT16_MAX);
+                if (i == 0)
+                        answer(&c, "no", "");
+                leave(&h, &c); /* else it returns: one more would be the second of that number */
+                ck_assert_state(t, DEAD);
+                ck_assert_int_eq(manager_retry(h.m, t, false), 1);
+                ck_assert_int_eq(manager_retry(h.m, t, true), 0);
+                ck_assert_uint_eq(t->task.attempt, 0);
+                host_done(&h);
+        }
+}
+
 TEST(kicked_workers_and_a_stop_of_eqd_leave_no_crash) {
         Host h;
         Client c = { 0 };
@@ -235,5 +260,6 @@ TEST(an_executor_changes_while_the_queue_is_empty_only) {
 RUN_TESTS("workers", 60, test_a_worker_gets_what_was_submitted_and_its_result_is_kept,
           test_who_may_serve_is_asked_when_the_right_changes_too,
           test_lost_attempts_return_without_a_retry_until_the_crashes_are_used_up,
-          test_kicked_workers_and_a_stop_of_eqd_leave_no_crash, test_a_touch_needs_the_lease,
-          test_serving_fails_whole_for_want_of_memory, test_an_executor_changes_while_the_queue_is_empty_only)
+          test_no_number_of_an_attempt_is_given_twice, test_kicked_workers_and_a_stop_of_eqd_leave_no_crash,
+          test_a_touch_needs_the_lease, test_serving_fails_whole_for_want_of_memory,
+          test_an_executor_changes_while_the_queue_is_empty_only)

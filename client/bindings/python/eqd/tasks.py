@@ -32,7 +32,7 @@ from . import shared
 from .aio import AsyncClient, AsyncTask
 from .client import Client, Task, connect
 from .values import TaskId
-from .worker import Final, answer_of
+from .worker import Final, answer_of, touch_given
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -145,7 +145,7 @@ class InlineTask(Task[R]):
         assert inline_ids is not None
         inline_ids.append(len(inline_ids) + 1)
         super().__init__(cast(Client, None), TaskId(0, inline_ids[-1]), queue, decode_result)
-        good, value = execute(payload, CurrentRun(self.id, queue, 1, None, lambda progress, note: None))
+        good, value = execute(payload, CurrentRun(self.id, queue, 1, None, lambda given: None))
         self._record: Dict[str, Any] = {"id": self.id, "queue": queue, "attempt": 1, "state": "DONE" if good else "FAILED"}
         self._record["result" if good else "error"] = value if good else value["text"]
 
@@ -210,11 +210,11 @@ class CurrentRun:
     queue: str
     attempt: int  # from 1; the fencing token: no two leases of a task have the same
     label: Optional[str]
-    _touch: Callable[[Optional[int], Optional[str]], None] = field(repr=False)
+    _touch: Callable[[Dict[str, Any]], None] = field(repr=False)
 
     def touch(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
-        """A sign of life: percent done, and what it is at. Nothing is waited for. From the thread of the function."""
-        self._touch(progress, note)
+        """A sign of life: percent done, and what it is at. Nothing is waited for. Once the function has ended it does nothing."""
+        self._touch(touch_given(progress, note))
 
 
 _current: ContextVar[Optional[CurrentRun]] = ContextVar("eqd_current_run", default=None)

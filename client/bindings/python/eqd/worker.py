@@ -32,6 +32,7 @@ from .shared import DEFAULT_TIMEOUT
 from .values import Duration, TaskId, duration_usec
 
 TEXT_MAX = 256
+USEC_MAX = 2**64 - 1  # what the wire can say: never
 RECONNECT = Reconnect(first=0.1, max=5.0, give_up=None)
 
 
@@ -45,7 +46,7 @@ class Retry(Exception):
 
     def __init__(self, text: str = "", *, after: Optional[Duration] = None, counted: bool = True) -> None:
         super().__init__(text)
-        self.after_usec = None if after is None else duration_usec(after)
+        self.after_usec = None if after is None else min(duration_usec(after), USEC_MAX)
         self.counted = counted
 
 
@@ -78,7 +79,10 @@ class Run:
 
     def touch_soon(self, progress: Optional[int] = None, note: Optional[str] = None) -> None:
         """A sign of life: percent done, and what it is at. It is not waited for that it leaves."""
-        given = {k: v for k, v in (("progress", progress), ("note", note)) if v is not None}
+        self.touch_given(touch_given(progress, note))
+
+    def touch_given(self, given: Dict[str, Any]) -> None:
+        """The same, with the options of worker_touch."""
         if self._channel and not self._channel.lost:
             self._channel.notify("worker_touch", [list(self.id), self.attempt, given])
 
@@ -99,12 +103,28 @@ def plain_text(text: str) -> str:
     return clean.encode("utf-8", "replace")[:TEXT_MAX].decode("utf-8", "ignore")
 
 
+def touch_given(progress: Optional[int], note: Optional[str]) -> Dict[str, Any]:
+    """The options of worker_touch. Said here what is wrong with them: eqd does not answer to notifications."""
+    given: Dict[str, Any] = {}
+    if progress is not None:
+        given["progress"] = int(progress)
+        if not 0 <= given["progress"] <= 100:
+            raise ValueError(f"progress is percent done, 0 to 100, not {progress}")
+    if note is not None:
+        given["note"] = plain_text(note)
+    return given
+
+
 def answer_of(error: BaseException) -> Dict[str, Any]:
     """What a function or handler raised, as a RunAnswer."""
     if isinstance(error, Ended):
         return error.answer
     if not isinstance(error, (Final, Retry)):
-        return {"text": plain_text(f"{type(error).__name__}: {error}")}
+        try:
+            said = str(error)
+        except Exception as e:
+            said = f"it has no text: {type(e).__name__}"
+        return {"text": plain_text(f"{type(error).__name__}: {said}")}
     answer: Dict[str, Any] = {"text": plain_text(str(error))}
     if isinstance(error, Final):
         return {**answer, "final": True}
