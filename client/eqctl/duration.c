@@ -12,6 +12,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "proto/timeunits.h"
+
 #define SEC UINT64_C(1000000)
 #define YEARS_100 (UINT64_C(36525) * 86400 * SEC)
 
@@ -19,8 +21,9 @@ static const struct {
         const char *name;
         uint64_t usec;
 } units[] = {
-        { "us", 1 },         { "ms", 1000 },      { "s", SEC },         { "sec", SEC },        { "m", 60 * SEC },
-        { "min", 60 * SEC }, { "h", 3600 * SEC }, { "d", 86400 * SEC }, { "w", 604800 * SEC }, { "", SEC },
+#define UNIT(name_, usec_) { .name = name_, .usec = UINT64_C(usec_) },
+        EQ_TIME_UNITS(UNIT)
+#undef UNIT
 };
 
 static int unit_find(const char *name, size_t n, uint64_t *ret_usec) {
@@ -65,11 +68,13 @@ int duration_parse(const char *text, uint64_t *ret_usec) {
                 int r = number_parse(&p, &whole, &fraction);
                 if (r < 0)
                         return r;
+                p += strspn(p, " \t");
                 size_t n = strspn(p, "abcdefghijklmnopqrstuvwxyz");
                 r = unit_find(p, n, &unit);
                 if (r < 0 || (n == 0 && (*p || strpbrk(text, "abcdefghijklmnopqrstuvwxyz"))))
                         return -EINVAL;
                 p += n;
+                p += strspn(p, " \t");
                 if (__builtin_mul_overflow(whole, unit, &part) || part > YEARS_100)
                         return -ERANGE;
                 total += part + fraction * unit / 1000000;

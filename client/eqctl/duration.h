@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* "10s", "5m", "1h30m", "2d", "500ms", "1.5h", "90" (seconds). 0 or -EINVAL; -ERANGE above a hundred years. */
+/* "10s", "5m", "1h30m", "2d", "500ms", "1.5h", "2 days", "90" (seconds). 0 or -EINVAL; -ERANGE above a hundred years. */
 int duration_parse(const char *text, uint64_t *ret_usec);
 
 typedef enum TimeSense {

@@ -234,6 +234,8 @@ int verb_reload(Ctl *ctl) {
         EqDecodeError error;
 
         int status = ctl_call(ctl, EQ_METHOD_RELOAD, NULL, &reply);
+        if (status && ctl->client && eq_client_get_error(ctl->client, NULL) == EQ_E_CONFIG)
+                ctl_note(ctl, "hint: that is the first mistake; `eqd --check` names all of them");
         if (status || eq_decode_map(&eq_schema_ReloadReply, reply_result(reply), &answer, &error) < 0)
                 return status;
         say_what_waits(ctl, answer.waits);

@@ -146,15 +146,35 @@ int verb_queue_flush(Ctl *ctl) {
         return each_queue(ctl, EQ_METHOD_QUEUE_FLUSH, true);
 }
 
+/* Did a file describe it? The next reload brings it back if that is still there. That it cannot be asked is no reason not to remove it. */
+static bool has_file(Ctl *ctl, const char *queue) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqQueueName name = { 0 };
+        EqQueue q = { 0 };
+
+        EQ_SET(&name, QueueName, name, eq_str(queue));
+        return ctl_try(ctl, EQ_METHOD_QUEUE_SHOW, &name, &reply) == 0 &&
+               eq_decode_map(&eq_schema_Queue, reply_result(reply), &q, &error) == 0 &&
+               !eq_bytes_eq(q.origin, eq_str("runtime"));
+}
+
 int verb_queue_rm(Ctl *ctl) {
-        int status = 0;
+        int status = ctl_connect(ctl);
 
         for (size_t i = 0; !status && i < ctl->options.n_operands; i++) {
+                const char *queue = ctl->options.operands[i];
                 EqQueueRm rec = { 0 };
-                EQ_SET(&rec, QueueRm, name, eq_str(ctl->options.operands[i]));
+                EQ_SET(&rec, QueueRm, name, eq_str(queue));
                 if (ctl_has(ctl, FLAG_yes))
                         EQ_SET(&rec, QueueRm, yes, true);
+                bool comes_back = has_file(ctl, queue);
                 status = ctl_call(ctl, EQ_METHOD_QUEUE_RM, &rec, NULL);
+                if (!status && comes_back)
+                        ctl_note(ctl,
+                                 "%s came from a file: while queues.d/%s.queue is there, the next reload or start "
+                                 "of eqd makes it again",
+                                 queue, queue);
                 if (status && ctl->client && eq_client_get_error(ctl->client, NULL) == EQ_E_NOT_EMPTY)
                         ctl_note(ctl, "hint: --yes cancels its tasks and removes it");
         }

@@ -131,7 +131,7 @@ static uint32_t fewer(const Submission *s, uint32_t n) {
         if (n == 1 || !ctl_has(s->ctl, FLAG_wait_space) || eq_client_get_error(s->ctl->client, NULL) != EQ_E_TOO_LARGE)
                 return 0;
         eq_client_get_error_details(s->ctl->client, &d);
-        bool by_tasks = d.limit > 0 && d.limit < n; /* one of bytes is above that */
+        bool by_tasks = d.what && strcmp(d.what, "tasks") == 0;
         uint32_t half = (uint32_t)(by_tasks ? d.limit / 2 : n / 2);
         return half > 0 ? half : 1;
 }

@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/util.h"
+#include "proto/timeunits.h"
 
 typedef union Member {
         uint64_t number;
@@ -58,18 +59,10 @@ static const Unit sizes[] = {
 };
 
 static const Unit durations[] = {
-        { "d", 24 * 60 * 60 * USEC_PER_SEC },
-        { "h", 60 * 60 * USEC_PER_SEC },
-        { "m", 60 * USEC_PER_SEC },
-        { "s", USEC_PER_SEC },
-        { "ms", USEC_PER_MSEC },
-        { "us", 1 },
-        /* Read, never printed: */
-        { "w", 7 * 24 * 60 * 60 * USEC_PER_SEC },
-        { "min", 60 * USEC_PER_SEC },
-        { "", USEC_PER_SEC },
+#define UNIT(name_, usec) { .name = name_, .factor = UINT64_C(usec) },
+        EQ_TIME_UNITS(UNIT)
+#undef UNIT
 };
-enum { N_DURATIONS_PRINTED = 6 };
 
 static const char *const flags[] = { "no", "yes", "false", "true", "off", "on", "0", "1" };
 
@@ -274,7 +267,7 @@ static void usec_print_number(uint64_t u, char *ret, size_t size) {
                 snprintf(ret, size, "%s", u == 0 ? "0s" : "infinity");
                 return;
         }
-        for (size_t i = 0; i < N_DURATIONS_PRINTED && n < size; i++) {
+        for (size_t i = 0; i < EQ_TIME_UNITS_PRINTED && n < size; i++) {
                 if (u >= durations[i].factor)
                         n += (size_t)snprintf(ret + n, size - n, "%llu%s",
                                               (unsigned long long)(u / durations[i].factor), durations[i].name);

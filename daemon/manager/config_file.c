@@ -17,6 +17,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -186,18 +187,31 @@ static int set_attribute(ConfigFile *f, const ConfigEntry *e, char *error, size_
         return r < 0 ? r : check_pool(f, error, size);
 }
 
-static bool section_known(const ConfigFile *f, const char *section) {
-        if (strcmp(section, section_of(f)) == 0)
-                return true;
+static bool is_section(const char *name, const char *section, size_t len) {
+        return strlen(name) == len && strncasecmp(section, name, len) == 0;
+}
+
+/* The section of that name as it is spelled, NULL: there is none, in any spelling. */
+static const char *section_find(const ConfigFile *f, const char *section, size_t len) {
+        if (is_section(section_of(f), section, len))
+                return section_of(f);
         for (size_t i = 0; f->has_settings && i < daemon_settings_table.n; i++)
-                if (strcmp(section, daemon_settings_table.rows[i].section) == 0)
-                        return true;
-        return false;
+                if (is_section(daemon_settings_table.rows[i].section, section, len))
+                        return daemon_settings_table.rows[i].section;
+        return NULL;
+}
+
+static bool section_known(const ConfigFile *f, const char *section) {
+        const char *found = section_find(f, section, strlen(section));
+        return found && strcmp(found, section) == 0;
 }
 
 static int section_refuse(ConfigFile *f, unsigned line, const char *section, size_t len) {
+        const char *spelled = section_find(f, section, len);
         char quoted[64];
         param_quote(section, len, quoted);
+        if (spelled)
+                return file_fail(f, line, -EINVAL, "section %s is spelled [%s]", quoted, spelled);
         if (f->has_settings)
                 return file_fail(f, line, -EINVAL,
                                  "section %s is not known here; there are [Daemon], [Commands], [Plugins], [Watchdog], "

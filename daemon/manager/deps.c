@@ -156,6 +156,30 @@ const TaskRecord *deps_first(const TaskRecord *t) {
         return has_deps(t) ? LIST_ENTRY(t->links->deps.next, Dep, of_owner)->target : NULL;
 }
 
+static const TaskRecord *unmet_of(const Manager *m, EqArray ids, DepKind kind) {
+        EqIdRef id;
+        while (eq_next_id(&ids, &id) > 0) {
+                const TaskRecord *target = find(m, &id);
+                if (target && task_record_finished(target) && !satisfied(kind, target->task.state))
+                        return target;
+        }
+        return NULL;
+}
+
+const TaskRecord *deps_unmet(const TaskRecord *t, const char **ret_option) {
+        EqSubmit s = { 0 };
+        task_spec_decode(&t->spec, &s);
+        const EqArray lists[] = { [DEP_OK] = s.after_ok, [DEP_ANY] = s.after_any, [DEP_FAIL] = s.after_fail };
+        for (size_t kind = 0; kind < ELEMENTSOF(lists); kind++) {
+                const TaskRecord *target = unmet_of(t->queue->manager, lists[kind], (DepKind)kind);
+                if (target) {
+                        *ret_option = option_names[kind];
+                        return target;
+                }
+        }
+        return NULL;
+}
+
 static void doom(Manager *m, TaskRecord *t) {
         t->end_note = TASK_NOTE_DEPS;
         if (list_is_empty(&t->links->doomed_link)) /* it had an edge, so it has links */

@@ -15,6 +15,8 @@ int deps_restore(Manager *m, TaskRecord *t);       /* ties again what its option
 void deps_drop(TaskRecord *t);                     /* its own edges and those to it */
 void deps_settle(Manager *m, TaskRecord *t);       /* t has ended: lets go or cancels those that come after it */
 const TaskRecord *deps_first(const TaskRecord *t); /* a task that it waits for, NULL: none */
+/* The task whose end is why t can never start, and the option that t named it by. NULL: none, or it is known no more. */
+const TaskRecord *deps_unmet(const TaskRecord *t, const char **ret_option);
 
 /* events.c */
 /* Tells what waited for it / forgets what waits, for it will not come. */

@@ -254,9 +254,23 @@ static void explain_dead(const TaskRecord *t, char *buf, size_t size) {
                          (unsigned)t->task.attempt);
 }
 
+static void explain_never(const TaskRecord *t, char *buf, size_t size) {
+        const char *option;
+        const TaskRecord *by = deps_unmet(t, &option);
+        char other[64];
+        if (by) {
+                name_of(by, other, sizeof(other));
+                snprintf(buf, size, "%s, which it comes after (%s), ended as %s: it can never start", other, option,
+                         eq_state_name(by->task.state));
+        } else
+                snprintf(buf, size, "%s", note_texts[TASK_NOTE_DEPS]);
+}
+
 static void explain_end(const TaskRecord *t, char *buf, size_t size) {
         const TaskRun *run = t->run;
-        if (t->end_note != TASK_NOTE_NONE)
+        if (t->end_note == TASK_NOTE_DEPS)
+                explain_never(t, buf, size);
+        else if (t->end_note != TASK_NOTE_NONE)
                 snprintf(buf, size, "%s", note_texts[t->end_note]);
         else if (t->end_reason == EQ_REASON_LOST && t->task.state == EQ_STATE_FAILED)
                 snprintf(buf, size, "it was lost while it ran, and %s runs a task at most once (at_most_once)",

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ends import crash
-from eqdtest import Skip, contains, descendants, equal, eventually, is_gone, main, test
+from eqdtest import RpcError, Skip, contains, descendants, equal, eventually, is_gone, main, test
 
 
 class Gate:
@@ -735,6 +735,9 @@ def a_chain_of_dependents_of_a_failed_task_is_canceled_at_once(eqd):
         task = eqd.submit("-q", "p", "-a", f"ok:{task}", "--", "true")
     eqd.ends_as(task, "CANCELED", reason="deps-never")
     equal(eqd.ctl("wait", task).rc, 125)
+    for _ in range(2):
+        equal(eqd.ok("why", "p/2").strip(), f"p/2 is CANCELED: deps-never: {failed}, which it comes after (after_ok), ended as FAILED: it can never start")
+        crash(eqd) # what its end was is on disk, and whose end it hung on is found again
 
 
 @test()
@@ -1036,6 +1039,14 @@ def what_never_fits_is_refused_for_good_and_drops_nothing(eqd):
         eqd.fails(2, "submit", "-q", on_full, "--payload", "-", "--", "cat", input="x" * 30000,
                   says=[f"queue {on_full} holds at most 4 tasks and 20480 bytes", "raise max_tasks or max_bytes"])
         eqd.fails(2, "submit", "-q", on_full, "--array", "1-5", "--", "true", says="submit fewer at once, or raise")
+        with eqd.connect() as c:
+            for n, payload, what, limit in ((1, b"x" * 30000, "bytes", 20480), (5, b"", "tasks", 4)):
+                try:
+                    c.call("submit_many", on_full, [{"argv": ["cat"], "payload": payload} for _ in range(n)])
+                except RpcError as e:
+                    equal(e.details, {"method": "submit_many", "queue": on_full, "what": what, "limit": limit})
+                else:
+                    raise AssertionError(f"{n} tasks of {len(payload)} bytes were taken")
         equal(eqd.show(first)["state"], "QUEUED")
 
 

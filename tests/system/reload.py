@@ -55,7 +55,7 @@ def a_bad_file_changes_nothing_and_is_named_with_its_line(eqd):
                              ("eqd.conf", "[Daemon]\n\nLogLevel=loud\n", 3)):
         before = {f: f.read_text() for f in (eqd.dir / "config").rglob("*") if f.is_file()}
         eqd.configure(name, text)
-        eqd.fails(78, "reload", says=f"{name.rpartition('/')[2]}:{line}")
+        eqd.fails(78, "reload", says=[f"{name.rpartition('/')[2]}:{line}", "hint: that is the first mistake; `eqd --check` names all of them"])
         equal(attribute(eqd, "encode", "max_active"), "3")
         eqd.fails(66, "queue", "show", "other")
         (eqd.dir / "config" / name).unlink()
@@ -168,6 +168,17 @@ def queue_rm_cancels_what_a_removed_file_left_to_be_run(eqd):
     eqd.ok("queue", "rm", "--yes", "encode")
     ended = [events.note(lambda method, params: method == "event")[0] for _ in range(2)]
     equal({e["state"] for e in ended}, {"CANCELED"}, str(waits))
+
+
+@test(config={"queues.d/encode.queue": GOOD})
+def queue_rm_says_that_a_file_makes_the_queue_again(eqd):
+    eqd.ok("queue", "create", "own")
+    r = eqd.ctl("queue", "rm", "own", "encode")
+    equal((r.rc, r.err), (0, "eqctl: encode came from a file: while queues.d/encode.queue is there, the next reload or start of eqd makes it again\n"))
+    eqd.fails(66, "queue", "show", "encode")
+    eqd.ok("reload")
+    equal(attribute(eqd, "encode", "max_active"), "3")
+    equal(eqd.ctl("--quiet", "queue", "rm", "encode").err, "")
 
 
 @test()

@@ -128,6 +128,9 @@ static const char *const bad[][2] = {
         { "[Daemon]\nSlots=1\n", "eqd.conf:2: Slots: belongs to section [Commands]" },
         { "[Deamon]\nLogLevel=info\n", "eqd.conf:1: section \"Deamon\" is not known here; there are [Daemon], "
                                        "[Commands], [Plugins], [Watchdog], [Store], [Limits] and [Queue]" },
+        { "[daemon]\nLogLevel=info\n", "eqd.conf:1: section \"daemon\" is spelled [Daemon]" },
+        { "[Daemon]\n[QUEUE]\n", "eqd.conf:2: section \"QUEUE\" is spelled [Queue]" },
+        { "[Daemo]\n", "eqd.conf:1: section \"Daemo\" is not known here" },
         { "\n[Nothing]\n", "eqd.conf:2: section \"Nothing\" is not known here" },
         { "Slots=1\n", "eqd.conf:1: there is no section above; put [Daemon] first" },
         { "[Commands]\nSlots\n", "eqd.conf:2: is neither [Section] nor Key=value" },

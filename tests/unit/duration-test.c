@@ -28,11 +28,17 @@ TEST(durations_are_numbers_with_units) {
         ck_assert_uint_eq(parse("0.25s"), SEC / 4);
         ck_assert_uint_eq(parse("1w"), 604800 * SEC);
         ck_assert_uint_eq(parse("1min30sec"), 90 * SEC);
+        ck_assert_uint_eq(parse("30 sec"), 30 * SEC);
+        ck_assert_uint_eq(parse("1 h 30 minutes"), 5400 * SEC);
+        ck_assert_uint_eq(parse("2 days"), 172800 * SEC);
+        ck_assert_uint_eq(parse("1 hour 1second "), 3601 * SEC);
+        ck_assert_uint_eq(parse("3 weeks"), 3 * 604800 * SEC);
+        ck_assert_uint_eq(parse("20 msec"), 20000);
 }
 
 TEST(what_is_no_duration_is_refused) {
-        static const char *const bad[] = { "",    "s",   "10x",  "-1s", "1h30",  "1 h",
-                                           "1.s", ".5s", "10s ", "5M",  "1..5s", "1h5" };
+        static const char *const bad[] = { "",    "s",   "10x",  "-1s", "1h30",  "1 2 h", " 1s",   "1h 5",
+                                           "1.s", ".5s", "1. s", "5M",  "1..5s", "1h5",   "1 mon", "2 dayss" };
         uint64_t usec = 42;
 
         for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
@@ -109,6 +115,7 @@ TEST(noon_midnight_and_tomorrow_are_what_at_1_and_journalctl_1_take_them_for) {
 TEST(a_bare_duration_counts_from_now_in_the_sense_that_is_meant) {
         ck_assert_uint_eq(at("2h", TIME_FUTURE), NOW + 7200 * SEC);
         ck_assert_uint_eq(at("2h", TIME_PAST), NOW - 7200 * SEC);
+        ck_assert_uint_eq(at("2 hours", TIME_PAST), NOW - 7200 * SEC);
 }
 
 TEST(what_is_no_time_is_refused) {

@@ -172,6 +172,18 @@ static EqSubmit after(Host *h, EqBuffer *b, const TaskRecord *target, int kind) 
         return s;
 }
 
+/* `why` and `show` name the task that it hangs on, which is q/1. */
+static void check_never(const Host *h, const TaskRecord *t, const char *how) {
+        WhyView why;
+        TaskView shown;
+        char text[128];
+        (void)snprintf(text, sizeof(text), "q/1, which it comes after %s: it can never start", how);
+        view_why(h->m, t, &why);
+        ck_assert_str_eq(why.detail, text);
+        view_task(h->m, t, &shown);
+        ck_assert_str_eq(shown.detail, text);
+}
+
 TEST(after_lets_go_or_cancels_by_how_the_other_ended) {
         const TaskVerdict verdicts[] = { TASK_OK, TASK_BAD };
         for (int v = 0; v < 2; v++) {
@@ -192,6 +204,9 @@ TEST(after_lets_go_or_cancels_by_how_the_other_ended) {
 
                 TaskRecord *late = host_task(&h, "q", after(&h, &b, t, v == 0 ? DEP_FAIL : DEP_OK));
                 ck_assert_state(late, CANCELED); /* it can never start: at once */
+                check_never(&h, late, v == 0 ? "(after_fail), ended as DONE" : "(after_ok), ended as FAILED");
+                check_never(&h, deps[v == 0 ? DEP_FAIL : DEP_OK],
+                            v == 0 ? "(after_fail), ended as DONE" : "(after_ok), ended as FAILED");
                 ck_assert_state(host_task(&h, "q", after(&h, &b, t, DEP_ANY)), RUNNING);
                 eq_buffer_done(&b);
                 host_done(&h);
