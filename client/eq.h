@@ -230,6 +230,9 @@ int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret);
 int eq_wait_result(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret, void **ret_result,
                    size_t *ret_n);
 int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret);
+/* What it was submitted with, also when it has ended: *ret_payload is the caller's to free(3), with a zero byte behind its *ret_n
+ * bytes. -ENODATA: it ended before eqd had read it from the store. */
+int eq_payload_get(eq_client *c, eq_task_id id, void **ret_payload, size_t *ret_n);
 int eq_ping(eq_client *c);
 
 /* QUEUE/SEQ -> id, asking eqd for the queue's id. */

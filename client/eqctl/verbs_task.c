@@ -23,11 +23,11 @@ enum { LS_FINISHED = 10 };
 /* Calls fn with at most EQ_BATCH_MAX of the texts at a time, until one gives a status that is not 0. */
 typedef int (*IdsFn)(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata);
 
-static int ids_each(Ctl *ctl, const char *const *texts, size_t n, IdsFn fn, void *userdata) {
-        for (size_t i = 0; i < n; i += EQ_BATCH_MAX) {
+static int ids_by(Ctl *ctl, const char *const *texts, size_t n, size_t n_max, IdsFn fn, void *userdata) {
+        for (size_t i = 0; i < n; i += n_max) {
                 _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
                 EqArray ids;
-                int status = ctl_ids(ctl, texts + i, n - i < EQ_BATCH_MAX ? n - i : EQ_BATCH_MAX, &raw, &ids);
+                int status = ctl_ids(ctl, texts + i, n - i < n_max ? n - i : n_max, &raw, &ids);
                 if (!status)
                         status = fn(ctl, ids, texts + i, userdata);
                 if (status)
@@ -36,8 +36,17 @@ static int ids_each(Ctl *ctl, const char *const *texts, size_t n, IdsFn fn, void
         return 0;
 }
 
+static int ids_each(Ctl *ctl, const char *const *texts, size_t n, IdsFn fn, void *userdata) {
+        return ids_by(ctl, texts, n, EQ_BATCH_MAX, fn, userdata);
+}
+
 static int operands_each(Ctl *ctl, IdsFn fn, void *userdata) {
         return ids_each(ctl, ctl->options.operands, ctl->options.n_operands, fn, userdata);
+}
+
+/* For what may have more bytes than a reply for many has room for. */
+static int operands_one_by_one(Ctl *ctl, IdsFn fn, void *userdata) {
+        return ids_by(ctl, ctl->options.operands, ctl->options.n_operands, 1, fn, userdata);
 }
 
 /* ---- ls ---- */
@@ -140,6 +149,7 @@ typedef struct Listing {
         Counts counts;
         uint64_t skip;  /* rows to leave out before the last N */
         Sorter *sorter; /* NULL: they are printed as they come */
+        bool payload;   /* with it */
 } Listing;
 
 static int ls_count(Ctl *ctl, const EqTask *t, void *userdata) {
@@ -172,10 +182,12 @@ static void ls_sorted(void *userdata, const void *rec) {
 static int show_rows(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
         _cleanup_reply_ eq_reply *reply = NULL;
         EqDecodeError error;
-        EqTasks rec = { 0 };
+        EqShow rec = { 0 };
         EqBytes row;
 
-        EQ_SET(&rec, Tasks, ids, ids);
+        EQ_SET(&rec, Show, ids, ids);
+        if (((const Listing *)userdata)->payload)
+                EQ_SET(&rec, Show, payload, true);
         int status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
         EqArray rows = status ? (EqArray) { 0 } : reply_rows(reply);
         while (!status && eq_next_raw(&rows, &row) == 1) {
@@ -261,11 +273,11 @@ int verb_ls(Ctl *ctl) {
 static int show_fields(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
         _cleanup_reply_ eq_reply *reply = NULL;
         EqDecodeError error;
-        EqTasks rec = { 0 };
+        EqShow rec = { 0 };
         EqBytes row;
         bool *later = userdata;
 
-        EQ_SET(&rec, Tasks, ids, ids);
+        EQ_SET(&rec, Show, ids, ids);
         int status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
         if (status)
                 return status;
@@ -280,16 +292,44 @@ static int show_fields(Ctl *ctl, EqArray ids, const char *const *texts, void *us
         return 0;
 }
 
-int verb_show(Ctl *ctl) {
-        Listing l = { 0 };
-        bool later = false;
+static int print_payload(Ctl *ctl, EqArray ids, const char *const *texts, void *userdata) {
+        _cleanup_reply_ eq_reply *reply = NULL;
+        EqDecodeError error;
+        EqShow rec = { 0 };
+        EqTask t = { 0 };
+        EqBytes row;
 
-        if (ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns))
-                return operands_each(ctl, show_fields, &later);
+        EQ_SET(&rec, Show, ids, ids);
+        EQ_SET(&rec, Show, payload, true);
+        int status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
+        if (status)
+                return status;
+        EqArray rows = reply_rows(reply);
+        if (eq_next_raw(&rows, &row) != 1 || eq_decode_map(&eq_schema_Task, row, &t, &error) < 0)
+                return ctl_fail(ctl, -EBADMSG);
+        if (!EQ_HAS(&t, Task, payload)) {
+                ctl_error(ctl, "%s: its payload is not there: it ended before eqd had read it from the store",
+                          texts[0]);
+                return EXIT_FAILURE;
+        }
+        if (fwrite(t.payload.data, 1, t.payload.len, stdout) != t.payload.len) {
+                ctl_error(ctl, "cannot write: %m");
+                return EXIT_FAILURE;
+        }
+        return 0;
+}
+
+int verb_show(Ctl *ctl) {
+        Listing l = { .payload = ctl_has(ctl, FLAG_show_payload) };
+        bool fields = ctl->format == FORMAT_TABLE && !ctl_has(ctl, FLAG_columns), later = false;
+
+        if (fields)
+                return l.payload ? operands_one_by_one(ctl, print_payload, NULL)
+                                 : operands_each(ctl, show_fields, &later);
         int status = rows_begin(&l.rows, ctl, &rows_tasks);
         if (status)
                 return status;
-        status = operands_each(ctl, show_rows, &l);
+        status = l.payload ? operands_one_by_one(ctl, show_rows, &l) : operands_each(ctl, show_rows, &l);
         return rows_end(&l.rows, status);
 }
 
@@ -590,7 +630,7 @@ static int look_up(Ctl *ctl, const char *text, eq_state *ret_state) {
         _cleanup_buffer_ EqBuffer raw = EQ_BUFFER_NULL;
         _cleanup_reply_ eq_reply *reply = NULL;
         EqDecodeError error;
-        EqTasks rec = { 0 };
+        EqShow rec = { 0 };
         EqTask t = { 0 };
         EqArray ids;
         EqBytes row;
@@ -598,7 +638,7 @@ static int look_up(Ctl *ctl, const char *text, eq_state *ret_state) {
         int status = ctl_ids(ctl, &text, 1, &raw, &ids);
         if (status)
                 return status;
-        EQ_SET(&rec, Tasks, ids, ids);
+        EQ_SET(&rec, Show, ids, ids);
         status = ctl_call(ctl, EQ_METHOD_SHOW, &rec, &reply);
         if (status)
                 return status;

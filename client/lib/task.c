@@ -439,6 +439,19 @@ int eq_wait(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret) 
         return r < 0 || !ret ? r : status_from_reply(reply, ret);
 }
 
+/* For the caller, with a zero byte behind them. */
+static int copy_bytes(EqBytes bytes, void **ret, size_t *ret_n) {
+        char *copy = malloc(bytes.len + 1);
+        if (!copy)
+                return -ENOMEM;
+        if (bytes.len > 0)
+                memcpy(copy, bytes.data, bytes.len);
+        copy[bytes.len] = 0;
+        *ret = copy;
+        *ret_n = bytes.len;
+        return 0;
+}
+
 int eq_wait_result(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status *ret, void **ret_result,
                    size_t *ret_n) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
@@ -446,30 +459,39 @@ int eq_wait_result(eq_client *c, eq_task_id id, uint64_t timeout_usec, eq_status
         int r = call_wait(c, id, timeout_usec, &reply);
         if (r == 0)
                 r = task_from_reply(reply, &t);
-        if (r < 0)
-                return r;
-        char *copy = malloc(t.result.len + 1);
-        if (!copy)
-                return -ENOMEM;
-        if (t.result.len > 0)
-                memcpy(copy, t.result.data, t.result.len);
-        copy[t.result.len] = 0;
-        if (ret)
+        if (r == 0)
+                r = copy_bytes(t.result, ret_result, ret_n);
+        if (r == 0 && ret)
                 status_from_task(&t, ret);
-        *ret_result = copy;
-        *ret_n = t.result.len;
-        return 0;
+        return r;
+}
+
+static int call_show(eq_client *c, eq_task_id id, bool payload, eq_reply **ret) {
+        EqShow rec = { 0 };
+
+        EQ_SET(&rec, Show, ids, one_id(client_scratch(c), id));
+        if (rec.ids.n == 0)
+                return -ENOMEM;
+        if (payload)
+                EQ_SET(&rec, Show, payload, true);
+        return client_call_record(c, "show", &eq_schema_Show, &rec, client_timeout(c), ret);
 }
 
 int eq_status_get(eq_client *c, eq_task_id id, eq_status *ret) {
         __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
-        EqTasks rec = { 0 };
-
-        EQ_SET(&rec, Tasks, ids, one_id(client_scratch(c), id));
-        if (rec.ids.n == 0)
-                return -ENOMEM;
-        int r = client_call_record(c, "show", &eq_schema_Tasks, &rec, client_timeout(c), &reply);
+        int r = call_show(c, id, false, &reply);
         return r < 0 ? r : status_from_reply(reply, ret);
+}
+
+int eq_payload_get(eq_client *c, eq_task_id id, void **ret_payload, size_t *ret_n) {
+        __attribute__((cleanup(eq_reply_freep))) eq_reply *reply = NULL;
+        EqTask t;
+        int r = call_show(c, id, true, &reply);
+        if (r == 0)
+                r = task_from_reply(reply, &t);
+        if (r == 0 && !EQ_HAS(&t, Task, payload))
+                r = -ENODATA;
+        return r < 0 ? r : copy_bytes(t.payload, ret_payload, ret_n);
 }
 
 int eq_ping(eq_client *c) {

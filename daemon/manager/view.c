@@ -304,6 +304,11 @@ void view_task_result(const TaskRecord *t, TaskView *v) {
                 EQ_SET(&v->row, Task, result, eq_bytes(t->run->result, t->run->n_result));
 }
 
+void view_task_payload(const TaskRecord *t, TaskView *v) {
+        if (!t->hollow && t->end_note != TASK_NOTE_DAMAGED)
+                EQ_SET(&v->row, Task, payload, task_spec_payload(&t->spec));
+}
+
 static void view_run(const TaskRun *run, bool running, EqTask *row) {
         EQ_SET(row, Task, started_usec, run->started_usec);
         if (run->worker)

@@ -10,7 +10,8 @@ typedef struct TaskView {
         char detail[256];
 } TaskView;
 void view_task(const Manager *m, const TaskRecord *t, TaskView *ret);
-void view_task_result(const TaskRecord *t, TaskView *v); /* adds the bytes of its result, which may be many */
+void view_task_result(const TaskRecord *t, TaskView *v);  /* adds the bytes of its result, which may be many */
+void view_task_payload(const TaskRecord *t, TaskView *v); /* ... of its payload, where eqd has it */
 
 typedef struct WhyView {
         EqWhy row;

@@ -16,13 +16,16 @@ static void pack_task(Handlers *h, msgpack_packer *pk, const TaskRecord *t) {
         eq_pack_record(pk, &eq_schema_Task, &v.row);
 }
 
-/* With its result, unless those of the reply come to too many bytes: then `show` of that task alone has it. */
-static void pack_task_with_result(Handlers *h, msgpack_packer *pk, const TaskRecord *t, size_t *n_bytes) {
+/* With its result, and with its payload if that is wanted, unless those of the reply come to too many bytes: then `show` of that
+ * task alone has them. */
+static void pack_task_with_bytes(Handlers *h, msgpack_packer *pk, const TaskRecord *t, bool payload, size_t *n_bytes) {
         TaskView v;
         view_task(h->manager, t, &v);
-        *n_bytes += t->run ? t->run->n_result : 0;
+        *n_bytes += (t->run ? t->run->n_result : 0) + (payload ? t->spec.payload_len : 0);
         if (*n_bytes < EQ_MESSAGE_MAX / 2)
                 view_task_result(t, &v);
+        if (*n_bytes < EQ_MESSAGE_MAX / 2 && payload)
+                view_task_payload(t, &v);
         eq_pack_record(pk, &eq_schema_Task, &v.row);
 }
 
@@ -32,28 +35,31 @@ static void pack_why(Handlers *h, msgpack_packer *pk, const TaskRecord *t) {
         eq_pack_record(pk, &eq_schema_Why, &v.row);
 }
 
-static void reply_rows(Handlers *h, const Request *rq, EqArray ids, bool why) {
+void handle_show(void *host, const Request *rq, const void *params) {
+        const EqShow *p = params;
         _cleanup_free_ TaskRecord **tasks = NULL;
         size_t n_bytes = 0;
-        if (request_find_tasks(h, rq, ids, false, &tasks) < 0)
+        if (request_find_tasks(host, rq, p->ids, false, &tasks) < 0)
                 return;
         ReplyWriter w;
         request_reply_begin(rq, &w);
-        msgpack_pack_array(&w.packer, ids.n);
-        for (uint32_t i = 0; i < ids.n; i++)
-                if (why)
-                        pack_why(h, &w.packer, tasks[i]);
-                else
-                        pack_task_with_result(h, &w.packer, tasks[i], &n_bytes);
+        msgpack_pack_array(&w.packer, p->ids.n);
+        for (uint32_t i = 0; i < p->ids.n; i++)
+                pack_task_with_bytes(host, &w.packer, tasks[i], p->payload, &n_bytes);
         request_reply_end(rq, &w);
 }
 
-void handle_show(void *host, const Request *rq, const void *params) {
-        reply_rows(host, rq, ((const EqTasks *)params)->ids, false);
-}
-
 void handle_why(void *host, const Request *rq, const void *params) {
-        reply_rows(host, rq, ((const EqTasks *)params)->ids, true);
+        const EqTasks *p = params;
+        _cleanup_free_ TaskRecord **tasks = NULL;
+        if (request_find_tasks(host, rq, p->ids, false, &tasks) < 0)
+                return;
+        ReplyWriter w;
+        request_reply_begin(rq, &w);
+        msgpack_pack_array(&w.packer, p->ids.n);
+        for (uint32_t i = 0; i < p->ids.n; i++)
+                pack_why(host, &w.packer, tasks[i]);
+        request_reply_end(rq, &w);
 }
 
 void handle_stat(void *host, const Request *rq, const void *params) {
@@ -266,7 +272,7 @@ static void reply_waited(Handlers *h, const Request *rq, const TaskWait *wait) {
         msgpack_pack_array(&w.packer, n);
         for (size_t i = 0; i < wait->n; i++)
                 if (task_wait_has(wait, wait->waiters[i].task))
-                        pack_task_with_result(h, &w.packer, wait->waiters[i].task, &n_bytes);
+                        pack_task_with_bytes(h, &w.packer, wait->waiters[i].task, false, &n_bytes);
         request_reply_end(rq, &w);
 }
 

@@ -96,6 +96,7 @@ def ends_other_than_done_are_exceptions(eqd):
         raises(package.TimedOutError, lambda: held.wait(timeout=0.01))
         equal((held.cancel(), held.cancel()), (True, False))
         equal((held.cancelled(), held.running(), type(held.exception())), (True, False, package.TaskCanceled))
+        equal((held.payload(), c.submit("q", b"in", argv=["true"], hold=True).payload()), (b"", b"in"))
         raises(package.TaskCanceled, held.result, "CANCELED")
 
 
@@ -293,9 +294,9 @@ def asyncio_has_many_requests_outstanding(eqd):
             await c.queue_create("q", set={"max_active": 4})
             first = await c.submit("q", argv=["sh", "-c", "echo hello; exec sleep 1000"])
             waiting = asyncio.create_task(first.wait())
-            tasks = await asyncio.gather(*(c.submit("q", argv=["sh", "-c", f"echo {i}"]) for i in range(20)))
+            tasks = await asyncio.gather(*(c.submit("q", b"in", argv=["sh", "-c", f"echo {i}"]) for i in range(20)))
             equal([r["state"] for r in await asyncio.gather(*tasks)], ["DONE"] * 20)
-            equal(await tasks[7].output(), b"7\n")
+            equal((await tasks[7].output(), await tasks[7].payload()), (b"7\n", b"in"))
             equal(waiting.done(), False) # it holds up nobody
             follow = first.follow()
             equal(await follow.__anext__(), (1, b"hello\n"))

@@ -566,6 +566,7 @@ def inline_runs_at_once_and_without_an_eqd(place):
         equal((task.result()["sum"], task.wait()["state"], str(task)), (3, "DONE", "sums/1"))
         equal(work_tasks.later.delay((1, 2)).result(), [1, 2]) # what MessagePack makes of it
         equal(package.current_run(), None)
+        equal(task.payload(), msgpack.packb([work_tasks.add.name, [1, 2], {}]))
         raises(package.TaskFailed, work_tasks.fail.delay().result, "sums/3: FAILED", "no such luck")
         raises(TypeError, lambda: work_tasks.later.delay(object()))
         equal((task.done(), task.running(), task.cancelled(), task.cancel(), task.output(), list(task.follow()), task.why()["state"]),
@@ -575,6 +576,7 @@ def inline_runs_at_once_and_without_an_eqd(place):
         async def work():
             task = await work_tasks.later.adelay((1, 2))
             equal((await task, (await task.wait())["state"], str(task)), ([1, 2], "DONE", "sums/5"))
+            equal(msgpack.unpackb(await task.payload())[1:], [[[1, 2]], {}])
             equal((await task.done(), await task.running(), await task.cancelled(), await task.cancel(), await task.output(),
                    [chunk async for chunk in task.follow()], (await task.why())["state"]),
                   (True, False, False, False, b"", [], "DONE"))

@@ -4,12 +4,13 @@
 
 import collections
 import fcntl
+import json
 import os
 import socket
 import subprocess
 
 from ends import crash
-from eqdtest import BUILD, Rpc, RpcError, contains, equal, eventually, main, test
+from eqdtest import BUILD, USER_A, USER_B, Rpc, RpcError, contains, equal, eventually, main, test
 from workerkit import INVALID, TOO_LARGE, Run, Worker, ended, submit, worker_queue
 
 PAYLOAD_MAX, FD_MIN, FDS_PER_WORKER = 1 << 20, 131072, 8
@@ -98,6 +99,56 @@ def refused(rpc, code, says, *params, fds=(), **options):
         equal(rpc.call("ping"), None)
         return
     raise AssertionError(f"{says}: it was taken")
+
+
+# ---- back from eqd ----
+
+def printed(eqd, *args):
+    r = eqd.ctl("show", "--payload", *args, raw=True)
+    equal((r.rc, r.err), (0, b""))
+    return r.out
+
+
+@test()
+def of_a_dead_task_the_payload_can_be_had_back_and_moved(eqd):
+    c = worker_queue(eqd)
+    eqd.ok("queue", "create", "dead", "executor=worker")
+    w = Worker(eqd, "w")
+    data = os.urandom(PAYLOAD_MAX)
+    task = submit(c, data, retries=1, backoff_usec=1)
+    for _ in range(2):
+        w.fail(w.next())
+    equal([(t["state"], "payload" in t) for t in [ended(c, task)] + c.call("show", [task])], [("DEAD", False)] * 2, "nobody asked")
+    w.vanish()
+    for _ in range(2):
+        equal([t["payload"] == data for t in c.call("show", [task], payload=True)], [True])
+        equal(printed(eqd, "w/1") == data, True)
+        crash(eqd)
+        c = eqd.connect()
+    eqd.ctl("submit", "-q", "dead", "--payload", "-", input=printed(eqd, "w/1"))
+    dead = Worker(eqd, "dead")
+    equal(dead.next().payload == data, True)
+
+
+@test()
+def payloads_of_a_reply_are_as_many_as_it_has_room_for(eqd):
+    c = worker_queue(eqd)
+    tasks = [submit(c, b"%d" % i * PAYLOAD_MAX) for i in range(3)]
+    equal(["payload" in t for t in c.call("show", tasks, payload=True)], [True, False, False])
+    equal(printed(eqd, "w/1", "w/2", "w/3") == b"".join(b"%d" % i * PAYLOAD_MAX for i in range(3)), True)
+    rows = eqd.ok("show", "--payload", "--json", "w/3", "w/1").splitlines()
+    equal([json.loads(row)["payload"][:9] for row in rows], ["2" * 9, "0" * 9])
+    small = [submit(c, p) for p in (b"", b"\xff\0")]
+    equal([t["payload"] for t in c.call("show", small, payload=True)], [b"", b"\xff\0"])
+    equal(json.loads(eqd.ok("show", "--payload", "--json", "w/5"))["payload"], {"bytes": "/wA="})
+
+
+@test(root=True, other_users=True)
+def a_payload_is_for_its_owner_and_administrators(eqd):
+    worker_queue(eqd)
+    secret = eqd.ok("submit", "-q", "w", "--payload", "secret", uid=USER_A)
+    equal((eqd.ok("show", "--payload", secret), eqd.ok("show", "--payload", secret, uid=USER_A)), ("secret", "secret"))
+    eqd.fails(77, "show", "--payload", secret, uid=USER_B)
 
 
 # ---- to eqd ----

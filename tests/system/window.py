@@ -158,6 +158,8 @@ def a_damaged_one_fails_when_its_turn_comes_and_the_rest_runs(eqd):
     shown = eqd.show("w/4321")
     equal((shown["state"], shown["reason"], shown["attempt"]), ("FAILED", "lost", 0))
     contains(eqd.ok("why", "w/4321"), "is damaged")
+    eqd.fails(1, "show", "--payload", "w/4321", says="w/4321: its payload is not there")
+    equal(eqd.ok("show", "--payload", "w/4320"), "4320")
     eqd.has_logged("are damaged and left out")
     equal(len(list((eqd.dir / "state/store").glob("damaged-*"))), 1)
     crash(eqd)

@@ -532,12 +532,17 @@ static void answer_wait(FakeEqd *e) {
         t.present &= ~EQ_BIT(Task, exit);
         fake_reply_list(e, fake_expect(e, "show", NULL), &eq_schema_Task, &t, 1);
         fake_reply_error(e, fake_expect(e, "wait", NULL), EQ_E_TIMED_OUT, "too long");
+        fake_reply_list(e, fake_expect(e, "show", NULL), &eq_schema_Task, &t, 1);
+        EQ_SET(&t, Task, payload, eq_bytes("a\0b", 3));
+        fake_reply_list(e, fake_expect(e, "show", NULL), &eq_schema_Task, &t, 1);
 }
 
 TEST(wait_and_status_tell_how_a_task_ended) {
         FakeEqd e;
         eq_client *c = connect_fake(&e);
         eq_status status;
+        void *payload;
+        size_t n;
         Script s;
 
         script_start(&s, &e, answer_wait);
@@ -553,6 +558,11 @@ TEST(wait_and_status_tell_how_a_task_ended) {
         ck_assert_int_eq(status.signal, 15);
         ck_assert_int_eq(status.reason, EQ_REASON_DEPS_NEVER);
         ck_assert_int_eq(eq_wait(c, (eq_task_id) { 1, 2 }, UINT64_C(60000000), &status), -ETIMEDOUT);
+        ck_assert_int_eq(eq_payload_get(c, (eq_task_id) { 1, 2 }, &payload, &n), -ENODATA);
+        ck_assert_int_eq(eq_payload_get(c, (eq_task_id) { 1, 2 }, &payload, &n), 0);
+        ck_assert_uint_eq(n, 3);
+        ck_assert_mem_eq(payload, "a\0b", 4);
+        free(payload);
         script_join(&s);
         eq_client_close(c);
         fake_done(&e);

@@ -27,6 +27,7 @@ export class Task {
   toString() { return this.id; }
   async wait(options) { return (await this.#client.wait([this], options))[0]; }
   async show() { return (await this.#client.show([this]))[0]; }
+  async payload() { return (await this.#client.show([this], { payload: true }))[0].payload; }
   async why() { return (await this.#client.why([this]))[0]; }
   async done() { return FINISHED.includes((await this.show()).state); }
   follow(options) { return this.#client.follow(this, options); }

@@ -53,6 +53,8 @@ export class Task {
   /** Waits for the end; rejects with a TaskError if it is not DONE. */
   result(options?: WaitOptions): Promise<TaskRecord>;
   show(): Promise<TaskRecord>;
+  /** What it was submitted with, also when it has ended. undefined: it ended before eqd had read it from the store. */
+  payload(): Promise<Uint8Array | undefined>;
   why(): Promise<WhyRecord>;
   done(): Promise<boolean>;
   /** true: canceled; or, with `running`, being stopped. */

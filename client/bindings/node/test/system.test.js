@@ -25,6 +25,7 @@ test('a command is submitted, waited for and read', async () => {
   const record = await task.result({ timeout: 30000 });
   assert.deepEqual([record.state, record.id, record.pair, record.label, record.timeout_usec], ['DONE', task.id, task.pair, 'x', 30e6]);
   assert.deepEqual([String(await task.output()), String(await task.output(2)), await task.done()], ['in\n', 'err\n', true]);
+  assert.deepEqual([String(await task.payload()), 'payload' in await task.show()], ['in\n', false]);
   assert.ok((await client.queueShow(q)).set.includes('max_active=2'));
   assert.equal(await client.ping(), undefined);
   assert.equal((await client.apiInfo())[1].version.api_level, PROTOCOL);

@@ -206,6 +206,10 @@ class AsyncTask(Generic[T]):
         """The task as it is now."""
         return (await self._client.show([self.id]))[0]
 
+    async def payload(self) -> bytes:
+        """What it was submitted with, also when it has ended. KeyError: it ended before eqd had read it from the store."""
+        return (await self._client.show([self.id], payload=True))[0]["payload"]
+
     async def why(self) -> _api.WhyRecord:
         """Why it is where it is."""
         return (await self._client.why([self.id]))[0]

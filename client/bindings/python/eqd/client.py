@@ -140,6 +140,10 @@ class Task(Generic[T]):
         """The task as it is now."""
         return self._client.show([self.id])[0]
 
+    def payload(self) -> bytes:
+        """What it was submitted with, also when it has ended. KeyError: it ended before eqd had read it from the store."""
+        return self._client.show([self.id], payload=True)[0]["payload"]
+
     def why(self) -> _api.WhyRecord:
         """Why it is where it is."""
         return self._client.why([self.id])[0]

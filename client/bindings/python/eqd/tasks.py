@@ -145,6 +145,7 @@ class InlineTask(Task[R]):
         assert inline_ids is not None
         inline_ids.append(len(inline_ids) + 1)
         super().__init__(cast(Client, None), TaskId(0, inline_ids[-1]), queue, decode_result)
+        self._payload = payload
         good, value = execute(payload, CurrentRun(self.id, queue, 1, None, lambda given: None))
         self._record: Dict[str, Any] = {"id": self.id, "queue": queue, "attempt": 1, "state": "DONE" if good else "FAILED"}
         self._record["result" if good else "error"] = value if good else value["text"]
@@ -154,6 +155,9 @@ class InlineTask(Task[R]):
 
     def show(self) -> Any:
         return self._record
+
+    def payload(self) -> bytes:
+        return self._payload
 
     def why(self) -> Any:
         return {name: self._record[name] for name in ("id", "queue", "state")}
@@ -180,6 +184,9 @@ class AsyncInlineTask(AsyncTask[R]):
 
     async def show(self) -> Any:
         return self._inline.show()
+
+    async def payload(self) -> bytes:
+        return self._inline.payload()
 
     async def why(self) -> Any:
         return self._inline.why()
