@@ -11,7 +11,7 @@
         printf("%s.%s: at %zu, %zu bytes\n", #type, #member, offsetof(type, member), sizeof(((type *)0)->member))
 #define NUMBER(name) printf("%s = %ld\n", #name, (long)(name))
 
-static void structs(void) {
+static void structs_of_tasks(void) {
         SIZE(eq_task_id);
         MEMBER(eq_task_id, queue);
         MEMBER(eq_task_id, seq);
@@ -55,6 +55,9 @@ static void structs(void) {
         MEMBER(eq_task, mime);
         MEMBER(eq_task, array);
         MEMBER(eq_task, array_limit);
+}
+
+static void structs_of_links(void) {
         MEMBER(eq_reconnect, size);
         MEMBER(eq_reconnect, first_usec);
         MEMBER(eq_reconnect, max_usec);
@@ -119,7 +122,8 @@ static void numbers(void) {
 }
 
 int main(void) {
-        structs();
+        structs_of_tasks();
+        structs_of_links();
         numbers();
         return 0;
 }

@@ -79,12 +79,28 @@ static void usage(FILE *f) {
                    "See eqd(8).\n");
 }
 
-static int parse_level(const char *text) {
+static int parse_level(const char *text, int *ret) {
         static const char *const names[] = { "emerg", "alert", "crit", "error", "warning", "notice", "info", "debug" };
         for (size_t i = 0; i < ELEMENTSOF(names); i++)
-                if (strcmp(text, names[i]) == 0)
-                        return (int)i;
-        return -1;
+                if (strcmp(text, names[i]) == 0) {
+                        *ret = (int)i;
+                        return 0;
+                }
+        fprintf(stderr, "eqd: --log-level %s: one of emerg, alert, crit, error, warning, notice, info, debug\n", text);
+        return -EINVAL;
+}
+
+/* That are right each, but not together. */
+static int check_options(const Options *o, int argc, char **argv) {
+        if (optind < argc) {
+                fprintf(stderr, "eqd: unexpected argument \"%s\"; see eqd --help\n", argv[optind]);
+                return -EINVAL;
+        }
+        if (o->system && o->user) {
+                fprintf(stderr, "eqd: --system and --user exclude each other\n");
+                return -EINVAL;
+        }
+        return 0;
 }
 
 /* 0: go on; 1: done; negative: usage. */
@@ -125,13 +141,9 @@ static int parse_options(int argc, char **argv, Options *o) {
                         o->cgroup = optarg;
                         break;
                 case LEVEL:
-                        o->log_level = parse_level(optarg);
-                        if (o->log_level >= 0)
-                                break;
-                        fprintf(stderr,
-                                "eqd: --log-level %s: one of emerg, alert, crit, error, warning, notice, info, debug\n",
-                                optarg);
-                        return -EINVAL;
+                        if (parse_level(optarg, &o->log_level) < 0)
+                                return -EINVAL;
+                        break;
                 case CHECK:
                         o->check = true;
                         break;
@@ -146,15 +158,7 @@ static int parse_options(int argc, char **argv, Options *o) {
                         fprintf(stderr, "eqd: see eqd --help\n");
                         return -EINVAL;
                 }
-        if (optind < argc) {
-                fprintf(stderr, "eqd: unexpected argument \"%s\"; see eqd --help\n", argv[optind]);
-                return -EINVAL;
-        }
-        if (o->system && o->user) {
-                fprintf(stderr, "eqd: --system and --user exclude each other\n");
-                return -EINVAL;
-        }
-        return 0;
+        return check_options(o, argc, argv);
 }
 
 /* ---- places ---- */
@@ -535,6 +539,16 @@ static int start_watchdog(Daemon *d, const char *cgroup) {
         return r;
 }
 
+static int drop_privileges(void) {
+        char error[128];
+        int r = privilege_drop();
+        if (r < 0) {
+                (void)snprintf(error, sizeof(error), "cannot give up capabilities: %s", strerror(-r));
+                cannot_start(error);
+        }
+        return r;
+}
+
 /* Directory for the socket, where it is eqd's to make: the default of a user instance. */
 static void make_socket_dir(const Daemon *d) {
         if (d->options.socket || d->listen_fd >= 0)
@@ -574,6 +588,24 @@ static void raise_fd_limit(void) {
         (void)setrlimit(RLIMIT_NOFILE, &limit); /* then there are fewer */
 }
 
+/* Takes over what *mc has, also if it fails. */
+static int make_manager(Daemon *d, const ManagerConfig *mc) {
+        char error[PATH_MAX + 128];
+        int r = 0;
+        if (!mc->config->daemon.setuid_programs)
+                r = privilege_forbid_gains(); /* before the spawner is there: it inherits this, and so do commands */
+        if (r < 0)
+                (void)snprintf(error, sizeof(error), "no_new_privs (setuid_programs=no): %s", strerror(-r));
+        else if ((r = manager_new(mc, &manager_hooks, d, &d->manager)) < 0)
+                (void)snprintf(error, sizeof(error), "spawner %s: %s", mc->spawner_program, strerror(-r));
+        if (r < 0) {
+                cannot_start(error);
+                config_free(mc->config);
+                leftovers_free(mc->leftovers);
+        }
+        return r;
+}
+
 static int start(Daemon *d) {
         Config *config;
         char error[PARAM_ERROR_MAX + PATH_MAX]; /* of a file, whose path stands in front */
@@ -603,23 +635,15 @@ static int start(Daemon *d) {
                 .config = config,
                 .leftovers = leftovers_end(store),
         };
-        if (!config->daemon.setuid_programs)
-                r = privilege_forbid_gains(); /* before the spawner is there: it inherits this, and so do commands */
-        if (r >= 0)
-                r = manager_new(&mc, &manager_hooks, d, &d->manager);
-        if (r < 0) {
-                (void)snprintf(error, sizeof(error), "spawner %s: %s", d->places.spawner, strerror(-r));
-                cannot_start(error);
-                config_free(config);
-                leftovers_free(mc.leftovers);
+        r = make_manager(d, &mc);
+        if (r < 0)
                 return r;
-        }
         d->handlers.manager = d->manager;
         d->handlers.store_program = d->places.store_tool;
         raise_fd_limit();
         r = listen_on(d);
         if (r >= 0)
-                r = privilege_drop();
+                r = drop_privileges();
         if (r >= 0)
                 r = manager_start(d->manager, store,
                                   d->kept_fd); /* looks at bytes that came from clients: not before */

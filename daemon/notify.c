@@ -3,7 +3,7 @@
  *
  * The kernel holds only so many datagrams (net.unix.max_dgram_qlen, often 10), and sd_notify() waits for room while the service
  * manager reads none. For what is told all the time that would be the end of the loop, and of who watches it: it is sent without
- * waiting. */
+ * waiting, by a call of our own, as the library has none that does not wait. */
 
 #include "notify.h"
 

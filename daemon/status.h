@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* Keeps the line that `systemctl status` shows true: the worst stall, if any, a queue that is rescued, if any, then queues, running and pending tasks. After a change it is told anew, at
- * most once a second; while nothing changes the loop is not woken. Without a service manager nothing is done. Loop. */
+/* Keeps the line that `systemctl status` shows true: the worst stall, if any, a queue that is rescued, if any, then queues,
+ * running and pending tasks. After a change it is told anew, at most once a second; while nothing changes the loop is not woken.
+ * Without a service manager nothing is done. Loop. */
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Completion for bash, zsh and fish, made from verbs.def: a flag's argument says what completes it (QUEUE, STATE, or the
- * words themselves: skip|replace|error), and so does the argument list of a verb. Queues, ids, pools, workers and parameters are asked from eqd at the moment of
- * completion; where it does not answer nothing is offered. */
+/* Completion for bash, zsh and fish, made from verbs.def: a flag's argument says what completes it (QUEUE, STATE, or the words
+ * themselves: skip|replace|error), and so does the argument list of a verb. Queues, ids, pools, workers and parameters are asked
+ * from eqd at the moment of completion; where it does not answer nothing is offered. */
 
 #include <string.h>
 

@@ -14,8 +14,8 @@ typedef enum TimeSense {
         TIME_PAST,   /* HH:MM is the last such time; a bare duration means that long ago */
 } TimeSense;
 
-/* "HH:MM[:SS]", "noon", "midnight", "tomorrow [HH:MM]", of the past "yesterday [HH:MM]" and "today", "YYYY-MM-DD[ HH:MM[:SS]]" (local time), "now", "now+5m", "now-5m", "@EPOCH", a duration. Both ends in
- * microseconds since the epoch. 0 or -EINVAL. */
+/* "HH:MM[:SS]", "noon", "midnight", "tomorrow [HH:MM]", of the past "yesterday [HH:MM]" and "today", "YYYY-MM-DD[ HH:MM[:SS]]"
+ * (local time), "now", "now+5m", "now-5m", "@EPOCH", a duration. Both ends in microseconds since the epoch. 0 or -EINVAL. */
 int time_parse(const char *text, uint64_t now_usec, TimeSense sense, uint64_t *ret_usec);
 
 /* "0.8s", "12s", "4m12s", "31m", "1h03m", "3d04h". buf has 24 bytes. Returns buf. */

@@ -39,6 +39,11 @@ static inline uint64_t clock_system_usec(void) {
         return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
 }
 
+/* Never past USEC_NEVER. */
+static inline uint64_t usec_add(uint64_t a, uint64_t b) {
+        return a > USEC_NEVER - b ? USEC_NEVER : a + b;
+}
+
 static inline uint64_t clock_monotonic(const Clock *c) {
         return c->monotonic(c);
 }

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The loop's side of plugins: queues and their instances, tasks on their way down, and what comes up.
+/* The loop's side of plugins: tasks on their way down, what comes up, and the threads of pools.
  *
  *      start --> xqueue_submit --> [worker: pluginrun.c] --> up list --> eventfd --> settled: engine_task_ended()
- *
- * An instance is opened by the first task of its execution queue, which is none of the engine's, and closed by the last call.
- * Until it is open the engine's queue is unserved, so nothing else is handed over.
- *
- *      OPENING ---> OPEN ---------> CLOSING --> CLOSED --> gone, or OPENING again with what it has been told meanwhile
- *           `--> FAILED -------------^
  */
 
 #include "executor/plugin.h"
@@ -24,27 +18,13 @@
 #include "base/futex.h"
 #include "base/log.h"
 #include "engine/submitter.h"
+#include "executor/plugininstance.h"
 #include "executor/pluginrun.h"
 
 enum {
-        AHEAD_BATCHES =
-                4, /* as many batches of tasks are with the workers: one at work, one to go on with, and time to react */
-        AHEAD_MIN = 64,
         AWAIT_USEC = 1000,                 /* between two looks, without membarrier() */
         RESCUER_STACK_BYTES = 1024 * 1024, /* as worker_stack_kb of a pool, which a shared one has none of */
 };
-
-static PluginQueue *plugin_queue(const Queue *q) {
-        return q->executor_data;
-}
-
-static PluginTask *plugin_task(const Slot *slot) {
-        return slot->executor_data;
-}
-
-static PluginPool *plugin_pool(const Pool *p) {
-        return p->executor_data;
-}
 
 /* ---- up ---- */
 
@@ -53,142 +33,6 @@ void plugin_up(PluginExecutor *x, Up *up, UpKind kind) {
         up->kind = kind;
         if (inbox_push(&x->up, &up->node))
                 (void)!write(x->event_fd, &one, sizeof(one)); /* fails if 2^64 - 1 writes were not read */
-}
-
-/* ---- instances ---- */
-
-static int watch_event(PluginExecutor *x);
-static int need_workers(PluginPool *pool);
-
-static int start_instance(PluginExecutor *x, PluginQueue *p) {
-        XQueueOptions options = XQUEUE_OPTIONS_DEFAULT;
-        PluginPool *pool = plugin_pool(p->queue->pool);
-        bool own = p->calls.dedicated;
-        int r = own ? watch_event(x) : need_workers(pool); /* those of the pool are for others */
-        if (r < 0)
-                return r;
-        options.workers = own ? NULL : pool->workers;
-        options.dedicated = own ? &pool->params : NULL;
-        options.max_active = load_relaxed(&p->max_active);
-        options.batch_max = p->calls.batch_max;
-        options.batch_linger_usec = p->calls.batch_linger_usec;
-        options.max_tasks = XQUEUE_TASKS_MAX; /* the engine's queue has the limits that count */
-        options.max_bytes = XQUEUE_BYTES_MAX;
-        r = xqueue_start(&x->xqueues, &options, &plugin_xqueue_ops, p, &p->id);
-        if (r < 0)
-                return r;
-        p->pool = pool;
-        pool->n_instances++;
-        p->state = PLUGIN_OPENING;
-        p->plugin = p->library->entry;
-        store_relaxed(&p->n_empty, 0);
-        store_relaxed(&p->is_broken, false);
-        r = xqueue_submit(&x->xqueues, p->id, &p->open_task, 0, 0, NULL);
-        assert(r == 0); /* it is new, and empty */
-        return 0;
-}
-
-static void stop_instance(PluginQueue *p) {
-        XQueues *xs = &p->executor->xqueues;
-        if (p->state >= PLUGIN_CLOSING)
-                return;
-        p->state = PLUGIN_CLOSING;
-        if (p->queue)
-                queue_set_unserved(p->queue, EQ_REASON_PLUGIN); /* takes back what has not begun */
-        (void)xqueue_stop(xs, p->id);
-        while (xqueue_resume(xs, p->id) == 0) /* a paused one would not end */
-                ;
-}
-
-static void free_queue(PluginQueue *p) {
-        list_remove(&p->link);
-        if (p->queue)
-                p->queue->executor_data = NULL;
-        plugin_library_unref(p->library);
-        plugin_library_unref(p->next_library);
-        free(p->text);
-        free(p->next_text);
-        free(p);
-}
-
-static size_t n_ahead(const PluginQueue *p) {
-        if (p->library->entry->flags & EQ_PLUGIN_DEFERS)
-                return 1; /* max_active is the engine's to keep: what is deferred is not in the execution queue any more */
-        return MAX((size_t)AHEAD_BATCHES * p->calls.batch_max, (size_t)AHEAD_MIN);
-}
-
-static void opened(PluginQueue *p) {
-        const PluginHooks *hooks = p->executor->hooks;
-        void *host = p->executor->host;
-        if (p->state != PLUGIN_OPENING)
-                return; /* and closing by now */
-        if (p->open_result >= 0) {
-                p->state = PLUGIN_OPEN;
-                queue_set_ahead(p->queue, n_ahead(p));
-                hooks->opened(host, p->queue, NULL);
-                queue_set_unserved(p->queue, EQ_REASON_NONE);
-                return;
-        }
-        if (p->error[0] == '\0')
-                snprintf(p->error, sizeof(p->error), "%s", strerror(-p->open_result));
-        p->state = PLUGIN_FAILED;
-        hooks->opened(host, p->queue, p->error);
-}
-
-static void broken(PluginQueue *p) {
-        if (p->state != PLUGIN_OPEN) {
-                (void)xqueue_resume(&p->executor->xqueues, p->id); /* it was paused, and is to end */
-                return;
-        }
-        p->state = PLUGIN_FAILED;
-        snprintf(p->error, sizeof(p->error), "it was called again and again, and took none of its tasks");
-        queue_set_unserved(p->queue, EQ_REASON_PLUGIN);
-        p->executor->hooks->opened(p->executor->host, p->queue, p->error);
-}
-
-/* Tasks that it deferred and has not completed: nobody will. */
-static void abandon_deferred(PluginQueue *p) {
-        LIST_FOREACH (link, &p->queue->running) {
-                PluginTask *t = plugin_task(LIST_ENTRY(link, Task, link)->slot);
-                if (t)
-                        (void)plugin_task_abandon(t, "the plugin was closed before it completed it");
-        }
-}
-
-static void open_again(PluginQueue *p) {
-        plugin_library_unref(p->library);
-        free(p->text);
-        p->library = TAKE_PTR(p->next_library);
-        p->text = TAKE_PTR(p->next_text);
-        p->calls = p->next_calls;
-        int r = start_instance(p->executor, p);
-        if (r < 0) {
-                snprintf(p->error, sizeof(p->error), "%s", strerror(-r));
-                p->executor->hooks->opened(p->executor->host, p->queue, p->error);
-        }
-}
-
-static void leave_pool(PluginPool *pool) {
-        if (--pool->n_instances == 0)
-                pool->executor->hooks->left(pool->executor->host, pool->pool);
-}
-
-static void closed(PluginQueue *p) {
-        Queue *q = p->queue;
-        p->state = PLUGIN_CLOSED;
-        leave_pool(TAKE_PTR(p->pool));
-        if (!q) {
-                free_queue(p);
-                return;
-        }
-        abandon_deferred(p);
-        if (p->next_library && !p->executor->freeing) {
-                open_again(p);
-                return;
-        }
-        queue_enter(q);
-        p->executor->hooks->ended(p->executor->host, q);
-        queue_leave(q); /* a stop of the queue waits for this */
 }
 
 /* ---- what comes up ---- */
@@ -262,7 +106,7 @@ static void settle_helped(PluginReserve *r) {
         PluginPool *pool = TAKE_PTR(r->pool);
         r->executor->n_helping--;
         rescue_helped(r->slot, load_relaxed(&r->has_begun));
-        leave_pool(pool);
+        plugin_pool_leave(pool);
 }
 
 static void settle_up(PluginExecutor *x, Up *up) {
@@ -274,13 +118,13 @@ static void settle_up(PluginExecutor *x, Up *up) {
                 settle_submit(x, LIST_ENTRY(up, PluginSubmit, up));
                 break;
         case UP_OPENED:
-                opened(LIST_ENTRY(up, PluginQueue, up_opened));
+                plugin_instance_opened(LIST_ENTRY(up, PluginQueue, up_opened));
                 break;
         case UP_BROKEN:
-                broken(LIST_ENTRY(up, PluginQueue, up_broken));
+                plugin_instance_broken(LIST_ENTRY(up, PluginQueue, up_broken));
                 break;
         case UP_CLOSED:
-                closed(LIST_ENTRY(up, PluginQueue, up_closed));
+                plugin_instance_closed(LIST_ENTRY(up, PluginQueue, up_closed));
                 break;
         case UP_WORKERS:
                 settle_workers(LIST_ENTRY(up, PluginPool, up_workers));
@@ -411,7 +255,7 @@ static bool plugin_end(Executor *executor, Queue *q) {
                 return true;
         free(TAKE_PTR(p->next_text));
         p->next_library = plugin_library_unref(p->next_library);
-        stop_instance(p);
+        plugin_instance_stop(p);
         return p->state == PLUGIN_CLOSED;
 }
 
@@ -426,7 +270,7 @@ static int plugin_reserve(Executor *executor, Slot *slot) {
         if (!r)
                 return -ENOMEM;
         snprintf(name, sizeof(name), "eqw/R-%s", slot->reserve->name);
-        int e = watch_event(x);
+        int e = plugin_watch_event(x);
         if (e >= 0)
                 e = reserve_new(name, RESCUER_STACK_BYTES, x->rescuer_nice, &r->thread);
         if (e < 0) {
@@ -495,6 +339,11 @@ static const ExecutorOps plugin_ops = {
 
 /* ---- pools ---- */
 
+void plugin_pool_leave(PluginPool *pool) {
+        if (--pool->n_instances == 0)
+                pool->executor->hooks->left(pool->executor->host, pool->pool);
+}
+
 static void on_workers(void *host, WorkersEvent ev, int error) {
         PluginPool *pool = host;
         if (ev == WORKERS_CULLED)
@@ -507,7 +356,7 @@ static void on_workers(void *host, WorkersEvent ev, int error) {
                 plugin_up(pool->executor, &pool->up_workers, UP_WORKERS);
 }
 
-static int watch_event(PluginExecutor *x) {
+int plugin_watch_event(PluginExecutor *x) {
         if (x->poll)
                 return 0;
         if (x->event_fd < 0)
@@ -537,8 +386,8 @@ static void set_params(PluginPool *pool, const WorkersParams *params) {
         WATCH_SET(pool->pool->watch->n_threads_max, params->max); /* which bound its tasks; slots do not */
 }
 
-static int need_workers(PluginPool *pool) {
-        int r = watch_event(pool->executor);
+int plugin_pool_need_workers(PluginPool *pool) {
+        int r = plugin_watch_event(pool->executor);
         if (r < 0 || pool->workers)
                 return r;
         r = workers_new(&pool->params, &pool->workers);
@@ -595,106 +444,7 @@ PluginPoolStats plugin_pool_stats(const Pool *p) {
         return (PluginPoolStats) { .n_workers = stats.n_workers, .n_idle = stats.n_idle };
 }
 
-/* ---- queues ---- */
-
-static PluginQueue *make_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
-        PluginQueue *p = fault_calloc(1, sizeof(*p));
-        char *text = fault_malloc(strlen(setup->text) + 1);
-        if (!p || !text) {
-                free(p);
-                free(text);
-                return NULL;
-        }
-        p->executor = x;
-        p->queue = q;
-        p->text = strcpy(text, setup->text);
-        p->calls = setup->calls;
-        strcpy(p->name, q->name);
-        store_relaxed(&p->max_active, (uint32_t)q->params.max_active);
-        p->library = plugin_library_ref(setup->library);
-        list_append(&x->queues, &p->link);
-        return p;
-}
-
-int plugin_executor_add_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
-        PluginQueue *p = make_queue(x, q, setup);
-        if (!p)
-                return -ENOMEM;
-        int r = start_instance(x, p);
-        if (r < 0) {
-                free_queue(p);
-                return r;
-        }
-        q->executor_data = p;
-        queue_set_unserved(q, EQ_REASON_PLUGIN);
-        return 0;
-}
-
-void plugin_executor_remove_queue(PluginExecutor *x, Queue *q) {
-        PluginQueue *p = q->pool->executor == &x->executor ? plugin_queue(q) : NULL;
-        if (!p)
-                return;
-        stop_instance(p);
-        q->executor_data = NULL;
-        p->queue = NULL;
-        if (p->state == PLUGIN_CLOSED)
-                free_queue(p);
-}
-
-static bool calls_are_same(const PluginCalls *a, const PluginCalls *b) {
-        return a->batch_max == b->batch_max && a->batch_linger_usec == b->batch_linger_usec &&
-               a->dedicated == b->dedicated;
-}
-
-int plugin_executor_change_queue(PluginExecutor *x, Queue *q, const PluginSetup *setup) {
-        PluginQueue *p = plugin_queue(q);
-        uint32_t max_active = (uint32_t)q->params.max_active;
-        if (max_active != load_relaxed(&p->max_active)) {
-                store_relaxed(&p->max_active, max_active);
-                (void)xqueue_set_max_active(&x->xqueues, p->id, max_active); /* it may have ended */
-        }
-        const PluginLibrary *library = p->next_library ? p->next_library : p->library;
-        const char *text = p->next_text ? p->next_text : p->text;
-        const PluginCalls *calls = p->next_library ? &p->next_calls : &p->calls;
-        bool same = library->entry == setup->library->entry && strcmp(text, setup->text) == 0 &&
-                    calls_are_same(calls, &setup->calls) && (!p->pool || p->pool == plugin_pool(q->pool));
-        if (q->stopping || (same && p->state != PLUGIN_FAILED && (p->state != PLUGIN_CLOSED || p->next_library)))
-                return 0;
-        char *copy = fault_malloc(strlen(setup->text) + 1);
-        if (!copy)
-                return -ENOMEM;
-        free(p->next_text);
-        plugin_library_unref(p->next_library);
-        p->next_text = strcpy(copy, setup->text);
-        p->next_library = plugin_library_ref(setup->library);
-        p->next_calls = setup->calls;
-        if (p->state == PLUGIN_CLOSED)
-                open_again(p);
-        else
-                stop_instance(p);
-        return 0;
-}
-
-bool plugin_executor_has_ended(const Queue *q) {
-        const PluginQueue *p = plugin_queue(q);
-        return !p || p->state == PLUGIN_CLOSED;
-}
-
-const char *plugin_executor_explain(const Queue *q) {
-        const PluginQueue *p = plugin_queue(q);
-        switch (p->state) {
-        case PLUGIN_OPENING:
-                return "it is being opened";
-        case PLUGIN_OPEN:
-                return "it is in use";
-        case PLUGIN_CLOSING:
-                return "it is being closed";
-        case PLUGIN_FAILED:
-        case PLUGIN_CLOSED:
-                break;
-        }
-        return p->error;
-}
+/* ---- tasks that run ---- */
 
 int plugin_executor_mark_slot(const Task *t) {
         return plugin_task(t->slot)->mark_slot;
@@ -762,14 +512,14 @@ void plugin_executor_close(PluginExecutor *x) {
                 return;
         x->freeing = true;
         LIST_FOREACH (link, &x->queues)
-                stop_instance(LIST_ENTRY(link, PluginQueue, link));
+                plugin_instance_stop(LIST_ENTRY(link, PluginQueue, link));
         for (List *link; (link = list_first(&x->queues));) {
                 PluginQueue *p = LIST_ENTRY(link, PluginQueue, link);
                 bool has_queue = p->queue != NULL;
                 (void)xqueue_join(&x->xqueues, p->id);
                 settle_pushed(x); /* if its queue was removed, p goes with it */
                 if (has_queue)
-                        free_queue(p);
+                        plugin_instance_free(p);
         }
         settle_pushed(x);                                      /* deferred tasks that were given up */
         for (uint64_t n; x->n_helping > 0; settle_pushed(x)) { /* reserves on their way home */

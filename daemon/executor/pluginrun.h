@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What the two sides of the plugin executor share: plugin.c on the loop, pluginrun.c on the workers. Nobody else includes it.
+/* What the two sides of the plugin executor share: plugin.c and plugininstance.c on the loop, pluginrun.c on the workers. Nobody else
+ * includes it.
  *
  * A task's way, PluginTask::word being a token that no other hand-over ever had, and the phase:
  *
@@ -177,6 +178,16 @@ static inline uint64_t plugin_word(uint64_t token, PluginPhase phase) {
         return token << PLUGIN_PHASE_BITS | (uint64_t)phase;
 }
 
+static inline PluginQueue *plugin_queue(const Queue *q) {
+        return q->executor_data;
+}
+static inline PluginTask *plugin_task(const Slot *slot) {
+        return slot->executor_data;
+}
+static inline PluginPool *plugin_pool(const Pool *p) {
+        return p->executor_data;
+}
+
 /* Puts it on the list for the loop, which then owns it, and wakes the loop if the list was empty. Any thread, never blocks. */
 void plugin_up(PluginExecutor *x, Up *up, UpKind kind);
 void plugin_task_unref(PluginTask *p); /* any thread */
@@ -191,3 +202,10 @@ void plugin_count_hogs(PluginQueue *q, uint64_t n);
 bool plugin_hog_is_told(uint64_t first, uint64_t before, uint64_t now);
 /* A deferred task that its plugin will never complete. False: it has. Any thread. */
 bool plugin_task_abandon(PluginTask *p, const char *why);
+
+/* The loop's. From now on what comes up wakes it; repeatable. 0 or negative errno. */
+int plugin_watch_event(PluginExecutor *x);
+/* The same, and the pool has Workers. */
+int plugin_pool_need_workers(PluginPool *pool);
+/* One of PluginPool::n_instances is done with it. The host is told when that was the last. */
+void plugin_pool_leave(PluginPool *pool);

@@ -13,6 +13,8 @@
 #include "manager/once.h"
 #include "manager/opening.h"
 #include "manager/parts.h"
+#include "manager/removal.h"
+#include "manager/space.h"
 #include "manager/window.h"
 
 /* The mark of a run whose end leaves the task pending: it stays until the STATE that says so is on the disk, or the attempt would be
@@ -333,7 +335,7 @@ static void drop_arriving(Durable *d) {
 static void give_up_queue(QueueRecord *q) {
         queue_pause(q->queue); /* not written down: it ends with this eqd */
         queue_give_up_waits(q->queue);
-        removers_give_up(q);
+        removal_give_up(q);
         space_fell_free(q->manager, q); /* who waits for space is refused */
 }
 

@@ -21,8 +21,11 @@
 #include "manager/keys.h"
 #include "manager/once.h"
 #include "manager/parts.h"
+#include "manager/removal.h"
 #include "manager/shelf.h"
 #include "manager/snapshot.h"
+#include "manager/space.h"
+#include "manager/tombstones.h"
 #include "manager/window.h"
 
 #define REFILL_RETRY_USEC (USEC_PER_SEC / 10)
@@ -128,10 +131,10 @@ void record_settle(Manager *m, TaskRecord *t) {
         history_add(m, t);
         task_waits_settle(m, t);
         deps_settle(m, t);
-        queue_record_settle(m, t->queue);
+        removal_settle(m, t->queue);
         for (size_t i = 0, n = barrier_n_others(&m->engine, &t->task); i < n; i++)
                 if ((other = barrier_other(&m->engine, &t->task, i, &id, &seq)))
-                        queue_record_settle(m, queue_record(other));
+                        removal_settle(m, queue_record(other));
 }
 
 static void on_space(void *host, Queue *q) {

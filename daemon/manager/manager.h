@@ -114,7 +114,7 @@ struct Manager {
         struct Durable *durable; /* NULL: there is no store */
         uint64_t written;        /* see manager_written() */
         bool want_events, stopping, ready;
-        bool reserving;               /* a submit takes places in several queues; see reserve_all() */
+        bool reserving;               /* a submit takes places in several queues; see space_keep() */
         bool space_fell;              /* ... and some fell free meanwhile, for those who wait */
         bool restoring;               /* what files say of the queues is still to come */
         uint64_t key_seed;            /* random: nobody can choose keys that fall together */
@@ -222,28 +222,13 @@ static inline bool submit_names_tasks(const EqSubmit *s) {
 /* Are those there that the options of a submit name? MANAGER_E_READ: not yet. Else 0, whatever it says to them. */
 int manager_look_for_named(Manager *m, const Caller *caller, const EqSubmit *s, Refusal *ret_refusal);
 
-enum { MANAGER_E_WAIT = 1 }; /* Refusal::full is full and blocks: queue up with manager_wait_space() */
+enum { MANAGER_E_WAIT = 1 }; /* Refusal::full is full and blocks: see space.h */
 
 /* Admits n tasks for one queue, all or none, in order. 0; MANAGER_E_WAIT; negative with a refusal. *ret_first: the first id.
  * *ret_last: the last one that is new, NULL: none is, or it needs no record yet,
  * which is never so if it is to be attached to. What is `known` may not be durable yet. */
 int manager_submit(Manager *m, const Caller *caller, EqBytes queue, SubmitArgs *args, size_t n, TaskRecord **ret_last,
                    eq_task_id *ret_first, Refusal *ret_refusal);
-
-/* Called once: with ok when there may be room (try again, from `retry`), without when the time is over or the queue goes. */
-typedef struct SpaceWaiter SpaceWaiter;
-struct SpaceWaiter {
-        List link; /* QueueRecord::space_waiters */
-        Timer timer;
-        QueueRecord *queue;
-        uint64_t deadline_usec; /* 0 before the first wait: set by manager_wait_space() */
-        void (*retry)(SpaceWaiter *w, bool ok);
-};
-/* block_usec: as the client wants it; 0: the queue's block_timeout. 0 or -ENOMEM. */
-int manager_wait_space(Manager *m, QueueRecord *q, SpaceWaiter *w, uint64_t block_usec);
-/* The time of w is over: the refusal for it. Negative. */
-int manager_still_full(SpaceWaiter *w, Refusal *ret_refusal);
-void manager_wait_space_cancel(Manager *m, SpaceWaiter *w);
 
 /* ---- tasks ---- */
 int manager_cancel(Manager *m, TaskRecord *t, bool running, int signal, uint64_t grace_usec); /* 0, 1, -1 */
@@ -322,15 +307,6 @@ bool manager_is_durable(const QueueRecord *q);
 int manager_may(EqKeeps keeps, const QueueRecord *q, Refusal *ret_refusal);
 /* Is the caller one who may? Likewise. */
 int manager_may_control(const Caller *caller, const QueueRecord *q, Refusal *ret_refusal);
-
-typedef struct RemoveWaiter RemoveWaiter;
-struct RemoveWaiter {
-        List link;     /* QueueRecord::removers */
-        bool given_up; /* set before done(): the store has failed, and the queue stays */
-        void (*done)(RemoveWaiter *w);
-};
-/* Cancels what is pending, stops what runs, then removes it and calls w. 0, or negative with a refusal. */
-int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal);
 
 /* ---- parameters: the settings of the daemon, and the defaults of queues ---- */
 typedef struct Tunable {

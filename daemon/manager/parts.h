@@ -30,10 +30,9 @@ void refill_later(Manager *m);                 /* there was no memory to take ta
 void record_settle(Manager *m, TaskRecord *t); /* its end is told */
 
 /* submit.c */
-void record_push(Manager *m, TaskRecord *t); /* what was admitted enters its queue */
-void record_drop(Manager *m, TaskRecord *t); /* ... does not, and is freed */
-void record_replace(TaskRecord *t);          /* canceled, now or when it enters its queue, unless it runs */
-void space_fell_free(Manager *m, QueueRecord *q);
+void record_push(Manager *m, TaskRecord *t);    /* what was admitted enters its queue */
+void record_drop(Manager *m, TaskRecord *t);    /* ... does not, and is freed */
+void record_replace(TaskRecord *t);             /* canceled, now or when it enters its queue, unless it runs */
 bool submit_fits_executor(const TaskRecord *t); /* its queue may have got another executor since */
 
 /* tasks.c */
@@ -128,11 +127,5 @@ int queues_apply_config(Manager *m, Config *config, Refusal *r); /* takes over c
 /* As it was before a restart, made by a client. Takes *attributes over on success. As queue_restore(). */
 int queue_record_restore(Manager *m, const char *name, uint64_t id, uint64_t last_seq, QueueAttributes *attributes,
                          uid_t creator, QueueRecord **ret);
-int tombstone_restore(Manager *m, EqBytes name, uint64_t last_seq); /* 0 or -ENOMEM */
-/* Calls back for each name that has no queue. Ends at the first that returns not 0, and returns that. */
-int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *name, uint64_t last_seq), void *userdata);
 QueueRecord *queue_record_free(Manager *m, QueueRecord *q); /* with its tasks, none of which runs; later if pinned */
 void queue_record_destroy(QueueRecord *q);                  /* a gone one whose last task was unpinned */
-void queue_record_settle(Manager *m, QueueRecord *q);       /* a task ended: goes on with a removal */
-void removers_give_up(QueueRecord *q);                      /* the store has failed: it stays */
-void tombstones_free(Manager *m);

@@ -8,6 +8,7 @@
 #include "base/event.h"
 #include "manager/durable.h"
 #include "manager/parts.h"
+#include "manager/removal.h"
 
 static int on_prepare(void *host, Task *task, PluginOrder *ret) {
         const TaskRecord *t = task_record(task);
@@ -75,7 +76,7 @@ static void on_opened(void *host, Queue *q, const char *error) {
 }
 
 static void on_ended(void *host, Queue *q) {
-        queue_record_settle(host, queue_record(q)); /* its removal waits for this */
+        removal_settle(host, queue_record(q)); /* its removal waits for this */
 }
 
 static void on_left(void *host, Pool *p) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Queues by name: made, changed, removed; from files and by clients; and what a removed name leaves behind.
+/* Queues by name: made and changed, from files and by clients.
  *
  * A file wins over a client: `queue set` on a queue from a file is an override that lasts until the file changes. A queue
- * whose file is gone is drained and removed. The last SEQ of a removed name is kept, so that ids are never given twice. */
+ * whose file is gone is drained and removed. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -10,20 +10,14 @@
 
 #include "base/event.h"
 #include "base/fault.h"
-#include "engine/barrier.h"
 #include "manager/durable.h"
 #include "manager/keys.h"
 #include "manager/once.h"
 #include "manager/parts.h"
-#include "manager/shelf.h"
+#include "manager/removal.h"
+#include "manager/space.h"
+#include "manager/tombstones.h"
 #include "manager/window.h"
-
-/* Made with the first queue of its name and kept for good: removing a queue needs no memory. */
-struct Tombstone {
-        UT_hash_handle hh; /* Manager::tombstones */
-        uint64_t last_seq; /* of the last queue that was removed */
-        char name[EQ_NAME_MAX + 1];
-};
 
 /* ---- find ---- */
 
@@ -73,87 +67,7 @@ int manager_may_control(const Caller *caller, const QueueRecord *q, Refusal *ret
         return r;
 }
 
-/* ---- tombstones ---- */
-
-static int tombstone_get(Manager *m, const char *name, struct Tombstone **ret) {
-        struct Tombstone *t;
-        HASH_FIND(hh, m->tombstones, name, strlen(name), t);
-        if (!t) {
-                t = fault_calloc(1, sizeof(*t));
-                if (!t)
-                        return -ENOMEM;
-                memcpy(t->name, name, strlen(name) + 1);
-                HASH_ADD_KEYPTR(hh, m->tombstones, t->name, strlen(t->name), t);
-                if (!t->hh.tbl) {
-                        free(t);
-                        return -ENOMEM;
-                }
-        }
-        *ret = t;
-        return 0;
-}
-
-int tombstone_restore(Manager *m, EqBytes name, uint64_t last_seq) {
-        char text[EQ_NAME_MAX + 1] = "";
-        struct Tombstone *t;
-        memcpy(text, name.data, name.len);
-        int r = tombstone_get(m, text, &t);
-        if (r >= 0)
-                t->last_seq = MAX(t->last_seq, last_seq);
-        return r;
-}
-
-int tombstones_each(const Manager *m, int (*each)(void *userdata, const char *name, uint64_t last_seq),
-                    void *userdata) {
-        for (const struct Tombstone *t = m->tombstones; t; t = t->hh.next) {
-                int r = manager_queue(m, eq_str(t->name)) ? 0 : each(userdata, t->name, t->last_seq);
-                if (r != 0)
-                        return r;
-        }
-        return 0;
-}
-
-void tombstones_free(Manager *m) {
-        struct Tombstone *t, *next;
-        HASH_ITER(hh, m->tombstones, t, next) {
-                HASH_DELETE(hh, m->tombstones, t);
-                free(t);
-        }
-}
-
 /* ---- make and free ---- */
-
-static bool plugin_executor_ended(const QueueRecord *q) {
-        return !queue_has_plugin(q) || plugin_executor_has_ended(q->queue);
-}
-
-static void remove_fire(Timer *timer) {
-        QueueRecord *q = HEAP_ENTRY(timer, QueueRecord, remove_timer);
-        Manager *m = q->manager;
-        List removers;
-        if (!plugin_executor_ended(q))
-                return; /* comes back when it has */
-        if (durable_has_failed(q))
-                return; /* it would be there again */
-        list_take_all(&q->removers, &removers);
-        durable_put_gone(q);
-        manager_event_queue(m, EQ_EVENT_QUEUE_REMOVED, q, NULL);
-        queue_record_free(m, q);
-        for (List *l; (l = list_first(&removers));) {
-                list_remove(l);
-                RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
-                w->done(w);
-        }
-}
-
-void removers_give_up(QueueRecord *q) {
-        for (List *l; (l = list_first(&q->removers));) {
-                list_remove(l);
-                RemoveWaiter *w = LIST_ENTRY(l, RemoveWaiter, link);
-                w->given_up = true;
-                w->done(w);
-        }
-}
 
 static QueueExecutor executor_of(const QueueRecord *q) {
         return queue_has_commands(q)  ? QUEUE_EXECUTOR_COMMAND
@@ -268,7 +182,7 @@ static int record_new(Manager *m, const char *name, uint64_t id, QueueAttributes
         list_init(&q->space_waiters);
         list_init(&q->removers);
         settle_life(m, attributes);
-        q->remove_timer = (Timer)TIMER_NULL(remove_fire);
+        q->remove_timer = (Timer)TIMER_NULL(removal_fire);
         q->age_timer = (Timer)TIMER_NULL(history_age_fire);
         q->key_timer = (Timer)TIMER_NULL(keys_age_fire);
         int r = fill_record(m, q, name, id, attributes);
@@ -513,68 +427,10 @@ int manager_queue_set(Manager *m, const Caller *caller, QueueRecord *q, const Eq
         return 0;
 }
 
-/* ---- removal ---- */
-
-/* Until it has gone it may be changed like others, and that is kept: a crash, or its file that is there again, brings it back. */
-static void begin_removal(QueueRecord *q) {
-        if (q->removing)
-                return;
-        q->removing = true;
-        queue_stop(q->queue);
-}
-
 void manager_queue_stop(QueueRecord *q) {
         q->was_stopped = true;
         queue_stop(q->queue);
         manager_queue_changed(q, "stopped");
-}
-
-void queue_record_settle(Manager *m, QueueRecord *q) {
-        if (q->removing && queue_is_empty(q->queue) && q->n_unsettled == 0) /* not from inside the engine */
-                (void)timer_set(&m->timers, &q->remove_timer, clock_monotonic(m->clock)); /* stands: cannot fail */
-}
-
-static void end_all(Manager *m, QueueRecord *q) {
-        uint64_t seq = 0;
-        while (seq_index_next(&q->tasks, &seq)) {
-                TaskRecord *t = shelf_find(q, seq++); /* those in the store follow: see window_refill() */
-                if (!t || task_record_finished(t))    /* without memory for it: see shelf_refill() */
-                        continue;
-                t->end_note = TASK_NOTE_REMOVED;
-                if (queue_cancel(q->queue, &t->task) == 1)
-                        (void)engine_task_stop(&m->engine, &t->task, 0, USEC_NEVER);
-        }
-        for (Task *t; (t = barrier_over(q->queue));) { /* at home in other queues */
-                task_record(t)->end_note = TASK_NOTE_REMOVED;
-                (void)queue_cancel(t->queue, t); /* it is pending */
-        }
-        queue_refill(q->queue);
-        Task *held = q->queue->held ? barrier_task(q->queue->held) : NULL;
-        if (held) {
-                task_record(held)->end_note = TASK_NOTE_REMOVED;
-                (void)engine_task_stop(&m->engine, held, 0, USEC_NEVER);
-        }
-}
-
-int manager_queue_rm(Manager *m, QueueRecord *q, bool yes, RemoveWaiter *w, Refusal *ret_refusal) {
-        const Queue *e = q->queue;
-        if (!yes && !queue_is_empty(e)) {
-                size_t n = e->n_queued + e->n_waiting + e->n_running + e->n_reserved; /* on their way to the disk */
-                int r = refuse(ret_refusal, EQ_E_NOT_EMPTY, -ENOTEMPTY,
-                               "queue %s has %zu task%s that ha%s not ended; drain it first, or use --yes to cancel %s",
-                               e->name, n, n == 1 ? "" : "s", n == 1 ? "s" : "ve", n == 1 ? "it" : "them");
-                REFUSAL_NAMES(ret_refusal, queue, eq_str(e->name));
-                REFUSAL_SAYS(ret_refusal, pending, n);
-                return r;
-        }
-        list_append(&q->removers, &w->link);
-        if (!q->ending) {
-                begin_removal(q);
-                q->ending = true;
-                end_all(m, q);
-        }
-        queue_record_settle(m, q);
-        return 0;
 }
 
 /* ---- from files ---- */
@@ -657,8 +513,8 @@ static bool has_file(const Config *c, const char *name) {
 
 static void file_gone(Manager *m, QueueRecord *q) {
         log_event(QUEUE_FILE_GONE, (.queue = q->queue->name), q->queue->name);
-        begin_removal(q);
-        queue_record_settle(m, q);
+        removal_begin(q);
+        removal_settle(m, q);
 }
 
 /* There is always a queue for those who name none. */

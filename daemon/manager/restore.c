@@ -20,6 +20,7 @@
 #include "manager/keys.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
+#include "manager/tombstones.h"
 
 void restore_begin(Restore *r, Manager *m) {
         *r = (Restore) { .manager = m };

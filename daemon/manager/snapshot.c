@@ -14,6 +14,7 @@
 #include "manager/keys.h"
 #include "manager/parts.h"
 #include "manager/shelf.h"
+#include "manager/tombstones.h"
 
 static const char magic[8] = { 'E', 'Q', 'D', 'S', 'N', 'A', 'P', '1' };
 enum { FLUSH_AT = 1 << 20 };

@@ -147,42 +147,50 @@ static void explain_array(const TaskRecord *t, char *buf, size_t size) {
                          (unsigned long long)limit);
 }
 
+/* What reasons say that keep a whole queue. False: this one says more. */
+static bool explain_queue(const Manager *m, const QueueRecord *record, eq_reason reason, char *buf, size_t size) {
+        const Queue *q = record->queue;
+        switch (reason) {
+        case EQ_REASON_MAX_ACTIVE:
+                snprintf(buf, size, "%zu task%s running, as many as max_active of %s allows", q->n_running,
+                         q->n_running == 1 ? " is" : "s are", q->name);
+                return true;
+        case EQ_REASON_SLOTS:
+                snprintf(buf, size, "all slots of pool %s are taken, %zu in all; eqctl pool set %s slots=N makes more",
+                         q->pool->name, q->pool->n_slots_max, q->pool->name);
+                return true;
+        case EQ_REASON_NO_WORKER:
+        case EQ_REASON_POOL_FULL:
+                explain_unserved(q, buf, size);
+                return true;
+        case EQ_REASON_PAUSED:
+                snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", q->name, q->name);
+                return true;
+        case EQ_REASON_RATE:
+                explain_rate(m, q, buf, size);
+                return true;
+        case EQ_REASON_PERSIST:
+                explain_persist(record, buf, size);
+                return true;
+        default:
+                return false;
+        }
+}
+
 /* What one reason has to say about t. */
 static void explain(const Manager *m, const TaskRecord *t, eq_reason reason, const TaskRecord *by, char *buf,
                     size_t size) {
-        const Queue *q = t->queue->queue;
-        const char *queue = q->name;
+        const char *queue = t->queue->queue->name;
         uint64_t now = clock_monotonic(m->clock);
         char span[32] = "", other[64] = "another task";
         format_span(t->task.due_usec > now ? t->task.due_usec - now : 0, span, sizeof(span));
         if (by)
                 name_of(by, other, sizeof(other));
-        if (explain_plugin(m, t->queue, reason, buf, size))
+        if (explain_plugin(m, t->queue, reason, buf, size) || explain_queue(m, t->queue, reason, buf, size))
                 return;
         switch (reason) {
         case EQ_REASON_SERIAL:
                 snprintf(buf, size, "%s is running, and %s runs one task at a time", other, queue);
-                return;
-        case EQ_REASON_MAX_ACTIVE:
-                snprintf(buf, size, "%zu task%s running, as many as max_active of %s allows", q->n_running,
-                         q->n_running == 1 ? " is" : "s are", queue);
-                return;
-        case EQ_REASON_SLOTS:
-                snprintf(buf, size, "all slots of pool %s are taken, %zu in all; eqctl pool set %s slots=N makes more",
-                         q->pool->name, q->pool->n_slots_max, q->pool->name);
-                return;
-        case EQ_REASON_NO_WORKER:
-        case EQ_REASON_POOL_FULL:
-                explain_unserved(q, buf, size);
-                return;
-        case EQ_REASON_PAUSED:
-                snprintf(buf, size, "queue %s is paused; eqctl queue resume %s lets it go on", queue, queue);
-                return;
-        case EQ_REASON_RATE:
-                explain_rate(m, q, buf, size);
-                return;
-        case EQ_REASON_PERSIST:
-                explain_persist(t->queue, buf, size);
                 return;
         case EQ_REASON_HELD:
                 snprintf(buf, size, "held; eqctl release %s/%llu lets it go", queue, (unsigned long long)t->task.seq);

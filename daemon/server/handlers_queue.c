@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/removal.h"
 #include "manager/view.h"
 #include "server/handlers.h"
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fault.h"
+#include "manager/space.h"
 #include "proto/memfd.h"
 #include "server/handlers.h"
 

@@ -3,8 +3,9 @@
  *
  *   names -> heal the tail -> read every segment from the oldest on into the index -> tell what is there -> begin a new one
  *
- * A bad record that was not only written in part is damage: torn.h tells the two apart. It is copied to a file of its own, reported and left out; everything else
- * is served. Where its header tells what it was, the SEQ of a task is not given again, and what had ended does not run again. */
+ * A bad record that was not only written in part is damage: torn.h tells the two apart. It is copied to a file of its own,
+ * reported and left out; everything else is served. Where its header tells what it was, the SEQ of a task is not given again, and
+ * what had ended does not run again. */
 
 #include <dirent.h>
 #include <errno.h>

@@ -43,8 +43,9 @@ bool segment_parse_name(const char *name, uint64_t *ret_number);
 /* Makes it under another name, allocated and with its header, and gives it its name last: it is there as a whole or not at
  * all, durably. */
 int segment_create(int dir_fd, uint64_t number, uint32_t size, const SegmentBoot *boot, Segment *ret);
-/* The two halves of it. -EEXIST: a file by the name that new ones have is of somebody else. What is prepared has no name yet that is read; what is written to it in between appears with it, as
- * a whole, in the place of the segment of that number if there is one. Block. */
+/* The two halves of it. -EEXIST: a file by the name that new ones have is of somebody else. What is prepared has no name yet that
+ * is read; what is written to it in between appears with it, as a whole, in the place of the segment of that number if there is
+ * one. Block. */
 int segment_prepare(int dir_fd, uint64_t number, uint32_t size, const SegmentBoot *boot, Segment *ret);
 int segment_publish(int dir_fd, const Segment *s);
 /* Opens for reading. -EBADMSG: no segment; -EPROTONOSUPPORT: of a later version; -EPROTOTYPE: of an earlier one; -ENODATA: of another

@@ -50,7 +50,8 @@ typedef enum StoreMarkDamage {
 } StoreMarkDamage;
 
 /* What is there, told while it is opened: what ran; each queue and behind it its tasks, by SEQ; then `done`. With `brief`: each
- * queue; tasks by what they begin with, in no order; the others, by queue and SEQ; then `done`. Slices end with their call. A negative return ends the opening with it. */
+ * queue; tasks by what they begin with, in no order; the others, by queue and SEQ; then `done`. Slices end with their call. A
+ * negative return ends the opening with it. */
 typedef struct StoreReader {
         /* It was running when its eqd died. NULL is fine. */
         int (*running)(void *userdata, uint64_t queue, uint64_t seq, uint32_t attempt);

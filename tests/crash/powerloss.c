@@ -4,10 +4,10 @@
  *      powerloss VICTIM RECORDER           lives of the victim, recorded; cut at 300 points, at every one with EQD_LONG=1
  *      powerloss --trace FILE SUBDIR       cuts what somebody else has recorded
  *
- * The victim lives several times on one disk and is killed in the middle of a commit each time, every other time when the batch is
- * written and not synced. What the disk may hold after a cut is made in a directory of its own, opened, and held against what the victim was promised until then. Some openings are
- * recorded themselves and cut again. To show that lost promises are seen the same trace is cut with syncs left out that it has:
- * each of the three must break a promise.
+ * The victim lives several times on one disk and is killed in the middle of a commit each time, every other time when the batch
+ * is written and not synced. What the disk may hold after a cut is made in a directory of its own, opened, and held against what
+ * the victim was promised until then. Some openings are recorded themselves and cut again. To show that lost promises are seen
+ * the same trace is cut with syncs left out that it has: each of the three must break a promise.
  *
  * EQD_SEED chooses other lives and cuts. */
 

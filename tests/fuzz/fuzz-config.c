@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* The files of the configuration. The bytes are eqd.conf if the first one is even, else the file of a queue, or of a pool
- * if its second bit is set too, where what eqd.conf says of the daemon is not known. A load fails with a message that can be printed and names a line that there
- * is; or everything that it gives can be set again from its own text and is then the same.
+/* The files of the configuration. The bytes are eqd.conf if the first one is even, else the file of a queue, or of a pool if its
+ * second bit is set too, where what eqd.conf says of the daemon is not known. A load fails with a message that can be printed and
+ * names a line that there is; or everything that it gives can be set again from its own text and is then the same.
  *
  * The files are one memfd behind symbolic links, so that only a directory is made on disk, once. */
 

@@ -3,7 +3,8 @@
  * bytes behind the header of a segment, or as a list of records (kind, flags, lane, queue, SEQ, length of body: a byte each,
  * then the body) that get right checksums, of which bit 1 has one byte spoiled.
  *
- * Whatever they are: who only looks at the files finds what opening them finds, and the same tasks; the store opens; what it tells has been written; and when it is opened once more it tells the same. */
+ * Whatever they are: who only looks at the files finds what opening them finds, and the same tasks; the store opens; what it
+ * tells has been written; and when it is opened once more it tells the same. */
 
 #include <fcntl.h>
 #include <stdio.h>

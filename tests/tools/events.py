@@ -16,6 +16,8 @@ OWN_PROCESS = "a program of its own; eqd tells of what becomes of it"
 # File, or file:function: why plain text will do.
 EXCEPTIONS = {
     "daemon/base/log.c": "is the log",
+    "daemon/main.c:parse_level": BEFORE_LOG,
+    "daemon/main.c:check_options": BEFORE_LOG,
     "daemon/main.c:parse_options": BEFORE_LOG,
     "daemon/main.c:user_places": BEFORE_LOG,
     "daemon/main.c:find_places": BEFORE_LOG,

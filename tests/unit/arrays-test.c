@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Arrays with a limit through a manager: against a model, over a restart by snapshot, and in a store. */
 #include "manager/arrays.h"
+#include "manager/removal.h"
 
 #include "store-host.h"
 

@@ -5,6 +5,7 @@
  * other, which the tests of both show in the same way. One per process. */
 
 #include "manager-host.h"
+#include "manager/removal.h"
 
 enum { DEEP = 3 * QUEUE_FRONT };
 

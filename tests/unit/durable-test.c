@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* What a manager does when its store is full, or has failed. */
 #include "manager/once.h"
+#include "manager/removal.h"
+#include "manager/space.h"
 #include "manager/view.h"
 #include "store-host.h"
 

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "manager-host.h"
+#include "manager/removal.h"
+#include "manager/space.h"
 
 /* ---- fate ---- */
 

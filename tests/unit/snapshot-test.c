@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "manager-host.h"
+#include "manager/removal.h"
 
 static Host h;
 
@@ -283,7 +284,7 @@ TEST(a_removed_name_keeps_its_last_number_and_its_id_stays_stale) {
         list_remove(&w.link);
         q->removing = true;
         queue_stop(q->queue);
-        queue_record_settle(h.m, q);
+        removal_settle(h.m, q);
         restart(); /* the removal was still under way */
         ck_assert_ptr_null(manager_queue(h.m, eq_str("q")));
         ck_assert_ptr_null(engine_queue(&h.m->engine, id));

@@ -11,9 +11,10 @@
     async with eqd.aio.connect() as c:
         ...
 
-Functions that workers run: `@eqd.task`, see eqd.tasks; workers by hand: eqd.worker. Methods are those of eqd-protocol(7), by the
-same names. Durations are seconds, timedelta or text ("30s"), and their parameters have no unit in the name (`timeout` for timeout_usec); times of day are datetime or seconds since the epoch.
-Replies are dicts with the fields and units of the protocol.
+Functions that workers run: `@eqd.task`, see eqd.tasks; workers by hand: eqd.worker. Methods are those of eqd-protocol(7), by
+the same names. Durations are seconds, timedelta or text ("30s"), and their parameters have no unit in the name (`timeout`
+for timeout_usec); times of day are datetime or seconds since the epoch. Replies are dicts with the fields and units of the
+protocol.
 """
 
 from . import _api, aio, testing, worker
