@@ -206,7 +206,9 @@ static _Noreturn void look_at_life(const char *root, const char *trace, unsigned
         Trace t_after = trace_load(after);
         (void)unlink(after);
         fine = status == 0 && feed(&t_after, promises, disk) && fine;
-        for (unsigned i = 0; i < CUTS && fine; i++) { /* what that life promises may be in what this one has left */
+        /* What that life promises may be in what this one has left. What a removal that nobody has synced brings back, no later eqd
+         * can know. */
+        for (unsigned i = 0; i < CUTS && fine && !disk_lost_a_removal(disk); i++) {
                 (void)snprintf(path, sizeof(path), "%s/cut", work);
                 disk_cut(disk, seed * 1000003 + number * CUTS + i, path);
                 (void)snprintf(after, sizeof(after), "%s/store", path);
