@@ -215,6 +215,39 @@ int segment_create(int dir_fd, uint64_t number, uint32_t size, const SegmentBoot
         return 0;
 }
 
+/* Nothing behind the header, neither written nor lost by half, and all of its space. */
+static bool is_as_made(const Segment *s) {
+        static const char zeros[4096];
+        char page[sizeof(zeros)];
+        struct stat st;
+        uint32_t n = MIN(s->size, (uint32_t)sizeof(page));
+        if (fstat(s->fd, &st) < 0 || (uint64_t)st.st_blocks * 512 < s->size || segment_read(s, 0, page, n) < 0 ||
+            memcmp(page + SEGMENT_HEADER, zeros, n - SEGMENT_HEADER) != 0)
+                return false;
+        return lseek(s->fd, n, SEEK_DATA) < 0 && errno == ENXIO;
+}
+
+int segment_take(int dir_fd, const Segment *s, Segment *ret) {
+        char name[SEGMENT_NAME_MAX];
+        Segment again;
+        segment_name(s->number, name);
+        int r = segment_open_again(dir_fd, s, &again);
+        if (r < 0)
+                return 0;
+        if (!is_as_made(&again) || segment_check_owner(dir_fd, new_name, magic, SEGMENT_VERSION) < 0 ||
+            renameat(dir_fd, name, dir_fd, new_name) < 0) {
+                segment_close(&again);
+                return 0;
+        }
+        r = segment_publish(dir_fd, &again);
+        if (r < 0) {
+                segment_close(&again);
+                return r;
+        }
+        *ret = again;
+        return 1;
+}
+
 /* ---- opening ---- */
 
 static int check_header(const Header *h, uint64_t number, off_t size) {

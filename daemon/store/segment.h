@@ -48,6 +48,10 @@ int segment_create(int dir_fd, uint64_t number, uint32_t size, const SegmentBoot
  * one. Block. */
 int segment_prepare(int dir_fd, uint64_t number, uint32_t size, const SegmentBoot *boot, Segment *ret);
 int segment_publish(int dir_fd, const Segment *s);
+/* One that is there becomes what segment_create() would have made: it is published again, since who has made it may have been killed
+ * before its name was synced, or told that it cannot be. 1; 0: it is not as it was made, or cannot be taken, and is as it was; or
+ * negative errno. */
+int segment_take(int dir_fd, const Segment *s, Segment *ret);
 /* Opens for reading. -EBADMSG: no segment; -EPROTONOSUPPORT: of a later version; -EPROTOTYPE: of an earlier one; -ENODATA: of another
  * size or number than it was made with; segment_refusal() has it in words. */
 int segment_open(int dir_fd, uint64_t number, Segment *ret);

@@ -151,27 +151,6 @@ static bool is_space(const Replay *p, int e) {
         return (e == -ENOSPC || e == -EDQUOT) && p->error[0] == '\0';
 }
 
-static int put_in_order(Replay *p, const Segment *last) {
-        Image i;
-        int e = replay_read(p, last, &i);
-        if (e < 0)
-                return e;
-        Tail tail = replay_survey(&p->store->boot, &i);
-        i.good = p->image_good = tail.good;
-        if (tail.sealed)
-                return 0;
-        e = seal_in_place(p, &i, &tail);
-        if (e > 0)
-                e = heal(p, &i, &tail);
-        if (is_space(p, e)) {
-                int no_space = e;
-                tail.synced = SEGMENT_HEADER; /* all of it is written again where it is */
-                e = seal_in_place(p, &i, &tail);
-                e = e > 0 ? no_space : e;
-        }
-        return e;
-}
-
 /* The place of the seal; 0: there is none. */
 static uint32_t find_seal(const Image *i) {
         Record r;
@@ -184,6 +163,41 @@ static uint32_t find_seal(const Image *i) {
                         return 0;
                 at = n > 0 ? at + (uint32_t)n : bad.end;
         }
+}
+
+/* It was left sealed, but who did that may have been killed before the sync, or told that there is none: with a segment behind it that
+ * holds something its end would look cut off. What is before the seal was synced first. Without space it stays as it is. */
+static int seal_again(Replay *p, const Image *i) {
+        Store *s = p->store;
+        int e = segment_open_again(s->dir_fd, i->segment, &s->active);
+        s->at = find_seal(i);
+        if (e >= 0)
+                e = store_put_seal(s);
+        if (e >= 0)
+                e = segment_sync(&s->active);
+        segment_close(&s->active);
+        return is_space(p, e) ? 0 : e;
+}
+
+static int put_in_order(Replay *p, const Segment *last) {
+        Image i;
+        int e = replay_read(p, last, &i);
+        if (e < 0)
+                return e;
+        Tail tail = replay_survey(&p->store->boot, &i);
+        i.good = p->image_good = tail.good;
+        if (tail.sealed)
+                return seal_again(p, &i);
+        e = seal_in_place(p, &i, &tail);
+        if (e > 0)
+                e = heal(p, &i, &tail);
+        if (is_space(p, e)) {
+                int no_space = e;
+                tail.synced = SEGMENT_HEADER; /* all of it is written again where it is */
+                e = seal_in_place(p, &i, &tail);
+                e = e > 0 ? no_space : e;
+        }
+        return e;
 }
 
 static int write_zeros(const Segment *s, uint32_t at, uint32_t end) {
@@ -221,15 +235,15 @@ static void begin_full(Store *s, int error) {
 }
 
 /* The last one, which is empty, is the one that would be made now. If the machine was started again since, something may have been
- * written to it, and is not there. */
-static bool take_next(Replay *p) {
+ * written to it, and is not there. 0 or negative errno. */
+static int take_next(Replay *p) {
         Store *s = p->store;
         const Segment *last = &p->segments[p->n - 1];
-        if (last->is_mended || last->size != s->segment_size || !is_of_boot(last, &s->boot) ||
-            segment_open_again(s->dir_fd, last, &s->next) < 0)
-                return false;
-        p->n--;
-        return true;
+        if (last->is_mended || last->size != s->segment_size || !is_of_boot(last, &s->boot))
+                return 0;
+        int e = segment_take(s->dir_fd, last, &s->next);
+        p->n -= e > 0;
+        return MIN(e, 0);
 }
 
 /* There is no space for another one, to put what is before it in order. */
@@ -246,7 +260,7 @@ int replay_heal_tail(Replay *p) {
         int e = 0;
         uint64_t number = p->n > 0 ? p->segments[p->n - 1].number + 1 : 1;
         if (p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
-                (void)take_next(p); /* if not, it goes */
+                e = take_next(p); /* if not, it goes */
         while (e >= 0 && p->n > 0 && is_empty(p, &p->segments[p->n - 1]))
                 e = drop_last(p);
         if (e >= 0 && p->n > 0 && !has_hint(p, &p->segments[p->n - 1])) {

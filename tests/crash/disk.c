@@ -251,6 +251,13 @@ static bool is_log(const char *path) {
         return strncmp(slash ? slash + 1 : path, "log-", 4) == 0;
 }
 
+bool disk_lost_a_removal(const Disk *d) {
+        for (size_t i = 0; i < d->n_name_ops; i++)
+                if (d->name_ops[i].type == TRACE_UNLINK && d->name_ops[i].lost && is_log(d->name_ops[i].path))
+                        return true;
+        return false;
+}
+
 static void on_rename(Disk *d, const char *from, const char *to) {
         const Name *n = find(&d->now, from);
         if (!n)

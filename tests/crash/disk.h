@@ -22,6 +22,8 @@ void disk_load(Disk *d, const char *dir);
 void disk_feed(Disk *d, const TraceEvent *e, const char *name, const char *data);
 /* Makes `dir`, which must not be there, with what a loss of power now leaves. */
 void disk_cut(const Disk *d, uint64_t seed, const char *dir);
+/* A segment was removed, and the sync of its directory has failed: it may be there again at any later cut. */
+bool disk_lost_a_removal(const Disk *d);
 
 /* What has been seen of the log. */
 typedef struct DiskCounts {

@@ -9,7 +9,8 @@
  * once it has failed, and takes nothing that grows while it has no space. Then what it was promised is held against
  *
  *   - what a loss of power at its end leaves: what was synced, of the rest anything;
- *   - what the next life finds in the files, in which nothing fails, and what is there after it.
+ *   - what the next life finds in the files, in which nothing fails, on the same boot or not, what is there after it, and what a
+ *     loss of power then leaves.
  *
  * EQD_SEED chooses other lives and calls. */
 
@@ -198,12 +199,22 @@ static _Noreturn void look_at_life(const char *root, const char *trace, unsigned
                 remove_tree(path);
         }
         (void)snprintf(after, sizeof(after), "%s.after", trace);
-        int status = live(root, after, 900 + number, 4, NULL, NULL);
+        unsigned next = number % 2 == 1 ? BASE_LIVES - 1 : 900 + number; /* on the same boot, or behind another one */
+        int status = live(root, after, next, 4, NULL, NULL);
         if (status != 0)
                 (void)fprintf(stderr, "# BROKEN: the life after it ended with status %d\n", status);
         Trace t_after = trace_load(after);
         (void)unlink(after);
-        fine = status == 0 && feed(&t_after, promises, NULL) && fine;
+        fine = status == 0 && feed(&t_after, promises, disk) && fine;
+        /* What that life promises may be in what this one has left. What a removal that nobody has synced brings back, no later eqd
+         * can know. */
+        for (unsigned i = 0; i < CUTS && fine && !disk_lost_a_removal(disk); i++) {
+                (void)snprintf(path, sizeof(path), "%s/cut", work);
+                disk_cut(disk, seed * 1000003 + number * CUTS + i, path);
+                (void)snprintf(after, sizeof(after), "%s/store", path);
+                fine = promises_kept(promises, after, false);
+                remove_tree(path);
+        }
         (void)snprintf(path, sizeof(path), "%s/store", root);
         fine = promises_kept(promises, path, false) && fine;
         _exit(fine ? 0 : 1);

@@ -833,6 +833,20 @@ TEST(a_segment_of_before_a_loss_of_power_is_not_gone_on_with) {
         end();
 }
 
+/* Its front was written and is lost, what was behind it is not: a copy of a store that lived, or a disk that was pulled out. */
+TEST(a_segment_that_something_was_written_to_is_not_gone_on_with) {
+        char path[256];
+        live_and_die(half_a_segment);
+        file_of(2, path);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pwrite(fd, "!", 1, SEGMENT / 2), 1);
+        close(fd);
+        reopen();
+        compare();
+        ck_assert(inode_of(2) == 0);
+        end();
+}
+
 /* What is damaged has to be written again, as another file. */
 TEST(the_segment_that_was_made_in_advance_makes_room_for_a_start) {
         char path[256];
@@ -878,4 +892,5 @@ RUN_TESTS("store", 120, test_what_was_written_is_there_again, test_closing_makes
           test_a_start_after_a_kill_reads_the_last_segment_once,
           test_a_start_after_a_kill_goes_on_in_the_segment_that_was_made_in_advance,
           test_a_segment_of_before_a_loss_of_power_is_not_gone_on_with,
+          test_a_segment_that_something_was_written_to_is_not_gone_on_with,
           test_the_segment_that_was_made_in_advance_makes_room_for_a_start)
