@@ -73,17 +73,24 @@ void held_clock_release(HeldClock *h) {
         h->held = false;
 }
 
+/* Returns how long it took. */
+static uint64_t read_pair(const Clock *c, uint64_t *ret_monotonic, uint64_t *ret_realtime) {
+        *ret_monotonic = clock_monotonic(c);
+        *ret_realtime = clock_realtime(c);
+        return clock_monotonic(c) - *ret_monotonic;
+}
+
 /* Of all tries the best: the thread may lose its CPU between two reads, and that is no time that one clock is ahead of the other. */
 static void read_both(const Clock *c, uint64_t *ret_monotonic, uint64_t *ret_realtime) {
         enum { TRIES = 16 };
-        uint64_t shortest = UINT64_MAX;
+        uint64_t shortest = read_pair(c, ret_monotonic, ret_realtime);
 
-        for (int i = 0; i < TRIES && shortest > CLOCK_CLOSE_USEC; i++) {
-                uint64_t before = clock_monotonic(c), realtime = clock_realtime(c), took = clock_monotonic(c) - before;
+        for (int i = 1; i < TRIES && shortest > CLOCK_CLOSE_USEC; i++) {
+                uint64_t monotonic, realtime, took = read_pair(c, &monotonic, &realtime);
                 if (took >= shortest)
                         continue;
                 shortest = took;
-                *ret_monotonic = before;
+                *ret_monotonic = monotonic;
                 *ret_realtime = realtime;
         }
 }
